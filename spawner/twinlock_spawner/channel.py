@@ -39,7 +39,7 @@ class Channel:
     """The connection to one broker."""
 
     def __init__(self, connection: socket.socket, broker_uid: int) -> None:
-        """Take over `connection`. Raises `ChannelError` unless the peer's uid, as of its connect(2), is the broker's."""
+        """Take `connection` over. Raises `ChannelError` unless the peer had the broker's uid when it connected."""
         connection.setblocking(False)
         self._socket = connection
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)

@@ -58,7 +58,7 @@ def load(path: str) -> Policy:
 
 
 def _check_type(name: str, value: Any) -> None:
-    known = {item.name: item.type for item in fields(Policy)}
+    known: dict[str, Any] = {item.name: item.type for item in fields(Policy)}
     if name not in known:
         raise PolicyError(f"{name}: no such key; there are {', '.join(known)}")
     kind = known[name]
