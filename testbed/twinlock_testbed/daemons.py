@@ -1,0 +1,120 @@
+"""Programs that run beside the testbed: started in sessions of their own, watched until ready, ended by pid."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+_POLL = 0.05
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+
+
+class DaemonError(Exception):
+    """A program didn't start or didn't become ready; the text ends with what it printed."""
+
+
+def as_user(user: str | None) -> list[str]:
+    """The words before a command that make it run as `user`, with that user's groups and no capability."""
+    if user is None:
+        return []
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--inh-caps=-all"]
+
+
+class Daemon:
+    """One program. Its output goes to `log`. The terminal's Ctrl-C doesn't reach it: the testbed stops it in order."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        log: Path,
+        *,
+        user: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._skip = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*as_user(user), *map(str, argv)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=_ENVIRONMENT | dict(environment or {}),
+                cwd="/",
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def alive(self) -> bool:
+        """Whether the process hasn't ended."""
+        return self._process.poll() is None
+
+    def output(self) -> str:
+        """What it has printed since it was started."""
+        return self.log.read_bytes()[self._skip :].decode(errors="replace")
+
+    def wait_for_line(self, text: str, timeout: float) -> str:
+        """The first whole line of its output that has `text` in it. Raises `DaemonError`."""
+
+        def found() -> str | None:
+            lines = self.output().splitlines(keepends=True)
+            return next((line.strip() for line in lines if text in line and line.endswith("\n")), None)
+
+        return self.wait_until(found, timeout, f"print {text!r}")
+
+    def wait_until(self, ready: Callable[[], _T | None], timeout: float, what: str) -> _T:
+        """The first true value of `ready`, asked again and again for `timeout` seconds. Raises `DaemonError`."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if value := ready():
+                return value
+            if not self.alive():
+                raise DaemonError(f"{self.name} ended with {self._process.returncode}:\n{self.output()[-2000:]}")
+            time.sleep(_POLL)
+        raise DaemonError(f"{self.name} did not {what} in {timeout:.0f} s:\n{self.output()[-2000:]}")
+
+    def stop(self, timeout: float = 20.0) -> int:
+        """TERM, and KILL after `timeout` seconds; the exit code, negative for a signal."""
+        if self.alive():
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+
+    def kill(self) -> int:
+        """KILL for it and its process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return self._process.wait()
+
+
+def run(
+    *argv: str | Path, timeout: float = 60.0, user: str | None = None, environment: Mapping[str, str] | None = None
+) -> str:
+    """The output of a command that has to succeed within `timeout` seconds. Raises `DaemonError`."""
+    command = [*as_user(user), *map(str, argv)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=_ENVIRONMENT | dict(environment or {}),
+            cwd="/",
+            check=True,
+        )
+    except subprocess.CalledProcessError as error:
+        raise DaemonError(f"{command[0]}: exit {error.returncode}: {error.stderr.strip()}") from error
+    except subprocess.TimeoutExpired as error:
+        raise DaemonError(f"{command[0]}: no end in {timeout:.0f} s") from error
+    return done.stdout

@@ -1,0 +1,206 @@
+"""The demonstration: a whole site on this machine, two users with the official SDK, and nothing left behind."""
+
+import os
+import pwd
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from twinlock_testbed import templates
+from twinlock_testbed.processes import capabilities, tree
+from twinlock_testbed.scripts import Outcome, Script
+from twinlock_testbed.site import DOMAIN, Login, Manager, Person, Service, Setup, manager, service
+from twinlock_testbed.slurm import Slurm, private_slurm
+from twinlock_testbed.users import broker_account, processes_of, throw_away
+
+USERS = ("twl-ada", "twl-bob")
+_RESULT_TIMEOUT = 180.0
+_IDLE_TIMEOUT = 90.0
+_STARTED = time.monotonic()
+
+
+def step(text: str) -> None:
+    """Tell the person who watches what happens next."""
+    print(f"[{time.monotonic() - _STARTED:5.1f} s] {text}", flush=True)
+
+
+@dataclass
+class Checks:
+    """What was found to be wrong."""
+
+    failures: list[str] = field(default_factory=list)
+
+    def that(self, good: bool, wrong: str) -> None:
+        """Note `wrong` unless `good`."""
+        if not good:
+            self.failures.append(wrong)
+            print(f"  WRONG: {wrong}", flush=True)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the demonstration works with. `script_user` runs the users' scripts; None: the caller's own account."""
+
+    prefix: Path
+    folder: Path
+    people: list[Person]
+    accounts: list[pwd.struct_passwd]
+    service: Service
+    manager: Manager
+    slurm: Slurm | None
+    script_user: str | None
+
+
+@contextmanager
+def run_folder() -> Iterator[Path]:
+    """A folder that everyone may enter, removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="twinlock-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def shared_site(prefix: Path, slurm: bool) -> Iterator[Site]:
+    """As root: two throw-away users, service and broker under accounts of their own, Slurm if asked for."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(run_folder())
+        broker_user = stack.enter_context(broker_account())
+        step(f"making two users without a shell: {', '.join(USERS)}")
+        service_user = stack.enter_context(throw_away("twl-service", system=True)).pw_name
+        accounts = [stack.enter_context(throw_away(name)) for name in USERS]
+        people = [Person(f"{name}@{DOMAIN}") for name in USERS]
+        cluster = _start_slurm(stack, folder) if slurm else None
+        step("starting RabbitMQ and twinlock-service (about ten seconds)")
+        compute = stack.enter_context(service(prefix, folder, people, Login(), service_user))
+        step(f"starting twinlock-spawner as root and twinlock-broker as {broker_user}")
+        endpoint = stack.enter_context(manager(prefix, folder / "manager", compute, _setup(cluster), broker_user))
+        yield Site(prefix, folder, people, accounts, compute, endpoint, cluster, "nobody")
+
+
+@contextmanager
+def own_site(prefix: Path) -> Iterator[Site]:
+    """Without root: everything under the caller's account, whose Globus identity is linked to the broker's login."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(run_folder())
+        account = pwd.getpwuid(os.getuid())
+        login = Login()
+        people = [Person(f"{account.pw_name}@{DOMAIN}", linked=(login.client_id,))]
+        step("starting RabbitMQ and twinlock-service (about ten seconds)")
+        compute = stack.enter_context(service(prefix, folder, people, login, None))
+        step(f"starting twinlock-spawner and twinlock-broker as {account.pw_name}")
+        endpoint = stack.enter_context(manager(prefix, folder / "manager", compute, _setup(None), None))
+        yield Site(prefix, folder, people, [account], compute, endpoint, None, None)
+
+
+def _start_slurm(stack: ExitStack, folder: Path) -> Slurm:
+    step("starting Slurm with one node")
+    return stack.enter_context(private_slurm(folder / "slurm"))
+
+
+def _setup(cluster: Slurm | None) -> Setup:
+    """The template, and the two lines with which an idle endpoint ends soon enough to be seen."""
+    job = templates.SLURM if cluster else templates.LOCAL
+    return Setup(
+        template='{% include "job.yaml.j2" %}\n' + templates.IDLE,
+        files={"job.yaml.j2": job},
+        environment=cluster.environment() if cluster else {},
+    )
+
+
+def demonstrate(site: Site, checks: Checks) -> None:
+    """The job: results for every user and configuration, the live processes, the end of idle endpoints."""
+    outcomes = _run_scripts(site)
+    _check_results(site, outcomes, checks)
+    step("the processes now")
+    for line in tree(site.service.daemon.pid, site.manager.broker_pid, site.manager.spawner_pid):
+        print(line)
+    _check_processes(site, checks)
+    step("no more work; waiting for the idle endpoints to end (about fifteen seconds)")
+    began = time.monotonic()
+    idle = _wait(lambda: not psutil.Process(site.manager.spawner_pid).children(), _IDLE_TIMEOUT)
+    checks.that(idle, f"an idle endpoint still runs after {_IDLE_TIMEOUT:.0f} s")
+    step(f"every endpoint has ended, {time.monotonic() - began:.0f} s after the last result")
+    _check_leftovers(site, checks)
+
+
+def _run_scripts(site: Site) -> list[Outcome]:
+    """The first person with two configurations, the second with one, all at once."""
+    scripts = []
+    with ExitStack() as stack:
+        for number, person in enumerate(site.people):
+            name = person.username.partition("@")[0]
+            configs = [{"account_id": f"{name}-{project}"} for project in ("one", "two")[: 2 - number]]
+            step(f"{person.username} submits with account_id {' and '.join(c['account_id'] for c in configs)}")
+            script = Script(
+                site.prefix, person, site.manager.endpoint_id, configs, folder=site.folder, user=site.script_user
+            )
+            stack.callback(script.stop)
+            scripts.append(script)
+        return [outcome for script in scripts for outcome in script.outcomes(_RESULT_TIMEOUT)]
+
+
+def _check_results(site: Site, outcomes: list[Outcome], checks: Checks) -> None:
+    variable = "SLURM_JOB_ACCOUNT" if site.slurm else "ACCOUNT"
+    uids = {person.username: account.pw_uid for person, account in zip(site.people, site.accounts, strict=True)}
+    for outcome in outcomes:
+        who, account = outcome.person.username, outcome.config["account_id"]
+        if outcome.result is None:
+            checks.that(False, f"{who}, {account}: {outcome.error}")
+            continue
+        uid, environment = outcome.result["uid"], outcome.result["environment"]
+        job = f", Slurm job {environment['SLURM_JOB_ID']}" if site.slurm else ""
+        step(f"result for {who}: uid {uid}, pid {outcome.result['pid']}, {variable}={environment[variable]}{job}")
+        checks.that(uid == uids[who], f"{who} has uid {uids[who]}, the task ran under {uid}")
+        checks.that(
+            environment[variable] == account, f"{who} asked for {account}, the task has {environment[variable]}"
+        )
+    expected = 1 + len(site.people)
+    checks.that(len(outcomes) == expected, f"{len(outcomes)} results, expected {expected}")
+
+
+def _check_processes(site: Site, checks: Checks) -> None:
+    spawner, broker = psutil.Process(site.manager.spawner_pid), psutil.Process(site.manager.broker_pid)
+    endpoints = sorted(child.uids().real for child in spawner.children())
+    own = [account.pw_uid for account in site.accounts]
+    checks.that(endpoints == sorted([own[0], *own]), f"the spawner's children have uids {endpoints}")
+    checks.that(spawner.uids().real == os.geteuid(), "the spawner has another uid")
+    if site.slurm is None and os.geteuid():
+        return
+    checks.that(broker.uids().real not in (0, *own), f"the broker has uid {broker.uids().real}")
+    checks.that(capabilities(broker.pid) == 0, "the broker has capabilities")
+    roots = [process.pid for process in _ours(site) if process.uids().real == 0]
+    checks.that(roots == [spawner.pid], f"processes of root beside the spawner: {roots}")
+
+
+def _ours(site: Site) -> Iterator[psutil.Process]:
+    for pid in (site.service.daemon.pid, site.manager.broker_pid, site.manager.spawner_pid):
+        process = psutil.Process(pid)
+        yield process
+        yield from process.children(recursive=True)
+
+
+def _check_leftovers(site: Site, checks: Checks) -> None:
+    if (slurm := site.slurm) is not None:
+        checks.that(_wait(lambda: not slurm.jobs(), 10), "there are jobs in Slurm's queue")
+    if os.geteuid() == 0:
+        for account in site.accounts:
+            checks.that(not processes_of(account.pw_uid), f"processes of {account.pw_name} are left")
+
+
+def _wait(done: Callable[[], bool], timeout: float) -> bool:
+    """Whether `done` came true within `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,35 @@
+"""The process tree as a person wants to see it: user, pid, memory, title."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+_WIDTH = 100
+
+
+def tree(*roots: int) -> Iterator[str]:
+    """A line for each process of `roots` and each descendant, children indented below their parents."""
+    yield f"  {'USER':<12}{'PID':>8}{'PSS':>9}  TITLE"
+    for root in roots:
+        yield from _lines(psutil.Process(root), 0)
+
+
+def _lines(process: psutil.Process, depth: int) -> Iterator[str]:
+    try:
+        with process.oneshot():
+            title = " ".join(process.cmdline()) or process.name()
+            memory = process.memory_full_info().pss / 2**20
+            text = "  " * depth + title
+            yield f"  {process.username():<12}{process.pid:>8}{memory:>6.0f} MB  {text[:_WIDTH]}"
+            children = process.children()
+    except psutil.NoSuchProcess:
+        return
+    for child in children:
+        yield from _lines(child, depth + 1)
+
+
+def capabilities(pid: int) -> int:
+    """The effective capabilities of a process, as the kernel's bit mask (proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nCapEff:")[2].split()[0], 16)

@@ -1,0 +1,77 @@
+"""Running users' scripts: programs with the official SDK, as an account without rights, away from the site's files."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twinlock_testbed.daemons import as_user
+from twinlock_testbed.site import Person
+
+_JOB = Path(__file__).with_name("job.py")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one task ended: its result, or the text of its future's exception."""
+
+    person: Person
+    config: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    error: str | None
+
+
+class Script:
+    """``job.py`` of one person at work: each configuration's `tasks` submitted at once."""
+
+    def __init__(
+        self,
+        prefix: Path,
+        person: Person,
+        endpoint_id: str,
+        configs: Sequence[Mapping[str, Any]],
+        *,
+        folder: Path,
+        tasks: int = 1,
+        user: str | None = None,
+    ) -> None:
+        self.person = person
+        script = Path(shutil.copy(_JOB, folder))  # where every user may read it
+        script.chmod(0o644)
+        self._process = subprocess.Popen(
+            [*as_user(user), str(prefix / "bin/python"), "-I", str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"},
+            start_new_session=True,
+        )
+        order = {"endpoint": endpoint_id, "token": person.token, "configs": list(configs), "tasks": tasks}
+        assert self._process.stdin is not None
+        with self._process.stdin as stdin:
+            json.dump(order, stdin)
+        self._process.stdin = None  # communicate() would write to it
+
+    def outcomes(self, timeout: float) -> list[Outcome]:
+        """Every task's outcome. Raises `subprocess.TimeoutExpired` where a future waits for longer than `timeout`."""
+        try:
+            output, errors = self._process.communicate(timeout=timeout)
+        finally:
+            self.stop()
+        if self._process.returncode:
+            raise RuntimeError(f"the script of {self.person.username} failed:\n{errors[-2000:]}")
+        return [
+            Outcome(self.person, line["config"], line.get("result"), line.get("error"))
+            for line in map(json.loads, output.splitlines())
+        ]
+
+    def stop(self) -> None:
+        """End the script, should it still run."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,231 @@
+"""The parts of a site, started in order: the Compute service, and a manager endpoint of spawner and broker."""
+
+import json
+import os
+import pwd
+import secrets
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from twinlock_testbed.daemons import Daemon
+
+PORT = 5000
+"""The SDK's address of a local service is fixed."""
+
+URL = f"http://localhost:{PORT}"
+DOMAIN = "site.example"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone with a Globus identity; `linked` are further identities of the same person."""
+
+    username: str
+    identity: str = field(default_factory=lambda: str(uuid.uuid4()))
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    linked: tuple[str, ...] = ()
+
+    def entry(self) -> dict[str, object]:
+        """This person in the service's users file."""
+        linked = [{"id": identity, "username": f"{identity}@{DOMAIN}"} for identity in self.linked]
+        return {"id": self.identity, "name": self.username, "token": self.token, "linked": linked}
+
+
+@dataclass(frozen=True)
+class Login:
+    """The confidential client that registers a manager endpoint."""
+
+    client_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    secret: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+
+
+@dataclass(frozen=True)
+class Service:
+    """The Compute service while it runs; `amqp` is its administrator's view of RabbitMQ."""
+
+    daemon: Daemon
+    state: Path
+    people: Mapping[str, Person]
+    login: Login
+
+    def amqp(self) -> dict[str, str]:
+        """URLs with an administrator's credentials: ``url`` and ``management_url``."""
+        urls: dict[str, str] = json.loads((self.state / "amqp.json").read_text())
+        return urls
+
+
+def private_file(path: Path, text: str, owner: str | None) -> Path:
+    """Write a file that only `owner` can read."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+    if owner is not None:
+        shutil.chown(path, owner)
+    return path
+
+
+@contextmanager
+def service(prefix: Path, folder: Path, people: list[Person], login: Login, user: str | None) -> Iterator[Service]:
+    """``twinlock-service`` with a RabbitMQ of its own, run by `user`. Raises `DaemonError`."""
+    state = folder / "service"
+    state.mkdir(mode=0o700, parents=True)
+    if user is not None:
+        shutil.chown(state, user, user)
+    entries = {person.username: person.entry() for person in people}
+    content = {"users": entries, "clients": {login.client_id: {"secret": login.secret}}}
+    users = private_file(folder / "users.yaml", yaml.safe_dump(content), user)
+    argv: list[str | Path] = [
+        prefix / "bin/twinlock-service",
+        "--port",
+        str(PORT),
+        "--state",
+        state,
+        "--users",
+        users,
+        "--amqp",
+        "auto",
+    ]
+    daemon = Daemon("twinlock-service", argv, folder / "service.log", user=user, environment={"HOME": str(state)})
+    try:
+        daemon.wait_for_line("twinlock-service ready", 60)
+        yield Service(daemon, state, {person.username: person for person in people}, login)
+    finally:
+        daemon.stop()
+
+
+MAPPING = [
+    {
+        "DATA_TYPE": "expression_identity_mapping#1.0.0",
+        "mappings": [{"source": "{username}", "match": f"(.*)@{DOMAIN.replace('.', '[.]')}", "output": "{0}"}],
+    }
+]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What an administrator decides: the files of a peer's folder, and the policy beside its fixed entries."""
+
+    template: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
+    policy: Mapping[str, object] = field(default_factory=dict)
+    program: tuple[str, ...] = ()
+
+
+def endpoint_folder(folder: Path, setup: Setup, mapping: bool = True) -> Path:
+    """A manager's folder as the peer has it: configuration, template, identity mapping, environment."""
+    folder.mkdir(mode=0o755)
+    config: dict[str, object] = {"display_name": "Testbed", "local_compute_services": True, "heartbeat_period": 5}
+    if mapping:
+        (folder / "identity_mapping.json").write_text(json.dumps(MAPPING))
+        config["identity_mapping_config_path"] = str(folder / "identity_mapping.json")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | dict(setup.config)))
+    (folder / "user_config_template.yaml.j2").write_text(setup.template)
+    (folder / "user_environment.yaml").write_text(yaml.safe_dump(dict(setup.environment)))
+    for name, text in setup.files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@dataclass
+class Manager:
+    """A manager endpoint of ours: a spawner (root, or the user itself) and a broker (`broker_user`)."""
+
+    prefix: Path
+    folder: Path
+    service: Service
+    setup: Setup
+    broker_user: str | None
+    endpoint_id: str = ""
+    spawner_pid: int = 0
+    broker_pid: int = 0
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(mode=0o755, parents=True)
+        self.socket = self.folder / "run" / "spawner.sock"
+        self.socket.parent.mkdir(mode=0o755)
+        self.audit = self.folder / "audit.log"
+        self.endpoint_dir = endpoint_folder(self.folder / "endpoint", self.setup, mapping=self.broker_user is not None)
+        self._state = self.folder / "broker"
+        self._credentials = self.folder / "credentials"
+        for path in (self._state, self._credentials):
+            path.mkdir(mode=0o700)
+            if self.broker_user is not None:
+                shutil.chown(path, self.broker_user, self.broker_user)
+        private_file(self._credentials / "client_id", self.service.login.client_id, self.broker_user)
+        private_file(self._credentials / "client_secret", self.service.login.secret, self.broker_user)
+        self._policy = self.folder / "spawner.toml"
+        self._policy.write_text(self._policy_text())
+
+    def start_spawner(self) -> Daemon:
+        """Start the spawner and wait for its socket. Raises `DaemonError`."""
+        argv: list[str | Path] = [self.prefix / "bin/twinlock-spawner", "--policy", self._policy]
+        spawner = Daemon("twinlock-spawner", argv, self.folder / "spawner.log")
+        self.spawner_pid = spawner.pid
+        spawner.wait_until(self.socket.exists, 10, "make its socket")
+        return spawner
+
+    def start_broker(self) -> Daemon:
+        """Start the broker and wait until it takes commands. Raises `DaemonError`."""
+        argv: list[str | Path] = [self.prefix / "bin/twinlock-broker", "--endpoint-dir", self.endpoint_dir]
+        argv += ["--spawner-socket", self.socket, "--state", self._state]
+        environment = {
+            "HOME": str(self._state),
+            "CREDENTIALS_DIRECTORY": str(self._credentials),
+            "GLOBUS_SDK_SERVICE_URL_AUTH": URL,
+        }
+        log = self.folder / "broker.log"
+        broker = Daemon("twinlock-broker", argv, log, user=self.broker_user, environment=environment)
+        self.broker_pid = broker.pid
+        self.endpoint_id = broker.wait_for_line("twinlock-broker ready", 30).split()[-1]
+        return broker
+
+    def _policy_text(self) -> str:
+        account = self.broker_user or pwd.getpwuid(os.getuid()).pw_name
+        values: dict[str, object] = {
+            "broker_user": account,
+            "socket": str(self.socket),
+            "audit_log": str(self.audit),
+            "cgroup": cgroup_folder(self.folder),
+            "environment": {"PATH": f"{self.prefix}/bin:/usr/local/bin:/usr/bin:/bin"},
+            "programs": {"endpoint": [str(self.prefix / "bin/twinlock-endpoint"), *self.setup.program]},
+        }
+        return "".join(f"{name} = {_toml(value)}\n" for name, value in (values | dict(self.setup.policy)).items())
+
+
+def _toml(value: object) -> str:
+    """A value in TOML: an inline table, or what JSON writes the same way."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
+    return json.dumps(value)
+
+
+def cgroup_folder(folder: Path) -> str:
+    """A cgroup v2 for a spawner: a folder that it may make; empty where there is none or we aren't root."""
+    for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
+        if (root / "cgroup.controllers").exists() and os.geteuid() == 0 and os.access(root, os.W_OK):
+            return str(root / f"twinlock-{folder.parent.name}-{folder.name}")
+    return ""
+
+
+@contextmanager
+def manager(prefix: Path, folder: Path, service: Service, setup: Setup, broker_user: str | None) -> Iterator[Manager]:
+    """A manager endpoint at work; its end ends every user endpoint. Raises `DaemonError`."""
+    endpoint = Manager(prefix, folder, service, setup, broker_user)
+    spawner = endpoint.start_spawner()
+    try:
+        broker = endpoint.start_broker()
+        try:
+            yield endpoint
+        finally:
+            broker.stop()
+    finally:
+        spawner.stop(30)
+        if cgroup := cgroup_folder(folder):
+            Path(cgroup).rmdir()

@@ -1,0 +1,28 @@
+"""The administrators' templates of the demonstration and the tests."""
+
+SLURM = """\
+engine:
+  type: GlobusComputeEngine
+  provider:
+    type: SlurmProvider
+    account: {{ account_id }}
+    launcher: {type: SrunLauncher}
+    walltime: {{ walltime|default("00:30:00") }}
+"""
+
+LOCAL = """\
+engine:
+  type: GlobusComputeEngine
+  max_workers_per_node: 1
+  provider:
+    type: LocalProvider
+    init_blocks: 1
+    max_blocks: 1
+    worker_init: export ACCOUNT={{ account_id|shell_escape }}
+"""
+
+IDLE = """\
+heartbeat_period: 5
+idle_heartbeats_soft: 2
+"""
+"""Ten seconds without work end the endpoint; without these lines it would stay for ever, as the peer's does."""

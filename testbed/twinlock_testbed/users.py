@@ -1,0 +1,76 @@
+"""Throw-away Unix accounts, recognised by their GECOS field so that a run that was killed is tidied by the next."""
+
+import os
+import pwd
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from twinlock_testbed.daemons import DaemonError, run
+
+_GECOS = "Twinlock testbed, throw-away"
+BROKER = "twinlock"
+_NOLOGIN = "/usr/sbin/nologin"
+
+
+@contextmanager
+def throw_away(name: str, *, system: bool = False) -> Iterator[pwd.struct_passwd]:
+    """The account `name`, made now and removed with its home and its processes at the end. Raises `DaemonError`.
+
+    An account of that name that the testbed didn't make is never touched. Nobody can log in to it: users of a manager
+    endpoint need no shell.
+    """
+    _remove_stale(name)
+    kind = ["--system", "--no-create-home"] if system else ["--create-home"]
+    run("useradd", *kind, "--user-group", "--shell", _NOLOGIN, "--comment", _GECOS, name)
+    try:
+        yield pwd.getpwnam(name)
+    finally:
+        remove(name)
+
+
+@contextmanager
+def broker_account() -> Iterator[str]:
+    """The system account ``twinlock``: the installed one, or one for this run."""
+    try:
+        installed = pwd.getpwnam(BROKER).pw_gecos != _GECOS
+    except KeyError:
+        installed = False
+    if installed:
+        yield BROKER
+    else:
+        with throw_away(BROKER, system=True):
+            yield BROKER
+
+
+def remove(name: str) -> None:
+    """End the account's processes and remove it with its home."""
+    account = pwd.getpwnam(name)
+    _end_processes(account.pw_uid)
+    run("userdel", "--force", *([] if account.pw_uid < 1000 else ["--remove"]), name)
+
+
+def _remove_stale(name: str) -> None:
+    with suppress(KeyError):
+        if pwd.getpwnam(name).pw_gecos != _GECOS:
+            raise DaemonError(f"there is an account {name} that the testbed didn't make; it is left alone")
+        remove(name)
+
+
+def processes_of(uid: int) -> list[int]:
+    """The pids of the processes, zombies apart, with that real uid."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):
+            status = path.read_text()
+            if f"\nUid:\t{uid}\t" in status and "\nState:\tZ" not in status:
+                found.append(int(path.parent.name))
+    return found
+
+
+def _end_processes(uid: int) -> None:
+    while pids := processes_of(uid):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
