@@ -1,0 +1,26 @@
+"""The engines by the name that a configuration gives them."""
+
+from importlib import import_module
+from typing import Any
+
+from twinlock_endpoint.engines.base import Engine
+from twinlock_endpoint.errors import ConfigError, nearest
+
+# Module and class, imported only when a configuration asks for it.
+ENGINES = {
+    "GlobusComputeEngine": "twinlock_endpoint.engines.globus_compute",
+    "ProcessPoolEngine": "twinlock_endpoint.engines.pools",
+    "ThreadPoolEngine": "twinlock_endpoint.engines.pools",
+}
+
+
+def build(description: dict[str, Any]) -> Engine:
+    """The engine that `engine:` of a configuration describes; ConfigError says what is wrong with it."""
+    arguments = {name: value for name, value in description.items() if value is not None}
+    kind = arguments.pop("type", None)
+    if kind is None:
+        raise ConfigError(f"The engine has no 'type'; known are: {', '.join(ENGINES)}")
+    if kind not in ENGINES:
+        raise ConfigError(f"The engine type {kind!r} is unknown; {nearest(str(kind), ENGINES)}")
+    engine: Engine = getattr(import_module(ENGINES[kind]), kind).from_config(arguments)
+    return engine

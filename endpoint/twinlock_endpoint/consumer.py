@@ -1,0 +1,81 @@
+"""Takes tasks from the queue and acknowledges them."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pika.channel import Channel
+from pika.spec import Basic, BasicProperties
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as it was delivered. Channel and tag say how to acknowledge it, for as long as that channel lives."""
+
+    channel: Channel = field(repr=False)
+    tag: int
+    headers: dict[str, Any]
+    body: bytes = field(repr=False)
+
+
+class TaskConsumer:
+    """A channel user: consumes one queue with at most `prefetch` deliveries unacknowledged."""
+
+    def __init__(
+        self, queue: str, prefetch: int, on_delivery: Callable[[Delivery], None], on_ready: Callable[[], None]
+    ) -> None:
+        self._queue = queue
+        self._prefetch = prefetch
+        self._on_delivery = on_delivery
+        self._on_ready = on_ready
+        self._wanted = False
+        self._channel: Channel | None = None
+        self._tag: str | None = None
+
+    def begin(self) -> None:
+        """Take tasks from now on, or from when there is a connection."""
+        self._wanted = True
+        self._consume()
+
+    def end(self) -> None:
+        """Ask for no more tasks; those that are on their way may still arrive."""
+        self._wanted = False
+        if self._tag is not None and self._channel is not None and self._channel.is_open:
+            self._channel.basic_cancel(self._tag)
+
+    def opened(self, channel: Channel) -> None:
+        self._channel = channel
+        channel.basic_qos(prefetch_count=self._prefetch)
+        self._consume()
+
+    def closed(self) -> None:
+        self._channel = self._tag = None
+
+    def ack(self, delivery: Delivery) -> None:
+        """The queue may forget this message. Once its channel is lost it can't be told, and the message comes again."""
+        if self._current(delivery):
+            delivery.channel.basic_ack(delivery.tag)
+
+    def reject(self, delivery: Delivery) -> None:
+        """The queue shall drop this message, or hand it to its dead-letter exchange."""
+        if self._current(delivery):
+            delivery.channel.basic_reject(delivery.tag, requeue=False)
+
+    def _consume(self) -> None:
+        if self._wanted and self._channel is not None and self._channel.is_open:
+            self._tag = self._channel.basic_consume(
+                self._queue, self._deliver, callback=lambda _frame: self._on_ready()
+            )
+
+    def _current(self, delivery: Delivery) -> bool:
+        return self._channel is not None and delivery.channel is self._channel and bool(self._channel.is_open)
+
+    def _deliver(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        try:
+            self._on_delivery(Delivery(channel, method.delivery_tag, properties.headers or {}, body))
+        except Exception:
+            # An exception here would end the connection, and the message would come back and do it again.
+            log.exception("A message could not be handled; it stays in the queue until this endpoint ends")

@@ -1,0 +1,118 @@
+"""The document that a manager endpoint writes to a user endpoint's standard input.
+
+One JSON object, compatible with what the peer's `_start-user-endpoint` reads, plus `environment`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from twinlock_endpoint.errors import DocumentError, nearest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSource:
+    """The queue that tasks come from. The URL holds a password, so it stays out of every repr."""
+
+    url: str = field(repr=False)
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where messages of one kind are published: `publish` holds exchange, routing_key, mandatory and properties."""
+
+    url: str = field(repr=False)
+    publish: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """All that the manager endpoint says about this endpoint."""
+
+    endpoint_id: str
+    tasks: TaskSource
+    results: Destination
+    heartbeats: Destination
+    config: str
+    info: dict[str, Any]
+    allowed_functions: frozenset[str] | None
+    environment: dict[str, str]
+
+
+KEYS = ("amqp_creds", "config", "ep_info", "allowed_functions", "environment")
+PUBLISH_KEYS = ("exchange", "routing_key", "mandatory", "properties")
+
+
+def parse(raw: bytes) -> Document:
+    """Read the document; DocumentError says which part is missing or of the wrong type."""
+    try:
+        whole = json.loads(raw)
+    except ValueError as error:
+        raise DocumentError(f"The start document is not JSON ({error}).") from None
+    if not isinstance(whole, dict):
+        raise DocumentError("The start document is not a JSON object.")
+    _only(whole, KEYS)
+    creds = _get(whole, "amqp_creds", dict)
+    return Document(
+        endpoint_id=_get(creds, "endpoint_id", str, "amqp_creds"),
+        tasks=_task_source(creds),
+        results=_destination(creds, "result_queue_info"),
+        heartbeats=_destination(creds, "heartbeat_queue_info"),
+        config=_get(whole, "config", str),
+        info=_get(whole, "ep_info", dict),
+        allowed_functions=_strings_or_none(whole, "allowed_functions"),
+        environment=_environment(whole),
+    )
+
+
+def _get(mapping: dict[str, Any], key: str, kind: type[T], where: str = "") -> T:
+    path = f"{where}.{key}" if where else key
+    if key not in mapping:
+        raise DocumentError(f"The start document has no {path!r}.")
+    value = mapping[key]
+    if not isinstance(value, kind):
+        raise DocumentError(f"In the start document {path!r} is a {type(value).__name__}, not a {kind.__name__}.")
+    return value
+
+
+def _only(mapping: dict[str, Any], known: Sequence[str]) -> None:
+    for key in mapping:
+        if key not in known:
+            raise DocumentError(f"The start document has an unknown entry {key!r}; {nearest(key, known)}")
+
+
+def _task_source(creds: dict[str, Any]) -> TaskSource:
+    where = "amqp_creds.task_queue_info"
+    info = _get(creds, "task_queue_info", dict, "amqp_creds")
+    return TaskSource(_get(info, "connection_url", str, where), _get(info, "queue", str, where))
+
+
+def _destination(creds: dict[str, Any], key: str) -> Destination:
+    where = f"amqp_creds.{key}"
+    info = _get(creds, key, dict, "amqp_creds")
+    publish = _get(info, "queue_publish_kwargs", dict, where)
+    _only(publish, PUBLISH_KEYS)
+    for name in ("exchange", "routing_key"):
+        _get(publish, name, str, f"{where}.queue_publish_kwargs")
+    return Destination(_get(info, "connection_url", str, where), publish)
+
+
+def _strings_or_none(whole: dict[str, Any], key: str) -> frozenset[str] | None:
+    if whole.get(key) is None:
+        return None
+    values = _get(whole, key, list)
+    if not all(isinstance(value, str) for value in values):
+        raise DocumentError(f"In the start document {key!r} is not a list of strings.")
+    return frozenset(value.lower() for value in values)
+
+
+def _environment(whole: dict[str, Any]) -> dict[str, str]:
+    variables = _get(whole, "environment", dict) if "environment" in whole else {}
+    for name, value in variables.items():
+        if not isinstance(value, str) or not name or "=" in name or "\0" in name + value:
+            raise DocumentError(f"In the start document the environment variable {name!r} can't be set.")
+    return variables

@@ -1,0 +1,87 @@
+"""What the endpoint asks of an engine, and what it hands to one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twinlock_endpoint.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as it came from the queue. The body is packed and stays so until a worker has it."""
+
+    id: str
+    function_id: str
+    body: bytes = field(repr=False)
+    resources: dict[str, Any] = field(default_factory=dict)
+    result_serializers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an engine runs: the endpoint's id, its folder, and whom to tell when the engine broke (from any thread)."""
+
+    endpoint_id: str
+    folder: Path
+    on_failure: Callable[[Exception], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How workers execute tasks, whatever engine runs the workers; the names are those of the configuration."""
+
+    working_dir: str = "tasks_working_dir"
+    run_in_sandbox: bool = False
+    allowed_serializers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.allowed_serializers:
+            return
+        # Only who restricts serializers pays for the import.
+        from globus_compute_sdk.errors import SerdeError
+        from globus_compute_sdk.serialize import ComputeSerializer
+
+        try:
+            ComputeSerializer(allowed_deserializer_types=self.allowed_serializers)
+        except SerdeError as error:
+            raise ConfigError(f"The engine's 'allowed_serializers' can't be used: {error}") from None
+
+    def call(self, task: Task, place: Place) -> tuple[tuple[str, str], dict[str, Any]]:
+        """Positional and keyword arguments of `worker.execute_task`, after the task's body."""
+        keywords = {
+            "run_dir": str(place.folder / Path(self.working_dir).expanduser()),
+            "run_in_sandbox": self.run_in_sandbox,
+            "task_deserializers": tuple(self.allowed_serializers),
+            "result_serializers": task.result_serializers,
+        }
+        return (task.id, place.endpoint_id), keywords
+
+
+class Engine(ABC):
+    """Runs tasks somewhere. All methods but `start`, `figures` and `stop` are quick; those three may block."""
+
+    max_workers: int
+    """Most workers that can ever run at once; an estimate where only the nodes know."""
+
+    retries = 0
+    """How often a task is run again when a worker or a node was lost under it."""
+
+    @abstractmethod
+    def start(self, place: Place) -> None:
+        """Be ready for tasks. Raises whatever is in the way."""
+
+    @abstractmethod
+    def submit(self, task: Task) -> Future[bytes]:
+        """Run a task. The future gets a packed result, or the exception that kept a worker from making one."""
+
+    @abstractmethod
+    def figures(self) -> dict[str, Any]:
+        """The engine's part of a heartbeat."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the workers and whatever else was started. Unfinished futures may stay unfinished."""

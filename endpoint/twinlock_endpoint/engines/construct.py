@@ -1,0 +1,51 @@
+"""Calls a class with arguments from a configuration, and says in the configuration's words what is wrong with them."""
+
+import inspect
+import typing
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, TypeVar
+
+from typeguard import TypeCheckError, check_type
+
+from twinlock_endpoint.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+def construct(what: str, call: Callable[..., T], arguments: dict[str, Any]) -> T:
+    """`call(**arguments)`; ConfigError names `what`, the argument and the nearest one that there is."""
+    parameters = inspect.signature(call).parameters
+    types = _types(call)
+    for name, value in arguments.items():
+        if name not in parameters:
+            raise ConfigError(f"{what} has no argument {name!r}; {nearest(str(name), parameters)}")
+        _check(what, name, value, types.get(name, _like(parameters[name].default)))
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise ConfigError(f"{what} needs the argument {name!r}.")
+    try:
+        return call(**arguments)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{what} can't be made: {error}") from error
+
+
+def _types(call: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(call.__init__ if inspect.isclass(call) else call)
+
+
+def _like(default: object) -> Any:
+    "Some of Parsl's classes have no annotations; there the default tells the type."
+    if isinstance(default, bool | str):
+        return type(default)
+    return Real if isinstance(default, Real) else Any
+
+
+def _check(what: str, name: str, value: object, wanted: Any) -> None:
+    "A wrong type that the class itself doesn't notice would fail far from here, in a thread of Parsl's."
+    try:
+        check_type(value, wanted)
+    except TypeCheckError as error:
+        raise ConfigError(f"{what} has {name!r}: {value!r}, which is wrong: {error}.") from None

@@ -1,0 +1,63 @@
+"""Parsl's HighThroughputExecutor, made so that it asks nobody outside and tells when it breaks."""
+
+import inspect
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from parsl.executors.high_throughput.executor import HighThroughputExecutor
+from parsl.providers import LocalProvider
+
+from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses
+from twinlock_endpoint.engines.construct import construct
+
+# Not "interchange.py" from PATH: a batch site may have another Parsl there. -P keeps the user's folder off sys.path.
+_INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
+
+
+class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
+    """The executor, with a callback for the moment in which it can't run tasks any more."""
+
+    on_failure: Callable[[Exception], None] | None = None
+
+    def set_bad_state_and_fail_all(self, exception: Exception) -> None:
+        "Our callback comes first: whoever holds the tasks knows the reason before their futures fail."
+        if self.on_failure is not None:
+            self.on_failure(exception)
+        super().set_bad_state_and_fail_all(exception)
+
+    def start(self) -> None:
+        super().start()
+        threading.Thread(target=self._watch_interchange, name="interchange-watch", daemon=True).start()
+
+    def _watch_interchange(self) -> None:
+        "Without its interchange the executor would take tasks for ever and answer none."
+        status = self.interchange_proc.wait()
+        if not self._result_queue_thread_exit.is_set() and not self.bad_state_is_set:
+            self.set_bad_state_and_fail_all(RuntimeError(f"Parsl's interchange ended with exit code {status}"))
+
+
+def make(arguments: dict[str, Any]) -> Executor:
+    """An executor from the engine's arguments in the configuration; `provider` and `address` are built already.
+
+    Without an address Parsl would look for one with a web service. Local workers need the loopback only; all others
+    are told every address of this host, and the interchange listens on all of them.
+    """
+    arguments = dict(arguments)
+    arguments.setdefault("provider", LocalProvider())
+    anywhere = "address" not in arguments and not isinstance(arguments["provider"], LocalProvider)
+    arguments.setdefault("address", LOOPBACK)
+    arguments.setdefault("interchange_launch_cmd", _INTERCHANGE)
+    for name in ("worker_port_range", "interchange_port_range"):
+        if isinstance(arguments.get(name), list):
+            arguments[name] = tuple(arguments[name])
+    executor = construct("GlobusComputeEngine", Executor, arguments)
+    # Workers may bring a Python of their own (worker_init); Parsl would end the whole executor over that.
+    executor._check_python_mismatch = False
+    if anywhere:
+        executor.address, executor.all_addresses = None, local_addresses()
+    return executor
+
+
+ARGUMENTS = frozenset(inspect.signature(HighThroughputExecutor).parameters)

@@ -1,0 +1,120 @@
+"""GlobusComputeEngine: tasks run in blocks of workers that Parsl asks a provider for."""
+
+import os
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from parsl.jobs.job_status_poller import JobStatusPoller
+from parsl.jobs.strategy import Strategy
+
+from twinlock_endpoint.engines import blocks, executor, parsl_types
+from twinlock_endpoint.engines.base import Engine, Execution, Place, Task
+from twinlock_endpoint.engines.construct import construct
+from twinlock_endpoint.engines.containers import Container
+from twinlock_endpoint.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The arguments of the engine that are not Parsl's own; the defaults are the peer's."""
+
+    label: str = "GlobusComputeEngine"
+    max_retries_on_system_failure: int = 0
+    strategy: str = "simple"
+    job_status_kwargs: dict[str, Any] = field(default_factory=dict)
+    working_dir: str = "tasks_working_dir"
+    run_in_sandbox: bool = False
+    allowed_serializers: list[str] = field(default_factory=list)
+    container_type: str | None = None
+    container_uri: str | None = None
+    container_cmd_options: str = ""
+
+    def poller(self) -> dict[str, Any]:
+        """Arguments of Parsl's JobStatusPoller, which scales the blocks; periods in seconds."""
+        return {"strategy": self.strategy, "max_idletime": 120.0, "strategy_period": 5.0, **self.job_status_kwargs}
+
+
+_OPTIONS = frozenset(Options.__dataclass_fields__)
+
+
+class GlobusComputeEngine(Engine):
+    """The engine around one executor of Parsl's and the poller that scales it."""
+
+    def __init__(self, executor: executor.Executor, options: Options) -> None:
+        self._executor = executor
+        self._options = options
+        self._execution = Execution(options.working_dir, options.run_in_sandbox, options.allowed_serializers)
+        self._container = Container(options.container_type, options.container_uri, options.container_cmd_options)
+        self._poller: JobStatusPoller | None = None
+        self._place: Place
+        self.retries = options.max_retries_on_system_failure
+        self.max_workers = _most_workers(executor)
+
+    @classmethod
+    def from_config(cls, arguments: dict[str, Any]) -> Self:
+        """The engine from its arguments in a configuration; ConfigError says which one is wrong."""
+        own = {name: value for name, value in arguments.items() if name in _OPTIONS}
+        theirs = {name: value for name, value in arguments.items() if name not in _OPTIONS}
+        for name in theirs.keys() - executor.ARGUMENTS:
+            known = _OPTIONS | executor.ARGUMENTS
+            raise ConfigError(f"GlobusComputeEngine has no argument {name!r}; {nearest(str(name), known)}")
+        if "provider" in theirs:
+            theirs["provider"] = parsl_types.provider(theirs["provider"])
+        if "address" in theirs:
+            theirs["address"] = parsl_types.address(theirs["address"])
+        options = construct("GlobusComputeEngine", Options, own)
+        _check_poller(options.poller())
+        return cls(executor.make({**theirs, "label": f"{options.label}-HighThroughputExecutor"}), options)
+
+    def start(self, place: Place) -> None:
+        self._place = place
+        parsl = self._executor
+        parsl.run_dir = str(place.folder)
+        parsl.provider.script_dir = str(place.folder / "submit_scripts")
+        Path(parsl.provider.script_dir).mkdir(exist_ok=True)
+        parsl.launch_cmd = self._container.wrap(parsl.launch_cmd, place.folder)
+        parsl.on_failure = place.on_failure
+        parsl.start()
+        self._poller = JobStatusPoller(**self._options.poller())
+        self._poller.add_executors([parsl])
+
+    def submit(self, task: Task) -> Future[bytes]:
+        self._executor.validate_resource_spec(task.resources)
+        positional, keywords = self._execution.call(task, self._place)
+        # Parsl's worker imports the function by this name and calls it with the body and these arguments.
+        function = {"f": "twinlock_endpoint.worker.execute_task", "a": positional, "k": keywords}
+        context = {"task_executor": function, **({"resource_spec": task.resources} if task.resources else {})}
+        future: Future[bytes] = self._executor.submit_payload(context, task.body)
+        return future
+
+    def figures(self) -> dict[str, Any]:
+        return {"engine_type": type(self).__name__, **blocks.figures(self._executor)}
+
+    def stop(self) -> None:
+        local = blocks.local_groups(self._executor.provider)
+        if self._poller is not None:
+            self._poller.close(timeout=10)
+        blocks.cancel_rest(self._executor)
+        self._executor.shutdown()
+        blocks.end_groups(local)
+
+
+def _check_poller(arguments: dict[str, Any]) -> None:
+    "The poller starts a thread as soon as it is made, so its arguments are checked without making one."
+    known = ("strategy", "max_idletime", "strategy_period")
+    for name in arguments.keys() - set(known):
+        raise ConfigError(f"The engine's 'job_status_kwargs' has no {name!r}; {nearest(str(name), known)}")
+    strategy = arguments["strategy"]
+    strategies = [name for name in Strategy(strategy="none", max_idletime=0).strategies if name]
+    if strategy not in strategies:
+        raise ConfigError(f"The strategy {strategy!r} is unknown; {nearest(str(strategy), strategies)}")
+
+
+def _most_workers(parsl: executor.Executor) -> int:
+    per_node = parsl.max_workers_per_node
+    if per_node == float("inf"):
+        # Only the node knows; this host's cores are the best guess.
+        per_node = max(parsl.workers_per_node, os.cpu_count() or 1)
+    return max(1, int(per_node * parsl.provider.nodes_per_block * parsl.provider.max_blocks))

@@ -1,0 +1,52 @@
+"""Parsl's providers, launchers and addresses by the name that a configuration gives them."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import parsl.addresses
+import parsl.launchers
+import parsl.providers
+from parsl.launchers.base import Launcher
+from parsl.providers.base import ExecutionProvider
+
+from twinlock_endpoint.engines.construct import construct
+from twinlock_endpoint.errors import ConfigError, nearest
+
+
+def _public(module: Any) -> dict[str, Callable[..., Any]]:
+    return {name: getattr(module, name) for name in module.__all__}
+
+
+PROVIDERS = _public(parsl.providers)
+LAUNCHERS = _public(parsl.launchers)
+# The module has no __all__; of its functions these return one address.
+ADDRESSES = {
+    name: function
+    for name, function in inspect.getmembers(parsl.addresses, inspect.isfunction)
+    if name.startswith("address_by_") or name == "get_any_address"
+}
+
+
+def provider(description: Any) -> ExecutionProvider:
+    """The provider that `provider:` describes, with its launcher."""
+    if isinstance(description, dict) and description.get("launcher") is not None:
+        launcher: Launcher = _typed("launcher", LAUNCHERS, description["launcher"])
+        description = {**description, "launcher": launcher}
+    made: ExecutionProvider = _typed("provider", PROVIDERS, description)
+    return made
+
+
+def address(description: Any) -> str:
+    """The address that `address:` gives as text, or describes as one of Parsl's ways to find it."""
+    return description if isinstance(description, str) else str(_typed("address", ADDRESSES, description))
+
+
+def _typed(kind: str, known: Mapping[str, Callable[..., Any]], description: Any) -> Any:
+    if not isinstance(description, dict) or "type" not in description:
+        raise ConfigError(f"The {kind} has to be a mapping with a 'type', one of: {', '.join(sorted(known))}")
+    arguments = {name: value for name, value in description.items() if value is not None and name != "type"}
+    name = description["type"]
+    if name not in known:
+        raise ConfigError(f"The {kind} type {name!r} is unknown; {nearest(str(name), known)}")
+    return construct(name, known[name], arguments)

@@ -1,0 +1,124 @@
+"""ThreadPoolEngine and ProcessPoolEngine: tasks run on this host, in a pool of the standard library's."""
+
+import multiprocessing
+import os
+from abc import abstractmethod
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, ClassVar, Self
+
+from twinlock_endpoint.engines.base import Engine, Execution, Place, Task
+from twinlock_endpoint.engines.construct import construct
+from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_endpoint.worker import execute_task
+
+_EXECUTION = frozenset(Execution.__dataclass_fields__)
+_END_GRACE_S = 2.0
+
+
+class PoolEngine(Engine):
+    """What both engines share: their arguments, how a task gets into the pool, and the figures."""
+
+    pool_arguments: ClassVar[frozenset[str]]
+    default_workers: ClassVar[int]
+
+    def __init__(self, execution: Execution, pool: dict[str, Any], retries: int) -> None:
+        self._execution = execution
+        self._arguments = pool
+        self._place: Place
+        self._submitted = 0
+        self._outstanding = 0
+        self.retries = retries
+        self.max_workers = pool.setdefault("max_workers", self.default_workers)
+        self._executor = self._make()
+
+    @classmethod
+    def from_config(cls, arguments: dict[str, Any]) -> Self:
+        """The engine from its arguments in a configuration; ConfigError says which one is wrong."""
+        arguments = {name: value for name, value in arguments.items() if name != "label"}
+        retries = arguments.pop("max_retries_on_system_failure", 0)
+        for name in arguments.keys() - _EXECUTION - cls.pool_arguments:
+            known = cls.pool_arguments | _EXECUTION | {"label", "max_retries_on_system_failure"}
+            raise ConfigError(f"{cls.__name__} has no argument {name!r}; {nearest(str(name), known)}")
+        own = {name: value for name, value in arguments.items() if name in _EXECUTION}
+        pool = {name: value for name, value in arguments.items() if name in cls.pool_arguments}
+        execution = construct(cls.__name__, Execution, own)
+        return construct(cls.__name__, cls, {"execution": execution, "pool": pool, "retries": retries})
+
+    @abstractmethod
+    def _make(self) -> ThreadPoolExecutor | ProcessPoolExecutor: ...
+
+    def start(self, place: Place) -> None:
+        self._place = place
+
+    def submit(self, task: Task) -> Future[bytes]:
+        if task.resources:
+            raise ValueError(f"{type(self).__name__} takes no resource specification")
+        positional, keywords = self._execution.call(task, self._place)
+        future = self._executor.submit(execute_task, task.body, *positional, **keywords)
+        self._submitted += 1
+        self._outstanding += 1
+        future.add_done_callback(self._done)
+        return future
+
+    def _done(self, _future: Future[bytes]) -> None:
+        self._outstanding -= 1
+
+    def figures(self) -> dict[str, Any]:
+        import psutil
+
+        return {
+            "engine_type": type(self).__name__,
+            "total_cores": os.cpu_count(),
+            "total_mem": round(psutil.virtual_memory().available / 2**30, 1),
+            "total_workers": self.max_workers,
+            "max_workers_per_node": self.max_workers,
+            "idle_workers": max(0, self.max_workers - self._outstanding),
+            "pending_tasks": max(0, self._outstanding - self.max_workers),
+            "outstanding_tasks": self._outstanding,
+            "total_tasks": self._submitted,
+            "scaling_enabled": False,
+            "max_blocks": 1,
+            "min_blocks": 1,
+            "nodes_per_block": 1,
+        }
+
+    def stop(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class ThreadPoolEngine(PoolEngine):
+    """Tasks run in threads of the endpoint itself. A task that runs when the endpoint ends, ends with it."""
+
+    pool_arguments = frozenset({"max_workers", "thread_name_prefix"})
+    default_workers = min(32, (os.cpu_count() or 1) + 4)
+
+    def _make(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(**self._arguments)
+
+
+class ProcessPoolEngine(PoolEngine):
+    """Tasks run in processes of their own. One that dies takes its pool's tasks with it; the next get a new pool."""
+
+    pool_arguments = frozenset({"max_workers", "max_tasks_per_child"})
+    default_workers = os.cpu_count() or 1
+
+    def _make(self) -> ProcessPoolExecutor:
+        # The endpoint has threads (Parsl's or the loop's); a fork of it could inherit a held lock.
+        return ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"), **self._arguments)
+
+    def submit(self, task: Task) -> Future[bytes]:
+        try:
+            return super().submit(task)
+        except BrokenProcessPool:
+            self._executor = self._make()
+            return super().submit(task)
+
+    def stop(self) -> None:
+        super().stop()
+        children = multiprocessing.active_children()
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.join(_END_GRACE_S)
+            child.kill()

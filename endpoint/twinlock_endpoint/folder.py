@@ -1,0 +1,48 @@
+"""The endpoint's folder and log in the user's home, and the way its output takes."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from twinlock_endpoint.config import Config
+from twinlock_endpoint.errors import FolderError
+
+
+def prepare(name: str, endpoint_id: str, config: Config) -> Path:
+    """Make the endpoint's folder, readable by its user only, and say in it which endpoint it is of."""
+    base = Path(os.environ.get("GLOBUS_COMPUTE_USER_DIR") or "~/.globus_compute").expanduser()
+    folder = config.paths.get("endpoint_dir", base / name)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        (folder / "tasks_working_dir").mkdir(exist_ok=True)
+        about = {"endpoint_id": endpoint_id, "display_name": config.display_name}
+        (folder / "endpoint.json").write_text(json.dumps(about))
+    except OSError as error:
+        raise FolderError(f"The endpoint's folder in your home can't be made: {error.strerror}.") from error
+    return folder.resolve()
+
+
+def redirect_output(folder: Path, config: Config) -> None:
+    """Send standard output and error to the log; from here on nothing is told to the manager endpoint by accident."""
+    logs = config.log_dir or folder
+    log = config.paths.get("endpoint_log", logs / "endpoint.log")
+    try:
+        for descriptor, chosen in ((1, config.stdout), (2, config.stderr)):
+            _append_to(logs / chosen if chosen else log, descriptor)
+    except OSError as error:
+        raise FolderError(f"The endpoint's log can't be opened: {error.strerror}.") from error
+    level = logging.DEBUG if config.debug else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # pika's own log has every frame, and Parsl's all that the endpoint's doesn't need to have twice.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    logging.getLogger("parsl").setLevel(level if config.debug else logging.WARNING)
+
+
+def _append_to(path: Path, descriptor: int) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.dup2(opened, descriptor)
+    os.close(opened)

@@ -1,0 +1,57 @@
+"""Sends the endpoint's heartbeats."""
+
+import asyncio
+import logging
+from typing import Any
+
+from twinlock_endpoint import status
+from twinlock_endpoint.document import Destination
+from twinlock_endpoint.engines.base import Engine
+from twinlock_endpoint.publisher import Publisher
+from twinlock_endpoint.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+_FIGURES_S = 2.0
+
+
+class Heartbeats:
+    """Asks the engine for its figures and publishes them with the endpoint's identity."""
+
+    def __init__(
+        self, endpoint_id: str, identity: dict[str, Any], engine: Engine, publisher: Publisher, destination: Destination
+    ) -> None:
+        self._endpoint_id = endpoint_id
+        self._identity = identity
+        self._engine = engine
+        self._publisher = publisher
+        self._destination = destination
+        self._figures: dict[str, Any] = {}
+        self._asking: asyncio.Future[dict[str, Any]] | None = None
+
+    async def send(self, period_s: float) -> None:
+        """Publish one; without a connection it is left out."""
+        await self._ask_engine()
+        self._publish(period_s)
+
+    async def send_last(self, limit_s: float) -> None:
+        """Say that the endpoint shuts down, and wait at most `limit_s` seconds until that is confirmed."""
+        self._publish(0)
+        await self._publisher.drain(limit_s)
+
+    def _publish(self, period_s: float) -> None:
+        body = status.report(self._endpoint_id, self._identity, self._figures, period_s)
+        self._publisher.offer(self._destination, body)
+
+    async def _ask_engine(self) -> None:
+        "A busy or stuck engine delays no heartbeat, which then carries the last known figures."
+        self._asking = self._asking or in_thread(self._engine.figures)
+        done, _ = await asyncio.wait([self._asking], timeout=_FIGURES_S)
+        if not done:
+            log.warning("The engine did not give its figures within %.0f s", _FIGURES_S)
+            return
+        asked, self._asking = self._asking, None
+        if asked.exception() is None:
+            self._figures = asked.result()
+        else:
+            log.warning("The engine gave no figures: %r", asked.exception())

@@ -1,0 +1,51 @@
+"""When an endpoint that has nothing to do shuts down, counted in heartbeats as the peer counts them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """What a heartbeat found: a word for people ("" while busy), and seconds until the shutdown (0: now)."""
+
+    word: str = ""
+    seconds_left: float = 0
+
+    @property
+    def over(self) -> bool:
+        """It is time to shut down."""
+        return bool(self.word) and self.seconds_left <= 0
+
+
+class IdleClock:
+    """Counts heartbeats without movement.
+
+    `soft` of them shut the endpoint down when work was done and none is left; `hard` of them always, to get rid of
+    endpoints that never had a task or whose workers will never answer. A soft limit of 0 switches both off.
+    """
+
+    def __init__(self, soft: int, hard: int, period_s: float) -> None:
+        self._soft = soft
+        self._hard = max(soft + 1, hard)
+        self._period_s = period_s
+        self._moved = (0, 0)
+        self._still_soft = 0
+        self._still = 0
+
+    def beat(self, received: int, settled: int) -> Idle:
+        """One heartbeat, with the numbers of tasks that came and that were settled since the start."""
+        if not self._soft:
+            return Idle()
+        if (received, settled) != self._moved:
+            self._moved = (received, settled)
+            self._still = self._still_soft = 0
+            return Idle()
+        self._still += 1
+        if settled and settled >= received:
+            self._still_soft += 1
+            return self._left("idle", self._soft - self._still_soft)
+        if self._still > self._soft:
+            return self._left("possibly idle", self._hard - self._still + 1)
+        return Idle()
+
+    def _left(self, word: str, beats: int) -> Idle:
+        return Idle(word, max(0, beats) * self._period_s)

@@ -1,0 +1,217 @@
+"""The life of a user endpoint: engine and connections up, tasks and heartbeats, down."""
+
+import asyncio
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from twinlock_endpoint import connections, status
+from twinlock_endpoint.config import Config
+from twinlock_endpoint.consumer import Delivery, TaskConsumer
+from twinlock_endpoint.document import Document
+from twinlock_endpoint.engines.base import Engine, Place
+from twinlock_endpoint.errors import EngineError
+from twinlock_endpoint.heartbeats import Heartbeats
+from twinlock_endpoint.idle import Idle, IdleClock
+from twinlock_endpoint.ledger import Ledger
+from twinlock_endpoint.link import REFUSED
+from twinlock_endpoint.report import StartReport
+from twinlock_endpoint.tasks import Tasks
+from twinlock_endpoint.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+_FLUSH_S = 5.0
+_ENGINE_STOP_S = 30.0
+_QUIET_S = 1.0
+_OFFLINE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the endpoint runs with."""
+
+    title: str
+    folder: Path
+    document: Document
+    config: Config
+    engine: Engine
+
+
+def live(setup: Setup, report: StartReport) -> int:
+    """Run an endpoint from start to end; the exit code. StartError where it can't start."""
+
+    async def life() -> int:
+        return await _Endpoint(setup, report).run()
+
+    # Not asyncio.run: that waits for a name lookup that hangs, at the end.
+    return asyncio.new_event_loop().run_until_complete(life())
+
+
+def prefetch(max_workers: int) -> int:
+    """Most tasks taken from the queue without an answer.
+
+    A worker that ends a task needs the next one here already, and Parsl asks for more blocks only where tasks wait:
+    so a few for each worker. At least 32, which hides the round trip of short tasks; not without bound, since each may
+    hold 10 MiB. The protocol's limit is 65535.
+    """
+    return min(65535, max(32, 4 * max_workers))
+
+
+class _Endpoint:
+    def __init__(self, setup: Setup, report: StartReport) -> None:
+        document, config = setup.document, setup.config
+        self._setup = setup
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._idle = IdleClock(config.idle_heartbeats_soft, config.idle_heartbeats_hard, config.heartbeat_period)
+        self._offline_since: float | None = self._loop.time()
+        self._stopping = False
+        self._wake = asyncio.Event()
+        self._quiet: asyncio.TimerHandle | None = None
+        self._code = os.EX_OK
+        limit = prefetch(setup.engine.max_workers)
+        self._consumer = TaskConsumer(document.tasks.queue, limit, self._deliver, self._consuming)
+        self._ledger = Ledger(self._consumer.ack, limit)
+        self._connections = connections.make(document, config, self._consumer, self._link_down)
+        self._heartbeats = Heartbeats(
+            document.endpoint_id,
+            status.identity(document.info, config.raw),
+            setup.engine,
+            self._connections.heartbeats,
+            document.heartbeats,
+        )
+        self._tasks = Tasks(
+            document.endpoint_id,
+            setup.engine,
+            _narrower(document.allowed_functions, config.allowed_functions),
+            self._ledger,
+            lambda result: self._connections.results.publish(document.results, result),
+        )
+
+    async def run(self) -> int:
+        _show(self._setup.title, Idle())
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop, number.name)
+        for link in self._connections.links:
+            link.open()
+        try:
+            await self._start_engine()
+            if not self._stopping:
+                self._consumer.begin()
+            await self._beat()
+        finally:
+            await self._shut_down()
+        return self._code
+
+    async def _start_engine(self) -> None:
+        place = Place(self._setup.document.endpoint_id, self._setup.folder, self._engine_failed)
+        try:
+            await in_thread(lambda: self._setup.engine.start(place))
+        except Exception as error:
+            log.exception("The engine did not start")
+            raise EngineError(f"The endpoint's engine did not start: {error}") from error
+
+    async def _beat(self) -> None:
+        "A heartbeat each period, and one at once when the connection comes (back); none while no task is consumed."
+        period_s = self._setup.config.heartbeat_period
+        while not self._stopping:
+            try:
+                await asyncio.wait_for(self._wake.wait(), period_s)
+            except TimeoutError:
+                self._consider_idleness()
+            self._wake.clear()
+            if self._offline_since is None and not self._stopping:
+                await self._heartbeats.send(period_s)
+                self._report.online()
+
+    def _consider_idleness(self) -> None:
+        idle = self._idle.beat(self._ledger.received, self._ledger.settled)
+        _show(self._setup.title, idle)
+        if idle.over:
+            self._stop(idle.word)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if self._quiet is not None:
+            self._stop_when_quiet()
+        if not self._tasks.deliver(delivery):
+            self._consumer.reject(delivery)
+
+    def _consuming(self) -> None:
+        log.info("Tasks are consumed")
+        self._offline_since = None
+        self._wake.set()
+
+    def _link_down(self, reason: BaseException) -> None:
+        "Tasks in flight are worth waiting for without end; an endpoint without any that nobody reaches is not."
+        self._offline_since = self._offline_since or self._loop.time()
+        if len(self._ledger) or self._stopping:
+            return
+        if isinstance(reason, REFUSED):
+            self._give_up(os.EX_NOPERM, "The task queue's broker refused the endpoint's credentials.")
+        elif self._loop.time() - self._offline_since > _OFFLINE_S:
+            self._give_up(os.EX_TEMPFAIL, "The endpoint can't reach the task queue's broker.")
+
+    def _engine_failed(self, reason: Exception) -> None:
+        "Called from any thread."
+        self._loop.call_soon_threadsafe(self._fail, reason)
+
+    def _fail(self, reason: Exception) -> None:
+        "Answer everything with the reason: what is here, and what the queue still sends until it falls quiet."
+        if self._stopping:
+            return
+        log.error("The engine can't run tasks any more: %s", reason)
+        self._tasks.fail(reason)
+        self._code = os.EX_UNAVAILABLE
+        self._stop_when_quiet()
+
+    def _stop_when_quiet(self) -> None:
+        if self._quiet is not None:
+            self._quiet.cancel()
+        self._quiet = self._loop.call_later(_QUIET_S, self._stop, "the engine failed")
+
+    def _give_up(self, code: int, reason: str) -> None:
+        self._code = code
+        self._report.fail(reason)
+        self._stop(reason)
+
+    def _stop(self, why: str) -> None:
+        log.info("Shutting down: %s", why)
+        self._stopping = True
+        self._wake.set()
+
+    async def _shut_down(self) -> None:
+        "Answers that are ready go out; tasks that are still running stay in the queue, for the next endpoint."
+        self._stopping = True
+        self._consumer.end()
+        self._tasks.leave()
+        await self._connections.results.drain(_FLUSH_S)
+        await self._stop_engine()
+        await self._connections.results.drain(_FLUSH_S)
+        await self._heartbeats.send_last(_FLUSH_S)
+        for link in self._connections.links:
+            await link.close()
+        log.info("Ended; %d tasks stay in the queue", len(self._ledger))
+
+    async def _stop_engine(self) -> None:
+        stopping = in_thread(self._setup.engine.stop)
+        done, _ = await asyncio.wait([stopping], timeout=_ENGINE_STOP_S)
+        if not done:
+            log.error("The engine did not stop within %.0f s", _ENGINE_STOP_S)
+        elif stopping.exception() is not None:
+            log.error("The engine did not stop cleanly", exc_info=stopping.exception())
+
+
+def _narrower(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
+    "Manager endpoint and template may both restrict the functions; then only those in both lists may run."
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+def _show(title: str, idle: Idle) -> None:
+    setproctitle(f"[{idle.word}; shut down in {idle.seconds_left:,.0f}s] {title}" if idle.word else title)

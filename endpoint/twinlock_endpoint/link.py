@@ -1,0 +1,110 @@
+"""One AMQP connection that comes back by itself, with a channel for each of its users."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import pika
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.channel import Channel
+from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationError
+
+log = logging.getLogger(__name__)
+
+_FIRST_DELAY_S = 0.5
+_LONGEST_DELAY_S = 30.0
+_STABLE_S = 60.0
+_CLOSE_LIMIT_S = 3.0
+
+REFUSED = (ProbableAuthenticationError, ProbableAccessDeniedError)
+"""What pika reports when the credentials are not good (any more)."""
+
+
+class ChannelUser(Protocol):
+    """Has a channel of its own while the link is up."""
+
+    def opened(self, channel: Channel) -> None:
+        """A fresh channel. Nothing of an earlier one is valid on it."""
+
+    def closed(self) -> None:
+        """The channel is gone."""
+
+
+def parameters(url: str, port: int | None, silence_s: int) -> pika.URLParameters:
+    """Connection parameters of a URL; `port` replaces the URL's, and after `silence_s` the peer is taken for dead."""
+    made = pika.URLParameters(url)
+    if port is not None:
+        made.port = port
+    made.heartbeat = silence_s
+    return made
+
+
+class Link:
+    """Keeps a connection open until it is closed here; on each loss it tries again, with growing random delays."""
+
+    def __init__(
+        self, parameters: pika.URLParameters, users: Sequence[ChannelUser], on_down: Callable[[BaseException], None]
+    ) -> None:
+        self._parameters = parameters
+        self._users = users
+        self._on_down = on_down
+        self._connection: AsyncioConnection | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._failures = 0
+        self._opened_at = 0.0
+        self._closing = False
+        self._down = asyncio.Event()
+        self._down.set()
+
+    def open(self) -> None:
+        """Start to connect; the users hear when their channels are there."""
+        self._down.clear()
+        self._connection = AsyncioConnection(
+            self._parameters,
+            on_open_callback=self._opened,
+            on_open_error_callback=self._lost,
+            on_close_callback=self._lost,
+        )
+
+    async def close(self) -> None:
+        """Close for good, politely where the other side still answers."""
+        self._closing = True
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+            await asyncio.wait([asyncio.ensure_future(self._down.wait())], timeout=_CLOSE_LIMIT_S)
+
+    def _opened(self, connection: AsyncioConnection) -> None:
+        self._opened_at = asyncio.get_running_loop().time()
+        for user in self._users:
+            connection.channel(on_open_callback=lambda channel, user=user: self._channel_opened(user, channel))
+
+    def _channel_opened(self, user: ChannelUser, channel: Channel) -> None:
+        channel.add_on_close_callback(self._channel_closed)
+        channel.add_on_cancel_callback(lambda _frame: channel.close())
+        user.opened(channel)
+
+    def _channel_closed(self, channel: Channel, reason: Exception) -> None:
+        # One way to recover, not two: a lost channel (queue deleted, delivery not acknowledged for too long) takes
+        # the connection with it.
+        if channel.connection.is_open:
+            log.warning("A channel was closed: %s", reason)
+            channel.connection.close()
+
+    def _lost(self, _connection: AsyncioConnection, reason: BaseException) -> None:
+        for user in self._users:
+            user.closed()
+        self._down.set()
+        if self._closing:
+            return
+        loop = asyncio.get_running_loop()
+        if self._opened_at and loop.time() - self._opened_at > _STABLE_S:
+            self._failures = 0
+        delay = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**self._failures) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        self._failures += 1
+        log.warning("No connection to the task queue's broker, next try in %.1f s: %s", delay, reason)
+        self._retry = loop.call_later(delay, self.open)
+        self._on_down(reason)

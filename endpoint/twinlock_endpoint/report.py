@@ -1,0 +1,23 @@
+"""The pipe to the manager endpoint: what is said there before the endpoint is online is the reason users see."""
+
+import os
+from contextlib import suppress
+
+
+class StartReport:
+    """Keeps the original standard error while the endpoint starts, after its output went to the log."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = os.dup(2)
+
+    def fail(self, reason: str) -> None:
+        """Say why the endpoint can't start. Once it is online there is nobody to tell."""
+        if self._descriptor is not None:
+            with suppress(BrokenPipeError):
+                os.write(self._descriptor, f"{reason}\n".encode())
+
+    def online(self) -> None:
+        """The endpoint is online."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

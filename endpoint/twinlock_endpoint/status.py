@@ -1,0 +1,33 @@
+"""The endpoint's heartbeat: a status report with who it is, since when, and what its engine does."""
+
+import os
+import pwd
+from datetime import datetime
+from typing import Any
+
+from globus_compute_common.messagepack import pack
+from globus_compute_common.messagepack.message_types import EPStatusReport
+
+
+def identity(info: dict[str, Any], config_raw: str) -> dict[str, Any]:
+    """The part that stays the same: what the manager endpoint said (`info`), the process, the start."""
+    now = datetime.now().astimezone()
+    return {
+        **info,
+        "posix_username": pwd.getpwuid(os.getuid()).pw_name,
+        "posix_uid": os.getuid(),
+        "posix_gid": os.getgid(),
+        "posix_groups": os.getgroups(),
+        "posix_pid": os.getpid(),
+        "posix_sid": os.getsid(0),
+        "config_raw": config_raw,
+        "start_iso": now.isoformat(),
+        "start_unix": now.timestamp(),
+    }
+
+
+def report(endpoint_id: str, identity: dict[str, Any], figures: dict[str, Any], period_s: float) -> bytes:
+    """A packed heartbeat. A period of 0 says that this endpoint is shutting down."""
+    state = {**figures, **identity, "heartbeat_period": period_s, "active": period_s > 0}
+    packed: bytes = pack(EPStatusReport(endpoint_id=endpoint_id, global_state=state, task_statuses={}))
+    return packed

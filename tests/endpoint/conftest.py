@@ -1,0 +1,89 @@
+"""A RabbitMQ node for the system tests of the endpoint, and endpoints on it."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from endpoint_running import NOBODY, Queues, Running, start
+from twinlock_service.management import Management
+from twinlock_service.rabbitmq import VHOST, Node, private_node
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The node, and the login of the one user that all endpoints under test have."""
+
+    node: Node
+    user: str
+    password: str
+
+    @property
+    def endpoint_url(self) -> str:
+        """What an endpoint connects to."""
+        return str(self.node.url.with_user(self.user).with_password(self.password))
+
+    async def disconnect(self) -> None:
+        """Cut the endpoints' connections."""
+        async with aiohttp.ClientSession() as session:
+            await Management(session, self.node.management_url, VHOST).disconnect(self.user)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def broker() -> AsyncIterator[Broker]:
+    """A private RabbitMQ node, for the whole session."""
+    state = Path(tempfile.mkdtemp(prefix="endpoint-tests-", dir="/tmp"))
+    state.chmod(0o755)
+    try:
+        async with private_node(state) as node:
+            login = Broker(node, "endpoint", uuid.uuid4().hex)
+            async with aiohttp.ClientSession() as session:
+                management = Management(session, node.management_url, VHOST)
+                await management.user(login.user, login.password, read=".*", write=".*")
+            yield login
+    finally:
+        shutil.rmtree(state)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home that belongs to `nobody`."""
+    folder = Path(tempfile.mkdtemp(prefix="endpoint-home-", dir="/tmp"))
+    os.chown(folder, NOBODY, NOBODY)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def queues(broker: Broker) -> Iterator[Queues]:
+    """The queues of a new endpoint."""
+    made = Queues(str(broker.node.url), broker.endpoint_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def endpoint(home: Path, queues: Queues) -> Iterator[Callable[..., Running]]:
+    """Starts endpoints on these queues; what still runs at the end of the test is killed."""
+    with ExitStack() as stack:
+
+        def run(config: str, **document: Any) -> Running:
+            running = start(home, queues, config, **document)
+            stack.callback(_kill, running)
+            return running
+
+        yield run
+
+
+def _kill(running: Running) -> None:
+    with suppress(ProcessLookupError):
+        running.signal(9)
+    running.process.wait(20)

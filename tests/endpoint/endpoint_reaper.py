@@ -1,0 +1,42 @@
+"""Run as a program: starts argv[2:] and keeps all of its descendants, as the spawner does; tells on fd argv[1].
+
+One JSON line with the pid, and when the program ended one with its exit code and the command lines of what it left
+behind. What is left is killed then.
+"""
+
+import json
+import os
+import sys
+from contextlib import suppress
+
+import prctl
+import psutil
+
+
+def main() -> None:
+    """Start, reap, report."""
+    report = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+    prctl.set_child_subreaper(1)
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.execv(sys.argv[2], sys.argv[2:])
+    report.write(json.dumps({"pid": pid}) + "\n")
+    ended, status = 0, 0
+    while ended != pid:
+        ended, status = os.wait()
+    left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    report.write(json.dumps({"code": os.waitstatus_to_exitcode(status), "left": _end(left)}) + "\n")
+
+
+def _end(processes: list[psutil.Process]) -> list[str]:
+    lines = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            lines.append(" ".join(process.cmdline()))
+            process.kill()
+    return lines
+
+
+if __name__ == "__main__":
+    main()

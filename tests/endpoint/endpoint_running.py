@@ -1,0 +1,222 @@
+"""An endpoint as a test runs it: queues of its own, a process as an unprivileged user, a folder as its home."""
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pika
+from globus_compute_common.messagepack import pack, unpack
+from globus_compute_common.messagepack.message_types import Task
+from globus_compute_sdk.serialize import ComputeSerializer, PureSourceTextInspect
+
+NOBODY = 65534
+PROGRAM = Path(sys.executable).with_name("twinlock-endpoint")
+REAPER = Path(__file__).with_name("endpoint_reaper.py")
+
+
+def task_body(task_id: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
+    """A packed task as the service sends it, serialized as the SDK does."""
+    serializer = ComputeSerializer(strategy_code=PureSourceTextInspect())
+    buffers = serializer.pack_buffers([serializer.serialize(part) for part in (function, args, kwargs)])
+    packed: bytes = pack(Task(task_id=task_id, task_buffer=buffers))
+    return packed
+
+
+def value(result: Any) -> Any:
+    """What the function returned."""
+    assert result.error_details is None, result.data
+    return ComputeSerializer().deserialize(result.data)
+
+
+class Queues:
+    """Task, result and heartbeat queue of one endpoint, seen from the service's side."""
+
+    def __init__(self, admin_url: str, endpoint_url: str) -> None:
+        self.endpoint_id = str(uuid.uuid4())
+        self._url = endpoint_url
+        self._connection = pika.BlockingConnection(pika.URLParameters(admin_url))
+        self._channel = self._connection.channel()
+        self.results: dict[str, Any] = {}
+        self.raw: dict[str, bytes] = {}
+        for queue in (self.task_queue, self.result_queue, self.heartbeat_queue):
+            self._channel.queue_declare(queue, durable=True)
+
+    def close(self) -> None:
+        """Remove the queues."""
+        for queue in (self.task_queue, self.result_queue, self.heartbeat_queue):
+            self._channel.queue_delete(queue)
+        self._connection.close()
+
+    @property
+    def task_queue(self) -> str:
+        return f"{self.endpoint_id}.tasks"
+
+    @property
+    def result_queue(self) -> str:
+        return f"{self.endpoint_id}.results"
+
+    @property
+    def heartbeat_queue(self) -> str:
+        return f"{self.endpoint_id}.heartbeats"
+
+    def creds(self) -> dict[str, Any]:
+        """`amqp_creds` of the start document."""
+        return {
+            "endpoint_id": self.endpoint_id,
+            "task_queue_info": {"connection_url": self._url, "queue": self.task_queue},
+            "result_queue_info": self._destination(self.result_queue),
+            "heartbeat_queue_info": self._destination(self.heartbeat_queue),
+        }
+
+    def _destination(self, queue: str) -> dict[str, Any]:
+        publish = {"exchange": "", "routing_key": queue, "mandatory": True, "properties": {"delivery_mode": 2}}
+        return {"connection_url": self._url, "queue": queue, "exchange": "", "queue_publish_kwargs": publish}
+
+    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+        """Publish a task; its id."""
+        task_id = str(uuid.uuid4())
+        self.publish(task_body(task_id, function, *args, **kwargs), task_uuid=task_id)
+        return task_id
+
+    def publish(self, body: bytes, **headers: Any) -> None:
+        """Publish a message to the task queue."""
+        headers = {"function_uuid": str(uuid.uuid4()), **headers}
+        properties = pika.BasicProperties(headers={name: value for name, value in headers.items() if value is not None})
+        self._channel.basic_publish("", self.task_queue, body, properties)
+
+    def result(self, task_id: str, limit_s: float = 30.0) -> Any:
+        """The result of a task."""
+        for body in self._messages(self.result_queue, limit_s, lambda: task_id not in self.results):
+            result = unpack(body)
+            assert str(result.task_id) not in self.results, "a second result for the same task"
+            self.results[str(result.task_id)] = result
+            self.raw[str(result.task_id)] = body
+        return self.results[task_id]
+
+    def heartbeat(self, limit_s: float = 30.0, *, last: bool = False) -> dict[str, Any]:
+        """The next heartbeat's state; with `last` the one that says that the endpoint shuts down."""
+        for body in self._messages(self.heartbeat_queue, limit_s, lambda: True):
+            state: dict[str, Any] = unpack(body).global_state
+            if not last or state["heartbeat_period"] == 0:
+                return state
+        raise AssertionError("unreachable")
+
+    def waiting_tasks(self) -> int:
+        """Tasks in the queue that nobody holds."""
+        return int(self._channel.queue_declare(self.task_queue, passive=True).method.message_count)
+
+    def delete_results(self) -> None:
+        """Take the result queue away."""
+        self._channel.queue_delete(self.result_queue)
+
+    def declare_results(self) -> None:
+        """Bring the result queue back."""
+        self._channel.queue_declare(self.result_queue, durable=True)
+
+    def _messages(self, queue: str, limit_s: float, wanted: Callable[[], bool]) -> Any:
+        deadline = time.monotonic() + limit_s
+        try:
+            while wanted():
+                left = deadline - time.monotonic()
+                assert left > 0, f"nothing (more) on {queue} within {limit_s} s"
+                method, _, body = next(self._channel.consume(queue, auto_ack=False, inactivity_timeout=left))
+                if method is not None:
+                    self._channel.basic_ack(method.delivery_tag)
+                    yield body
+        finally:
+            self._channel.cancel()
+
+
+@dataclass(frozen=True)
+class End:
+    """How an endpoint ended: exit code, what it left behind, what it said to the manager endpoint."""
+
+    code: int
+    left: list[str]
+    said: str
+
+
+@dataclass
+class Running:
+    """One endpoint process."""
+
+    queues: Queues
+    home: Path
+    process: subprocess.Popen[bytes]
+    pid: int
+    report: int
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        return endpoint_name(self.queues)
+
+    @property
+    def folder(self) -> Path:
+        return self.home / ".globus_compute" / self.name
+
+    def log(self) -> str:
+        """The endpoint's log so far."""
+        return (self.folder / "endpoint.log").read_text()
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        """Signal the endpoint itself."""
+        os.kill(self.pid, number)
+
+    def end(self, limit_s: float = 40.0) -> End:
+        """Wait until it has ended."""
+        line = _line(self.report, limit_s)
+        assert self.process.stdout is not None
+        said = self.process.stdout.read().decode()
+        self.process.wait(limit_s)
+        return End(line["code"], line["left"], said)
+
+
+def endpoint_name(queues: Queues) -> str:
+    """The name under which the spawner starts it."""
+    return f"uep.{uuid.UUID(int=1)}.{queues.endpoint_id}"
+
+
+def start(home: Path, queues: Queues, config: str, **document: Any) -> Running:
+    """Start an endpoint as `nobody` with that home."""
+    told = {"amqp_creds": queues.creds(), "config": config, "ep_info": {"posix_ppid": os.getpid()}, **document}
+    return run(home, queues, json.dumps(told).encode(), endpoint_name(queues))
+
+
+def run(home: Path, queues: Queues, document: bytes, *arguments: str) -> Running:
+    """Start the program as `nobody` with these bytes on its standard input."""
+    reading, writing = os.pipe()
+    drop = [shutil.which("setpriv") or "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    command = [sys.executable, str(REAPER), str(writing), str(PROGRAM), *arguments]
+    process = subprocess.Popen(
+        [*drop, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=[writing],
+        cwd=home,
+        env={"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "USER": "nobody", "LANG": "C.UTF-8"},
+    )
+    os.close(writing)
+    assert process.stdin is not None
+    process.stdin.write(document)
+    process.stdin.close()
+    return Running(queues, home, process, _line(reading, 10)["pid"], reading)
+
+
+def _line(descriptor: int, limit_s: float) -> dict[str, Any]:
+    "A pipe's next line; each is written at once and is short."
+    ready, _, _ = select.select([descriptor], [], [], limit_s)
+    assert ready, f"no word from the endpoint's parent within {limit_s} s"
+    line: dict[str, Any] = json.loads(os.read(descriptor, 65536))
+    return line
