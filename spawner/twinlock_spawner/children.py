@@ -83,7 +83,7 @@ class Child:
         self.failure = self.failure or text or None
         if self.failure is None:
             self.state, self.deadline = State.RUNNING, None
-            self.uid = os.stat(f"/proc/{self.pid}").st_uid  # it is there, if as a zombie: nobody reaps it but we
+            self.uid = os.stat(f"/proc/{self.pid}").st_uid  # there, if as a zombie, until we reap it
         return self.failure is None
 
     def ended(self, status: int) -> None:

@@ -60,6 +60,9 @@ class Table:
         self._check_limits(request)
         try:
             self._audit.require("spawn", id=request.id, user=request.user, name=request.name, program=request.program)
+        except OSError as error:
+            raise Refusal("audit", "the site's audit log can't be written") from error
+        try:
             plan = Plan(
                 policy=self._policy,
                 user=request.user,
@@ -139,13 +142,13 @@ class Table:
     def _reap(self) -> None:
         """Take note of every process that ended; one that isn't in the table is an orphan of some endpoint's."""
         by_pid = {child.pid: child for child in self._children.values() if child.status is None}
-        pid, status = _wait()
-        while pid:
-            if (child := by_pid.get(pid)) is not None:
-                if child.report >= 0:
-                    self._started(child)
+        while pid := _zombie():
+            child = by_pid.get(pid)
+            if child is not None and child.report >= 0:
+                self._started(child)
+            _, status = os.waitpid(pid, 0)
+            if child is not None:
                 child.ended(status)
-            pid, status = _wait()
 
     def _end(self, child: Child) -> None:
         """Kill what the child left behind, look again until nothing is left, then say so."""
@@ -163,9 +166,10 @@ class Table:
             self._tell(wire.Refused(child.id, stage, reason[: wire.MAX_TEXT]))
 
 
-def _wait() -> tuple[int, int]:
-    """The next process that ended and its wait status; 0, 0 where there is none."""
+def _zombie() -> int:
+    """A process that ended and waits to be reaped; 0 where there is none."""
     try:
-        return os.waitpid(-1, os.WNOHANG)
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        return 0, 0
+        return 0
+    return found.si_pid if found else 0

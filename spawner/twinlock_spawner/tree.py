@@ -7,8 +7,12 @@ racing forks (cgroups(7), Linux 5.14). Elsewhere the endpoint's descendants and 
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Protocol
+
+_CLEAR_TIMEOUT = 5.0
+"""Seconds that a start waits for what an earlier spawner left; a process that hangs in the kernel may take longer."""
 
 
 class Tree(Protocol):
@@ -47,8 +51,11 @@ class CgroupTree:
 def prepare(folder: str) -> None:
     """Make the `folder` of the policy, and end what a spawner that was killed left in it. Raises `OSError`."""
     Path(folder).mkdir(mode=0o755, exist_ok=True)
+    deadline = time.monotonic() + _CLEAR_TIMEOUT
     for path in Path(folder).glob("*/cgroup.kill"):
-        path.write_text("1")
+        left = CgroupTree(folder, path.parent.name)
+        while not left.ended(0, 0, True) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 class SessionTree:

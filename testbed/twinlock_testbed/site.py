@@ -196,13 +196,13 @@ class Manager:
             "environment": {"PATH": f"{self.prefix}/bin:/usr/local/bin:/usr/bin:/bin"},
             "programs": {"endpoint": [str(self.prefix / "bin/twinlock-endpoint"), *self.setup.program]},
         }
-        return "".join(f"{name} = {_toml(value)}\n" for name, value in (values | dict(self.setup.policy)).items())
+        return "".join(f"{name} = {toml(value)}\n" for name, value in (values | dict(self.setup.policy)).items())
 
 
-def _toml(value: object) -> str:
+def toml(value: object) -> str:
     """A value in TOML: an inline table, or what JSON writes the same way."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{name} = {toml(item)}" for name, item in value.items()) + " }"
     return json.dumps(value)
 
 

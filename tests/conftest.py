@@ -1,0 +1,24 @@
+"""What all tests share: what the machine must offer for a marked test."""
+
+import os
+import shutil
+
+import pytest
+
+_NEEDS = {
+    "system": ["rabbitmq-server", "setpriv", "useradd"],
+    "slurm": ["slurmctld", "slurmd", "munged"],
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a marked test where the machine lacks what it stands on, and say what that is."""
+    path = "/usr/sbin:/usr/bin:/sbin:/bin"
+    for marker, programs in _NEEDS.items():
+        if item.get_closest_marker(marker) is None:
+            continue
+        if os.geteuid() != 0:
+            pytest.skip("needs root")
+        missing = [program for program in programs if shutil.which(program, path=path) is None]
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}")

@@ -1,0 +1,214 @@
+"""A real spawner, and a broker's end of its socket."""
+
+import array
+import json
+import os
+import pwd
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twinlock_shared import wire
+from twinlock_testbed.site import toml
+
+MANAGER = "11111111-2222-4333-8444-555555555555"
+_Reply = TypeVar("_Reply", bound=wire.Message)
+
+
+def uep(number: int) -> str:
+    """The uuid of the test's user endpoint `number`."""
+    return f"00000000-0000-4000-8000-{number:012}"
+
+
+class Broker:
+    """The broker's end. Replies are awaited for ten seconds at most."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(10)
+        self.socket.connect(str(path))
+
+    def close(self) -> None:
+        """Go away."""
+        self.socket.close()
+
+    def receive(self, kind: type[_Reply]) -> _Reply:
+        """The next reply, which has to be of this kind."""
+        reply = wire.decode_reply(self.socket.recv(wire.MAX_DATAGRAM + 1))
+        assert isinstance(reply, kind), reply
+        return reply
+
+    def send(self, request: wire.Request, fds: list[int] | None = None) -> None:
+        """Send a request."""
+        self.send_bytes(wire.encode(request), fds or [])
+
+    def send_bytes(self, data: bytes, fds: list[int]) -> None:
+        """Send any datagram."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.socket.sendmsg([data], rights)
+
+    def hung_up(self) -> bool:
+        """Whether the spawner closes the connection."""
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionError:
+            return True
+
+    def spawn(self, number: int, user: str, program: str = "report", stdin: bytes = b"") -> "Output":
+        """Ask for a child; what it prints can be read from the value."""
+        document = os.memfd_create("stdin")
+        os.write(document, stdin)
+        os.lseek(document, 0, os.SEEK_SET)
+        reader, writer = os.pipe()
+        request = wire.Spawn(uep(number), user, f"uep.{MANAGER}.{uep(number)}", program)
+        self.send(request, [document, writer])
+        os.close(document)
+        os.close(writer)
+        return Output(reader)
+
+    def children(self) -> dict[str, wire.Child]:
+        """The table, all of its pages."""
+        self.send(wire.List())
+        rows: list[wire.Child] = []
+        while True:
+            page = self.receive(wire.Children)
+            rows += page.children
+            if not page.more:
+                return {row.id: row for row in rows}
+
+
+class Output:
+    """The read end of a child's output."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def line(self) -> str:
+        """The next line, awaited for ten seconds at most."""
+        data = b""
+        while not data.endswith(b"\n"):
+            ready, _, _ = select.select([self._fd], [], [], 10)
+            assert ready, f"no line came, only {data!r}"
+            byte = os.read(self._fd, 1)
+            assert byte, f"the output ended with {data!r}"
+            data += byte
+        return data.decode()
+
+    def json(self) -> Any:
+        """The next line's value."""
+        return json.loads(self.line())
+
+
+# Programs for the policy; each gets the endpoint's name as its last argument.
+PYTHON = ["/usr/bin/python3", "-I", "-c"]
+REPORT = """
+import json, os, sys
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+fds = [int(fd) for fd in os.listdir("/proc/self/fd")][:-1]
+json.dump({"status": status, "fds": fds, "environment": dict(os.environ), "argv": sys.argv, "stdin": sys.stdin.read(),
+           "sid": os.getsid(0), "pid": os.getpid(), "umask": os.umask(0), "cwd": os.getcwd()}, sys.stdout)
+print(flush=True)
+"""
+SLEEP = "import signal; print('up', flush=True); signal.pause()"
+STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
+DAEMON = """
+import os, signal
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.write(writer, str(os.getpid()).encode())
+        signal.pause()
+    os._exit(0)
+os.wait()
+print(os.read(reader, 20).decode(), flush=True)
+signal.pause()
+"""
+PROGRAMS = {
+    "report": [*PYTHON, REPORT],
+    "sleep": [*PYTHON, SLEEP],
+    "stubborn": [*PYTHON, STUBBORN],
+    "daemon": [*PYTHON, DAEMON],
+    "fail": ["/bin/sh", "-c", "exit 7"],
+    "missing": ["/nonexistent/program"],
+    "unexecutable": ["/etc/passwd"],
+}
+
+
+@dataclass
+class Spawner:
+    """A running spawner and where to find its things."""
+
+    folder: Path
+    process: "subprocess.Popen[bytes]"
+    socket: Path
+    cgroup: str
+    brokers: list[Broker] = field(default_factory=list)
+
+    def connect(self) -> Broker:
+        """A broker that has heard Hello."""
+        broker = self.connect_raw()
+        assert broker.receive(wire.Hello) == wire.Hello(wire.VERSION)
+        return broker
+
+    def connect_raw(self) -> Broker:
+        """A connection from which nothing has been read."""
+        broker = Broker(self.socket)
+        self.brokers.append(broker)
+        return broker
+
+    def audit(self) -> list[dict[str, Any]]:
+        """The audit log so far."""
+        return [json.loads(line) for line in (self.folder / "audit.log").read_text().splitlines()]
+
+
+def gone(pid: int, seconds: float = 10) -> bool:
+    """Whether the process ends within so many seconds; one that is a zombie has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+Start = Callable[..., Spawner]
+
+
+def launch(folder: Path, policy: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Spawner:
+    """A spawner with its files in `folder`; `prefix` are words before its command."""
+    values = {
+        "broker_user": pwd.getpwuid(os.getuid()).pw_name,
+        "socket": str(folder / "spawner.sock"),
+        "audit_log": str(folder / "audit.log"),
+        "stop_grace": 1,
+    } | dict(policy)
+    text = "".join(f"{name} = {toml(value)}\n" for name, value in values.items())
+    text += "[programs]\n" + "".join(f"{name} = {json.dumps(argv)}\n" for name, argv in PROGRAMS.items())
+    (folder / "policy.toml").write_text(text)
+    argv = [*prefix, sys.executable, "-m", "twinlock_spawner", "--policy", str(folder / "policy.toml")]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, cwd="/")
+    assert process.stderr is not None
+    while b'"started"' not in (line := process.stderr.readline()):
+        assert line, "the spawner ended"
+    return Spawner(folder, process, Path(str(values["socket"])), str(values.get("cgroup", "")))
+
+
+def stop(spawner: Spawner) -> None:
+    """End the spawner and all that it started."""
+    for broker in spawner.brokers:
+        broker.close()
+    spawner.process.send_signal(signal.SIGTERM)
+    spawner.process.communicate(timeout=10)
+    if spawner.cgroup and Path(spawner.cgroup).exists():
+        Path(spawner.cgroup).rmdir()

@@ -1,0 +1,51 @@
+"""A real spawner, and a broker's end of its socket."""
+
+import pwd
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spawner_rig import Spawner, Start, launch, stop
+from twinlock_testbed.site import cgroup_folder
+from twinlock_testbed.users import throw_away
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a spawner with ``policy`` entries of the test's own, by default with the test itself as the broker."""
+    with ExitStack() as stack:
+
+        def start(policy: Mapping[str, Any] | None = None, prefix: tuple[str, ...] = ()) -> Spawner:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp")))
+            folder.chmod(0o755)
+            spawner = launch(folder, policy or {}, prefix)
+            stack.callback(stop, spawner)
+            return spawner
+
+        yield start
+
+
+@pytest.fixture
+def cgroup() -> str:
+    """A cgroup v2 folder for a spawner."""
+    folder = cgroup_folder(Path("/tests/spawner"))
+    if not folder:
+        pytest.skip("needs a cgroup v2 hierarchy that can be written to")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def alice() -> Iterator[pwd.struct_passwd]:
+    """A throw-away user."""
+    with throw_away("twl-alice") as account:
+        yield account
+
+
+@pytest.fixture(scope="session")
+def bob() -> Iterator[pwd.struct_passwd]:
+    """Another one."""
+    with throw_away("twl-bob") as account:
+        yield account

@@ -1,0 +1,196 @@
+"""Starts, ends, signals and limits; nothing that an endpoint started outlives it."""
+
+import os
+import pwd
+import signal
+from pathlib import Path
+
+import pytest
+from spawner_rig import Start, gone, uep
+from twinlock_shared import wire
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize("program", ["missing", "unexecutable"])
+def test_a_program_that_cannot_run_is_refused(start: Start, alice: pwd.struct_passwd, program: str) -> None:
+    broker = start().connect()
+    broker.spawn(1, alice.pw_name, program)
+    refused = broker.receive(wire.Refused)
+    assert refused.stage in ("program", "exec")
+    assert "endpoint program" in refused.reason
+    assert broker.children() == {}
+
+
+def test_a_program_that_the_policy_does_not_name(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start().connect()
+    broker.spawn(1, alice.pw_name, "shell")
+    assert broker.receive(wire.Refused).stage == "policy"
+
+
+def test_an_exit_is_reported_and_kept_until_noted(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start().connect()
+    broker.spawn(1, alice.pw_name, "fail")
+    pid = broker.receive(wire.Spawned).pid
+    exited = broker.receive(wire.Exited)
+    assert (exited.id, exited.pid, os.waitstatus_to_exitcode(exited.status)) == (uep(1), pid, 7)
+    assert broker.children()[uep(1)].status == exited.status
+
+    broker.spawn(1, alice.pw_name, "sleep")
+    assert broker.receive(wire.Refused).stage == "duplicate"
+    broker.send(wire.Noted(uep(1)))
+    assert broker.children() == {}
+    broker.spawn(1, alice.pw_name, "sleep")
+    broker.receive(wire.Spawned)
+
+
+def test_an_exit_waits_for_the_next_broker(start: Start, alice: pwd.struct_passwd) -> None:
+    spawner = start()
+    first = spawner.connect()
+    output = first.spawn(1, alice.pw_name, "sleep")
+    pid = first.receive(wire.Spawned).pid
+    output.line()
+    first.close()
+    os.kill(pid, signal.SIGKILL)
+    assert gone(pid)
+    row = spawner.connect().children()[uep(1)]
+    assert (row.pid, row.user) == (pid, alice.pw_name)
+    assert row.status is not None
+    assert os.waitstatus_to_exitcode(row.status) == -signal.SIGKILL
+
+
+def test_children_stay_when_the_broker_goes(start: Start, alice: pwd.struct_passwd) -> None:
+    spawner = start()
+    first = spawner.connect()
+    first.spawn(1, alice.pw_name, "sleep").line()
+    first.close()
+    assert spawner.connect().children()[uep(1)].status is None
+
+
+def test_term_ends_a_child(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start().connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    broker.receive(wire.Spawned)
+    broker.send(wire.Signal(uep(1), "TERM"))
+    assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGTERM
+
+
+def test_a_child_that_ignores_term_is_killed_after_the_grace(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start({"stop_grace": 0.3}).connect()
+    broker.spawn(1, alice.pw_name, "stubborn").line()
+    broker.receive(wire.Spawned)
+    broker.send(wire.Signal(uep(1), "TERM"))
+    assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
+
+
+def test_kill_ends_a_child_at_once(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start({"stop_grace": 1000}).connect()
+    broker.spawn(1, alice.pw_name, "stubborn").line()
+    broker.receive(wire.Spawned)
+    broker.send(wire.Signal(uep(1), "KILL"))
+    assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
+
+
+def test_only_known_ids_can_be_signalled(start: Start) -> None:
+    broker = start().connect()
+    broker.send(wire.Signal(uep(9), "KILL"))
+    refused = broker.receive(wire.Refused)
+    assert (refused.id, refused.stage) == (uep(9), "signal")
+    broker.send(wire.Noted(uep(9)))
+    assert broker.receive(wire.Refused).stage == "noted"
+
+
+@pytest.mark.parametrize("word", ["TERM", "KILL"])
+def test_daemons_die_with_their_endpoint(start: Start, alice: pwd.struct_passwd, word: str) -> None:
+    _daemon_dies(start, alice, {}, word)
+
+
+@pytest.mark.parametrize("word", ["TERM", "KILL"])
+def test_daemons_die_with_their_endpoint_by_cgroup(
+    start: Start, alice: pwd.struct_passwd, cgroup: str, word: str
+) -> None:
+    _daemon_dies(start, alice, {"cgroup": cgroup}, word)
+    assert [path for path in Path(cgroup).iterdir() if path.is_dir()] == []
+
+
+def _daemon_dies(start: Start, alice: pwd.struct_passwd, policy: dict[str, str], word: str) -> None:
+    """A daemon that double-forked into a session of its own is gone when the end is reported."""
+    broker = start(policy).connect()
+    daemon = int(broker.spawn(1, alice.pw_name, "daemon").line())
+    broker.receive(wire.Spawned)
+    broker.send(wire.Signal(uep(1), word))
+    broker.receive(wire.Exited)
+    assert gone(daemon, 0.5)
+
+
+def test_another_endpoints_daemon_stays(start: Start, alice: pwd.struct_passwd, cgroup: str) -> None:
+    broker = start({"cgroup": cgroup}).connect()
+    broker.spawn(1, alice.pw_name, "daemon").line()
+    broker.receive(wire.Spawned)
+    other = int(broker.spawn(2, alice.pw_name, "daemon").line())
+    broker.receive(wire.Spawned)
+    broker.send(wire.Signal(uep(1), "TERM"))
+    broker.receive(wire.Exited)
+    assert not gone(other, 0.2)
+
+
+def test_limits(start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd) -> None:
+    broker = start({"max_children": 3, "max_children_per_user": 2}).connect()
+    for number in (1, 2):
+        broker.spawn(number, alice.pw_name, "sleep")
+        broker.receive(wire.Spawned)
+    broker.spawn(3, alice.pw_name, "sleep")
+    refused = broker.receive(wire.Refused)
+    assert refused.stage == "limit"
+    assert alice.pw_name in refused.reason
+    broker.spawn(3, bob.pw_name, "sleep")
+    broker.receive(wire.Spawned)
+    broker.spawn(4, bob.pw_name, "sleep")
+    assert broker.receive(wire.Refused).stage == "limit"
+    assert len(broker.children()) == 3
+
+
+def test_a_full_table_is_listed_in_pages(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start({"max_children_per_user": 50}).connect()
+    numbers = range(wire.MAX_PAGE + 2)
+    for number in numbers:
+        broker.spawn(number, alice.pw_name, "fail")
+    ends = 0
+    while ends < len(numbers):
+        reply = wire.decode_reply(broker.socket.recv(wire.MAX_DATAGRAM))
+        ends += isinstance(reply, wire.Exited)
+    assert set(broker.children()) == {uep(number) for number in numbers}
+
+
+def test_the_spawners_end_ends_all(start: Start, alice: pwd.struct_passwd) -> None:
+    spawner = start({"stop_grace": 0.5})
+    broker = spawner.connect()
+    pids = []
+    for number, program in enumerate(("sleep", "stubborn")):
+        broker.spawn(number, alice.pw_name, program).line()
+        pids.append(broker.receive(wire.Spawned).pid)
+    daemon = int(broker.spawn(7, alice.pw_name, "daemon").line())
+    spawner.process.send_signal(signal.SIGTERM)
+    assert spawner.process.wait(10) == 0
+    assert all(gone(pid, 0.5) for pid in [*pids, daemon])
+    assert not (spawner.folder / "spawner.sock").exists()
+
+
+def test_children_are_told_when_the_spawner_is_killed(start: Start, alice: pwd.struct_passwd) -> None:
+    spawner = start()
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    pid = broker.receive(wire.Spawned).pid
+    spawner.process.kill()
+    assert gone(pid)
+
+
+def test_the_next_spawner_ends_what_a_killed_one_left(start: Start, alice: pwd.struct_passwd, cgroup: str) -> None:
+    spawner = start({"cgroup": cgroup})
+    broker = spawner.connect()
+    daemon = int(broker.spawn(1, alice.pw_name, "daemon").line())
+    broker.receive(wire.Spawned)
+    spawner.process.kill()
+    assert not gone(daemon, 0.2)
+    start({"cgroup": cgroup})
+    assert gone(daemon)
