@@ -1,0 +1,146 @@
+"""`twinlock-service`: a local Compute service for the official SDK, the official agent and Twinlock's broker."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import setproctitle
+from yarl import URL
+
+from .errors import StartError
+from .serve import Options, serve
+from .users import load_users
+
+EXIT_USAGE = 100
+EXIT_SYSTEM = 111
+
+DESCRIPTION = """\
+A local Compute service: the REST calls that globus-compute-sdk, globus-compute-endpoint and twinlock-broker make, the
+token calls of Globus Auth that globus-sdk makes, and RabbitMQ behind them.
+
+`twinlock-service token USER --users FILE` prints a user's bearer token.
+"""
+
+EPILOG = """\
+The users file is YAML, and closed to others (chmod 600):
+
+  users:
+    alice@site.example:
+      id: 7b1f2f6e-0000-4000-8000-000000000001   # Globus identity uuid
+      token: ...                                 # her bearer token
+      name: Alice Example                        # optional, as are email, organization and
+      linked: [{id: ..., username: ...}]         # her other identities
+  clients:                                       # logins of managers: GLOBUS_COMPUTE_CLIENT_ID and _SECRET
+    7b1f2f6e-0000-4000-8000-000000000002: {secret: ...}
+
+DIR/amqp.json (0600) has RabbitMQ's URLs with an administrator's login. A manager endpoint's commands wait in the queue
+ep.<its uuid>.commands, an endpoint's tasks in ep.<its uuid>.tasks, an SDK user's results in
+results.<identity uuid>.<task group uuid>; an endpoint publishes to the exchange ep.<its uuid>.
+
+Exit codes: 0 stopped by a signal; 64-78 as in sysexits(3); 100 usage; 111 the system refused something.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main() -> None:
+    """The program; ends the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the program with these arguments; gives its exit code. SystemExit: usage."""
+    try:
+        if arguments[:1] == ["token"]:
+            return _token(arguments[1:])
+        return _serve(arguments)
+    except StartError as error:
+        print(f"twinlock-service: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"twinlock-service: {error}", file=sys.stderr)
+        return EXIT_SYSTEM
+
+
+def _token(arguments: Sequence[str]) -> int:
+    parser = _Parser(prog="twinlock-service token", description="Prints a user's bearer token.")
+    parser.add_argument("user", metavar="USER", help="user name, as in the users file")
+    parser.add_argument("--users", metavar="FILE", type=Path, required=True, help="the users file")
+    options = parser.parse_args(arguments)
+    token = load_users(options.users).token_of(options.user)
+    if token is None:
+        raise StartError(os.EX_NOUSER, f"users file {options.users} has no user {options.user}")
+    print(token)
+    return os.EX_OK
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="twinlock-service", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter)
+    parser.add_argument("--port", type=_port, default=5000, help="TCP port (default 5000, where the SDK looks)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument(
+        "--state", metavar="DIR", type=Path, required=True, help="folder for what must survive a restart"
+    )
+    parser.add_argument(
+        "--users", metavar="FILE", type=Path, required=True, help="users, tokens and clients; see below"
+    )
+    parser.add_argument(
+        "--amqp",
+        metavar="auto|URL",
+        type=_amqp,
+        help="auto (default): a private RabbitMQ node on loopback; or amqp[s]://ADMIN:PASSWORD@HOST:PORT/VHOST",
+    )
+    parser.add_argument(
+        "--amqp-management",
+        metavar="URL",
+        type=_http,
+        help="RabbitMQ's management API, with an administrator's login (default: port 15672 on the host of --amqp)",
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # pika reports each step of each connection attempt; ours says what matters.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    setproctitle.setproctitle(f"twinlock-service [port {options.port}]")
+    values = {**vars(options), "state": options.state.absolute()}
+    asyncio.run(serve(Options(**values)))
+    return os.EX_OK
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 65536:
+        raise argparse.ArgumentTypeError(f"{text} is not a TCP port")
+    return port
+
+
+def _amqp(text: str) -> URL | None:
+    if text == "auto":
+        return None
+    return _url(text, "amqp", "amqps")
+
+
+def _http(text: str) -> URL:
+    return _url(text, "http", "https")
+
+
+def _url(text: str, *schemes: str) -> URL:
+    url = URL(text)
+    if url.scheme not in schemes or not url.host or not url.user or not url.password:
+        # The text is not repeated: it may hold a password.
+        raise argparse.ArgumentTypeError(f"not a URL like {schemes[0]}://ADMIN:PASSWORD@HOST:PORT")
+    return url
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Who may see and do what. What a caller may not see is answered as if it didn't exist."""
+
+from __future__ import annotations
+
+from .context import Context
+from .endpoints import Endpoint
+from .errors import ApiError, Code
+from .functions import Function
+from .tasks import Task
+from .users import Identity
+
+
+def visible_endpoint(context: Context, caller: Identity, endpoint_id: str) -> Endpoint:
+    """The endpoint. ApiError 404: there is none, or not for this caller."""
+    endpoint = context.endpoints.get(endpoint_id)
+    if endpoint is None or not endpoint.visible_to(caller):
+        raise ApiError(404, Code.ENDPOINT_NOT_FOUND, f"Endpoint {endpoint_id} could not be resolved")
+    return endpoint
+
+
+def managed_endpoint(context: Context, caller: Identity, endpoint_id: str) -> Endpoint:
+    """The endpoint, for a caller who wants to change it. ApiError 403: it is somebody else's."""
+    endpoint = visible_endpoint(context, caller, endpoint_id)
+    if not endpoint.managed_by(caller):
+        text = f"Endpoint {endpoint_id} belongs to somebody else; only its owner and its admins may change it"
+        raise ApiError(403, Code.ENDPOINT_ACCESS_FORBIDDEN, text)
+    return endpoint
+
+
+def usable_endpoint(context: Context, caller: Identity, endpoint_id: str) -> Endpoint:
+    """The endpoint, for a caller who wants to submit tasks. ApiError 403: it takes none from this caller."""
+    endpoint = visible_endpoint(context, caller, endpoint_id)
+    if not endpoint.usable_by(caller):
+        text = f"Endpoint {endpoint_id} takes no submissions; submit to its manager endpoint {endpoint.parent}"
+        raise ApiError(403, Code.ENDPOINT_ACCESS_FORBIDDEN, text)
+    return endpoint
+
+
+def find_function(context: Context, caller: Identity, function_id: str) -> Function:
+    """The function. ApiError 404: there is none, or not for this caller."""
+    function = context.functions.get(function_id)
+    if function is None or not (function.public or function.owner == caller.id):
+        raise ApiError(404, Code.FUNCTION_NOT_FOUND, f"Function {function_id} could not be resolved")
+    return function
+
+
+def owned_task(context: Context, caller: Identity, task_id: str) -> Task | None:
+    """The task, if it is the caller's."""
+    task = context.tasks.get(task_id)
+    return task if task is not None and task.owner == caller.id else None

@@ -1,0 +1,216 @@
+"""
+The service's connection to RabbitMQ: reads queues in batches, publishes with confirms, connects again when it breaks.
+
+Callbacks of pika become futures here, so that the rest of the service reads from top to bottom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pika
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.channel import Channel
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+"""How many messages are handled, and committed, at once; also how many RabbitMQ sends ahead."""
+
+FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0
+"""Seconds between attempts to connect."""
+
+
+class AmqpDownError(Exception):
+    """There is no connection to RabbitMQ, or it broke before RabbitMQ had confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that came; `exchange` is the one that its sender published it to."""
+
+    tag: int
+    exchange: str
+    body: bytes
+
+
+Handler = Callable[[list[Delivery]], Awaitable[None]]
+"""Handles messages of one queue; they are acknowledged when it returns."""
+
+
+class _Session:
+    """One connection, from its opening to its end: a channel to publish on and one for each queue that is read."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._workers: list[asyncio.Task[None]] = []
+        self._confirms: dict[int, asyncio.Future[bool]] = {}
+        self._returned: set[str] = set()
+        self._published = 0
+        self._connection: Any = None
+        self._publisher: Any = None
+
+    async def open(self, parameters: pika.URLParameters, handlers: Mapping[str, Handler]) -> None:
+        """Connects and begins to read. AmqpDownError: that was not possible."""
+        opened: asyncio.Future[object] = self._loop.create_future()
+        self._connection = AsyncioConnection(
+            parameters,
+            on_open_callback=_resolver(opened),
+            on_open_error_callback=lambda _, error: self._end(error),
+            on_close_callback=lambda _, error: self._end(error),
+        )
+        await self._answer(opened)
+        self._publisher = await self._channel()
+        self._publisher.add_on_return_callback(lambda _c, _m, properties, _b: self._returned.add(properties.message_id))
+        await self._ask(lambda done: self._publisher.confirm_delivery(self._on_confirm, callback=done))
+        for queue, handler in handlers.items():
+            await self._read(queue, handler)
+
+    async def _read(self, queue: str, handler: Handler) -> None:
+        channel = await self._channel()
+        inbox: asyncio.Queue[Delivery] = asyncio.Queue()
+
+        def receive(_channel: Channel, method: Any, _properties: Any, body: bytes) -> None:
+            inbox.put_nowait(Delivery(method.delivery_tag, method.exchange, body))
+
+        await self._ask(lambda done: channel.basic_qos(prefetch_count=BATCH, callback=done))
+        await self._ask(lambda done: channel.basic_consume(queue, receive, callback=done))
+        self._workers.append(asyncio.create_task(_work(channel, inbox, handler), name=f"amqp {queue}"))
+
+    def publish(self, exchange: str, key: str, body: bytes, properties: dict[str, Any]) -> asyncio.Future[bool]:
+        """The future says whether a queue took the message."""
+        if self._ended.done() or not self._publisher.is_open:
+            raise AmqpDownError("the connection to RabbitMQ is closed")
+        self._published += 1
+        confirmed = self._confirms[self._published] = self._loop.create_future()
+        # The id tells which message came back; RabbitMQ returns a message before it confirms it.
+        full = pika.BasicProperties(delivery_mode=2, message_id=str(self._published), **properties)
+        self._publisher.basic_publish(exchange, key, body, full, mandatory=True)
+        return confirmed
+
+    async def wait_ended(self) -> None:
+        """Returns when the connection has broken. Raises what a handler raised."""
+        await asyncio.wait({self._ended, *self._workers}, return_when=asyncio.FIRST_COMPLETED)
+        for worker in self._workers:
+            if worker.done():
+                worker.result()
+        self._ended.result()
+
+    async def close(self) -> None:
+        """Ends everything; publications that were not confirmed fail."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+            await asyncio.wait({self._ended}, timeout=5)
+        self._end(AmqpDownError("the connection to RabbitMQ was closed"))
+        self._ended.exception()
+
+    def _on_confirm(self, frame: Any) -> None:
+        tag, method = frame.method.delivery_tag, frame.method
+        tags = [each for each in self._confirms if each <= tag] if method.multiple else [tag]
+        for each in tags:
+            confirmed = self._confirms.pop(each)
+            routed = str(each) not in self._returned
+            self._returned.discard(str(each))
+            if not confirmed.done():
+                confirmed.set_result(routed and method.NAME == "Basic.Ack")
+
+    def _end(self, error: object) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(AmqpDownError(f"RabbitMQ: {error!r}"))
+        for confirmed in self._confirms.values():
+            if not confirmed.done():
+                confirmed.set_exception(AmqpDownError(f"RabbitMQ: {error!r}"))
+        self._confirms.clear()
+
+    async def _channel(self) -> Any:
+        channel = await self._ask(lambda done: self._connection.channel(on_open_callback=done))
+        # A channel that RabbitMQ closes (a queue is gone) takes the connection with it: then all is set up anew.
+        channel.add_on_close_callback(lambda _, error: self._end(error))
+        channel.add_on_cancel_callback(lambda _: self._end("a queue that the service reads was deleted"))
+        return channel
+
+    async def _ask(self, call: Callable[[Callable[[object], None]], object]) -> Any:
+        answered: asyncio.Future[object] = self._loop.create_future()
+        call(_resolver(answered))
+        return await self._answer(answered)
+
+    async def _answer(self, answered: asyncio.Future[object]) -> object:
+        futures: set[asyncio.Future[Any]] = {answered, self._ended}
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        if self._ended.done():
+            self._ended.result()
+        return answered.result()
+
+
+class Amqp:
+    """RabbitMQ as the service sees it."""
+
+    def __init__(self, url: str) -> None:
+        self._parameters = pika.URLParameters(url)
+        self._parameters.heartbeat = 30
+        self._session: _Session | None = None
+        self._up = asyncio.Event()
+
+    async def run(self, handlers: Mapping[str, Handler]) -> None:
+        """Keeps the connection up until it is cancelled. `handlers`: what is done with the messages of which queue."""
+        delay = FIRST_DELAY
+        while True:
+            session = _Session()
+            try:
+                await session.open(self._parameters, handlers)
+                self._session, delay = session, FIRST_DELAY
+                self._up.set()
+                log.info("connected to RabbitMQ at %s:%d", self._parameters.host, self._parameters.port)
+                await session.wait_ended()
+            except AmqpDownError as error:
+                log.warning("%s; trying again in %.1f s", error, delay)
+            except Exception:
+                # What was not acknowledged comes again after the reconnect.
+                log.exception("a message could not be handled; connecting again in %.1f s", delay)
+            finally:
+                self._session = None
+                self._up.clear()
+                await session.close()
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LONGEST_DELAY)
+
+    async def connected(self) -> None:
+        """Returns when there is a connection."""
+        await self._up.wait()
+
+    async def publish(self, exchange: str, key: str, body: bytes, **properties: Any) -> bool:
+        """
+        Publishes a persistent message; returns when RabbitMQ has it: True, or False where no queue would take it.
+
+        Properties are AMQP's own (`headers`, `content_type`, `timestamp` in seconds). AmqpDownError: not confirmed.
+        """
+        if self._session is None:
+            raise AmqpDownError("there is no connection to RabbitMQ")
+        return await self._session.publish(exchange, key, body, properties)
+
+
+async def _work(channel: Channel, inbox: asyncio.Queue[Delivery], handler: Handler) -> None:
+    while True:
+        batch = [await inbox.get()]
+        while not inbox.empty() and len(batch) < BATCH:
+            batch.append(inbox.get_nowait())
+        await handler(batch)
+        if not channel.is_open:
+            raise AmqpDownError("RabbitMQ closed the channel")
+        channel.basic_ack(batch[-1].tag, multiple=True)
+
+
+def _resolver(future: asyncio.Future[object]) -> Callable[[object], None]:
+    def resolve(value: object) -> None:
+        if not future.done():
+            future.set_result(value)
+
+    return resolve

@@ -1,0 +1,115 @@
+"""
+Who is calling: bearer tokens, and the two calls of Globus Auth that globus-sdk makes.
+
+A user's token, from the users file, is good for both resource servers; a token that a client was given, for one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from .context import CONTEXT, Context
+from .errors import ApiError, Code
+from .tokens import LIFETIME
+from .users import Identity
+
+COMPUTE = "funcx_service"
+AUTH = "auth.globus.org"
+
+_COMPUTE_SCOPE = "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all"
+_AUTH_SCOPES = {"openid", "profile", "email"}
+_AUTH_PREFIX = "urn:globus:auth:scope:auth.globus.org:"
+
+
+async def token(request: web.Request) -> web.Response:
+    """POST /v2/oauth2/token, grant client_credentials: one token for each resource server of the asked scopes."""
+    form = await request.post()
+    client = _client(request, str(form.get("client_id", "")), str(form.get("client_secret", "")))
+    if client is None:
+        return _oauth_error(401, "invalid_client", "unknown client, or not its secret")
+    grant = str(form.get("grant_type", ""))
+    if grant != "client_credentials":
+        return _oauth_error(400, "unsupported_grant_type", f"this service grants client_credentials, not {grant}")
+    asked = _top_level_scopes(str(form.get("scope", ""))) or ["openid"]
+    unknown = [scope for scope in asked if _resource_server(scope) is None]
+    if unknown:
+        return _oauth_error(400, "invalid_scope", f"unknown scope: {' '.join(unknown)}")
+    first, *others = _issue(request.app[CONTEXT], client.id, asked)
+    return web.json_response({**first, "other_tokens": others})
+
+
+async def userinfo(request: web.Request) -> web.Response:
+    """GET /v2/oauth2/userinfo: whose token it is, and all identities of that person."""
+    caller = authenticate(request, AUTH)
+    primary, *_ = identities = caller.identity_set()
+    names = ("sub", "name", "email", "organization", "identity_provider", "identity_provider_display_name")
+    info = {name: primary[name] for name in names}
+    return web.json_response({**info, "preferred_username": caller.username, "identity_set": identities})
+
+
+def authenticate(request: web.Request, resource_server: str = COMPUTE) -> Identity:
+    """The caller, by the bearer token. ApiError 401: none, unknown, expired, or of another resource server."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme != "Bearer" or not value:
+        raise ApiError(401, Code.USER_UNAUTHENTICATED, "no bearer token; log in, or pass an authorizer with one")
+    context = request.app[CONTEXT]
+    user = context.users.by_token(value.strip())
+    if user is not None:
+        return user
+    grant = context.tokens.find(value.strip())
+    client = context.users.by_id(grant.client) if grant and grant.resource_server == resource_server else None
+    if client is None:
+        raise ApiError(
+            401, Code.USER_UNAUTHENTICATED, f"the bearer token is unknown, expired or not for {resource_server}"
+        )
+    return client
+
+
+def _client(request: web.Request, form_id: str, form_secret: str) -> Identity | None:
+    users = request.app[CONTEXT].users
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme != "Basic":
+        return users.by_secret(form_id, form_secret)
+    try:
+        name, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return users.by_secret(name, secret)
+
+
+def _issue(context: Context, client: str, asked: Iterable[str]) -> list[dict[str, object]]:
+    by_server: dict[str, list[str]] = {}
+    for scope in asked:
+        by_server.setdefault(_resource_server(scope) or AUTH, []).append(scope)
+    return [
+        {
+            "access_token": context.tokens.issue(client, server),
+            "resource_server": server,
+            "scope": " ".join(scopes),
+            "expires_in": LIFETIME,
+            "token_type": "Bearer",
+        }
+        for server, scopes in by_server.items()
+    ]
+
+
+def _top_level_scopes(text: str) -> list[str]:
+    # "a[b *c] d" asks for a, and that a's service may use b and c; those aren't tokens for the client.
+    while (flat := re.sub(r"\[[^\[\]]*\]", "", text)) != text:
+        text = flat
+    return list(dict.fromkeys(scope.lstrip("*") for scope in text.split()))
+
+
+def _resource_server(scope: str) -> str | None:
+    if scope == _COMPUTE_SCOPE:
+        return COMPUTE
+    return AUTH if scope in _AUTH_SCOPES or scope.startswith(_AUTH_PREFIX) else None
+
+
+def _oauth_error(status: int, error: str, description: str) -> web.Response:
+    return web.json_response({"error": error, "error_description": description}, status=status)

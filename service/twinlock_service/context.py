@@ -1,0 +1,46 @@
+"""Everything that a request may need, in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from .amqp import Amqp
+from .endpoints import Endpoints
+from .functions import Functions
+from .tasks import Tasks
+from .tokens import Tokens
+from .topology import Topology
+from .users import Identity, Users
+
+
+@dataclass(slots=True)
+class Context:
+    """The parts of a running service."""
+
+    db: sqlite3.Connection
+    users: Users
+    topology: Topology
+    amqp: Amqp
+    endpoints: Endpoints = field(init=False)
+    functions: Functions = field(init=False)
+    tasks: Tasks = field(init=False)
+    tokens: Tokens = field(init=False)
+    forwarding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while results are offered to the SDK, so that none is offered twice."""
+    queues: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """By endpoint: held while its tasks are recorded and queued, or ended and discarded, so that the two agree."""
+
+    def __post_init__(self) -> None:
+        self.endpoints = Endpoints(self.db)
+        self.functions = Functions(self.db)
+        self.tasks = Tasks(self.db)
+        self.tokens = Tokens(self.db)
+
+
+CONTEXT = web.AppKey("context", Context)
+CALLER = web.RequestKey("caller", Identity)

@@ -1,0 +1,153 @@
+"""The table of endpoints: manager endpoints, single-user endpoints and the user endpoints of managers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sqlite3
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .users import Identity
+
+Kind = Literal["manager", "single", "user"]
+
+MISSED_HEARTBEATS = 3
+"""An endpoint is offline when this many heartbeats in a row did not come."""
+
+LOCK_SECONDS = 30.0
+"""How long a stopped endpoint can't register again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint, as the table has it. `password` is that of its RabbitMQ user."""
+
+    id: str
+    kind: Kind
+    owner: str
+    parent: str | None
+    registration: dict[str, Any]
+    password: str
+    created: float
+    locked_until: float
+    last_report: float | None
+    heartbeat_period: float
+    report: dict[str, Any]
+
+    @property
+    def online(self) -> bool:
+        """Whether it said so, and recently enough for the period that it named."""
+        if self.last_report is None or self.heartbeat_period <= 0:
+            return False
+        return time.time() - self.last_report < MISSED_HEARTBEATS * self.heartbeat_period
+
+    @property
+    def name(self) -> str:
+        """What people call it; of a user endpoint, what its manager is told to call it."""
+        if self.kind == "user":
+            return f"uep.{self.parent}.{self.id}"
+        return str(self.registration.get("display_name") or self.registration["endpoint_name"])
+
+    @property
+    def allowed_functions(self) -> list[str] | None:
+        """The only functions that may run there, or None: any."""
+        return self.registration.get("allowed_functions") or None
+
+    def managed_by(self, caller: Identity) -> bool:
+        """Whether the caller may change, stop and delete it."""
+        admins = self.registration.get("admins", []) if self.kind != "user" else []
+        return not caller.ids.isdisjoint({self.owner, *admins})
+
+    def usable_by(self, caller: Identity) -> bool:
+        """Whether the caller may submit to it: everybody where identities are mapped, else its owner."""
+        if self.kind == "user":
+            return False
+        return bool(self.registration.get("multi_user")) or self.managed_by(caller)
+
+    def visible_to(self, caller: Identity) -> bool:
+        """Whether the caller may know that it exists."""
+        return self.managed_by(caller) or self.usable_by(caller)
+
+
+def config_digest(config: dict[str, Any]) -> str:
+    """The same for equal user_endpoint_configs, whatever the order of their keys."""
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def user_endpoint_id(manager: str, user: str, config: dict[str, Any]) -> str:
+    """The uuid of the user endpoint that one user's one configuration has at a manager."""
+    return str(uuid.uuid5(uuid.UUID(manager), f"{user}:{config_digest(config)}"))
+
+
+class Endpoints:
+    """The endpoints."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def register(self, kind: Kind, owner: str, registration: dict[str, Any]) -> Endpoint:
+        """Adds an endpoint that someone registers."""
+        return self._add(str(uuid.uuid4()), kind, owner, None, registration)
+
+    def user_endpoint(self, manager: str, user: str, config: dict[str, Any]) -> Endpoint:
+        """The user endpoint for this user and configuration; made on first use."""
+        endpoint = user_endpoint_id(manager, user, config)
+        return self.get(endpoint) or self._add(endpoint, "user", user, manager, config)
+
+    def _add(self, endpoint: str, kind: Kind, owner: str, parent: str | None, registration: dict[str, Any]) -> Endpoint:
+        columns = "(id, kind, owner, parent, registration, password, created)"
+        values = (endpoint, kind, owner, parent, json.dumps(registration), secrets.token_urlsafe(24), time.time())
+        self._db.execute(f"INSERT INTO endpoints {columns} VALUES (?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+        return self[endpoint]
+
+    def update(self, endpoint: str, kind: Kind, registration: dict[str, Any]) -> Endpoint:
+        """An endpoint registers again, perhaps with another configuration."""
+        query = "UPDATE endpoints SET kind = ?, registration = ? WHERE id = ?"
+        self._db.execute(query, (kind, json.dumps(registration), endpoint))
+        return self[endpoint]
+
+    def get(self, endpoint: str) -> Endpoint | None:
+        """The endpoint with this uuid."""
+        row = self._db.execute("SELECT * FROM endpoints WHERE id = ?", (endpoint,)).fetchone()
+        return _endpoint(row) if row else None
+
+    def __getitem__(self, endpoint: str) -> Endpoint:
+        found = self.get(endpoint)
+        if found is None:
+            raise KeyError(endpoint)
+        return found
+
+    def all(self) -> list[Endpoint]:
+        """Every endpoint, the oldest first."""
+        return [_endpoint(row) for row in self._db.execute("SELECT * FROM endpoints ORDER BY created")]
+
+    def children(self, manager: str) -> list[Endpoint]:
+        """The user endpoints of a manager endpoint."""
+        return [_endpoint(row) for row in self._db.execute("SELECT * FROM endpoints WHERE parent = ?", (manager,))]
+
+    def reported(self, endpoint: str, period: float, report: dict[str, Any]) -> None:
+        """A status report came; `period` is in seconds, 0 where none will follow."""
+        query = "UPDATE endpoints SET last_report = ?, heartbeat_period = ?, report = ? WHERE id = ?"
+        self._db.execute(query, (time.time(), period, json.dumps(report), endpoint))
+
+    def lock(self, endpoint: str) -> Endpoint:
+        """Keeps an endpoint from registering for a while and gives it a new password."""
+        query = "UPDATE endpoints SET locked_until = ?, heartbeat_period = 0, password = ? WHERE id = ?"
+        self._db.execute(query, (time.time() + LOCK_SECONDS, secrets.token_urlsafe(24), endpoint))
+        return self[endpoint]
+
+    def delete(self, endpoint: str) -> None:
+        """Forgets an endpoint and the user endpoints that it has."""
+        self._db.execute("DELETE FROM endpoints WHERE id = ?", (endpoint,))
+
+
+def _endpoint(row: sqlite3.Row) -> Endpoint:
+    values = dict(row)
+    return Endpoint(
+        **{**values, "registration": json.loads(values["registration"]), "report": json.loads(values["report"])}
+    )

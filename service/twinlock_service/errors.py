@@ -1,0 +1,50 @@
+"""The two ways in which things go wrong: a request that is answered with an error, a service that can't start."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Code(enum.IntEnum):
+    """The hosted service's error codes, as far as this one has the errors."""
+
+    USER_UNAUTHENTICATED = 1
+    FUNCTION_NOT_FOUND = 3
+    ENDPOINT_NOT_FOUND = 4
+    TASK_NOT_FOUND = 6
+    FUNCTION_ACCESS_FORBIDDEN = 8
+    ENDPOINT_ACCESS_FORBIDDEN = 9
+    FUNCTION_NOT_PERMITTED = 10
+    REQUEST_MALFORMED = 17
+    INTERNAL_ERROR = 18
+    TASK_GROUP_NOT_FOUND = 20
+    INVALID_UUID = 22
+    ENDPOINT_LOCKED = 23
+
+
+class ApiError(Exception):
+    """A request can't be served; the caller gets `http_status` and a body with `code` and `reason`."""
+
+    def __init__(self, http_status: int, code: Code, reason: str) -> None:
+        super().__init__(reason)
+        self.http_status = http_status
+        self.code = code
+        self.reason = reason
+
+    def body(self) -> dict[str, object]:
+        """The error document that globus-sdk and the endpoint agent expect; `message` is what globus-sdk shows."""
+        return {
+            "status": "Failed",
+            "code": int(self.code),
+            "reason": self.reason,
+            "message": self.reason,
+            "http_status_code": self.http_status,
+        }
+
+
+class StartError(Exception):
+    """The service can't start or go on. `exit_code` is a sysexits(3) code; the text says what to do."""
+
+    def __init__(self, exit_code: int, text: str) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code

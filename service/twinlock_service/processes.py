@@ -1,0 +1,89 @@
+"""Child processes that must not outlive the service: how they are ended, also after the service itself was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import select
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process for sure: a pid alone may be somebody else's by now. `started` is in clock ticks after boot."""
+
+    pid: int
+    started: int
+
+
+class Process:
+    """A child, and how to find it again."""
+
+    def __init__(self, child: asyncio.subprocess.Process) -> None:
+        self._child = child
+        self.identity = ProcessIdentity(child.pid, _start_time(child.pid) or 0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self._child.returncode is not None
+
+    async def wait(self) -> int:
+        """Waits for its end; gives its exit status."""
+        return await self._child.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            self._child.send_signal(number)
+
+
+async def stop(process: Process, grace: float) -> None:
+    """Ends a child: SIGTERM, after `grace` seconds SIGKILL."""
+    process.signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(process.wait(), grace)
+    except TimeoutError:
+        process.signal(signal.SIGKILL)
+        await process.wait()
+
+
+def end_stale(file: Path, grace: float) -> None:
+    """Ends the processes that a service noted in `file` before it was killed, and waits for their end."""
+    with contextlib.suppress(FileNotFoundError):
+        for each in json.loads(file.read_text()):
+            _end(ProcessIdentity(**each), grace)
+        file.unlink()
+
+
+def _end(identity: ProcessIdentity, grace: float) -> None:
+    try:
+        pidfd = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return
+    try:
+        # Compared after the pidfd was opened: from here on nobody else can be meant.
+        if _start_time(identity.pid) == identity.started:
+            _signal_and_wait(pidfd, signal.SIGTERM, grace) or _signal_and_wait(pidfd, signal.SIGKILL, grace)
+    finally:
+        os.close(pidfd)
+
+
+def _signal_and_wait(pidfd: int, number: signal.Signals, seconds: float) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
+    return bool(select.select([pidfd], [], [], seconds)[0])
+
+
+def _start_time(pid: int) -> int | None:
+    # proc(5): field 22 of stat; the second field, in brackets, may hold blanks itself.
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])

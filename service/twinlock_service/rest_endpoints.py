@@ -1,0 +1,138 @@
+"""The REST calls about endpoints."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from .access import managed_endpoint, visible_endpoint
+from .context import CALLER, CONTEXT
+from .database import transaction
+from .endpoints import Endpoint, Kind
+from .errors import ApiError, Code
+from .models import EndpointRegistration, read, uuid_in_path
+from .reports import fail_outstanding, forward_soon
+from .users import Identity
+
+
+async def register(request: web.Request) -> web.Response:
+    """POST /v3/endpoints: adds an endpoint; tells it how to reach its queues."""
+    context = request.app[CONTEXT]
+    registration = await _registration(request)
+    endpoint = context.endpoints.register(_kind(registration), request[CALLER].id, registration.model_dump(mode="json"))
+    await context.topology.endpoint(endpoint)
+    return web.json_response(context.topology.registration_info(endpoint))
+
+
+async def register_again(request: web.Request) -> web.Response:
+    """PUT /v3/endpoints/{endpoint}: an endpoint that is known starts again."""
+    context = request.app[CONTEXT]
+    registration = await _registration(request)
+    known = managed_endpoint(context, request[CALLER], uuid_in_path(request, "endpoint"))
+    if known.kind == "user":
+        raise ApiError(409, Code.ENDPOINT_ACCESS_FORBIDDEN, f"{known.id} is a user endpoint; its manager registers")
+    if known.locked_until > time.time():
+        text = f"Endpoint {known.id} was stopped remotely; it can register again in some seconds"
+        raise ApiError(423, Code.ENDPOINT_LOCKED, text)
+    endpoint = context.endpoints.update(known.id, _kind(registration), registration.model_dump(mode="json"))
+    context.topology.forget(endpoint)
+    await context.topology.endpoint(endpoint)
+    return web.json_response(context.topology.registration_info(endpoint))
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /v2/endpoints/{endpoint}; the owner sees the configuration, too."""
+    context, caller = request.app[CONTEXT], request[CALLER]
+    endpoint = visible_endpoint(context, caller, uuid_in_path(request, "endpoint"))
+    details = {"registration": endpoint.registration} if endpoint.managed_by(caller) else {}
+    return web.json_response({**_summary(endpoint), **details})
+
+
+async def status(request: web.Request) -> web.Response:
+    """GET /v2/endpoints/{endpoint}/status; the owner sees the last status report, too."""
+    context, caller = request.app[CONTEXT], request[CALLER]
+    endpoint = visible_endpoint(context, caller, uuid_in_path(request, "endpoint"))
+    details = endpoint.report if endpoint.managed_by(caller) else {}
+    return web.json_response({"status": _status(endpoint), "details": details})
+
+
+async def show_all(request: web.Request) -> web.Response:
+    """GET /v2/endpoints: the caller's; with role=any all that the caller may use."""
+    context, caller = request.app[CONTEXT], request[CALLER]
+    everything = request.query.get("role") == "any"
+    return web.json_response([_summary(each) for each in context.endpoints.all() if _listed(each, caller, everything)])
+
+
+async def allowed_functions(request: web.Request) -> web.Response:
+    """GET /v3/endpoints/{endpoint}/allowed_functions."""
+    endpoint = visible_endpoint(request.app[CONTEXT], request[CALLER], uuid_in_path(request, "endpoint"))
+    functions = endpoint.allowed_functions
+    body = {"endpoint_id": endpoint.id, "restricted": functions is not None, "functions": functions or []}
+    return web.json_response(body)
+
+
+async def lock(request: web.Request) -> web.Response:
+    """POST /v2 or /v3/endpoints/{endpoint}/lock: ends an endpoint's connections and keeps it away for a while."""
+    context = request.app[CONTEXT]
+    known = managed_endpoint(context, request[CALLER], uuid_in_path(request, "endpoint"))
+    endpoint = context.endpoints.lock(known.id)
+    await context.topology.endpoint(endpoint)
+    await context.topology.disconnect(endpoint)
+    return web.json_response({"endpoint_id": endpoint.id, "locked_until": endpoint.locked_until})
+
+
+async def delete(request: web.Request) -> web.Response:
+    """DELETE /v2/endpoints/{endpoint}: forgets it and its user endpoints; what they still owe fails."""
+    context = request.app[CONTEXT]
+    endpoint = managed_endpoint(context, request[CALLER], uuid_in_path(request, "endpoint"))
+    everything = [*context.endpoints.children(endpoint.id), endpoint]
+    for each in everything:
+        await context.topology.remove(each)
+    with transaction(context.db):
+        for each in everything:
+            fail_outstanding(context, each.id, f"Endpoint {endpoint.id} was deleted before the task had ended")
+        context.endpoints.delete(endpoint.id)
+    await forward_soon(context)
+    return web.json_response({"result": 200})
+
+
+async def _registration(request: web.Request) -> EndpointRegistration:
+    registration = await read(request, EndpointRegistration)
+    refused = {
+        "authentication_policy": registration.authentication_policy,
+        "high_assurance": registration.high_assurance,
+    }
+    for name, value in refused.items():
+        if value:
+            text = f"this service does not enforce `{name}` and refuses endpoints that rely on it; leave it out"
+            raise ApiError(422, Code.REQUEST_MALFORMED, text)
+    return registration
+
+
+def _kind(registration: EndpointRegistration) -> Kind:
+    # Agents since version 4 start user endpoints from a template even when they serve one user only.
+    template = registration.metadata.get("user_config_template")
+    return "manager" if registration.multi_user or template is not None else "single"
+
+
+def _status(endpoint: Endpoint) -> str:
+    return "online" if endpoint.online else "offline"
+
+
+def _listed(endpoint: Endpoint, caller: Identity, everything: bool) -> bool:
+    mine = endpoint.managed_by(caller)
+    return mine or (everything and endpoint.usable_by(caller) and bool(endpoint.registration.get("public")))
+
+
+def _summary(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "uuid": endpoint.id,
+        "name": endpoint.name,
+        "display_name": endpoint.registration.get("display_name") if endpoint.kind != "user" else None,
+        "owner": endpoint.owner,
+        "multi_user": endpoint.kind != "user" and bool(endpoint.registration.get("multi_user")),
+        "parent": endpoint.parent,
+        "status": _status(endpoint),
+    }

@@ -1,0 +1,36 @@
+"""The REST calls about functions."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from .access import find_function
+from .context import CALLER, CONTEXT
+from .errors import ApiError, Code
+from .functions import pack_source
+from .models import FunctionRegistration, read, uuid_in_path
+
+
+async def register(request: web.Request) -> web.Response:
+    """POST /v3/functions."""
+    body = await read(request, FunctionRegistration)
+    code = body.function_code if body.serialized else pack_source(body.function_name, body.function_code)
+    registration = body.model_dump(mode="json", exclude={"function_code"})
+    function = request.app[CONTEXT].functions.add(request[CALLER].id, registration, code)
+    return web.json_response({"function_uuid": function})
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /v2/functions/{function}."""
+    function = find_function(request.app[CONTEXT], request[CALLER], uuid_in_path(request, "function"))
+    return web.json_response({"function_uuid": function.id, "function_code": function.code, **function.registration})
+
+
+async def delete(request: web.Request) -> web.Response:
+    """DELETE /v2/functions/{function}; only its owner may."""
+    context = request.app[CONTEXT]
+    function = find_function(context, request[CALLER], uuid_in_path(request, "function"))
+    if function.owner != request[CALLER].id:
+        raise ApiError(403, Code.FUNCTION_ACCESS_FORBIDDEN, f"Function {function.id} belongs to somebody else")
+    context.functions.delete(function.id)
+    return web.json_response({"result": 200})

@@ -1,0 +1,67 @@
+"""The REST calls about submissions, tasks and task groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from globus_compute_common import messagepack
+
+from .access import owned_task
+from .context import CALLER, CONTEXT
+from .errors import ApiError, Code
+from .models import BatchStatus, Submission, read, uuid_in_path
+from .submission import submit
+from .tasks import Task
+
+
+async def submit_tasks(request: web.Request) -> web.Response:
+    """POST /v3/endpoints/{endpoint}/submit."""
+    endpoint = uuid_in_path(request, "endpoint")
+    submission = await read(request, Submission)
+    return web.json_response(await submit(request.app[CONTEXT], request[CALLER], endpoint, submission))
+
+
+async def result_url(request: web.Request) -> web.Response:
+    """GET /v2/get_amqp_result_connection_url: how the SDK reads results as they come."""
+    context, caller = request.app[CONTEXT], request[CALLER]
+    password = context.tasks.amqp_password(caller.id)
+    await context.topology.user(caller.id, password)
+    return web.json_response(context.topology.result_info(caller.id, password))
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /v2/tasks/{task}."""
+    task_id = uuid_in_path(request, "task")
+    task = owned_task(request.app[CONTEXT], request[CALLER], task_id)
+    if task is None:
+        raise ApiError(404, Code.TASK_NOT_FOUND, f"Task {task_id} could not be resolved")
+    return web.json_response(_document(task))
+
+
+async def show_batch(request: web.Request) -> web.Response:
+    """POST /v2/batch_status; tasks that are not the caller's are left out."""
+    context, caller = request.app[CONTEXT], request[CALLER]
+    wanted = [str(each) for each in (await read(request, BatchStatus)).task_ids]
+    found = [task for task in (owned_task(context, caller, each) for each in wanted) if task is not None]
+    return web.json_response({"response": "batch", "results": {task.id: _document(task) for task in found}})
+
+
+async def show_group(request: web.Request) -> web.Response:
+    """GET /v2/taskgroup/{group}; whoever asks means to wait for results, so their queue is made."""
+    context, caller = request.app[CONTEXT], request[CALLER]
+    group = uuid_in_path(request, "group")
+    if context.tasks.group_owner(group) != caller.id:
+        raise ApiError(404, Code.TASK_GROUP_NOT_FOUND, f"you have no task group {group}")
+    await context.topology.result_queue(caller.id, group)
+    tasks = [{"id": task} for task in context.tasks.group(group)]
+    return web.json_response({"taskgroup_id": group, "create_websockets_queue": True, "tasks": tasks})
+
+
+def _document(task: Task) -> dict[str, Any]:
+    document: dict[str, Any] = {"task_id": task.id, "status": task.status, "task_group_id": task.group_id}
+    if task.result is None:
+        return document
+    result = messagepack.unpack(task.result)
+    key = "exception" if result.is_error else "result"
+    return {**document, key: result.data, "details": result.details, "completion_t": str(task.completed)}

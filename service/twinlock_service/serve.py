@@ -1,0 +1,192 @@
+"""The service's life: its parts are started one after the other, and ended in the opposite order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import ipaddress
+import json
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from .amqp import Amqp
+from .context import Context
+from .database import open_database
+from .errors import StartError
+from .files import open_private
+from .management import Management, ManagementError
+from .processes import Process
+from .rabbitmq import private_node
+from .reports import forward, handlers
+from .topology import Topology
+from .users import load_users
+from .web import make_app
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 30.0
+"""How long the service waits for RabbitMQ when it starts."""
+
+MANAGEMENT_PORT = 15672
+"""Where RabbitMQ has its management API unless it is told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line. `amqp` None: a private node."""
+
+    host: str
+    port: int
+    state: Path
+    users: Path
+    amqp: URL | None
+    amqp_management: URL | None
+
+
+@dataclass(frozen=True, slots=True)
+class _RabbitMQ:
+    """Where RabbitMQ is, with an administrator's login in the URLs; `server` is ours to watch, or None."""
+
+    url: URL
+    management_url: URL
+    server: Process | None
+
+    @property
+    def vhost(self) -> str:
+        return self.url.path.removeprefix("/") or "/"
+
+
+async def serve(options: Options) -> None:
+    """Runs until SIGTERM or SIGINT. StartError: it can't start, or its RabbitMQ node has died."""
+    interrupted = _interruption()
+    users = load_users(options.users)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_state_folder(options.state))
+        rabbitmq = await _rabbitmq(stack, options)
+        _note_login(options.state, rabbitmq)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        topology = Topology(Management(session, rabbitmq.management_url, rabbitmq.vhost), rabbitmq.url)
+        await _within(_service_queues(topology), "RabbitMQ's management API")
+        db = stack.enter_context(contextlib.closing(open_database(options.state / "service.sqlite")))
+        amqp = Amqp(str(rabbitmq.url))
+        context = Context(db, users, topology, amqp)
+        await stack.enter_async_context(_running(amqp.run(handlers(context))))
+        await _within(amqp.connected(), "RabbitMQ")
+        await forward(context)
+        await stack.enter_async_context(_listening(options, context))
+        print(f"twinlock-service ready on http://{options.host}:{options.port}", flush=True)
+        await _until(interrupted, rabbitmq.server)
+
+
+def _interruption() -> asyncio.Event:
+    interrupted = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    return interrupted
+
+
+@contextmanager
+def _state_folder(state: Path) -> Iterator[None]:
+    """Makes the folder, and holds it: two services on one state would undo each other's work."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = open_private(state / "lock")
+    except OSError as error:
+        raise StartError(os.EX_CANTCREAT, f"--state {state}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(os.EX_TEMPFAIL, f"--state {state} is in use by another twinlock-service") from None
+        yield
+
+
+async def _rabbitmq(stack: AsyncExitStack, options: Options) -> _RabbitMQ:
+    if options.amqp is None:
+        node = await stack.enter_async_context(private_node(options.state))
+        return _RabbitMQ(node.url, node.management_url, node.server)
+    login = URL.build(
+        scheme="http", user=options.amqp.user, password=options.amqp.password, host=options.amqp.host or ""
+    )
+    return _RabbitMQ(options.amqp, options.amqp_management or login.with_port(MANAGEMENT_PORT), None)
+
+
+def _note_login(state: Path, rabbitmq: _RabbitMQ) -> None:
+    with open_private(state / "amqp.json") as file:
+        json.dump({"url": str(rabbitmq.url), "management_url": str(rabbitmq.management_url)}, file)
+
+
+async def _service_queues(topology: Topology) -> None:
+    try:
+        await topology.service_queues()
+    except ManagementError as error:
+        raise StartError(os.EX_UNAVAILABLE, f"{error}; is the URL right, and the login an administrator's?") from None
+
+
+async def _within(awaited: Coroutine[Any, Any, None], what: str) -> None:
+    try:
+        await asyncio.wait_for(awaited, CONNECT_SECONDS)
+    except TimeoutError:
+        raise StartError(os.EX_UNAVAILABLE, f"{what} did not answer in {CONNECT_SECONDS:.0f} s") from None
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+@asynccontextmanager
+async def _listening(options: Options, context: Context) -> AsyncIterator[None]:
+    app = make_app(context, open_page=_is_loopback(options.host))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, options.host, options.port).start()
+        yield
+    except OSError as error:
+        text = f"can't listen on {options.host}:{options.port}: {error.strerror}; choose another --port"
+        raise StartError(os.EX_UNAVAILABLE, text) from None
+    finally:
+        await runner.cleanup()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _until(interrupted: asyncio.Event, server: Process | None) -> None:
+    waits: list[asyncio.Task[Any]] = [asyncio.create_task(interrupted.wait())]
+    if server is not None:
+        waits.append(asyncio.create_task(_died(server)))
+    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in pending:
+        wait.cancel()
+    for wait in done:
+        wait.result()
+    log.info("stopping")
+
+
+async def _died(server: Process) -> NoReturn:
+    status = await server.wait()
+    raise StartError(os.EX_UNAVAILABLE, f"the private RabbitMQ node ended by itself (status {status}); start again")

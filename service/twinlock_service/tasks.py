@@ -1,0 +1,108 @@
+"""The tables of task groups and tasks, and the passwords of the RabbitMQ users that fetch results."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["waiting-for-ep", "success", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task. `result` is a packed Result message, None until there is one; times are seconds since the epoch."""
+
+    id: str
+    group_id: str
+    owner: str
+    endpoint_id: str
+    function_id: str
+    status: Status
+    submitted: float
+    completed: float | None
+    result: bytes | None
+    forwarded: bool
+
+
+class Tasks:
+    """The tasks and their groups."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def new_group(self, owner: str) -> str:
+        """Makes a task group; gives its uuid."""
+        group = str(uuid.uuid4())
+        self._db.execute("INSERT INTO task_groups VALUES (?, ?, ?)", (group, owner, time.time()))
+        return group
+
+    def group_owner(self, group: str) -> str | None:
+        """The identity whose task group it is."""
+        row = self._db.execute("SELECT owner FROM task_groups WHERE id = ?", (group,)).fetchone()
+        return row["owner"] if row else None
+
+    def group(self, group: str) -> list[str]:
+        """The tasks of a group, in the order in which they came."""
+        rows = self._db.execute("SELECT id FROM tasks WHERE group_id = ? ORDER BY submitted, rowid", (group,))
+        return [row["id"] for row in rows]
+
+    def add(self, group: str, owner: str, endpoint: str, function: str) -> str:
+        """Adds a task that waits for its endpoint; gives its uuid."""
+        task = str(uuid.uuid4())
+        columns = "(id, group_id, owner, endpoint_id, function_id, submitted)"
+        values = (task, group, owner, endpoint, function, time.time())
+        self._db.execute(f"INSERT INTO tasks {columns} VALUES (?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+        return task
+
+    def forget(self, tasks: Iterable[str]) -> None:
+        """Takes back tasks that could not be handed to RabbitMQ, unless they have ended meanwhile."""
+        query = "DELETE FROM tasks WHERE id = ? AND status = 'waiting-for-ep'"
+        self._db.executemany(query, [(task,) for task in tasks])
+
+    def get(self, task: str) -> Task | None:
+        """The task with this uuid."""
+        row = self._db.execute("SELECT * FROM tasks WHERE id = ?", (task,)).fetchone()
+        return Task(**{**dict(row), "forwarded": bool(row["forwarded"])}) if row else None
+
+    def outstanding(self, endpoint: str) -> list[str]:
+        """The tasks that an endpoint still owes."""
+        query = "SELECT id FROM tasks WHERE endpoint_id = ? AND status = 'waiting-for-ep' ORDER BY submitted, rowid"
+        return [row["id"] for row in self._db.execute(query, (endpoint,))]
+
+    def finish(self, task: str, status: Status, result: bytes) -> bool:
+        """Records how a task ended. False, and nothing changes: it had ended before."""
+        query = "UPDATE tasks SET status = ?, completed = ?, result = ? WHERE id = ? AND status = 'waiting-for-ep'"
+        return self._db.execute(query, (status, time.time(), result, task)).rowcount == 1
+
+    def unforwarded(self, limit: int) -> list[str]:
+        """Ended tasks whose result was not yet offered to the SDK."""
+        query = "SELECT id FROM tasks WHERE status <> 'waiting-for-ep' AND forwarded = 0 LIMIT ?"
+        return [row["id"] for row in self._db.execute(query, (limit,))]
+
+    def mark_forwarded(self, tasks: Iterable[str]) -> None:
+        """The results of these tasks were offered to the SDK."""
+        self._db.executemany("UPDATE tasks SET forwarded = 1 WHERE id = ?", [(task,) for task in tasks])
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks have which status."""
+        return {row[0]: row[1] for row in self._db.execute("SELECT status, count(*) FROM tasks GROUP BY status")}
+
+    def latest(self, count: int) -> list[Task]:
+        """The newest tasks, the newest first, without their results."""
+        columns = (
+            "id, group_id, owner, endpoint_id, function_id, status, submitted, completed, NULL AS result, forwarded"
+        )
+        rows = self._db.execute(f"SELECT {columns} FROM tasks ORDER BY submitted DESC LIMIT ?", (count,))  # noqa: S608
+        return [Task(**dict(row)) for row in rows]
+
+    def amqp_password(self, owner: str) -> str:
+        """The password of the RabbitMQ user with which an SDK user fetches results; made on first use."""
+        query = "INSERT INTO amqp_users VALUES (?, ?) ON CONFLICT DO NOTHING"
+        self._db.execute(query, (owner, secrets.token_urlsafe(24)))
+        row = self._db.execute("SELECT password FROM amqp_users WHERE owner = ?", (owner,)).fetchone()
+        return str(row["password"])

@@ -1,0 +1,159 @@
+"""
+What the service has in RabbitMQ: names, permissions, and the queue documents that clients are given.
+
+Every endpoint has an exchange `ep.<uuid>` that only it can write, and queues `ep.<uuid>.commands` (a manager's) and
+`ep.<uuid>.tasks` that only it can read. What it publishes there with the key `results` or `heartbeats` is routed to the
+service's queue of that name. A delivery names the exchange that it was published to, so the service knows, and no
+endpoint can feign, where a message came from. SDK users read `results.<identity uuid>.<task group uuid>`.
+Nobody but the service may write the default exchange, which reaches every queue.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from yarl import URL
+
+from .endpoints import Endpoint
+from .management import Management
+
+RESULTS = "service.results"
+HEARTBEATS = "service.heartbeats"
+RESULT_QUEUE_IDLE_MS = 7 * 24 * 3600 * 1000
+"""A result queue that nobody used for so long goes; the results stay in the service's state."""
+
+# Messages of up to 10 MiB wait on the disk, not in the node's memory.
+_LAZY = {"x-queue-mode": "lazy"}
+
+
+def exchange(endpoint: str) -> str:
+    """The exchange, and the RabbitMQ user, of an endpoint."""
+    return f"ep.{endpoint}"
+
+
+def endpoint_of(exchange_name: str) -> str | None:
+    """The endpoint that a message came from, by the exchange that it was published to."""
+    prefix, _, endpoint = exchange_name.partition(".")
+    return endpoint if prefix == "ep" else None
+
+
+def command_queue(endpoint: str) -> str:
+    """Where a manager endpoint reads its commands."""
+    return f"ep.{endpoint}.commands"
+
+
+def task_queue(endpoint: str) -> str:
+    """Where a single-user or user endpoint reads its tasks."""
+    return f"ep.{endpoint}.tasks"
+
+
+def result_prefix(user: str) -> str:
+    """With a task group's uuid behind it, the queue where an SDK user reads the results of that group."""
+    return f"results.{user}."
+
+
+class Topology:
+    """Makes things in RabbitMQ on their first use in the life of this process, so that a new node gets them again."""
+
+    def __init__(self, management: Management, url: URL) -> None:
+        """`url` is how clients reach RabbitMQ; the login in it is replaced by theirs."""
+        self._management = management
+        self._url = url
+        self._made: set[tuple[str, str]] = set()
+
+    async def service_queues(self) -> None:
+        """The two queues that the service reads."""
+        await self._management.queue(RESULTS, _LAZY)
+        await self._management.queue(HEARTBEATS)
+
+    async def endpoint(self, endpoint: Endpoint) -> None:
+        """An endpoint's user, exchange and queues."""
+        key = (endpoint.id, endpoint.password)
+        if key in self._made:
+            return
+        name = exchange(endpoint.id)
+        own = re.escape(name)
+        await self._management.user(name, endpoint.password, read=rf"^{own}\.(commands|tasks)$", write=f"^{own}$")
+        await self._management.exchange(name)
+        await self._management.bind(name, RESULTS, "results")
+        await self._management.bind(name, HEARTBEATS, "heartbeats")
+        for queue in _queues(endpoint):
+            await self._management.queue(queue, _LAZY)
+        self._made.add(key)
+
+    async def remove(self, endpoint: Endpoint) -> None:
+        """Takes everything away that an endpoint has."""
+        self.forget(endpoint)
+        await self._management.delete_user(exchange(endpoint.id))
+        for queue in _queues(endpoint):
+            await self._management.delete_queue(queue)
+        await self._management.delete_exchange(exchange(endpoint.id))
+
+    def forget(self, endpoint: Endpoint) -> None:
+        """Makes everything of the endpoint again on its next use: something turned out to be missing."""
+        self._made.discard((endpoint.id, endpoint.password))
+
+    async def disconnect(self, endpoint: Endpoint) -> None:
+        """Closes an endpoint's connections."""
+        await self._management.disconnect(exchange(endpoint.id))
+
+    async def discard_tasks(self, endpoint: str) -> None:
+        """Throws away the tasks that wait for an endpoint."""
+        await self._management.purge(task_queue(endpoint))
+
+    async def user(self, user: str, password: str) -> None:
+        """The RabbitMQ user with which an SDK user reads results."""
+        if (user, password) not in self._made:
+            name = _user_name(user)
+            own = re.escape(result_prefix(user))
+            await self._management.user(name, password, read=f"^{own}[0-9a-f-]+$", write="^$")
+            self._made.add((user, password))
+
+    async def result_queue(self, user: str, group: str) -> None:
+        """The queue for the results of one task group; always declared, which puts off its expiry."""
+        await self._management.queue(result_prefix(user) + group, {**_LAZY, "x-expires": RESULT_QUEUE_IDLE_MS})
+
+    def result_info(self, user: str, password: str) -> dict[str, Any]:
+        """What the SDK asks for: how to reach the queues with its results."""
+        url = self._url.with_user(_user_name(user)).with_password(password)
+        return {"queue_prefix": result_prefix(user), "connection_url": str(url)}
+
+    def registration_info(self, endpoint: Endpoint) -> dict[str, Any]:
+        """What a registering endpoint is told: its uuid and how to reach its queues."""
+        url = self._endpoint_url(endpoint)
+        info = {
+            "endpoint_id": endpoint.id,
+            "command_queue_info": {"connection_url": url, "queue": command_queue(endpoint.id)},
+            "heartbeat_queue_info": self._publish_info(endpoint, HEARTBEATS, "heartbeats"),
+        }
+        return info if endpoint.kind == "manager" else {**info, **self.credentials(endpoint)}
+
+    def credentials(self, endpoint: Endpoint) -> dict[str, Any]:
+        """The `amqp_creds` of an endpoint that runs tasks."""
+        return {
+            "endpoint_id": endpoint.id,
+            "task_queue_info": {"connection_url": self._endpoint_url(endpoint), "queue": task_queue(endpoint.id)},
+            "result_queue_info": self._publish_info(endpoint, RESULTS, "results"),
+            "heartbeat_queue_info": self._publish_info(endpoint, HEARTBEATS, "heartbeats"),
+        }
+
+    def _publish_info(self, endpoint: Endpoint, queue: str, key: str) -> dict[str, Any]:
+        name = exchange(endpoint.id)
+        properties = {"delivery_mode": 2}
+        publish = {"exchange": name, "routing_key": key, "mandatory": True, "properties": properties}
+        where = {"connection_url": self._endpoint_url(endpoint), "queue": queue, "exchange": name}
+        return {**where, "queue_publish_kwargs": publish}
+
+    def _endpoint_url(self, endpoint: Endpoint) -> str:
+        return str(self._url.with_user(exchange(endpoint.id)).with_password(endpoint.password))
+
+
+def _queues(endpoint: Endpoint) -> list[str]:
+    # A single-user endpoint has both: agents of version 4 subscribe to commands in any case.
+    queues = {"manager": [command_queue], "single": [command_queue, task_queue], "user": [task_queue]}
+    return [queue(endpoint.id) for queue in queues[endpoint.kind]]
+
+
+def _user_name(user: str) -> str:
+    return f"user.{user}"

@@ -1,0 +1,91 @@
+"""The HTTP side: which call is served by what, who may call, and what errors look like."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+
+from aiohttp import web
+
+from . import auth, page, rest_endpoints, rest_functions, rest_tasks
+from .context import CALLER, CONTEXT, Context
+from .errors import ApiError, Code
+from .management import ManagementError
+from .models import MAX_BODY
+
+log = logging.getLogger(__name__)
+
+MIN_CLIENT_VERSION = "4.15.0"
+"""The oldest SDK and agent whose calls this service was checked against."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def make_app(context: Context, *, open_page: bool) -> web.Application:
+    """The application. `open_page`: the status page needs no token, since only this machine can reach it."""
+    app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
+    app[CONTEXT] = context
+    app.add_routes(
+        [
+            web.get("/", page.show if open_page else _for_callers(page.show)),
+            web.get("/v2/version", _version),
+            web.post("/v2/oauth2/token", auth.token),
+            web.get("/v2/oauth2/userinfo", auth.userinfo),
+            *(web.route(method, path, _for_callers(handler)) for method, path, handler in _CALLS),
+        ]
+    )
+    return app
+
+
+_CALLS: list[tuple[str, str, Handler]] = [
+    ("POST", "/v3/endpoints", rest_endpoints.register),
+    ("PUT", "/v3/endpoints/{endpoint}", rest_endpoints.register_again),
+    ("GET", "/v2/endpoints", rest_endpoints.show_all),
+    ("GET", "/v2/endpoints/{endpoint}", rest_endpoints.show),
+    ("DELETE", "/v2/endpoints/{endpoint}", rest_endpoints.delete),
+    ("GET", "/v2/endpoints/{endpoint}/status", rest_endpoints.status),
+    ("GET", "/v3/endpoints/{endpoint}/allowed_functions", rest_endpoints.allowed_functions),
+    ("POST", "/v2/endpoints/{endpoint}/lock", rest_endpoints.lock),
+    ("POST", "/v3/endpoints/{endpoint}/lock", rest_endpoints.lock),
+    ("POST", "/v3/endpoints/{endpoint}/submit", rest_tasks.submit_tasks),
+    ("POST", "/v2/functions", rest_functions.register),
+    ("POST", "/v3/functions", rest_functions.register),
+    ("GET", "/v2/functions/{function}", rest_functions.show),
+    ("DELETE", "/v2/functions/{function}", rest_functions.delete),
+    ("GET", "/v2/get_amqp_result_connection_url", rest_tasks.result_url),
+    ("GET", "/v2/tasks/{task}", rest_tasks.show),
+    ("POST", "/v2/batch_status", rest_tasks.show_batch),
+    ("GET", "/v2/taskgroup/{group}", rest_tasks.show_group),
+]
+
+
+async def _version(_request: web.Request) -> web.Response:
+    # Asked for by clients before they have a token.
+    mine = version("twinlock")
+    return web.json_response({"api": mine, "min_ep_version": MIN_CLIENT_VERSION, "min_sdk_version": MIN_CLIENT_VERSION})
+
+
+def _for_callers(handler: Handler) -> Handler:
+    async def checked(request: web.Request) -> web.StreamResponse:
+        request[CALLER] = auth.authenticate(request)
+        return await handler(request)
+
+    return checked
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        failure = error
+    except ManagementError as error:
+        log.warning("%s %s: %s", request.method, request.path, error)
+        failure = ApiError(503, Code.INTERNAL_ERROR, "RabbitMQ can't be set up now; try again")
+    except web.HTTPException as error:
+        failure = ApiError(error.status, Code.REQUEST_MALFORMED, f"{request.method} {request.path}: {error.reason}")
+    except Exception:
+        log.exception("%s %s", request.method, request.path)
+        failure = ApiError(500, Code.INTERNAL_ERROR, "internal error of the service; its log says more")
+    return web.json_response(failure.body(), status=failure.http_status)
