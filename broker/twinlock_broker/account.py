@@ -1,0 +1,50 @@
+"""The local account that an identity was mapped to."""
+
+import os
+import pwd
+from dataclasses import dataclass
+
+from twinlock_broker.errors import CommandError
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One row of the user database (passwd(5)), and all groups of that user."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    gecos: str
+    shell: str
+    home: str
+
+
+def look_up(name: str) -> Account:
+    """The account `name`. Blocks: a name service may be slow, or hang. Raises `CommandError` where there is none."""
+    try:
+        row = pwd.getpwnam(name)
+    except (KeyError, ValueError) as error:
+        raise CommandError(
+            f"You are mapped to the account {name!r}, which doesn't exist on this host. "
+            "Ask the endpoint's administrator for an account"
+        ) from error
+    groups = tuple(os.getgrouplist(row.pw_name, row.pw_gid))
+    return Account(row.pw_name, row.pw_uid, row.pw_gid, groups, row.pw_gecos, row.pw_shell, row.pw_dir)
+
+
+def check(account: Account, own_uid: int, privileged: bool) -> None:
+    """Raise `CommandError` for root, and for the broker's own account where there is a choice.
+
+    The spawner's policy is what decides; this says it sooner and clearer.
+    """
+    if account.uid == 0:
+        raise CommandError(
+            "You are mapped to root, and nobody runs tasks as root here. "
+            "Ask the endpoint's administrator to map you to an account of your own"
+        )
+    if privileged and account.uid == own_uid:
+        raise CommandError(
+            f"You are mapped to {account.name!r}, the endpoint's own service account, which runs no tasks. "
+            "Ask the endpoint's administrator to map you to an account of your own"
+        )

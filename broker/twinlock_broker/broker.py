@@ -1,0 +1,135 @@
+"""The broker at work: what is started in which order, what ends it, and how."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
+
+import setproctitle
+
+from twinlock_broker import register
+from twinlock_broker.command_queue import CommandQueue
+from twinlock_broker.errors import Fatal
+from twinlock_broker.folder import Folder
+from twinlock_broker.handler import CommandHandler
+from twinlock_broker.heartbeat import Heartbeat
+from twinlock_broker.mapping import Mapper
+from twinlock_broker.notices import Notices
+from twinlock_broker.notify import notify
+from twinlock_broker.offload import Offload
+from twinlock_broker.register import Registration
+from twinlock_broker.secret import Login
+from twinlock_broker.settings import Settings
+from twinlock_broker.spawner import SpawnerClient
+from twinlock_broker.start import StartPath
+from twinlock_broker.state import remember
+from twinlock_broker.supervisor import Supervisor
+
+REST_LIMIT = 300.0
+"""Seconds for a registration; globus-sdk's own limits and retries come first."""
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, folder: Folder, login: Login) -> None:
+    """Be the manager endpoint until SIGTERM or SIGINT. User endpoints are left alone. Raises `Fatal`."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    work = asyncio.create_task(_work(settings, folder, login))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+    for task in (work, stopped):
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def _work(settings: Settings, folder: Folder, login: Login) -> None:
+    registration = await _register(settings, folder, login)
+    grace, port = folder.settings["mu_child_ep_grace_period_s"], folder.settings["amqp_port"]
+    tell = Notices().send
+    spawner = SpawnerClient(settings.spawner_socket)
+    supervisor = Supervisor(registration.endpoint_id, grace, spawner, tell)
+    async with _running(spawner.run(supervisor)) as link:
+        await _unless_failed([link], spawner.ready.wait())
+        path = StartPath(folder, settings.program, await _who(spawner, folder, registration, login))
+        handler = CommandHandler(registration.endpoint_id, port, path, supervisor.command, tell)
+        commands = CommandQueue(registration.commands, handler.handle)
+        heartbeat = Heartbeat(registration, folder.settings["heartbeat_period"])
+        try:
+            async with _running(commands.run()) as consumer, _running(heartbeat.run()) as heart:
+                parts = [link, consumer, heart]
+                await _unless_failed(parts, _all_set(spawner.ready, commands.ready, heartbeat.first))
+                _announce(registration)
+                await _unless_failed(parts, asyncio.Event().wait())
+        finally:
+            notify("STOPPING=1")
+            await commands.stop()
+            await supervisor.settle()
+            await heartbeat.say_goodbye()
+
+
+async def _register(settings: Settings, folder: Folder, login: Login) -> Registration:
+    known = folder.endpoint_id(settings.state)
+    try:
+        found = await Offload("rest", 1).run(REST_LIMIT, lambda: register.register(folder, known, login))
+    except TimeoutError as error:
+        raise Fatal(os.EX_TEMPFAIL, f"no registration within {REST_LIMIT:.0f} seconds; try again later") from error
+    remember(settings.state, found.endpoint_id)
+    setproctitle.setproctitle(f"twinlock-broker [{found.endpoint_id}]")
+    log.info("registered as endpoint %s", found.endpoint_id)
+    return found
+
+
+async def _who(
+    spawner: SpawnerClient, folder: Folder, registration: Registration, login: Login
+) -> Mapper | frozenset[str]:
+    """Whom the endpoint serves: everybody who is mapped, or in same-user mode the identities of the login."""
+    path = folder.mapping_path
+    if spawner.peer is not None and spawner.peer.privileged:
+        if path is None:
+            raise Fatal(
+                os.EX_CONFIG,
+                f"{folder.path / 'config.yaml'}: identity_mapping_config_path is missing; with a privileged spawner it "
+                "says which identity is which local account",
+            )
+        return Mapper(path, registration.endpoint_id)
+    if path is not None:
+        log.warning("same-user mode: %s is not used, only the login's own identities are served", path)
+    return await Offload("rest", 1).run(REST_LIMIT, lambda: register.identities(folder, login))
+
+
+def _announce(registration: Registration) -> None:
+    print(f"twinlock-broker ready, endpoint {registration.endpoint_id}", flush=True)
+    notify("READY=1")
+
+
+async def _all_set(*events: asyncio.Event) -> None:
+    for event in events:
+        await event.wait()
+
+
+@contextlib.asynccontextmanager
+async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """A part of the broker that runs beside the block and is cancelled with it."""
+    task = asyncio.create_task(part)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def _unless_failed(parts: Sequence[asyncio.Task[None]], wait: Coroutine[Any, Any, Any]) -> None:
+    """Wait for `wait`, or for one of `parts`: none of them ends but by an exception, which is raised here."""
+    waiting = asyncio.create_task(wait)
+    try:
+        done, _ = await asyncio.wait((*parts, waiting), return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        waiting.cancel()

@@ -1,0 +1,165 @@
+"""From a message on the command queue to a checked `StartCommand`.
+
+The service is trusted, but no field of a message beyond that: each is used only after its shape was checked. The
+format is the service's: a JSON object {command, args, kwargs, globus_username, globus_effective_identity,
+globus_identity_set}, with the properties content_type and timestamp.
+"""
+
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from twinlock_broker.errors import CommandError
+from twinlock_broker.queues import Target, read_target
+from twinlock_broker.secret import Secret
+
+MAX_BODY = 1 << 20
+"""Bytes of a command. The service's are a few KiB; the users' options make the difference."""
+
+MAX_SKEW = 180
+"""Seconds by which a command's timestamp may differ from this host's clock, either way."""
+
+_IDENTITIES = 200
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as it arrived; nothing in it was checked. `timestamp` in seconds since the epoch."""
+
+    content_type: Any
+    timestamp: Any
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What belongs to one user endpoint: its uuid, its queues (for the document), and where notices about it go."""
+
+    endpoint_id: str
+    amqp: Secret[dict[str, Any]]
+    notices: Target
+
+
+@dataclass(frozen=True, slots=True)
+class StartCommand:
+    """A start command whose every field has the right shape."""
+
+    name: str
+    credentials: Credentials
+    options: dict[str, Any]
+    runtime: dict[str, Any]
+    username: str
+    identities: list[dict[str, Any]]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that tell the endpoint what the user runs, under the peer's names."""
+        python = self.runtime.get("python")
+        versions = {
+            "GC_USER_PYTHON_VERSION": python.get("version") if isinstance(python, dict) else None,
+            "GC_USER_SDK_VERSION": self.runtime.get("globus_compute_sdk_version"),
+        }
+        known = {key: value for key, value in versions.items() if isinstance(value, str) and _VERSION.fullmatch(value)}
+        return known | {"GLOBUS_COMPUTE_ENDPOINT_NAME": self.name}
+
+
+def decode(delivery: Delivery) -> dict[str, Any]:
+    """The JSON object in the message. Raises `CommandError`; nobody can be told, since the address was in there."""
+    if delivery.content_type != "application/json":
+        raise CommandError(f"the content type is {delivery.content_type!r}, not 'application/json'")
+    if len(delivery.body) > MAX_BODY:
+        raise CommandError(f"{len(delivery.body)} bytes, at most {MAX_BODY}")
+    try:
+        message = json.loads(delivery.body)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"not JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise CommandError("not a JSON object")
+    return message
+
+
+def credentials(message: dict[str, Any], port: int | None) -> Credentials:
+    """The user endpoint's credentials: read first, since with them the user can be told of all other faults.
+
+    Raises `CommandError`, for the log only. `port` replaces that of the AMQP address.
+    """
+    kwargs = message.get("kwargs")
+    found = kwargs.get("amqp_creds") if isinstance(kwargs, dict) else None
+    if not isinstance(found, dict):
+        raise CommandError("no amqp_creds in kwargs")
+    for queue in ("task_queue_info", "result_queue_info"):
+        if not isinstance(found.get(queue), dict):
+            raise CommandError(f"amqp_creds: no {queue}")
+    try:
+        endpoint_id = str(uuid.UUID(_text(found, "endpoint_id")))
+        return Credentials(endpoint_id, Secret(found), read_target(found.get("heartbeat_queue_info"), port))
+    except ValueError as error:
+        raise CommandError(f"amqp_creds: {error}") from error
+
+
+def check_fresh(timestamp: Any, now: float) -> None:
+    """Raise `CommandError` unless the command is of now, give or take `MAX_SKEW`. Both in seconds since the epoch."""
+    if type(timestamp) is not int:
+        raise CommandError("The start request has no timestamp. Submit the task again")
+    if abs(now - timestamp) > MAX_SKEW:
+        raise CommandError(
+            f"The start request is too old, or a clock is wrong: it is of {timestamp}, the endpoint's clock says "
+            f"{round(now)} (seconds since 1970; at most {MAX_SKEW} apart). Submit the task again; where that doesn't "
+            "help, tell the endpoint's administrator to check the clock"
+        )
+
+
+def check_known(message: dict[str, Any]) -> None:
+    """Raise `CommandError` unless it is the one command that there is."""
+    if message.get("command") != "cmd_start_endpoint":
+        raise CommandError(
+            f"The endpoint doesn't know the command {str(message.get('command'))[:60]!r}. "
+            "It may be too old for the service: tell the endpoint's administrator"
+        )
+
+
+def parse(message: dict[str, Any], found: Credentials, manager_id: str) -> StartCommand:
+    """The start command for an endpoint of the manager `manager_id`. Raises `CommandError`."""
+    kwargs = message["kwargs"]
+    expected = f"uep.{manager_id}.{found.endpoint_id}"
+    if kwargs.get("name") != expected:
+        raise CommandError(
+            "The start request names another endpoint than its credentials. Submit the task again; where that doesn't "
+            "help, tell the endpoint's administrator",
+            f"name {str(kwargs.get('name'))[:200]!r}, expected {expected!r}",
+        )
+    return StartCommand(
+        name=expected,
+        credentials=found,
+        options=_mapping(kwargs, "user_opts"),
+        runtime=_mapping(kwargs, "user_runtime"),
+        username=str(message.get("globus_username"))[:200],
+        identities=_identities(message.get("globus_identity_set")),
+    )
+
+
+def _text(values: dict[str, Any], key: str) -> str:
+    value = values.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is missing or isn't a text")
+    return value
+
+
+def _mapping(kwargs: dict[str, Any], key: str) -> dict[str, Any]:
+    value = kwargs.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise CommandError(f"The start request's {key} is not a mapping. Submit the task again")
+    return value
+
+
+def _identities(found: Any) -> list[dict[str, Any]]:
+    """Identities whose `sub`, and `id` where there is one, are texts: what the mappers and the login compare."""
+    bad = not isinstance(found, list) or not 0 < len(found) <= _IDENTITIES
+    if bad or not all(isinstance(identity, dict) and isinstance(identity.get("sub"), str) for identity in found):
+        raise CommandError("The start request doesn't say who you are (its identity set is broken). Submit it again")
+    return [{"id": identity["sub"]} | identity for identity in found if isinstance(identity.get("id", ""), str)]

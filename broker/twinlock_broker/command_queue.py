@@ -1,0 +1,78 @@
+"""The queue from which the service's commands come."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from twinlock_broker.amqp import Link, LinkError, delays
+from twinlock_broker.command import Delivery
+from twinlock_broker.queues import Source
+
+PREFETCH = 128
+"""Commands handled at a time; a slow one must not hold up the others."""
+
+DRAIN_LIMIT = 10.0
+"""Seconds that commands in work get when the broker stops; what isn't acknowledged then is delivered again."""
+
+log = logging.getLogger(__name__)
+
+
+class CommandQueue:
+    """Consumes `source`; each message is handled in a task of its own and acknowledged when that is done."""
+
+    def __init__(self, source: Source, handle: Callable[[Delivery], Awaitable[None]]) -> None:
+        self._source = source
+        self._handle = handle
+        self._working: set[asyncio.Task[None]] = set()
+        self._link: Link | None = None
+        self._consumer = ""
+        self.ready = asyncio.Event()
+        """Set as soon as commands are consumed."""
+
+    async def run(self) -> None:
+        """Consume without end; a connection that fails is made anew, however often."""
+        waits = delays()
+        while True:
+            try:
+                self._link = link = await Link.open(self._source.url)
+                self._consumer = await link.consume(self._source.queue, PREFETCH, self._start(link))
+                log.info("consuming commands")
+                self.ready.set()
+                waits = delays()
+                log.warning("the command queue's connection ended: %s", await link.closed())
+            except LinkError as error:
+                log.warning("no connection to the command queue, it is made anew: %s", error)
+            await self._drop()
+            await asyncio.sleep(next(waits))
+
+    async def stop(self) -> None:
+        """Take no more commands and let those in work come to their end."""
+        if self._link is not None and self._consumer:
+            with contextlib.suppress(LinkError):
+                await self._link.cancel(self._consumer)
+        if self._working:
+            await asyncio.wait(self._working, timeout=DRAIN_LIMIT)
+        for task in self._working:
+            task.cancel()
+        await self._drop()
+
+    def _start(self, link: Link) -> Callable[[Delivery, int], None]:
+        def deliver(delivery: Delivery, tag: int) -> None:
+            task = asyncio.create_task(self._work(link, delivery, tag))
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
+
+        return deliver
+
+    async def _work(self, link: Link, delivery: Delivery, tag: int) -> None:
+        try:
+            await self._handle(delivery)
+        except Exception:  # whatever it was, the same message would only bring it back
+            log.exception("a command failed unexpectedly and is dropped")
+        link.ack(tag)
+
+    async def _drop(self) -> None:
+        if self._link is not None:
+            await self._link.close()
+            self._link, self._consumer = None, ""

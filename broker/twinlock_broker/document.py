@@ -1,0 +1,56 @@
+"""The document that a user endpoint reads from its stdin; the peer's endpoint reads the same one.
+
+It holds the queues' credentials. It travels in a sealed memfd, so that it never passes through the spawner's memory,
+a file or a command line, and nobody can change it after it was checked.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twinlock_broker.mapping import Match
+from twinlock_broker.secret import Secret
+
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Everything in it but the spawner's process id, which is known when it is sealed."""
+
+    amqp: Secret[dict[str, Any]]
+    config: str
+    match: Match
+    allowed_functions: tuple[str, ...] | None
+    environment: Mapping[str, str]
+
+    def seal(self, parent: int) -> int:
+        """A file descriptor of the sealed document, at its beginning; the caller closes it. `parent` is a pid."""
+        fd = os.memfd_create("twinlock-document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            with open(fd, "wb", closefd=False) as file:
+                file.write(self._text(parent).encode())
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+            os.lseek(fd, 0, os.SEEK_SET)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _text(self, parent: int) -> str:
+        info: dict[str, Any] = {"posix_ppid": parent}
+        if self.match.identity is not None:
+            info["globus_candidate_identities"] = self.match.candidates
+            info["globus_matched_identity"] = self.match.identity
+        values = {
+            "amqp_creds": self.amqp.reveal(),
+            "config": self.config,
+            "ep_info": info,
+            "environment": dict(self.environment),
+        }
+        if self.allowed_functions is not None:
+            values["allowed_functions"] = list(self.allowed_functions)
+        return json.dumps(values)

@@ -1,0 +1,154 @@
+"""An endpoint's folder, as the peer's manager keeps it: which files there are, and what stands in them."""
+
+import json
+import os
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from twinlock_broker.errors import CommandError, Fatal
+from twinlock_broker.keys import MANAGER_KEYS, read_keys
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The files that a start depends on. Read anew for each, so that an edit needs no restart."""
+
+    template: str
+    schema: dict[str, Any] | None
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The folder at `path` with its settings: the values of `MANAGER_KEYS`, and config.yaml's own text."""
+
+    path: Path
+    settings: dict[str, Any]
+    source: str
+
+    @property
+    def template_path(self) -> Path:
+        """The configured template, else user_config_template.yaml.j2, else the same without .j2."""
+        return self._named("user_config_template_path") or _first(
+            self.path / "user_config_template.yaml.j2", self.path / "user_config_template.yaml"
+        )
+
+    @property
+    def schema_path(self) -> Path:
+        """The configured schema, else user_config_schema.json."""
+        return self._named("user_config_schema_path") or self.path / "user_config_schema.json"
+
+    @property
+    def mapping_path(self) -> Path | None:
+        """The configured identity mapping."""
+        return self._named("identity_mapping_config_path")
+
+    def endpoint_id(self, state: Path) -> str | None:
+        """The endpoint's uuid by endpoint.json of `state` or of this folder. Raises `Fatal` (78) for a broken file."""
+        for path in (state / "endpoint.json", self.path / "endpoint.json"):
+            if path.exists():
+                try:
+                    return str(uuid.UUID(json.loads(path.read_text())["endpoint_id"]))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise Fatal(os.EX_CONFIG, f"{path}: no endpoint_id in it; mend or remove the file") from error
+        return None
+
+    def read_site(self) -> Site:
+        """The template and what goes with it. Raises `CommandError`: by then a user waits for an answer."""
+        try:
+            template = self.template_path.read_text()
+            environment = _environment(self.path / "user_environment.yaml")
+            return Site(template, _schema(self.schema_path), environment)
+        except (OSError, ValueError, yaml.YAMLError, jsonschema.SchemaError) as error:
+            raise CommandError(
+                "A configuration file of this endpoint can't be read. Tell the endpoint's administrator",
+                f"{type(error).__name__}: {error}",
+            ) from error
+
+    def _named(self, key: str) -> Path | None:
+        value: Path | None = self.settings[key]
+        return None if value is None else self.path / value
+
+
+def open_folder(path: Path) -> Folder:
+    """The endpoint's folder at `path`. Raises `Fatal`: 66 where it isn't one, 78 for what its files say."""
+    if not path.is_dir():
+        raise Fatal(os.EX_NOINPUT, f"{path}: no such folder; --endpoint-dir names the folder that holds config.yaml")
+    if (path / "config.py").exists():
+        raise Fatal(
+            os.EX_CONFIG,
+            f"{path / 'config.py'}: configuration by code isn't supported; write its values into config.yaml "
+            "and remove config.py",
+        )
+    source = _text(path / "config.yaml")
+    settings = read_keys(MANAGER_KEYS, _mapping(source, path / "config.yaml"), str(path / "config.yaml"))
+    folder = Folder(path, settings, source)
+    _check(folder)
+    return folder
+
+
+def _mapping(source: str, path: Path) -> dict[Any, Any]:
+    try:
+        found = yaml.safe_load(source) or {}
+    except yaml.YAMLError as error:
+        raise Fatal(os.EX_CONFIG, f"{path}: not valid YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise Fatal(os.EX_CONFIG, f"{path}: has to be a YAML mapping of keys to values")
+    if "engine" in found:
+        raise Fatal(os.EX_CONFIG, f"{path}: move the 'engine' block into user_config_template.yaml.j2")
+    return found
+
+
+def _check(folder: Folder) -> None:
+    if folder.settings["high_assurance"]:
+        raise Fatal(os.EX_CONFIG, "high_assurance: this version can't audit task events, so it doesn't pretend to")
+    for path in (folder.template_path, folder.mapping_path):
+        if path is not None and not path.is_file():
+            raise Fatal(os.EX_NOINPUT, f"{path}: no such file; {folder.path / 'config.yaml'} or a default names it")
+    try:
+        folder.read_site()
+    except CommandError as error:
+        raise Fatal(os.EX_CONFIG, f"{folder.path}: {error.detail}") from error
+
+
+def _first(*paths: Path) -> Path:
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""  # as with the peer: no file, all defaults
+    except (OSError, UnicodeDecodeError) as error:
+        raise Fatal(os.EX_NOINPUT, f"{path}: can't be read: {error}") from error
+
+
+def _schema(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    schema = json.loads(path.read_text())
+    if not isinstance(schema, dict):
+        raise ValueError(f"{path}: has to be a JSON object")
+    jsonschema.validators.validator_for(schema).check_schema(schema)
+    return schema
+
+
+def _environment(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    found = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: has to be a YAML mapping of names to values")
+    bad = [name for name in found if not (isinstance(name, str) and _VARIABLE.fullmatch(name))]
+    if bad:
+        raise ValueError(f"{path}: {bad[0]!r} can't be the name of an environment variable")
+    return {name: str(value) for name, value in found.items()}

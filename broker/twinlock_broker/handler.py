@@ -1,0 +1,57 @@
+"""What happens to each message on the command queue: a start, or a text that says why not."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from twinlock_broker import command
+from twinlock_broker.command import Credentials, Delivery
+from twinlock_broker.errors import CommandError
+from twinlock_broker.start import StartPath, StartRequest
+from twinlock_broker.supervisor import Tell
+
+log = logging.getLogger(__name__)
+
+
+class CommandHandler:
+    """Handles the commands for the manager `manager_id`; `amqp_port` replaces the port of their AMQP addresses."""
+
+    def __init__(
+        self,
+        manager_id: str,
+        amqp_port: int | None,
+        path: StartPath,
+        start: Callable[[StartRequest], Awaitable[None]],
+        tell: Tell,
+    ) -> None:
+        self._manager_id = manager_id
+        self._amqp_port = amqp_port
+        self._path = path
+        self._start = start
+        self._tell = tell
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Returns when the outcome is decided: started, remembered for a running endpoint, or refused and told."""
+        try:
+            message = command.decode(delivery)
+            credentials = command.credentials(message, self._amqp_port)
+        except CommandError as error:
+            log.error("a command was dropped, and nobody can be told: %s", error.text)
+            return
+        try:
+            request = await self._prepare(delivery, message, credentials)
+        except CommandError as error:
+            await self._tell(credentials, error.text, error.detail)
+        except Exception as error:
+            log.exception("endpoint %s: a command failed unexpectedly", credentials.endpoint_id)
+            text = "The endpoint failed on the start request. Tell the endpoint's administrator"
+            await self._tell(credentials, text, repr(error))
+        else:
+            await self._start(request)
+
+    async def _prepare(self, delivery: Delivery, message: dict[str, object], credentials: Credentials) -> StartRequest:
+        command.check_fresh(delivery.timestamp, time.time())
+        command.check_known(message)
+        start = command.parse(message, credentials, self._manager_id)
+        log.info("endpoint %s: start command of %s", credentials.endpoint_id, start.username)
+        return await self._path.prepare(start)

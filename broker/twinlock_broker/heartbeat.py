@@ -1,0 +1,67 @@
+"""The manager's signs of life."""
+
+import asyncio
+import contextlib
+import logging
+
+from twinlock_broker import report
+from twinlock_broker.amqp import Link, LinkError, delays
+from twinlock_broker.register import Registration
+
+_CONFIRM_LIMIT = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Tells the service every `period` seconds that the endpoint is there, over a connection of its own."""
+
+    def __init__(self, registration: Registration, period: float) -> None:
+        self._target = registration.heartbeats
+        self._endpoint_id = registration.endpoint_id
+        self._period = period
+        self._link: Link | None = None
+        self.first = asyncio.Event()
+        """Set as soon as RabbitMQ has taken one."""
+
+    async def run(self) -> None:
+        """Send without end; a connection that fails is made anew, however often."""
+        waits = delays()
+        while True:
+            try:
+                self._link = await Link.open(self._target.url)
+                while True:
+                    await self._send(self._period)
+                    self.first.set()
+                    waits = delays()
+                    await self._pause()
+            except LinkError as error:
+                log.warning("no heartbeat goes out, the connection is made anew: %s", error)
+                await self._drop()
+            await asyncio.sleep(next(waits))
+
+    async def say_goodbye(self) -> None:
+        """Tell the service that the endpoint shuts down. Without a connection it finds out by itself."""
+        if self._link is not None:
+            with contextlib.suppress(LinkError):
+                await self._send(0)
+        await self._drop()
+
+    async def _send(self, period: float) -> None:
+        if self._link is None:
+            raise LinkError("there is no connection")
+        try:
+            async with asyncio.timeout(_CONFIRM_LIMIT):
+                await self._link.publish(self._target, report.heartbeat(self._endpoint_id, period))
+        except TimeoutError as error:
+            raise LinkError("a heartbeat wasn't confirmed in time") from error
+
+    async def _pause(self) -> None:
+        if self._link is not None:
+            with contextlib.suppress(TimeoutError):
+                raise LinkError(await asyncio.wait_for(self._link.closed(), self._period))
+
+    async def _drop(self) -> None:
+        if self._link is not None:
+            await self._link.close()
+            self._link = None

@@ -1,0 +1,165 @@
+"""The configuration keys, each in one row: what validation, error texts and the documentation are made from."""
+
+import difflib
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twinlock_broker.errors import Fatal
+
+LEAST_HEARTBEAT = 5.0
+"""Seconds; the peer's minimum for `heartbeat_period`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of value: its name for people, and what turns YAML's value into ours (ValueError where it isn't one)."""
+
+    name: str
+    read: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a configuration file. `unit` is empty where the value has none."""
+
+    name: str
+    kind: Kind
+    default: Any
+    unit: str
+    meaning: str
+
+
+def _exactly(*types: type) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if type(value) not in types:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _name(value: Any) -> str | None:
+    """The peer once wrote `display_name: None` into every config.yaml and has read it as "no name" since."""
+    text: str = _exactly(str)(value)
+    return None if text == "None" else text
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+        raise ValueError
+    return float(value)
+
+
+def _heartbeat(value: Any) -> float:
+    return max(LEAST_HEARTBEAT, _seconds(value))
+
+
+def _port(value: Any) -> int:
+    if type(value) is not int or not 0 < value < 65536:
+        raise ValueError
+    return value
+
+
+def _uuid(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError
+    return str(uuid.UUID(value))
+
+
+def _uuids(value: Any) -> tuple[str, ...]:
+    if type(value) is not list:
+        raise ValueError
+    return tuple(map(_uuid, value))
+
+
+def _path(value: Any) -> Path:
+    if type(value) is not str or not value:
+        raise ValueError
+    return Path(value)
+
+
+def _pam(value: Any) -> dict[str, Any]:
+    if type(value) is not dict or not value.keys() <= {"enable", "service_name"}:
+        raise ValueError
+    return {"enable": value.get("enable", True) is True, "service_name": str(value.get("service_name", ""))}
+
+
+TEXT = Kind("a text", _exactly(str))
+NAME = Kind("a text", _name)
+FLAG = Kind("true or false", _exactly(bool))
+SECONDS = Kind("a number, 0 or more", _seconds)
+HEARTBEAT = Kind("a number, 0 or more", _heartbeat)
+PORT = Kind("a port number", _port)
+UUID = Kind("a uuid", _uuid)
+UUIDS = Kind("a list of uuids", _uuids)
+PATH = Kind("a path", _path)
+PAM = Kind("a map with enable and service_name", _pam)
+
+MANAGER_KEYS = (
+    Key("display_name", NAME, None, "", "what users see in place of the folder's name"),
+    Key("email", TEXT, None, "", "whom users may write to about the endpoint"),
+    Key("public", FLAG, False, "", "whether everyone can find the endpoint; not a means of access control"),
+    Key("allowed_functions", UUIDS, None, "", "the only functions that the endpoint runs; without it, all"),
+    Key("authentication_policy", UUID, None, "", "the Globus authentication policy that users have to meet"),
+    Key("subscription_id", UUID, None, "", "the Globus subscription that the endpoint belongs to"),
+    Key("admins", UUIDS, None, "", "identities that administer the endpoint besides its owner"),
+    Key("amqp_port", PORT, None, "", "port for AMQP, in place of the one that the service names"),
+    Key("heartbeat_period", HEARTBEAT, 30.0, "s", "time between two heartbeats, at least 5"),
+    Key("mu_child_ep_grace_period_s", SECONDS, 30.0, "s", "how long a command for an endpoint that ends is kept"),
+    Key("identity_mapping_config_path", PATH, None, "", "the identity mapping; needed where the spawner is root"),
+    Key("user_config_template_path", PATH, None, "", "default user_config_template.yaml.j2, then the same without .j2"),
+    Key("user_config_schema_path", PATH, None, "", "JSON schema of the options; default user_config_schema.json"),
+    Key("pam", PAM, None, "", "not the broker's: the spawner's policy has pam_service"),
+    Key("high_assurance", FLAG, False, "", "refused: there is no audit of task events yet"),
+    Key("audit_log_path", PATH, None, "", "where high assurance would write its audit"),
+    Key("environment", TEXT, None, "", "the service's environment; default production, `local` is localhost:5000"),
+    Key("local_compute_services", FLAG, False, "", "the service is on localhost:5000"),
+    Key("debug", FLAG, False, "", "log details"),
+)
+"""`config.yaml` of an endpoint's folder, as the peer's manager reads it."""
+
+BROKER_KEYS = (
+    Key("endpoint_dir", PATH, None, "", "the endpoint's folder"),
+    Key("spawner_socket", PATH, Path("/run/twinlock/spawner.sock"), "", "the spawner's socket"),
+    Key("state_dir", PATH, None, "", "where endpoint.json is written; default $STATE_DIRECTORY, else the folder"),
+    Key("program", TEXT, "endpoint", "", "name of the user endpoint's program in the spawner's policy"),
+)
+"""The broker's own file (`--config`)."""
+
+
+def read_keys(keys: tuple[Key, ...], found: Mapping[Any, Any], source: str) -> dict[str, Any]:
+    """Every key with its value or default. Raises `Fatal` (78) for an unknown key or a value of another kind."""
+    table = {key.name: key for key in keys}
+    for name in found:
+        if name not in table:
+            raise Fatal(os.EX_CONFIG, f"{source}: unknown key {name!r}{_nearest(str(name), table)}")
+    return {key.name: _read(key, found.get(key.name), source) for key in keys}
+
+
+def _nearest(name: str, table: Mapping[str, Key]) -> str:
+    near = difflib.get_close_matches(name, table, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(table))}"
+
+
+def _read(key: Key, value: Any, source: str) -> Any:
+    if value is None:
+        return key.default
+    try:
+        return key.kind.read(value)
+    except ValueError:
+        unit = f" in {key.unit}" if key.unit else ""
+        raise Fatal(os.EX_CONFIG, f"{source}: {key.name} has to be {key.kind.name}{unit}, not {value!r}") from None
+
+
+def describe(keys: tuple[Key, ...]) -> str:
+    """The table as text, a line a key, for the help text and the documentation."""
+    width = max(len(key.name) for key in keys)
+    return "\n".join(f"  {key.name:<{width}}  {key.meaning}{_default(key)}" for key in keys)
+
+
+def _default(key: Key) -> str:
+    return "" if key.default in (None, False) else f" (default {key.default}{' ' + key.unit if key.unit else ''})"

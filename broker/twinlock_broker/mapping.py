@@ -1,0 +1,98 @@
+"""From the identities in a command to the name of a local account, by the administrator's mapping."""
+
+import json
+import logging
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from globus_identity_mapping.loader import load_mappers
+
+from twinlock_broker.errors import CommandError, Fatal
+
+POSIX_CONNECTOR = "145812c8-decc-41f1-83cf-bb2a85a2a70b"
+"""Globus' id of its POSIX connector; external mappers get it as ``-c``, as from the peer."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The account's name, the identity that led to it, and all matches, a list a mapper (the peer's format).
+
+    In same-user mode nothing was mapped: then there is neither identity nor match.
+    """
+
+    user: str
+    identity: str | None = None
+    candidates: list[list[dict[str, list[str]]]] = field(default_factory=list)
+
+
+class Mapper:
+    """The mapping file `path` of the endpoint `endpoint_id`; read again when it changed, kept when it became bad."""
+
+    def __init__(self, path: Path, endpoint_id: str) -> None:
+        self._path = path
+        self._endpoint_id = endpoint_id
+        self._mappers: list[Any] = []
+        self._seen: tuple[int, ...] = ()
+        try:
+            self._load()
+        except Exception as error:  # the library lets anything through that a bad file provokes
+            raise Fatal(os.EX_CONFIG, f"{path}: the identity mapping can't be read: {error!r}") from error
+
+    def map(self, identities: Collection[Mapping[str, Any]]) -> Match:
+        """The first mapper's first match. Blocks: a mapper may be a program. Raises `CommandError` for nobody."""
+        self._refresh()
+        candidates = [self._ask(mapper, identities) for mapper in self._mappers]
+        for matches in candidates:
+            for identity, users in (item for match in matches for item in match.items()):
+                if users:
+                    return Match(users[0], identity, candidates)
+        raise CommandError(
+            f"None of your identities maps to an account of this site: {_names(identities)}. "
+            "Ask the endpoint's administrator for access, and name the identity that you log in with"
+        )
+
+    def _ask(self, mapper: Any, identities: Collection[Mapping[str, Any]]) -> list[dict[str, list[str]]]:
+        try:
+            return [match for match in mapper.map_identities(identities) if match]
+        except Exception as error:  # one bad mapper, or one odd identity, is not the end of the others
+            log.warning("mapper %s failed, the next one is asked: %r", type(mapper).__name__, error)
+            return []
+
+    def _refresh(self) -> None:
+        try:
+            if self._stamp() != self._seen:
+                self._load()
+                log.info("identity mapping read again: %s", self._path)
+        except Exception as error:  # as at the start
+            log.error("THE CHANGED IDENTITY MAPPING IS NOT IN FORCE, the former one is: %s: %r", self._path, error)
+
+    def _load(self) -> None:
+        self._seen = self._stamp()
+        documents = json.loads(self._path.read_bytes())
+        mappers = load_mappers(documents, POSIX_CONNECTOR, self._endpoint_id)
+        if len(mappers) != len(documents):
+            raise ValueError("a DATA_TYPE in it is not known")
+        self._mappers = mappers
+
+    def _stamp(self) -> tuple[int, ...]:
+        stat = self._path.stat()
+        return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+
+
+def same_user(identities: Collection[Mapping[str, Any]], allowed: Collection[str], user: str) -> Match:
+    """The broker's own account, for identities of the login that registered the endpoint. Else `CommandError`."""
+    if not any(identity["sub"] in allowed for identity in identities):
+        raise CommandError(
+            "This endpoint serves nobody but the identity that registered it (it runs without a privileged spawner). "
+            f"You are {_names(identities)}"
+        )
+    return Match(user)
+
+
+def _names(identities: Collection[Mapping[str, Any]]) -> str:
+    return ", ".join(str(identity.get("username") or identity["sub"])[:100] for identity in list(identities)[:10])

@@ -1,0 +1,47 @@
+"""Failure notices: how a user learns why an endpoint didn't start, or ended."""
+
+import asyncio
+import logging
+import uuid
+
+from twinlock_broker import report
+from twinlock_broker.amqp import Link, LinkError, delays
+from twinlock_broker.command import Credentials
+
+_ATTEMPTS = 4
+_ATTEMPT_LIMIT = 15.0
+_AT_ONCE = 32
+
+log = logging.getLogger(__name__)
+
+
+class Notices:
+    """Sends notices, each over a short connection with the credentials of the endpoint that it is about."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def send(self, credentials: Credentials, text: str, detail: str = "") -> None:
+        """Tell the user `text`; the log gets `detail` too. Tries a few times, then leaves it at the log line."""
+        error_id = uuid.uuid4().hex[:8]
+        endpoint = credentials.endpoint_id
+        log.warning("endpoint %s failed, error id %s: %s%s", endpoint, error_id, text, f" [{detail}]" if detail else "")
+        body = report.failure(endpoint, f"{text}\n(error id {error_id})")
+        async with self._places:
+            for _, delay in zip(range(_ATTEMPTS), delays(), strict=False):
+                try:
+                    async with asyncio.timeout(_ATTEMPT_LIMIT):
+                        await _publish(credentials, body)
+                    return
+                except (LinkError, TimeoutError) as error:
+                    log.warning("error id %s: the user couldn't be told: %r", error_id, error)
+                await asyncio.sleep(delay)
+        log.error("error id %s: the user was not told; the endpoint's credentials may have expired", error_id)
+
+
+async def _publish(credentials: Credentials, body: bytes) -> None:
+    link = await Link.open(credentials.notices.url)
+    try:
+        await link.publish(credentials.notices, body)
+    finally:
+        await link.close()

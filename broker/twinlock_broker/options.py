@@ -1,0 +1,106 @@
+"""Users' options, made harmless: what they name, and what they say.
+
+An option ends up in YAML and in shell text. So names are plain words, and every text is written as a double-quoted
+scalar, which is the same in JSON and in YAML: it can be nothing but a value.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema
+
+from twinlock_broker.errors import CommandError
+
+RESERVED = ("_GC", "parent_config", "user_runtime", "mapped_identity")
+"""Names that templates get from the broker; the last three are the peer's deprecated short forms."""
+
+MAX_DEPTH = 20
+"""How deep lists and mappings may be nested in an option."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_NESTED_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
+# What YAML 1.1 doesn't let stand as it is, or takes for the end of a line; JSON's escape means the same in both.
+_ESCAPE = re.compile(r"[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+
+
+class QuotedList(list[Any]):
+    """A list of encoded values. Printed whole, it is a flow sequence; Python's own form would quote a second time."""
+
+    def __str__(self) -> str:
+        return f"[{', '.join(map(str, self))}]"
+
+    __repr__ = __str__
+
+
+class QuotedMap(dict[str, Any]):
+    """A mapping to encoded values. Printed whole, it is a flow mapping."""
+
+    def __str__(self) -> str:
+        return "{" + ", ".join(f"{quote(key)}: {value}" for key, value in self.items()) + "}"
+
+    __repr__ = __str__
+
+
+def check(options: Mapping[str, Any], schema: dict[str, Any] | None) -> None:
+    """Raise `CommandError` for a name that is reserved or not a plain word, and for what the site's schema refuses."""
+    for name in options:
+        if name in RESERVED:
+            raise CommandError(f"The option {name!r} is a reserved word: leave it out of user_endpoint_config")
+        if not _NAME.fullmatch(name):
+            raise CommandError(
+                f"The option {name[:60]!r} has an unusable name: letters, digits and _ make a name. "
+                "Rename it in user_endpoint_config"
+            )
+    if schema is not None:
+        _check_schema(options, schema)
+
+
+def encode(value: Any) -> Any:
+    """`value` (of JSON) for use in a template: every text quoted, null as the text null. Raises `CommandError`."""
+    return _encode(value, MAX_DEPTH)
+
+
+def quote(text: str) -> str:
+    """`text` as a double-quoted scalar on one line, valid in JSON and in YAML."""
+    return _ESCAPE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+
+
+def _check_schema(options: Mapping[str, Any], schema: dict[str, Any]) -> None:
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(options))
+    if error is not None:
+        where = f"option {error.json_path[2:]}: " if error.path else ""
+        raise CommandError(
+            f"The options don't fit this endpoint's schema: {where}{error.message[:500]}. Mend user_endpoint_config"
+        )
+
+
+def _encode(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return _quote_checked(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool | int | float):
+        return value
+    if depth == 0:
+        raise CommandError(f"The options are nested more than {MAX_DEPTH} deep. Flatten user_endpoint_config")
+    if isinstance(value, list):
+        return QuotedList(_encode(item, depth - 1) for item in value)
+    return QuotedMap((_nested_name(key), _encode(item, depth - 1)) for key, item in value.items())
+
+
+def _quote_checked(text: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise CommandError(f"The options hold a text that isn't valid Unicode: {text[:60]!r}")
+    return quote(text)
+
+
+def _nested_name(key: str) -> str:
+    if not _NESTED_NAME.fullmatch(key):
+        raise CommandError(
+            f"The options hold a mapping with the unusable key {key[:60]!r}: letters, digits and _ . + - make a key, "
+            "and the first is a letter, a digit or _"
+        )
+    return key

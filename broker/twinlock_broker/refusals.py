@@ -1,0 +1,22 @@
+"""What a user is told when the spawner refuses a start. The spawner's own reason may name the host's paths."""
+
+from twinlock_shared import wire
+
+_ADMINISTRATOR = "ask the endpoint's administrator"
+_SAID = {
+    "policy": f"This site's policy doesn't let the account {{user!r}} run endpoints: {{reason}}; {_ADMINISTRATOR}",
+    "limit": "This site's limit of endpoints is reached: {reason}; submit again when one of them has ended",
+    "lookup": f"The account {{user!r}} can't be looked up on this host: {{reason}}; {_ADMINISTRATOR}",
+    "stopping": "This site's spawner is shutting down; submit again later",
+    "timeout": "This site's spawner didn't answer in time; submit again later",
+    "lost": "This site's spawner was restarted during the start; submit again",
+    "program": f"The endpoint program is missing on this host, or isn't safe to run; {_ADMINISTRATOR}",
+    "exec": f"The endpoint program can't be executed on this host; {_ADMINISTRATOR}",
+}
+_OTHER = f"The endpoint couldn't be started (stage {{stage!r}}); {_ADMINISTRATOR}"
+
+
+def explain(refusal: wire.Refused, user: str) -> str:
+    """The refusal of a start for the account `user`, for that user: what is wrong, and what to do."""
+    text = _SAID.get(refusal.stage, _OTHER)
+    return text.format(user=user, stage=refusal.stage, reason=refusal.reason[:500])

@@ -1,0 +1,170 @@
+"""The broker as a client of the Compute service and of Globus Auth: registration, and who the login is. All block."""
+
+import os
+import platform
+import pwd
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import globus_sdk
+from globus_sdk.transport import RetryConfig
+
+from twinlock_broker.errors import CommandError, Fatal
+from twinlock_broker.folder import Folder
+from twinlock_broker.queues import Source, Target, read_source, read_target
+from twinlock_broker.secret import Login
+
+LOCAL_URL = "http://localhost:5000"
+"""Where the SDK and the peer look for a local Compute service."""
+
+AGENT_VERSION = "4.19.0"
+"""The version of the peer's agent whose behaviour this is; the service has a least version for agents."""
+
+_STATUS = {
+    HTTPStatus.BAD_REQUEST: os.EX_DATAERR,
+    HTTPStatus.UNPROCESSABLE_ENTITY: os.EX_DATAERR,
+    HTTPStatus.UNAUTHORIZED: os.EX_NOPERM,
+    HTTPStatus.FORBIDDEN: os.EX_NOPERM,
+    HTTPStatus.NOT_FOUND: os.EX_UNAVAILABLE,
+    HTTPStatus.CONFLICT: os.EX_UNAVAILABLE,
+    HTTPStatus.LOCKED: os.EX_UNAVAILABLE,
+}
+_NEXT = {
+    os.EX_DATAERR: "mend the endpoint's folder as the service says",
+    os.EX_NOPERM: "check the client id and secret, and that this client owns the endpoint",
+    os.EX_UNAVAILABLE: "another process may hold this endpoint, or it was deleted: stop the other one and wait half a "
+    "minute, or remove endpoint.json to register a new endpoint",
+    os.EX_TEMPFAIL: "try again later",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What the service answered: the endpoint's uuid, where its commands come from, where its heartbeats go."""
+
+    endpoint_id: str
+    commands: Source
+    heartbeats: Target
+
+
+def register(folder: Folder, endpoint_id: str | None, login: Login) -> Registration:
+    """Register the endpoint, or update `endpoint_id`. Raises `Fatal`: 65, 69, 70, 75, 77."""
+    answer = _call(folder, lambda: _register(folder, endpoint_id, login))
+    port = folder.settings["amqp_port"]
+    try:
+        found = Registration(
+            str(uuid.UUID(answer["endpoint_id"])),
+            read_source(answer.get("command_queue_info"), port),
+            read_target(answer.get("heartbeat_queue_info"), port),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Fatal(os.EX_SOFTWARE, f"the service's answer to the registration is broken: {error!r}") from error
+    if endpoint_id not in (None, found.endpoint_id):
+        raise Fatal(os.EX_SOFTWARE, f"the service registered {found.endpoint_id} in place of {endpoint_id}")
+    return found
+
+
+def identities(folder: Folder, login: Login) -> frozenset[str]:
+    """The uuids of all identities of the login, for same-user mode. Raises `Fatal`."""
+    answer = _call(folder, lambda: _userinfo(folder, login))
+    linked = answer.get("identity_set") or []
+    return frozenset({answer["sub"], *(identity["sub"] for identity in linked)})
+
+
+def document(folder: Folder) -> dict[str, Any]:
+    """The body of the registration, with the peer's fields. Empty ones are left out."""
+    settings, site = folder.settings, _site(folder)
+    optional = {
+        "display_name": settings["display_name"],
+        "allowed_functions": settings["allowed_functions"],
+        "authentication_policy": settings["authentication_policy"],
+        "subscription_uuid": settings["subscription_id"],
+        "admins": settings["admins"],
+    }
+    metadata = {
+        "endpoint_version": AGENT_VERSION,
+        "python_version": platform.python_version(),
+        "hostname": socket.getfqdn(),
+        "local_user": pwd.getpwuid(os.getuid()).pw_name,
+        "endpoint_config": folder.source,
+        "user_config_template": site.template,
+        "user_config_schema": site.schema,
+    }
+    return {
+        "endpoint_name": folder.path.name,
+        "multi_user": True,
+        "public": settings["public"],
+        "high_assurance": settings["high_assurance"],
+        "metadata": metadata,
+    } | {key: list(value) if isinstance(value, tuple) else value for key, value in optional.items() if value}
+
+
+def _site(folder: Folder) -> Any:
+    try:
+        return folder.read_site()
+    except CommandError as error:
+        raise Fatal(os.EX_CONFIG, f"{folder.path}: {error.detail}") from error
+
+
+def _register(folder: Folder, endpoint_id: str | None, login: Login) -> Mapping[str, Any]:
+    scopes = globus_sdk.ComputeClientV3.scopes.all
+    with globus_sdk.ComputeClientV3(
+        base_url=LOCAL_URL if _local(folder) else None,
+        environment=_environment(folder),
+        authorizer=_authorizer(folder, login, [scopes]),
+        retry_config=RetryConfig(max_retries=2),
+    ) as client:
+        body = document(folder)
+        answer = client.update_endpoint(endpoint_id, body) if endpoint_id else client.register_endpoint(body)
+        return _mapping(answer.data)
+
+
+def _userinfo(folder: Folder, login: Login) -> Mapping[str, Any]:
+    # the peer asks for these two scopes; without the second, the answer holds no linked identities
+    scopes = [globus_sdk.scopes.AuthScopes.openid, globus_sdk.scopes.AuthScopes.manage_projects]
+    authorizer = _authorizer(folder, login, scopes)
+    with globus_sdk.AuthClient(environment=_environment(folder), authorizer=authorizer) as client:
+        return _mapping(client.userinfo().data)
+
+
+def _authorizer(folder: Folder, login: Login, scopes: list[Any]) -> globus_sdk.ClientCredentialsAuthorizer:
+    client = globus_sdk.ConfidentialAppAuthClient(
+        login.client_id,
+        login.client_secret.reveal(),
+        environment=_environment(folder),
+        retry_config=RetryConfig(max_retries=2),
+    )
+    return globus_sdk.ClientCredentialsAuthorizer(client, scopes)
+
+
+def _local(folder: Folder) -> bool:
+    return bool(folder.settings["local_compute_services"]) or folder.settings["environment"] == "local"
+
+
+def _environment(folder: Folder) -> str | None:
+    """None leaves the choice to globus-sdk, which has never heard of `local`: Auth's URL is then set apart."""
+    return None if folder.settings["environment"] == "local" else folder.settings["environment"]
+
+
+def _call(folder: Folder, call: Any) -> Mapping[str, Any]:
+    try:
+        answer: Mapping[str, Any] = call()
+    except globus_sdk.GlobusAPIError as error:
+        status = _STATUS.get(HTTPStatus(error.http_status), os.EX_TEMPFAIL)
+        said = f"{error.http_status} {error.message or error.text}"[:500]
+        raise Fatal(status, f"{folder.path.name}: the service refused ({said}); {_NEXT[status]}") from error
+    except globus_sdk.NetworkError as error:
+        raise Fatal(os.EX_TEMPFAIL, f"the service can't be reached: {error}; {_NEXT[os.EX_TEMPFAIL]}") from error
+    except ValueError as error:  # globus-sdk's word for an environment that it doesn't know
+        raise Fatal(os.EX_CONFIG, f"{folder.path / 'config.yaml'}: environment: {error}") from error
+    return answer
+
+
+def _mapping(answer: Any) -> Mapping[str, Any]:
+    if not isinstance(answer, Mapping):
+        raise Fatal(os.EX_SOFTWARE, "the service's answer isn't a JSON object")
+    return answer

@@ -1,0 +1,120 @@
+"""The life of a user endpoint as the broker sees it: states, events, and the table of what follows from what.
+
+The broker can't see a user endpoint's heartbeats. What it knows is when the service asked for it, what the spawner
+says, and when the endpoint closed the pipe that it was born with, which it does when it opens its own log.
+"""
+
+import os
+import signal
+from dataclasses import dataclass
+from enum import Enum
+
+
+class State(Enum):
+    """Where an endpoint is. One that the broker doesn't know of, or no more, has none."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    RESTART_PENDING = "restart pending"
+
+
+class Event(Enum):
+    """What happens to an endpoint. The four ends differ by what has to follow; `judge` tells which one it is."""
+
+    COMMAND = "a start command"
+    MOVED = "a start command for another account than it runs under"
+    ADOPTED = "the spawner runs it already"
+    SPAWNED = "the spawner started it"
+    REFUSED = "the spawner refused it, or didn't answer"
+    STOPPED = "it ended, and nobody waits for it"
+    AWAITED = "it ended, and a newer command waits"
+    CRASHED = "it ended badly, and a newer command waits"
+    FAILED = "it ended badly"
+    DUE = "the wait before its restart is over"
+
+
+class Action(Enum):
+    """What the broker does about it."""
+
+    NOTHING = "nothing"
+    START = "start it with the newest command"
+    REMEMBER = "keep the command, should it end soon"
+    REPLACE = "stop it, to start it under the other account"
+    TELL = "tell the user, and forget it"
+    FORGET = "forget it"
+    DELAY = "wait, then start it again"
+
+
+TABLE: dict[tuple[State | None, Event], tuple[State | None, Action]] = {
+    (None, Event.COMMAND): (State.STARTING, Action.START),
+    (None, Event.ADOPTED): (State.RUNNING, Action.NOTHING),
+    (State.STARTING, Event.COMMAND): (State.STARTING, Action.REMEMBER),
+    (State.STARTING, Event.MOVED): (State.STARTING, Action.REMEMBER),
+    (State.STARTING, Event.SPAWNED): (State.RUNNING, Action.NOTHING),
+    (State.STARTING, Event.REFUSED): (None, Action.TELL),
+    (State.RUNNING, Event.COMMAND): (State.RUNNING, Action.REMEMBER),
+    (State.RUNNING, Event.MOVED): (State.STOPPING, Action.REPLACE),
+    (State.RUNNING, Event.STOPPED): (None, Action.FORGET),
+    (State.RUNNING, Event.AWAITED): (State.STARTING, Action.START),
+    (State.RUNNING, Event.CRASHED): (State.RESTART_PENDING, Action.DELAY),
+    (State.RUNNING, Event.FAILED): (None, Action.TELL),
+    (State.STOPPING, Event.COMMAND): (State.STOPPING, Action.REMEMBER),
+    (State.STOPPING, Event.MOVED): (State.STOPPING, Action.REMEMBER),
+    (State.STOPPING, Event.AWAITED): (State.STARTING, Action.START),
+    (State.RESTART_PENDING, Event.COMMAND): (State.RESTART_PENDING, Action.REMEMBER),
+    (State.RESTART_PENDING, Event.MOVED): (State.RESTART_PENDING, Action.REMEMBER),
+    (State.RESTART_PENDING, Event.DUE): (State.STARTING, Action.START),
+}
+"""What is not in it can't happen: it is logged, and changes nothing."""
+
+MAX_CRASHES = 5
+"""Restarts after bad ends, one after the other, before the user is told."""
+
+SETTLED_AFTER_LOG = 3.0
+"""Seconds that an endpoint has to live on after it closed its first output. Death closes the pipe too."""
+
+SETTLED_AFTER = 30.0
+"""Seconds after which an endpoint counts as started whatever its output: the peer's endpoint keeps the pipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an endpoint ended: its wait status (None: together with the spawner), and whether it was up before."""
+
+    status: int | None
+    settled: bool
+
+    @property
+    def clean(self) -> bool:
+        """As an idle endpoint ends."""
+        return self.status == 0 and self.settled
+
+    def __str__(self) -> str:
+        if self.status is None:
+            return "was lost with the site's spawner"
+        early = "" if self.settled else " before it was up"
+        if os.WIFSIGNALED(self.status):
+            number = os.WTERMSIG(self.status)
+            return f"was killed by signal {number} ({signal.strsignal(number)}){early}"
+        return f"ended with exit code {os.waitstatus_to_exitcode(self.status)}{early}"
+
+
+def settled(now: float, started: float, log_opened: float | None) -> bool:
+    """Whether an endpoint that ends `now` was up. All times of time.monotonic(); `log_opened` as in `Output`."""
+    return now - started >= SETTLED_AFTER or (log_opened is not None and now - log_opened >= SETTLED_AFTER_LOG)
+
+
+def judge(ending: Ending, state: State, awaited: bool, crashes: int) -> Event:
+    """Which end it is. `awaited`: a newer command came within the grace period, or at any time to a stopping one."""
+    if state is State.STOPPING:
+        return Event.AWAITED
+    if ending.clean:
+        return Event.AWAITED if awaited else Event.STOPPED
+    restartable = ending.settled or ending.status == 0
+    return Event.CRASHED if awaited and restartable and crashes < MAX_CRASHES else Event.FAILED
+
+
+def restart_delay(crashes: int) -> float:
+    """Seconds before the restart after the `crashes`-th bad end in a row."""
+    return float(min(60, 2 ** (crashes - 1)))

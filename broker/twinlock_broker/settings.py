@@ -1,0 +1,46 @@
+"""The broker's own settings: the command line's, else --config's, else the defaults."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from twinlock_broker.errors import Fatal
+from twinlock_broker.keys import BROKER_KEYS, read_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where things are. `program` is a key of the spawner's [programs]."""
+
+    endpoint_dir: Path
+    spawner_socket: Path
+    state: Path
+    program: str
+
+
+def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
+    """The settings; `chosen` are the command line's, None where not given. Raises `Fatal` (64, 66, 78)."""
+    values = _read(config) | {name: value for name, value in chosen.items() if value is not None}
+    endpoint_dir = values["endpoint_dir"]
+    if endpoint_dir is None:
+        raise Fatal(os.EX_USAGE, "which endpoint? Give --endpoint-dir DIR, or endpoint_dir in --config FILE")
+    # systemd lists several folders with colons; the first is ours
+    state = values["state_dir"] or os.environ.get("STATE_DIRECTORY", "").split(":")[0] or endpoint_dir
+    return Settings(endpoint_dir.absolute(), values["spawner_socket"], Path(state), values["program"])
+
+
+def _read(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return read_keys(BROKER_KEYS, {}, "")
+    try:
+        found = yaml.safe_load(config.read_text()) or {}
+    except OSError as error:
+        raise Fatal(os.EX_NOINPUT, f"{config}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise Fatal(os.EX_CONFIG, f"{config}: not valid YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise Fatal(os.EX_CONFIG, f"{config}: has to be a YAML mapping of keys to values")
+    return read_keys(BROKER_KEYS, found, str(config))

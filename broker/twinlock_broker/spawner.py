@@ -1,0 +1,183 @@
+"""The spawner's client: keeps the connection, matches answers with requests, and tells of the children's ends."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from twinlock_shared import wire
+
+from twinlock_broker.amqp import delays
+from twinlock_broker.errors import Fatal
+from twinlock_broker.spawner_socket import Peer, SpawnerSocket
+
+ANSWER_LIMIT = 60.0
+"""Seconds that a start waits for the spawner to be there and to answer."""
+
+log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Whoever keeps the endpoints' states. Its methods don't wait."""
+
+    def listed(self, children: Sequence[wire.Child]) -> None:
+        """The spawner's whole table, after each connect: what isn't in it doesn't run."""
+
+    def exited(self, child: str, status: int) -> None:
+        """The child `child` ended with the wait status `status`."""
+
+
+class SpawnerLost(Exception):
+    """The connection ended before the answer came."""
+
+
+class SpawnerClient:
+    """The connection to the spawner at `path`, made anew whenever it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._socket: SpawnerSocket | None = None
+        self._table: dict[str, wire.Child] = {}
+        self._answers: dict[str, asyncio.Future[wire.Spawned | wire.Refused]] = {}
+        self.peer: Peer | None = None
+        self.ready = asyncio.Event()
+        """Set while there is a connection whose children were listed."""
+
+    def pid(self) -> int:
+        """The spawner's process id, 0 before the first connection: the user endpoints' parent."""
+        return self.peer.pid if self.peer else 0
+
+    async def run(self, listener: Listener) -> None:
+        """Keep the connection, without end, and tell `listener` of the children.
+
+        Raises `Fatal` where it is not our spawner that answers.
+        """
+        waits = delays(first=0.1, most=5.0)
+        while True:
+            try:
+                connection = await SpawnerSocket.connect(self._path)
+                try:
+                    await self._session(connection, listener)
+                finally:
+                    connection.close()
+            except (OSError, wire.WireError) as error:
+                if self.ready.is_set():
+                    waits = delays(first=0.1, most=5.0)
+                self._lose()
+                log.warning("no connection to the spawner at %s: %s", self._path, error)
+            await asyncio.sleep(next(waits))
+
+    async def spawn(self, request: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
+        """Have a child started, `fds` its stdin and output. A lost connection is waited for, and the start neither
+        lost nor doubled. Raises TimeoutError after `ANSWER_LIMIT`.
+        """
+        again = False
+        async with asyncio.timeout(ANSWER_LIMIT):
+            while True:
+                await self.ready.wait()
+                if again and (known := self._table.get(request.id)) is not None:
+                    return _outcome(known)
+                try:
+                    return await self._ask(request, fds, again)
+                except SpawnerLost:
+                    again = True
+
+    async def signal(self, child: str, signal: str) -> None:
+        """Send TERM or KILL to a child. Where the spawner is away, nothing happens."""
+        await self._send(wire.Signal(child, signal))
+
+    async def _ask(self, request: wire.Spawn, fds: Sequence[int], again: bool) -> wire.Spawned | wire.Refused:
+        try:
+            answer = self._expect(request.id)
+            if not await self._send(request, fds):
+                raise SpawnerLost
+            reply = await answer
+            while again and isinstance(reply, wire.Refused) and reply.stage == "duplicate":
+                reply = await self._expect(request.id)  # the first request is on its way from fork to exec
+            return reply
+        finally:
+            self._answers.pop(request.id, None)
+
+    def _expect(self, child: str) -> asyncio.Future[wire.Spawned | wire.Refused]:
+        answer: asyncio.Future[wire.Spawned | wire.Refused] = asyncio.get_running_loop().create_future()
+        self._answers[child] = answer
+        return answer
+
+    async def _session(self, connection: SpawnerSocket, listener: Listener) -> None:
+        hello = await connection.receive()
+        if not isinstance(hello, wire.Hello) or hello.version != wire.VERSION:
+            raise Fatal(
+                os.EX_PROTOCOL, f"{self._path}: not a spawner of this version (it said {hello}): update both together"
+            )
+        if self.peer is not None and self.peer.privileged != connection.peer.privileged:
+            raise Fatal(os.EX_NOPERM, f"{self._path}: the spawner changed between root and same-user mode; restart")
+        self._socket, self.peer = connection, connection.peer
+        await self._list(connection, listener)
+        log.info("connected to the spawner, %d children", len(self._table))
+        self.ready.set()
+        while True:
+            await self._receive(await connection.receive(), listener)
+
+    async def _list(self, connection: SpawnerSocket, listener: Listener) -> None:
+        """Get the whole table. An end that is told meanwhile belongs into it."""
+        await connection.send(wire.List())
+        table: dict[str, wire.Child] = {}
+        ended: dict[str, int] = {}
+        more = True
+        while more:
+            reply = await connection.receive()
+            if isinstance(reply, wire.Exited):
+                ended[reply.id] = reply.status
+            elif isinstance(reply, wire.Children):
+                table |= {child.id: child for child in reply.children}
+                more = reply.more
+        self._table = table
+        listener.listed(list(table.values()))
+        ended = {child.id: child.status for child in table.values() if child.status is not None} | ended
+        for child, status in ended.items():
+            await self._exited(child, status, listener)
+
+    async def _receive(self, reply: wire.Reply, listener: Listener) -> None:
+        if isinstance(reply, wire.Exited):
+            await self._exited(reply.id, reply.status, listener)
+        elif isinstance(reply, wire.Refused) and reply.stage in ("signal", "noted"):
+            log.info("the spawner says of %s: %s", reply.id, reply.reason)
+        elif isinstance(reply, wire.Spawned | wire.Refused) and reply.id in self._answers:
+            answer = self._answers[reply.id]
+            if not answer.done():
+                answer.set_result(reply)
+        elif isinstance(reply, wire.Spawned):
+            raise wire.WireError(f"{reply.id} was started unasked; its table is read anew")
+        else:
+            log.warning("unexpected reply of the spawner: %s", reply)
+
+    async def _exited(self, child: str, status: int, listener: Listener) -> None:
+        listener.exited(child, status)
+        await self._send(wire.Noted(child))
+
+    async def _send(self, request: wire.Request, fds: Sequence[int] = ()) -> bool:
+        """Whether it was sent. Where it wasn't, the connection is given up; `run` makes another."""
+        if self._socket is None:
+            return False
+        try:
+            await self._socket.send(request, fds)
+        except OSError:
+            self.ready.clear()
+            self._socket.hang_up()
+            return False
+        return True
+
+    def _lose(self) -> None:
+        self.ready.clear()
+        self._socket = None
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(SpawnerLost())
+
+
+def _outcome(child: wire.Child) -> wire.Spawned | wire.Refused:
+    if child.status is None:
+        return wire.Spawned(child.id, child.pid)
+    return wire.Refused(child.id, "lost", "it ended while the spawner couldn't be reached")

@@ -1,0 +1,120 @@
+"""The path of a start command, from the checked message to what the spawner is asked for. Each step is a function."""
+
+import os
+import pwd
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from twinlock_shared import wire
+
+from twinlock_broker import account, options, rendered, template
+from twinlock_broker.account import Account
+from twinlock_broker.command import Credentials, StartCommand
+from twinlock_broker.document import Document
+from twinlock_broker.errors import CommandError
+from twinlock_broker.folder import Folder, Site
+from twinlock_broker.mapping import Mapper, Match, same_user
+from twinlock_broker.offload import Offload
+
+MAP_LIMIT = 15.0
+LOOK_UP_LIMIT = 10.0
+RENDER_LIMIT = 10.0
+"""Seconds for each of the steps that can block."""
+
+_ANY = "00000000-0000-0000-0000-000000000000"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A command that went through all checks: which program is started for whom, and what it is given."""
+
+    name: str
+    user: str
+    program: str
+    credentials: Credentials
+    document: Document
+
+    @property
+    def id(self) -> str:
+        """The user endpoint's uuid."""
+        return self.credentials.endpoint_id
+
+
+class StartPath:
+    """The steps for one manager endpoint.
+
+    `who` is the mapper of a privileged site, or in same-user mode the identities of the login, who alone are served.
+    """
+
+    def __init__(self, folder: Folder, program: str, who: Mapper | frozenset[str]) -> None:
+        self._folder = folder
+        self._program = program
+        self._who = who
+        self._mappers = Offload("mapper", 4)
+        self._lookups = Offload("lookup", 8)
+        self._renders = Offload("render", 2)
+
+    async def prepare(self, command: StartCommand) -> StartRequest:
+        """All steps in their order. Raises `CommandError`."""
+        match = await self._map(command)
+        local = await self._look_up(match.user)
+        account.check(local, os.getuid(), privileged=isinstance(self._who, Mapper))
+        check_name(local.name)
+        doing = "rendering the endpoint's template"
+        return await _limited(self._renders, RENDER_LIMIT, doing, lambda: self._render(command, match, local))
+
+    async def _map(self, command: StartCommand) -> Match:
+        who = self._who
+        if isinstance(who, Mapper):
+            return await _limited(self._mappers, MAP_LIMIT, "mapping you", lambda: who.map(command.identities))
+        return same_user(command.identities, who, pwd.getpwuid(os.getuid()).pw_name)
+
+    async def _look_up(self, name: str) -> Account:
+        return await _limited(
+            self._lookups, LOOK_UP_LIMIT, f"looking up the account {name!r}", lambda: account.look_up(name)
+        )
+
+    def _render(self, command: StartCommand, match: Match, local: Account) -> StartRequest:
+        """The steps that read the site's files; off the loop, since these may lie anywhere."""
+        site = self._folder.read_site()
+        options.check(command.options, site.schema)
+        environment = site.environment | command.environment
+        config = self._config(command, site, match, local)
+        rendered.check(config)
+        allowed = self._folder.settings["allowed_functions"]
+        document = Document(command.credentials.amqp, config, match, allowed, environment)
+        return StartRequest(command.name, local.name, self._program, command.credentials, document)
+
+    def _config(self, command: StartCommand, site: Site, match: Match, local: Account) -> str:
+        own = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": local.home, "USER": local.name}
+        reserved = template.Reserved(
+            parent_config=self._folder.settings,
+            runtime=command.runtime,
+            account=local,
+            match=match,
+            environment=own | site.environment | command.environment,
+        )
+        return template.render(site.template, self._folder.template_path.parent, command.options, reserved)
+
+
+def check_name(user: str) -> None:
+    """Raise `CommandError` for an account whose name the spawner's protocol doesn't carry."""
+    try:
+        wire.Child(_ANY, 0, user, f"uep.{_ANY}.{_ANY}", None).check()
+    except wire.WireError as error:
+        raise CommandError(
+            f"The account {user!r} has a name that can't be used here. Ask the endpoint's administrator for another"
+        ) from error
+
+
+async def _limited(offload: Offload, limit: float, doing: str, call: Callable[[], T]) -> T:
+    try:
+        return await offload.run(limit, call)
+    except TimeoutError as error:
+        raise CommandError(
+            f"This site took more than {limit:.0f} seconds for {doing}. Submit again later; where that doesn't help, "
+            "tell the endpoint's administrator"
+        ) from error

@@ -1,0 +1,115 @@
+"""The administrator's template and a user's options, rendered to the endpoint's YAML configuration."""
+
+import json
+import re
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import SandboxedEnvironment
+
+from twinlock_broker import options
+from twinlock_broker.account import Account
+from twinlock_broker.errors import CommandError
+from twinlock_broker.mapping import Match
+
+MAX_RENDERED = 65536 - 256
+"""Characters of a rendered configuration: the peer's endpoint takes its whole document through a pipe of 64 KiB."""
+
+MAX_SECONDS = 5.0
+"""Seconds that one rendering may take."""
+
+_FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+_UNDEFINED = re.compile(r"'(\w+)' is undefined")
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What a template finds under `_GC`. `environment` is the user endpoint's own, as far as it is known here."""
+
+    parent_config: Mapping[str, Any]
+    runtime: Mapping[str, Any]
+    account: Account
+    match: Match
+    environment: Mapping[str, str]
+
+    def variables(self) -> dict[str, Any]:
+        """The variables under the peer's names: all in `_GC`, three of them also bare, as the peer still has them."""
+        values = {
+            "parent_config": {key: _plain(value) for key, value in self.parent_config.items()},
+            "user_runtime": options.encode(dict(self.runtime)),
+            "mapped_identity": {"local": _local(self.account), "globus": {"id": self.match.identity}},
+        }
+        return values | {"_GC": values | {"env": dict(self.environment)}}
+
+
+def render(template: str, folder: Path, chosen: Mapping[str, Any], reserved: Reserved) -> str:
+    """The YAML text. `folder` is where include, extends and import look. Raises `CommandError`. Blocks."""
+    variables = options.encode(dict(chosen)) | reserved.variables()
+    try:
+        return _generate(_environment(folder).from_string(template), variables)
+    except jinja2.UndefinedError as error:
+        raise _undefined(error) from error
+    except (jinja2.TemplateSyntaxError, jinja2.TemplateNotFound, OSError) as error:
+        raise CommandError(
+            "The endpoint's template has an error. Tell the endpoint's administrator", repr(error)
+        ) from error
+    except (jinja2.TemplateError, *_FAILURES) as error:
+        text = f"The endpoint's template fails with these options: {type(error).__name__}: {str(error)[:300]}"
+        raise CommandError(f"{text}. Check user_endpoint_config") from error
+
+
+def shell_escape(value: Any) -> Any:
+    """The filter: a text as one word of a shell command, then as a YAML scalar. Other values are left as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        text = json.loads(value)  # an option arrives quoted
+    except ValueError:
+        text = value  # the template's own text, or one that it put together
+    return options.quote(shlex.quote(text)) if isinstance(text, str) else value
+
+
+def _environment(folder: Path) -> SandboxedEnvironment:
+    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(folder))
+    environment.filters["shell_escape"] = shell_escape
+    return environment
+
+
+def _generate(template: jinja2.Template, variables: dict[str, Any]) -> str:
+    pieces, size, deadline = [], 0, time.monotonic() + MAX_SECONDS
+    for piece in template.generate(variables):
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_RENDERED:
+            raise CommandError(f"The configuration got longer than {MAX_RENDERED} characters; shorten the options")
+        if time.monotonic() > deadline:
+            raise CommandError(f"Rendering the configuration took over {MAX_SECONDS:.0f} seconds; shorten the options")
+    return "".join(pieces)
+
+
+def _undefined(error: jinja2.UndefinedError) -> CommandError:
+    name = _UNDEFINED.fullmatch(error.message or "")
+    if name:
+        return CommandError(f"The endpoint's template needs the option {name[1]!r}: pass it in user_endpoint_config")
+    return CommandError(f"The endpoint's template needs a value that is missing: {error}. Check user_endpoint_config")
+
+
+def _local(account: Account) -> dict[str, Any]:
+    return {
+        "uname": account.name,
+        "uid": account.uid,
+        "gid": account.gid,
+        "groups": list(account.groups),
+        "gecos": "".join(character for character in account.gecos if character.isprintable()),  # users may set it
+        "shell": account.shell,
+        "dir": account.home,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
