@@ -115,7 +115,7 @@ class Setup:
     environment: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, object] = field(default_factory=dict)
     policy: Mapping[str, object] = field(default_factory=dict)
-    program: tuple[str, ...] = ()
+    program: tuple[str, ...] = ()  # instead of twinlock-endpoint
 
 
 def endpoint_folder(folder: Path, setup: Setup, mapping: bool = True) -> Path:
@@ -194,7 +194,7 @@ class Manager:
             "audit_log": str(self.audit),
             "cgroup": cgroup_folder(self.folder),
             "environment": {"PATH": f"{self.prefix}/bin:/usr/local/bin:/usr/bin:/bin"},
-            "programs": {"endpoint": [str(self.prefix / "bin/twinlock-endpoint"), *self.setup.program]},
+            "programs": {"endpoint": list(self.setup.program) or [str(self.prefix / "bin/twinlock-endpoint")]},
         }
         return "".join(f"{name} = {toml(value)}\n" for name, value in (values | dict(self.setup.policy)).items())
 

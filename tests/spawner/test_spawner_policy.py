@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from twinlock_spawner.policy import Policy
 
 GOOD = """\
 broker_user = "root"
@@ -83,3 +86,11 @@ def test_usage_errors_exit_with_100(tmp_path: Path) -> None:
     done = check(tmp_path, GOOD, "--chek")
     assert done.returncode == 100
     assert "usage" in done.stderr
+
+
+def test_the_example_has_every_key() -> None:
+    example = tomllib.loads((Path(__file__).parents[2] / "packaging/spawner.toml").read_text())
+    assert example.keys() == {item.name for item in fields(Policy)}
+    policy = Policy(**example)
+    defaults = Policy(broker_user=policy.broker_user, programs=policy.programs, environment=policy.environment)
+    assert policy == defaults
