@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -23,7 +24,8 @@ def as_user(user: str | None) -> list[str]:
     """The words before a command that make it run as `user`, with that user's groups and no capability."""
     if user is None:
         return []
-    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--inh-caps=-all"]
+    gid = pwd.getpwnam(user).pw_gid
+    return ["setpriv", f"--reuid={user}", f"--regid={gid}", "--init-groups", "--inh-caps=-all"]
 
 
 class Daemon:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from twinlock_testbed import templates
-from twinlock_testbed.processes import capabilities, tree
+from twinlock_testbed.processes import capabilities, endpoints, tree
 from twinlock_testbed.scripts import Outcome, Script
 from twinlock_testbed.site import DOMAIN, Login, Manager, Person, Service, Setup, manager, service
 from twinlock_testbed.slurm import Slurm, private_slurm
@@ -121,12 +121,12 @@ def demonstrate(site: Site, checks: Checks) -> None:
     outcomes = _run_scripts(site)
     _check_results(site, outcomes, checks)
     step("the processes now")
-    for line in tree(site.service.daemon.pid, site.manager.broker_pid, site.manager.spawner_pid):
+    for line in tree(site.service.daemon.pid, site.manager.broker.pid, site.manager.spawner.pid):
         print(line)
     _check_processes(site, checks)
     step("no more work; waiting for the idle endpoints to end (about fifteen seconds)")
     began = time.monotonic()
-    idle = _wait(lambda: not psutil.Process(site.manager.spawner_pid).children(), _IDLE_TIMEOUT)
+    idle = _wait(lambda: not psutil.Process(site.manager.spawner.pid).children(), _IDLE_TIMEOUT)
     checks.that(idle, f"an idle endpoint still runs after {_IDLE_TIMEOUT:.0f} s")
     step(f"every endpoint has ended, {time.monotonic() - began:.0f} s after the last result")
     _check_leftovers(site, checks)
@@ -168,10 +168,10 @@ def _check_results(site: Site, outcomes: list[Outcome], checks: Checks) -> None:
 
 
 def _check_processes(site: Site, checks: Checks) -> None:
-    spawner, broker = psutil.Process(site.manager.spawner_pid), psutil.Process(site.manager.broker_pid)
-    endpoints = sorted(child.uids().real for child in spawner.children())
+    spawner, broker = psutil.Process(site.manager.spawner.pid), psutil.Process(site.manager.broker.pid)
+    uids = sorted(child.uids().real for child in endpoints(spawner.pid))
     own = [account.pw_uid for account in site.accounts]
-    checks.that(endpoints == sorted([own[0], *own]), f"the spawner's children have uids {endpoints}")
+    checks.that(uids == sorted([own[0], *own]), f"the endpoints have uids {uids}")
     checks.that(spawner.uids().real == os.geteuid(), "the spawner has another uid")
     if site.slurm is None and os.geteuid():
         return
@@ -182,7 +182,7 @@ def _check_processes(site: Site, checks: Checks) -> None:
 
 
 def _ours(site: Site) -> Iterator[psutil.Process]:
-    for pid in (site.service.daemon.pid, site.manager.broker_pid, site.manager.spawner_pid):
+    for pid in (site.service.daemon.pid, site.manager.broker.pid, site.manager.spawner.pid):
         process = psutil.Process(pid)
         yield process
         yield from process.children(recursive=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 import psutil
 
 _WIDTH = 100
+_ENDPOINT = "Globus Compute Endpoint"
+"""In the title of every user endpoint, as the peer has it."""
 
 
 def tree(*roots: int) -> Iterator[str]:
@@ -27,6 +29,12 @@ def _lines(process: psutil.Process, depth: int) -> Iterator[str]:
         return
     for child in children:
         yield from _lines(child, depth + 1)
+
+
+def endpoints(spawner: int) -> list[psutil.Process]:
+    """The user endpoints among a spawner's children; the others are what endpoints left to the nearest subreaper."""
+    children = psutil.Process(spawner).children()
+    return [child for child in children if _ENDPOINT in " ".join(child.cmdline())]
 
 
 def capabilities(pid: int) -> int:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Script:
         )
         order = {"endpoint": endpoint_id, "token": person.token, "configs": list(configs), "tasks": tasks}
         assert self._process.stdin is not None
-        with self._process.stdin as stdin:
+        with suppress(BrokenPipeError), self._process.stdin as stdin:  # why it ended shows in outcomes()
             json.dump(order, stdin)
         self._process.stdin = None  # communicate() would write to it
 

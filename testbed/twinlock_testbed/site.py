@@ -7,7 +7,7 @@ import secrets
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def service(prefix: Path, folder: Path, people: list[Person], login: Login, user
 MAPPING = [
     {
         "DATA_TYPE": "expression_identity_mapping#1.0.0",
-        "mappings": [{"source": "{username}", "match": f"(.*)@{DOMAIN.replace('.', '[.]')}", "output": "{0}"}],
+        "mappings": [{"source": "{username}", "match": r"(.*)@site\.example", "output": "{0}"}],
     }
 ]
 
@@ -143,8 +143,6 @@ class Manager:
     setup: Setup
     broker_user: str | None
     endpoint_id: str = ""
-    spawner_pid: int = 0
-    broker_pid: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=0o755, parents=True)
@@ -163,15 +161,13 @@ class Manager:
         self._policy = self.folder / "spawner.toml"
         self._policy.write_text(self._policy_text())
 
-    def start_spawner(self) -> Daemon:
+    def start_spawner(self) -> None:
         """Start the spawner and wait for its socket. Raises `DaemonError`."""
         argv: list[str | Path] = [self.prefix / "bin/twinlock-spawner", "--policy", self._policy]
-        spawner = Daemon("twinlock-spawner", argv, self.folder / "spawner.log")
-        self.spawner_pid = spawner.pid
-        spawner.wait_until(self.socket.exists, 10, "make its socket")
-        return spawner
+        self.spawner = Daemon("twinlock-spawner", argv, self.folder / "spawner.log")
+        self.spawner.wait_until(self.socket.exists, 10, "make its socket")
 
-    def start_broker(self) -> Daemon:
+    def start_broker(self) -> None:
         """Start the broker and wait until it takes commands. Raises `DaemonError`."""
         argv: list[str | Path] = [self.prefix / "bin/twinlock-broker", "--endpoint-dir", self.endpoint_dir]
         argv += ["--spawner-socket", self.socket, "--state", self._state]
@@ -181,10 +177,13 @@ class Manager:
             "GLOBUS_SDK_SERVICE_URL_AUTH": URL,
         }
         log = self.folder / "broker.log"
-        broker = Daemon("twinlock-broker", argv, log, user=self.broker_user, environment=environment)
-        self.broker_pid = broker.pid
-        self.endpoint_id = broker.wait_for_line("twinlock-broker ready", 30).split()[-1]
-        return broker
+        self.broker = Daemon("twinlock-broker", argv, log, user=self.broker_user, environment=environment)
+        self.endpoint_id = self.broker.wait_for_line("twinlock-broker ready", 30).split()[-1]
+
+    def remove_cgroup(self) -> None:
+        """What the policy's cgroup folder leaves when the spawner has ended."""
+        if (cgroup := cgroup_folder(self.folder)) and Path(cgroup).exists():
+            Path(cgroup).rmdir()
 
     def _policy_text(self) -> str:
         account = self.broker_user or pwd.getpwuid(os.getuid()).pw_name
@@ -218,14 +217,10 @@ def cgroup_folder(folder: Path) -> str:
 def manager(prefix: Path, folder: Path, service: Service, setup: Setup, broker_user: str | None) -> Iterator[Manager]:
     """A manager endpoint at work; its end ends every user endpoint. Raises `DaemonError`."""
     endpoint = Manager(prefix, folder, service, setup, broker_user)
-    spawner = endpoint.start_spawner()
-    try:
-        broker = endpoint.start_broker()
-        try:
-            yield endpoint
-        finally:
-            broker.stop()
-    finally:
-        spawner.stop(30)
-        if cgroup := cgroup_folder(folder):
-            Path(cgroup).rmdir()
+    with ExitStack() as stack:
+        stack.callback(endpoint.remove_cgroup)
+        endpoint.start_spawner()
+        stack.callback(lambda: endpoint.spawner.stop(30))
+        endpoint.start_broker()
+        stack.callback(lambda: endpoint.broker.stop())
+        yield endpoint

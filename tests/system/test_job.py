@@ -1,0 +1,74 @@
+"""The main job: two users with the official SDK, two configurations at once, idle endpoints end, nothing is left."""
+
+import psutil
+import pytest
+from site_rig import ADA, BOB, Launch, World, eventually
+from twinlock_testbed import templates
+from twinlock_testbed.processes import capabilities, endpoints
+from twinlock_testbed.site import Manager, Setup
+from twinlock_testbed.users import processes_of
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def endpoint(launch: Launch) -> Manager:
+    """A manager whose endpoints end after five to ten idle seconds."""
+    return launch("job", Setup(templates.LOCAL + templates.IDLE.replace("soft: 2", "soft: 1")))
+
+
+def test_the_job(world: World, endpoint: Manager) -> None:
+    configs = {"account_id": "physics; echo $HOME '\""}, {"account_id": "chemistry"}
+    first = world.script(ADA, endpoint.endpoint_id, *configs, tasks=3)
+    second = world.script(BOB, endpoint.endpoint_id, configs[1], tasks=3)
+    outcomes = [*first.outcomes(120), *second.outcomes(120)]
+    seen = {(task.person.username, task.config["account_id"], *_who(task.result)) for task in outcomes}
+    uids = [world.accounts[name].pw_uid for name in ("twl-ada", "twl-bob")]
+    assert {(user, account, uid, shown) for user, account, uid, shown, _ in seen} == {
+        (ADA, configs[0]["account_id"], uids[0], configs[0]["account_id"]),
+        (ADA, configs[1]["account_id"], uids[0], configs[1]["account_id"]),
+        (BOB, configs[1]["account_id"], uids[1], configs[1]["account_id"]),
+    }
+    assert len({name for *_, name in seen}) == 3, "three endpoints"
+    _check_processes(world, endpoint, [uids[0], uids[0], uids[1]])
+
+
+def _who(result: object) -> tuple[int, str, str]:
+    assert isinstance(result, dict), result
+    environment = result["environment"]
+    return result["uid"], environment["ACCOUNT"], environment["GLOBUS_COMPUTE_ENDPOINT_NAME"]
+
+
+def _check_processes(world: World, endpoint: Manager, uids: list[int]) -> None:
+    """Spawner root, its children the mapped users', the broker itself without a capability, nobody else root."""
+    spawner, broker = psutil.Process(endpoint.spawner.pid), psutil.Process(endpoint.broker.pid)
+    assert spawner.uids().real == 0
+    assert sorted(child.uids().real for child in endpoints(spawner.pid)) == uids
+    assert broker.username() == world.broker_user
+    assert capabilities(broker.pid) == 0
+    assert broker.children() == []
+    everyone = [world.service.daemon.pid, *(child.pid for child in spawner.children(recursive=True))]
+    assert [pid for pid in everyone if psutil.Process(pid).uids().real == 0] == []
+
+
+def test_the_same_configuration_uses_the_same_endpoint(world: World, endpoint: Manager) -> None:
+    config = {"account_id": "same"}
+    names = {_who(task.result)[2] for _ in range(2) for task in world.run(BOB, endpoint, config)}
+    assert len(names) == 1
+
+
+def test_idle_endpoints_end_and_leave_nothing(world: World, endpoint: Manager) -> None:
+    world.run(ADA, endpoint, {"account_id": "idle"})
+    assert eventually(lambda: not psutil.Process(endpoint.spawner.pid).children(), 30)
+    assert [processes_of(account.pw_uid) for account in world.accounts.values()] == [[], []]
+
+
+def test_an_endpoint_that_ended_starts_again(world: World, endpoint: Manager) -> None:
+    config = {"account_id": "again"}
+    first = world.run(ADA, endpoint, config)[0].result
+    assert eventually(lambda: not psutil.Process(endpoint.spawner.pid).children(), 30)
+    second = world.run(ADA, endpoint, config)[0].result
+    assert first is not None
+    assert second is not None
+    assert first["environment"] == second["environment"]
+    assert first["pid"] != second["pid"]
