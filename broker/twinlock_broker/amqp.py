@@ -100,9 +100,9 @@ class Link:
 
     async def close(self) -> None:
         """Close the connection, and wait a moment for the other side to agree."""
-        with contextlib.suppress(AMQPError, TimeoutError):
+        if self._connection is not None and not (self._connection.is_closing or self._connection.is_closed):
             self._connection.close()
-            await asyncio.wait_for(self.closed(), _CLOSE_LIMIT)
+            await asyncio.wait((self._closed,), timeout=_CLOSE_LIMIT)
         self._end("closed")
 
     async def _connect(self, url: Secret[str]) -> None:
@@ -154,7 +154,7 @@ class Link:
 
     def _lose_channel(self, reason: str) -> None:
         """One channel is all there is, so that without it the connection is of no use."""
-        with contextlib.suppress(AMQPError):
+        if self._connection.is_open:
             self._connection.close()
         self._end(reason)
 

@@ -4,15 +4,18 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jsonschema
 import yaml
 
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.keys import MANAGER_KEYS, read_keys
+
+T = TypeVar("T")
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -63,15 +66,10 @@ class Folder:
 
     def read_site(self) -> Site:
         """The template and what goes with it. Raises `CommandError`: by then a user waits for an answer."""
-        try:
-            template = self.template_path.read_text()
-            environment = _environment(self.path / "user_environment.yaml")
-            return Site(template, _schema(self.schema_path), environment)
-        except (OSError, ValueError, yaml.YAMLError, jsonschema.SchemaError) as error:
-            raise CommandError(
-                "A configuration file of this endpoint can't be read. Tell the endpoint's administrator",
-                f"{type(error).__name__}: {error}",
-            ) from error
+        template = _use(self.template_path, str)
+        schema = _use(self.schema_path, _schema) if self.schema_path.exists() else None
+        variables = self.path / "user_environment.yaml"
+        return Site(template, schema, _use(variables, _environment) if variables.exists() else {})
 
     def _named(self, key: str) -> Path | None:
         value: Path | None = self.settings[key]
@@ -116,7 +114,7 @@ def _check(folder: Folder) -> None:
     try:
         folder.read_site()
     except CommandError as error:
-        raise Fatal(os.EX_CONFIG, f"{folder.path}: {error.detail}") from error
+        raise Fatal(os.EX_CONFIG, error.detail) from error
 
 
 def _first(*paths: Path) -> Path:
@@ -132,23 +130,28 @@ def _text(path: Path) -> str:
         raise Fatal(os.EX_NOINPUT, f"{path}: can't be read: {error}") from error
 
 
-def _schema(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    schema = json.loads(path.read_text())
+def _use(path: Path, read: Callable[[str], T]) -> T:
+    """What `read` makes of the text of `path`. Raises `CommandError`; only its detail names the file."""
+    try:
+        return read(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError, jsonschema.SchemaError) as error:
+        text = "A configuration file of this endpoint can't be read. Tell the endpoint's administrator"
+        raise CommandError(text, f"{path}: {error}") from error
+
+
+def _schema(text: str) -> dict[str, Any]:
+    schema = json.loads(text)
     if not isinstance(schema, dict):
-        raise ValueError(f"{path}: has to be a JSON object")
+        raise ValueError("has to be a JSON object")
     jsonschema.validators.validator_for(schema).check_schema(schema)
     return schema
 
 
-def _environment(path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    found = yaml.safe_load(path.read_text()) or {}
+def _environment(text: str) -> dict[str, str]:
+    found = yaml.safe_load(text) or {}
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: has to be a YAML mapping of names to values")
+        raise ValueError("has to be a YAML mapping of names to values")
     bad = [name for name in found if not (isinstance(name, str) and _VARIABLE.fullmatch(name))]
     if bad:
-        raise ValueError(f"{path}: {bad[0]!r} can't be the name of an environment variable")
+        raise ValueError(f"{bad[0]!r} can't be the name of an environment variable")
     return {name: str(value) for name, value in found.items()}

@@ -107,7 +107,7 @@ def _site(folder: Folder) -> Any:
     try:
         return folder.read_site()
     except CommandError as error:
-        raise Fatal(os.EX_CONFIG, f"{folder.path}: {error.detail}") from error
+        raise Fatal(os.EX_CONFIG, error.detail) from error
 
 
 def _register(folder: Folder, endpoint_id: str | None, login: Login) -> Mapping[str, Any]:

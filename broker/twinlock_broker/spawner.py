@@ -41,6 +41,7 @@ class SpawnerClient:
         self._socket: SpawnerSocket | None = None
         self._table: dict[str, wire.Child] = {}
         self._answers: dict[str, asyncio.Future[wire.Spawned | wire.Refused]] = {}
+        self._repeated: set[str] = set()
         self.peer: Peer | None = None
         self.ready = asyncio.Event()
         """Set while there is a connection whose children were listed."""
@@ -89,21 +90,17 @@ class SpawnerClient:
         await self._send(wire.Signal(child, signal))
 
     async def _ask(self, request: wire.Spawn, fds: Sequence[int], again: bool) -> wire.Spawned | wire.Refused:
+        answer: asyncio.Future[wire.Spawned | wire.Refused] = asyncio.get_running_loop().create_future()
+        self._answers[request.id] = answer
+        if again:
+            self._repeated.add(request.id)
         try:
-            answer = self._expect(request.id)
             if not await self._send(request, fds):
                 raise SpawnerLost
-            reply = await answer
-            while again and isinstance(reply, wire.Refused) and reply.stage == "duplicate":
-                reply = await self._expect(request.id)  # the first request is on its way from fork to exec
-            return reply
+            return await answer
         finally:
-            self._answers.pop(request.id, None)
-
-    def _expect(self, child: str) -> asyncio.Future[wire.Spawned | wire.Refused]:
-        answer: asyncio.Future[wire.Spawned | wire.Refused] = asyncio.get_running_loop().create_future()
-        self._answers[child] = answer
-        return answer
+            del self._answers[request.id]
+            self._repeated.discard(request.id)
 
     async def _session(self, connection: SpawnerSocket, listener: Listener) -> None:
         hello = await connection.receive()
@@ -144,6 +141,8 @@ class SpawnerClient:
             await self._exited(reply.id, reply.status, listener)
         elif isinstance(reply, wire.Refused) and reply.stage in ("signal", "noted"):
             log.info("the spawner says of %s: %s", reply.id, reply.reason)
+        elif isinstance(reply, wire.Refused) and reply.stage == "duplicate" and reply.id in self._repeated:
+            log.info("the first request for %s is still on its way from fork to exec", reply.id)
         elif isinstance(reply, wire.Spawned | wire.Refused) and reply.id in self._answers:
             answer = self._answers[reply.id]
             if not answer.done():

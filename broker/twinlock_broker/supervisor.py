@@ -18,6 +18,9 @@ from twinlock_broker.registry import TABLE, Action, Ending, Event, State, judge,
 from twinlock_broker.spawner import SpawnerClient
 from twinlock_broker.start import StartRequest
 
+SETTLE_LIMIT = 5.0
+"""Seconds that notices on their way get when the broker stops."""
+
 log = logging.getLogger(__name__)
 
 
@@ -25,7 +28,8 @@ log = logging.getLogger(__name__)
 class Endpoint:
     """One user endpoint. `request` is the newest; `waiting` says that it is newer than the process.
 
-    Times are time.monotonic(). An adopted endpoint was there before this broker: it has no output.
+    Times are time.monotonic(), `ended` is a wait status. An adopted endpoint was there before this broker: it has no
+    output.
     """
 
     id: str
@@ -35,6 +39,7 @@ class Endpoint:
     waiting: bool = False
     arrived: float = 0.0
     started: float = 0.0
+    ended: int | None = None
     output: Output | None = None
     crashes: int = 0
     launch: asyncio.Task[None] | None = None
@@ -79,15 +84,17 @@ class Supervisor:
     def exited(self, child: str, status: int) -> None:
         """A child ended with the wait status `status`."""
         endpoint = self._endpoints.get(child)
-        if endpoint is None or endpoint.state not in (State.RUNNING, State.STOPPING):
-            log.info("endpoint %s ended with wait status %d; nobody here waits for it", child, status)
-        else:
+        if endpoint is not None and endpoint.state is State.STARTING:
+            endpoint.ended = status  # so soon that the answer "spawned" wasn't looked at yet
+        elif endpoint is not None and endpoint.state in (State.RUNNING, State.STOPPING):
             self._end(endpoint, status)
+        else:
+            log.info("endpoint %s ended with wait status %d; nobody here waits for it", child, status)
 
     async def settle(self) -> None:
-        """Wait for the notices that are on their way."""
+        """Give notices that are on their way a moment."""
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(self._tasks, timeout=SETTLE_LIMIT)
 
     def _on(self, endpoint: Endpoint, event: Event, text: str = "", detail: str = "") -> Action:
         step = TABLE.get((endpoint.state, event))
@@ -118,7 +125,7 @@ class Supervisor:
         """Have the newest request started; ends when the spawner has answered, and a user whom it refused knows."""
         request = endpoint.request
         assert request is not None, "only a command leads here"
-        endpoint.waiting, endpoint.user = False, request.user
+        endpoint.waiting, endpoint.user, endpoint.ended = False, request.user, None
         reply = await self._spawn(endpoint, request)
         if isinstance(reply, wire.Refused):
             detail = f"spawner: {reply.stage}: {reply.reason}"
@@ -128,7 +135,9 @@ class Supervisor:
             return
         endpoint.started = time.monotonic()
         self._on(endpoint, Event.SPAWNED)
-        if endpoint.waiting and endpoint.request is not None and endpoint.request.user != endpoint.user:
+        if endpoint.ended is not None:
+            self._end(endpoint, endpoint.ended)
+        elif endpoint.waiting and endpoint.request is not None and endpoint.request.user != endpoint.user:
             self._on(endpoint, Event.MOVED)
 
     async def _spawn(self, endpoint: Endpoint, request: StartRequest) -> wire.Spawned | wire.Refused:

@@ -1,0 +1,48 @@
+"""A real spawner whose broker is the test, and the broker's own client at work."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from broker_rig import MANAGER, Told
+from spawner_rig import Spawner, launch, stop
+from twinlock_broker.spawner import SpawnerClient
+from twinlock_broker.supervisor import Supervisor
+
+
+@pytest.fixture
+def spawner() -> Iterator[Spawner]:
+    """A spawner that starts endpoints of `endpoint_user()`."""
+    with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        made = launch(folder, {"deny_users": ["root"], "max_children_per_user": 3})
+        try:
+            yield made
+        finally:
+            stop(made)
+
+
+@pytest.fixture
+def told() -> Told:
+    """What users are told."""
+    return Told()
+
+
+@pytest.fixture
+async def client(spawner: Spawner) -> SpawnerClient:
+    """A client that nobody has started yet."""
+    return SpawnerClient(spawner.socket)
+
+
+@pytest.fixture
+async def supervisor(client: SpawnerClient, told: Told) -> AsyncIterator[Supervisor]:
+    """A supervisor that is connected."""
+    made = Supervisor(MANAGER, 30.0, client, told.send)
+    running = asyncio.create_task(client.run(made))
+    await asyncio.wait_for(client.ready.wait(), 10)
+    yield made
+    running.cancel()
+    await asyncio.wait((running,))

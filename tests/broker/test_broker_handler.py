@@ -1,0 +1,169 @@
+"""Commands from the queue to a start or to a text for the user, through the whole path with real files."""
+
+import json
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from broker_rig import ALICE, MANAGER, UEP, Told, delivery, endpoint_user, identity, make_folder, message
+from twinlock_broker import start
+from twinlock_broker.command import Delivery
+from twinlock_broker.folder import Folder
+from twinlock_broker.handler import CommandHandler
+from twinlock_broker.mapping import Mapper
+from twinlock_broker.start import StartPath, StartRequest
+
+MAPPING = {"source": "{username}", "match": "(.*)@site\\.example", "output": "{0}"}
+
+
+class Site:
+    """A privileged site: its folder, what was started and who was told."""
+
+    def __init__(self, folder: Folder, told: Told) -> None:
+        self.folder, self.told = folder, told
+        self.started: list[StartRequest] = []
+        mapper = Mapper(folder.path / "map.json", MANAGER)
+        self.handler = CommandHandler(MANAGER, None, StartPath(folder, "endpoint", mapper), self._start, told.send)
+
+    async def _start(self, request: StartRequest) -> None:
+        self.started.append(request)
+
+    async def handle(self, found: Delivery) -> None:
+        """One command."""
+        await self.handler.handle(found)
+
+    def map_to(self, user: str) -> None:
+        """Everybody is this account from now on."""
+        document = {"DATA_TYPE": "expression_identity_mapping#1.0.0", "mappings": [MAPPING | {"output": user}]}
+        (self.folder.path / "map.json").write_text(json.dumps([document]))
+
+
+@pytest.fixture
+def site(tmp_path: Path, told: Told) -> Site:
+    folder = make_folder(
+        tmp_path / "ep",
+        f"identity_mapping_config_path: map.json\nallowed_functions: [{UEP}]",
+        map__json="[]",
+        user_environment__yaml="SITE: here",
+        user_config_schema__json='{"properties": {"walltime": {"type": "string"}}}',
+    )
+    made = Site(folder, told)
+    # the broker's own account has to be another than the endpoint's
+    made.map_to(endpoint_user() if os.geteuid() == 0 else "nobody")
+    return made
+
+
+async def test_a_good_command_becomes_a_start(site: Site) -> None:
+    await site.handle(delivery(message()))
+    [request] = site.started
+    assert (request.id, request.name, request.program) == (UEP, f"uep.{MANAGER}.{UEP}", "endpoint")
+    assert request.user == "nobody"
+    assert yaml.safe_load(request.document.config)["engine"]["provider"]["account"] == "phys-1"
+    assert request.document.match.identity == ALICE
+    assert request.document.allowed_functions == (UEP,)
+    assert request.document.environment["SITE"] == "here"
+    assert request.document.environment["GLOBUS_COMPUTE_ENDPOINT_NAME"] == request.name
+    assert site.told.notices == []
+
+
+BAD_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "missing": ({}, "needs the option 'account_id'"),
+    "against the schema": ({"account_id": "a", "walltime": 3}, "option walltime: 3 is not of type 'string'"),
+    "reserved": ({"_GC": {}}, "'_GC' is a reserved word"),
+}
+
+
+@pytest.mark.parametrize(("chosen", "words"), BAD_OPTIONS.values(), ids=BAD_OPTIONS.keys())
+async def test_bad_options_are_told(site: Site, chosen: dict[str, Any], words: str) -> None:
+    await site.handle(delivery(message(user_opts=chosen)))
+    assert words in site.told.notices[-1][0]
+    assert site.started == []
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        ("no-such-user-here", "'no-such-user-here', which doesn't exist on this host"),
+        ("root", "mapped to root"),
+        (pwd.getpwuid(os.getuid()).pw_name, "mapped to"),
+    ],
+)
+async def test_bad_accounts_are_told(site: Site, user: str, words: str) -> None:
+    site.map_to(user)
+    await site.handle(delivery(message()))
+    assert words in site.told.notices[-1][0]
+    assert site.started == []
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("engine: {type: X}\n a: b: {{ account_id }}", "isn't valid YAML in line 2"),
+        ("display_name: {{ account_id }}", "has no engine"),
+        ("{% if %}", "template has an error"),
+        (None, "can't be read"),
+    ],
+)
+async def test_a_template_that_changed_counts_at_once(site: Site, template: str | None, words: str) -> None:
+    if template is None:
+        site.folder.template_path.unlink()
+    else:
+        site.folder.template_path.write_text(template)
+    await site.handle(delivery(message()))
+    text, _ = site.told.notices[-1]
+    assert words in text
+    assert str(site.folder.path) not in text
+
+
+async def test_strangers_stale_commands_and_wrong_names_are_told(site: Site) -> None:
+    await site.handle(delivery(message() | {"globus_identity_set": [identity(username="eve@elsewhere.example")]}))
+    assert "None of your identities maps" in site.told.notices[-1][0]
+    await site.handle(delivery(message(), age=300))
+    assert "too old" in site.told.notices[-1][0]
+    await site.handle(delivery(message(name="/" * 40)))
+    assert "names another endpoint" in site.told.notices[-1][0]
+    assert len(site.told.notices) == 3
+
+
+async def test_what_cant_be_told_is_logged_and_nothing_ends(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    for body in (b'{"command":', b"[]", message() | {"kwargs": None}, message(amqp_creds={"endpoint_id": UEP})):
+        caplog.clear()
+        await site.handle(delivery(body))
+        assert "nobody can be told" in caplog.text
+    assert site.told.notices == []
+    await site.handle(delivery(message()))
+    assert len(site.started) == 1
+
+
+async def test_a_mapper_that_hangs_is_told_and_holds_up_nobody_for_ever(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "MAP_LIMIT", 0.2)
+    document = {"DATA_TYPE": "external_identity_mapping#1.0.0", "command": ["/bin/sh", "-c", "exec sleep 2", "mapper"]}
+    (site.folder.path / "map.json").write_text(json.dumps([document]))
+    await site.handle(delivery(message()))
+    assert "more than 0 seconds for mapping you" in site.told.notices[-1][0]
+    site.map_to("nobody")
+    monkeypatch.setattr(start, "MAP_LIMIT", 10)
+    await site.handle(delivery(message()))
+    assert len(site.started) == 1
+
+
+async def test_same_user_mode(tmp_path: Path, told: Told) -> None:
+    started: list[StartRequest] = []
+
+    async def record(request: StartRequest) -> None:
+        started.append(request)
+
+    path = StartPath(make_folder(tmp_path / "ep"), "endpoint", frozenset({ALICE}))
+    handler = CommandHandler(MANAGER, None, path, record, told.send)
+    await handler.handle(delivery(message() | {"globus_identity_set": [identity(sub=UEP)]}))
+    assert "identity that registered it" in told.notices[-1][0]
+    await handler.handle(delivery(message()))
+    if os.geteuid() == 0:
+        assert "mapped to root" in told.notices[-1][0]
+    else:
+        assert [request.user for request in started] == [pwd.getpwuid(os.getuid()).pw_name]

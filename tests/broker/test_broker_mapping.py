@@ -1,0 +1,118 @@
+"""Identities to accounts, by globus-identity-mapping itself."""
+
+import json
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+from broker_rig import ALICE, UEP, identity
+from twinlock_broker import account
+from twinlock_broker.errors import CommandError, Fatal
+from twinlock_broker.mapping import Mapper, same_user
+from twinlock_broker.start import check_name
+
+EXPRESSION = "expression_identity_mapping#1.0.0"
+BOB = "7b1f2f6e-0000-4000-8000-000000000002"
+
+
+def expression(*mappings: dict[str, Any]) -> dict[str, Any]:
+    """A mapping document."""
+    return {"DATA_TYPE": EXPRESSION, "mappings": list(mappings)}
+
+
+AT_SITE = {"source": "{username}", "match": "(.*)@site\\.example", "output": "{0}"}
+LABS = {"source": "{username}", "match": "(.*)@lab\\.example", "output": "lab-{0}"}
+
+
+def mapper(path: Path, *documents: Any) -> Mapper:
+    """One by a file with these documents."""
+    path.write_text(json.dumps(documents))
+    return Mapper(path, UEP)
+
+
+def test_the_first_mapper_that_knows_somebody_wins(tmp_path: Path) -> None:
+    made = mapper(tmp_path / "map.json", expression(LABS), expression(AT_SITE))
+    match = made.map([identity(), identity(BOB, "bob@elsewhere.example")])
+    assert match.user == "alice"
+    assert match.identity == ALICE
+    assert match.candidates == [[], [{ALICE: ["alice"]}]]
+
+
+def test_nobody_is_told_who_he_is(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"bob@elsewhere\.example.*administrator"):
+        mapper(tmp_path / "map.json", expression(AT_SITE)).map([identity(BOB, "bob@elsewhere.example")])
+
+
+def test_an_odd_identity_doesnt_break_the_next_mapper(tmp_path: Path) -> None:
+    by_auth = {"source": "{last_authentication}", "match": "never", "output": "x"}
+    made = mapper(tmp_path / "map.json", expression(by_auth), expression(AT_SITE))
+    assert made.map([identity()]).user == "alice"
+
+
+def test_an_external_mapper(tmp_path: Path) -> None:
+    program = tmp_path / "mapper"
+    answer = {"DATA_TYPE": "identity_mapping_output#1.0.0", "result": [{"id": ALICE, "output": "ada"}]}
+    program.write_text(f"#!/bin/sh\ncat >/dev/null; cat <<'END'\n{json.dumps(answer)}\nEND\n")
+    program.chmod(0o755)
+    document = {"DATA_TYPE": "external_identity_mapping#1.0.0", "command": [str(program)]}
+    assert mapper(tmp_path / "map.json", document).map([identity()]).user == "ada"
+
+
+def test_a_changed_file_counts_at_once_and_a_bad_one_doesnt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "map.json"
+    made = mapper(path, expression(AT_SITE))
+    path.write_text(json.dumps([expression(AT_SITE | {"output": "new-{0}"})]))
+    assert made.map([identity()]).user == "new-alice"
+    path.write_text("[{")
+    assert made.map([identity()]).user == "new-alice"
+    assert "NOT IN FORCE" in caplog.text
+    path.unlink()
+    assert made.map([identity()]).user == "new-alice"
+
+
+@pytest.mark.parametrize(
+    "document", [{"DATA_TYPE": "astrology#1"}, 3, {"DATA_TYPE": "expression_identity_mapping#1.0.0"}]
+)
+def test_a_bad_file_at_the_start_is_fatal(tmp_path: Path, document: Any) -> None:
+    with pytest.raises(Fatal) as ended:
+        mapper(tmp_path / "map.json", document)
+    assert ended.value.status == os.EX_CONFIG
+    assert str(tmp_path / "map.json") in str(ended.value)
+
+
+def test_same_user_mode_serves_the_login_only() -> None:
+    assert same_user([identity(BOB), identity()], {ALICE}, "me").user == "me"
+    with pytest.raises(CommandError, match="identity that registered it"):
+        same_user([identity(BOB)], {ALICE}, "me")
+
+
+def test_an_account_that_isnt_there() -> None:
+    for name in ("no-such-user-here", "", "nul\0byte"):
+        with pytest.raises(CommandError, match="doesn't exist on this host"):
+            account.look_up(name)
+
+
+def test_an_account() -> None:
+    row = pwd.getpwuid(os.getuid())
+    found = account.look_up(row.pw_name)
+    assert (found.name, found.uid, found.home) == (row.pw_name, row.pw_uid, row.pw_dir)
+    assert row.pw_gid in found.groups
+
+
+def test_root_and_the_brokers_own_account_are_refused() -> None:
+    root = account.look_up("root")
+    with pytest.raises(CommandError, match="mapped to root"):
+        account.check(root, own_uid=1000, privileged=True)
+    nobody = account.look_up("nobody")
+    with pytest.raises(CommandError, match="service account"):
+        account.check(nobody, own_uid=nobody.uid, privileged=True)
+    account.check(nobody, own_uid=nobody.uid, privileged=False)
+    account.check(nobody, own_uid=1000, privileged=True)
+
+
+def test_a_name_that_the_protocol_doesnt_carry() -> None:
+    check_name("alice.b@site")
+    with pytest.raises(CommandError, match="can't be used"):
+        check_name("al ice")

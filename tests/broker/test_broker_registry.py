@@ -1,0 +1,85 @@
+"""The table of states and events, and the judgement of an end."""
+
+import signal
+
+import pytest
+from twinlock_broker import registry
+from twinlock_broker.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
+from twinlock_broker.supervisor import last_words
+
+EXIT_7 = 7 << 8
+KILLED = int(signal.SIGKILL)
+
+
+def test_every_state_can_be_entered_and_left() -> None:
+    for state in State:
+        assert any(after is state and before is not state for (before, _), (after, _) in TABLE.items())
+        assert any(before is state and after is not state for (before, _), (after, _) in TABLE.items())
+
+
+def test_every_event_and_action_is_used() -> None:
+    assert {event for _, event in TABLE} == set(Event)
+    assert {action for _, action in TABLE.values()} == set(Action)
+
+
+@pytest.mark.parametrize("state", [None, *State])
+def test_a_command_is_never_lost(state: State | None) -> None:
+    after, action = TABLE[(state, Event.COMMAND)]
+    assert after is not None
+    assert action in (Action.START, Action.REMEMBER)
+
+
+def test_an_endpoint_is_forgotten_only_when_its_user_knows_or_nobody_waits() -> None:
+    gone = {event: action for (_, event), (after, action) in TABLE.items() if after is None}
+    assert gone == {Event.REFUSED: Action.TELL, Event.FAILED: Action.TELL, Event.STOPPED: Action.FORGET}
+
+
+def test_an_endpoint_starts_only_where_none_runs() -> None:
+    for (before, event), (after, action) in TABLE.items():
+        if action is Action.START:
+            ended = event is Event.AWAITED
+            assert after is State.STARTING
+            assert before in (None, State.RESTART_PENDING) or ended
+
+
+@pytest.mark.parametrize(
+    ("status", "up", "awaited", "event"),
+    [
+        (0, True, False, Event.STOPPED),
+        (0, True, True, Event.AWAITED),
+        (EXIT_7, True, False, Event.FAILED),
+        (EXIT_7, True, True, Event.CRASHED),
+        (KILLED, True, True, Event.CRASHED),
+        (None, True, False, Event.FAILED),
+        (None, True, True, Event.CRASHED),
+        # before it was up: a newer command would meet the same end, unless it ended of its own will
+        (EXIT_7, False, True, Event.FAILED),
+        (0, False, False, Event.FAILED),
+        (0, False, True, Event.CRASHED),
+    ],
+)
+def test_ends(status: int | None, up: bool, awaited: bool, event: Event) -> None:
+    assert judge(Ending(status, up), State.RUNNING, awaited, 0) is event
+    assert judge(Ending(status, up), State.STOPPING, awaited, 0) is Event.AWAITED
+
+
+def test_restarts_have_an_end_and_growing_delays() -> None:
+    crash = Ending(EXIT_7, True)
+    assert judge(crash, State.RUNNING, True, registry.MAX_CRASHES) is Event.FAILED
+    delays = [restart_delay(crashes) for crashes in range(1, 9)]
+    assert delays == sorted(delays)
+    assert (delays[0], delays[-1]) == (1, 60)
+
+
+def test_up_is_who_lives_on_after_closing_its_first_output_or_lives_long() -> None:
+    assert not settled(now=100, started=99, log_opened=None)
+    assert not settled(now=100, started=90, log_opened=99.9)
+    assert settled(now=100, started=90, log_opened=96)
+    assert settled(now=100, started=60, log_opened=None)
+
+
+def test_the_user_is_told_how_it_ended() -> None:
+    assert "exit code 7 before it was up. It printed:\nboom" in last_words(Ending(EXIT_7, False), "boom")
+    assert "It printed nothing" in last_words(Ending(0, False), "")
+    assert "killed by signal 9 (Killed). Its own log" in last_words(Ending(KILLED, True), "old")
+    assert "lost with the site's spawner" in last_words(Ending(None, True), "")

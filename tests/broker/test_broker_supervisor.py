@@ -1,0 +1,86 @@
+"""Endpoints under the supervisor, started by a real spawner."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+from broker_rig import MANAGER, Told, endpoint_user, request
+from spawner_rig import Spawner
+from twinlock_broker import registry
+from twinlock_broker.spawner import SpawnerClient
+from twinlock_broker.supervisor import Supervisor
+
+
+@contextlib.asynccontextmanager
+async def connected(spawner: Spawner, told: Told) -> AsyncIterator[tuple[Supervisor, SpawnerClient]]:
+    """A broker's supervisor, for as long as the broker lives."""
+    client = SpawnerClient(spawner.socket)
+    supervisor = Supervisor(MANAGER, 30.0, client, told.send)
+    running = asyncio.create_task(client.run(supervisor))
+    await asyncio.wait_for(client.ready.wait(), 10)
+    yield supervisor, client
+    running.cancel()
+    await asyncio.wait((running,))
+
+
+async def test_what_an_endpoint_prints_and_how_it_ends_is_told(supervisor: Supervisor, told: Told) -> None:
+    await supervisor.command(request(endpoint_user(), "report"))
+    text = await told.next()
+    assert "ended with exit code 0 before it was up. It printed:" in text
+    assert "GC_X" in text, "the program prints its stdin, the document"
+    await supervisor.command(request(endpoint_user(), "fail"))
+    assert "ended with exit code 7 before it was up. It printed nothing" in await told.next()
+
+
+async def test_a_refusal_is_told_before_the_command_is_done(supervisor: Supervisor, told: Told) -> None:
+    await supervisor.command(request(endpoint_user(), "missing"))
+    text, detail = told.notices[-1]
+    assert "endpoint program is missing" in text
+    assert "/nonexistent" not in text
+    assert "/nonexistent" in detail
+    await supervisor.command(request("root", "sleep"))
+    assert "policy doesn't let the account 'root'" in told.notices[-1][0]
+
+
+async def test_a_newer_command_restarts_what_ended_of_itself(
+    supervisor: Supervisor, client: SpawnerClient, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "SETTLED_AFTER", 0.0)
+    started = request(endpoint_user(), "sleep")
+    await supervisor.command(started)
+    await supervisor.command(request(endpoint_user(), "missing"))
+    await client.signal(started.id, "TERM")
+    assert "endpoint program is missing" in await told.next(), "it was started with the newer command"
+
+
+async def test_an_endpoint_of_another_account_is_replaced(supervisor: Supervisor, told: Told) -> None:
+    await supervisor.command(request(endpoint_user(), "sleep"))
+    await supervisor.command(request("root", "sleep"))
+    assert "policy doesn't let the account 'root'" in await told.next()
+
+
+async def test_ends_with_the_spawner_are_told(supervisor: Supervisor, spawner: Spawner, told: Told) -> None:
+    await supervisor.command(request(endpoint_user(), "sleep"))
+    spawner.process.send_signal(signal.SIGTERM)
+    assert "killed by signal 15" in await told.next()
+
+
+async def test_many_commands_for_one_endpoint_start_it_once(
+    supervisor: Supervisor, spawner: Spawner, told: Told
+) -> None:
+    await asyncio.gather(*(supervisor.command(request(endpoint_user(), "sleep")) for _ in range(20)))
+    assert sum(line["event"] == "spawned" for line in spawner.audit()) == 1
+    assert told.notices == []
+
+
+async def test_a_new_broker_takes_over_what_runs(spawner: Spawner, told: Told) -> None:
+    async with connected(spawner, told) as (first, _):
+        await first.command(request(endpoint_user(), "sleep"))
+    async with connected(spawner, told) as (second, client):
+        newer = request(endpoint_user(), "missing")
+        await second.command(newer)
+        assert told.notices == [], "it runs already, so the command is remembered"
+        await client.signal(newer.id, "TERM")
+        assert "endpoint program is missing" in await told.next()

@@ -1,0 +1,238 @@
+"""Rendering: what the peer's templates may rely on, and that an option is never more than a value."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from broker_rig import TEMPLATE
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twinlock_broker import options, rendered, template
+from twinlock_broker.account import Account
+from twinlock_broker.errors import CommandError
+from twinlock_broker.mapping import Match
+from twinlock_broker.template import Reserved, render, shell_escape
+
+ACCOUNT = Account("ada", 1234, 100, (100, 200), "Ada\n evil: x", "/bin/bash", "/home/ada")
+RUNTIME = {"globus_compute_sdk_version": "4.19.0", "python": {"version": "3.11.2", "version_tuple": [3, 11, 2]}}
+RESERVED = Reserved(
+    {"heartbeat_period": 30.0, "user_config_template_path": Path("t.j2")},
+    RUNTIME,
+    ACCOUNT,
+    Match("ada", "some-uuid", [[{"some-uuid": ["ada"]}]]),
+    {"HOME": "/home/ada", "SITE": "x"},
+)
+NOWHERE = Path("/nonexistent")
+
+
+def made(text: str, chosen: dict[str, Any] | None = None, folder: Path = NOWHERE) -> Any:
+    """The configuration that comes out."""
+    options.check(chosen or {}, None)
+    return yaml.safe_load(render(text, folder, chosen or {}, RESERVED))
+
+
+def test_options_and_defaults() -> None:
+    provider = made(TEMPLATE, {"account_id": "phys-1"})["engine"]["provider"]
+    assert provider == {"type": "LocalProvider", "account": "phys-1", "walltime": "00:30:00"}
+
+
+def test_a_missing_option_is_named() -> None:
+    with pytest.raises(CommandError, match="needs the option 'account_id': pass it in user_endpoint_config"):
+        made(TEMPLATE)
+
+
+def test_reserved_variables() -> None:
+    local = "a: {{ X.mapped_identity.local.uname }}-{{ X.mapped_identity.local.uid }}-{{ X.mapped_identity.globus.id }}"
+    for prefix in ("_GC.", ""):
+        assert made(local.replace("X.", prefix))["a"] == "ada-1234-some-uuid"
+        assert made(f"a: {{{{ {prefix}parent_config.heartbeat_period }}}}")["a"] == 30
+        assert made(f"a: {{{{ {prefix}user_runtime.python.version }}}}")["a"] == "3.11.2"
+        assert made(f'a: "{{{{ {prefix}user_runtime.python.version_tuple | join(".") }}}}"')["a"] == "3.11.2"
+    assert made("a: {{ _GC.env.HOME }}/{{ _GC.mapped_identity.local.groups[1] }}")["a"] == "/home/ada/200"
+    assert made("a: {{ _GC.user_runtime.globus_compute_sdk_version[1:-1] }}")["a"] == "4.19.0"
+    assert made("a: {{ _GC.mapped_identity.local.gecos }}".replace("a:", "a: >-\n "))["a"] == "Ada evil: x"
+
+
+@pytest.mark.parametrize("name", [*options.RESERVED, "a b", "1a", "", "a\n", "ä"])
+def test_a_bad_name_of_an_option(name: str) -> None:
+    with pytest.raises(CommandError, match="option"):
+        made("a: 1", {name: 1})
+
+
+def test_a_bad_name_inside_an_option() -> None:
+    with pytest.raises(CommandError, match="unusable key 'a: b'"):
+        made("a: 1", {"x": [{"ok-1.2": {"a: b": 1}}]})
+
+
+def test_nesting_has_an_end() -> None:
+    deep: Any = 1
+    for _ in range(50):
+        deep = [deep]
+    with pytest.raises(CommandError, match="nested"):
+        made("a: 1", {"x": deep})
+
+
+def test_the_schema() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"nodes": {"type": "integer", "maximum": 4}},
+        "additionalProperties": False,
+    }
+    options.check({"nodes": 4}, schema)
+    with pytest.raises(CommandError, match=r"option nodes: 5 is greater than the maximum of 4"):
+        options.check({"nodes": 5}, schema)
+    with pytest.raises(CommandError, match="'node' was unexpected"):
+        options.check({"node": 5}, schema)
+
+
+def test_the_shell_filter() -> None:
+    value = "x'; rm -rf / #"
+    found = made("a: {{ x | shell_escape }}\nb: {{ 3 | shell_escape }}\nc: {{ 'it''s' | shell_escape }}", {"x": value})
+    assert found["a"] == "'x'\"'\"'; rm -rf / #'"
+    assert found["b"] == 3
+    assert shell_escape("plain words") == "\"'plain words'\""
+
+
+def test_other_files_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "base.j2").write_text("a: {{ x }}\n{% block rest %}{% endblock %}")
+    (tmp_path / "part.j2").write_text("b: {{ x }}")
+    text = '{% extends "base.j2" %}{% block rest %}{% include "part.j2" %}{% endblock %}'
+    assert made(text, {"x": "1"}, tmp_path) == {"a": "1", "b": "1"}
+    with pytest.raises(CommandError, match="administrator"):
+        made('{% include "../secret" %}', {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{% if %}", "Tell the endpoint's administrator"),
+        ("{{ ''.__class__.__mro__ }}", "fails with these options: SecurityError"),
+        ("{{ x.y.z }}", "needs the option 'x'"),
+        ("{{ _GC.nothing }}", "needs a value that is missing"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{% for i in range(100000) %}0123456789{% endfor %}", "got longer than"),
+    ],
+)
+def test_what_can_go_wrong(text: str, words: str) -> None:
+    with pytest.raises(CommandError) as failed:
+        made(text)
+    assert words in failed.value.text
+    assert "/" not in failed.value.text.replace("1 / 0", "")
+
+
+def test_rendering_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template, "MAX_SECONDS", 0.0)
+    with pytest.raises(CommandError, match="over 0 seconds"):
+        made("{% for i in range(9) %}{{ i }}{% endfor %}")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "isn't valid YAML in line 1"),
+        ("engine: {type: X}\n  b: c: d", "isn't valid YAML in line 2"),
+        ("just words", "isn't a YAML mapping"),
+        ("", "isn't a YAML mapping"),
+        ("a: 1", "has no engine"),
+        ("engine: X", "has no engine"),
+        ("engine: {provider: {}}", "engine without a type"),
+        ("engine: {type: 3}", "engine without a type"),
+        ("engine: {type: X}\nhigh_assurance: false", "high_assurance"),
+        ("a: \x00", "isn't valid YAML"),
+        ("engine: {type: X}\na: !!python/object/apply:os.system [id]", "isn't valid YAML"),
+        ("a: 2001-99-99", "isn't valid YAML"),
+    ],
+)
+def test_a_configuration_that_no_process_is_started_for(text: str, words: str) -> None:
+    with pytest.raises(CommandError) as failed:
+        rendered.check(text)
+    assert words in failed.value.text
+
+
+# Texts that end scalars, start keys, comments, tags or documents, in YAML, Jinja or some encoding.
+TRICKS = st.sampled_from(
+    [
+        *(
+            "'",
+            '"',
+            "\\",
+            "\n",
+            "\r",
+            "\t",
+            "\0",
+            ": ",
+            "#",
+            " #",
+            "- ",
+            "---",
+            "...",
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            "&a",
+            "*a",
+        ),
+        *("!!x", "|", ">", "%", "@", "`", "{{", "}}", "{%", "%}", "\x1b", "\x7f", "\x85", "\xa0", "\u2028", "\u2029"),
+        *("\ufeff", "\ufffe", "\uffff", "\U0001f600", "null", "~", "<<", "evil: 1", "\\n", "\\u000a", "</x>"),
+    ]
+)
+TEXTS = st.lists(TRICKS | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=8).map("".join)
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.+-]{0,8}", fullmatch=True)
+VALUES = st.recursive(
+    TEXTS | NUMBERS | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+PLACES = """\
+before: 1
+block: {{ x }}
+flow: {a: {{ x }}, b: [{{ x }}, 2]}
+nested:
+  - {{ x }}
+  - last: {{ x }}  # {{ x }}
+lines: |
+  run {{ x }}
+  end
+after: 2
+"""
+"""Every place where a scalar can stand."""
+
+
+def shape(value: Any) -> Any:
+    """The keys, and where they are; without the option's own value."""
+    return {
+        "top": list(value),
+        "flow": list(value["flow"]),
+        "b": len(value["flow"]["b"]),
+        "nested": [type(item) is dict and list(item) for item in value["nested"][1:]],
+        "around": (value["before"], value["after"], value["lines"].count("\n")),
+    }
+
+
+@given(TEXTS)
+@example("a\n evil: 1")
+@example("'\"\x85evil: 1")
+def test_a_text_arrives_as_it_was_and_adds_nothing(text: str) -> None:
+    found = made(PLACES, {"x": text})
+    assert shape(found) == shape(made(PLACES, {"x": "plain"}))
+    assert found["block"] == found["flow"]["a"] == found["flow"]["b"][0] == found["nested"][1]["last"] == text
+
+
+@given(VALUES)
+def test_no_value_adds_or_changes_a_key(value: Any) -> None:
+    found = made(PLACES, {"x": value})
+    assert shape(found) == shape(made(PLACES, {"x": "plain"}))
+
+
+@given(st.lists(TEXTS, max_size=4), st.dictionaries(NAMES, TEXTS, max_size=4))
+def test_lists_and_mappings_arrive_as_they_were(texts: list[str], mapping: dict[str, str]) -> None:
+    assert made("a: {{ x }}\nb: {{ y }}", {"x": texts, "y": mapping}) == {"a": texts, "b": mapping}
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(CommandError, match="Unicode"):
+        made("a: {{ x }}", {"x": "a\ud800"})
