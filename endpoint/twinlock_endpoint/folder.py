@@ -35,7 +35,8 @@ def redirect_output(folder: Path, config: Config) -> None:
     except OSError as error:
         raise FolderError(f"The endpoint's log can't be opened: {error.strerror}.") from error
     level = logging.DEBUG if config.debug else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=level, format=form, stream=sys.stderr, force=True)
     # pika's own log has every frame, and Parsl's all that the endpoint's doesn't need to have twice.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("parsl").setLevel(level if config.debug else logging.WARNING)

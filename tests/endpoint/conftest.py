@@ -6,35 +6,15 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from endpoint_running import NOBODY, Queues, Running, start
+from endpoint_rig import NOBODY, Broker, Queues, Running, start
 from twinlock_service.management import Management
-from twinlock_service.rabbitmq import VHOST, Node, private_node
-
-
-@dataclass(frozen=True)
-class Broker:
-    """The node, and the login of the one user that all endpoints under test have."""
-
-    node: Node
-    user: str
-    password: str
-
-    @property
-    def endpoint_url(self) -> str:
-        """What an endpoint connects to."""
-        return str(self.node.url.with_user(self.user).with_password(self.password))
-
-    async def disconnect(self) -> None:
-        """Cut the endpoints' connections."""
-        async with aiohttp.ClientSession() as session:
-            await Management(session, self.node.management_url, VHOST).disconnect(self.user)
+from twinlock_service.rabbitmq import VHOST, private_node
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -1,9 +1,14 @@
-"""Whole endpoints on a real RabbitMQ."""
+"""Whole endpoints on a real RabbitMQ: tasks and their answers."""
 
+import os
+import stat
+import uuid
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
-from endpoint_running import Queues, Running, value
+from endpoint_rig import NOBODY, Queues, Running, task_body, value
 
 pytestmark = pytest.mark.system
 
@@ -11,18 +16,160 @@ LOCAL = """
 engine:
   type: GlobusComputeEngine
   max_workers_per_node: 1
+  heartbeat_period: 1
+  heartbeat_threshold: 5
   provider: {type: LocalProvider, max_blocks: 1}
 """
+THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\n"
+PROCESSES = "engine: {type: ProcessPoolEngine, max_workers: 2}\n"
 
 
 def double(number: int) -> int:
     return number * 2
 
 
-def test_a_task_is_run_by_a_local_block(endpoint: Callable[..., Running], queues: Queues) -> None:
-    running = endpoint(LOCAL)
-    assert queues.heartbeat()["engine_type"] == "GlobusComputeEngine"
-    assert value(queues.result(queues.submit(double, 21))) == 42
+def surroundings() -> dict[str, Any]:
+    import os
+    import shutil
+
+    return {
+        "uid": os.getuid(),
+        "cwd": os.getcwd(),
+        "mine": os.environ.get("MINE"),
+        "path": os.environ["PATH"],
+        "pool": shutil.which("process_worker_pool.py"),
+    }
+
+
+def die() -> None:
+    import os
+
+    os.kill(os.getpid(), 9)
+
+
+def die_once(marker: str) -> str:
+    import os
+    import pathlib
+
+    if not pathlib.Path(marker).exists():
+        pathlib.Path(marker).touch()
+        os.kill(os.getpid(), 9)
+    return "second attempt"
+
+
+@pytest.mark.parametrize("config", [LOCAL, THREADS, PROCESSES])
+def test_tasks_are_run_and_nothing_is_left_behind(
+    endpoint: Callable[..., Running], queues: Queues, config: str
+) -> None:
+    running = endpoint(config)
+    tasks = [queues.submit(double, number) for number in range(50)]
+    assert [value(queues.result(task)) for task in tasks] == [2 * number for number in range(50)]
     running.signal()
     end = running.end()
     assert (end.code, end.left, end.said) == (0, [], "")
+    assert queues.waiting_tasks() == 0
+
+
+def test_heartbeats_say_who_and_what(endpoint: Callable[..., Running], queues: Queues) -> None:
+    running = endpoint(LOCAL, ep_info={"posix_ppid": 17, "globus_matched_identity": "an-identity"})
+    value(queues.result(queues.submit(double, 1)))
+    first = queues.heartbeat()
+    assert (first["posix_ppid"], first["globus_matched_identity"]) == (17, "an-identity")
+    assert (first["posix_username"], first["posix_uid"], first["posix_gid"]) == ("nobody", NOBODY, NOBODY)
+    assert (first["posix_pid"], first["posix_sid"], first["posix_groups"]) == (running.pid, running.pid, [])
+    assert (first["config_raw"], first["heartbeat_period"], first["active"]) == (LOCAL, 30, True)
+    assert {"start_iso", "start_unix"} <= first.keys()
+    assert (first["engine_type"], first["provider_type"]) == ("GlobusComputeEngine", "LocalProvider")
+    assert (first["max_blocks"], first["min_blocks"], first["scaling_enabled"]) == (1, 0, True)
+    running.signal()
+    last = queues.heartbeat(last=True)
+    assert (last["heartbeat_period"], last["active"]) == (0, False)
+    assert running.end().code == 0
+
+
+def test_the_folder_is_the_users_alone(endpoint: Callable[..., Running], queues: Queues) -> None:
+    running = endpoint(THREADS)
+    queues.heartbeat()
+    for path in (running.folder, *running.folder.iterdir()):
+        info = path.stat()
+        assert info.st_uid == NOBODY
+        assert stat.S_IMODE(info.st_mode) & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("config", [LOCAL, PROCESSES])
+def test_what_a_function_finds(endpoint: Callable[..., Running], queues: Queues, config: str) -> None:
+    running = endpoint(config, environment={"MINE": "set by the administrator"})
+    seen = value(queues.result(queues.submit(surroundings)))
+    assert (seen["uid"], seen["mine"]) == (NOBODY, "set by the administrator")
+    assert seen["cwd"] == str(running.folder / "tasks_working_dir")
+    # The site's own programs come first; Parsl's worker pool is found all the same.
+    assert seen["path"].startswith("/usr/local/bin:/usr/bin:/bin:")
+    assert seen["pool"]
+
+
+def test_only_allowed_functions_run(endpoint: Callable[..., Running], queues: Queues) -> None:
+    allowed, other = str(uuid.uuid4()), str(uuid.uuid4())
+    endpoint(THREADS, allowed_functions=[allowed.upper()])
+    tasks = {function: str(uuid.uuid4()) for function in (allowed, other)}
+    for function, task in tasks.items():
+        queues.publish(task_body(task, double, 4), task_uuid=task, function_uuid=function)
+    assert value(queues.result(tasks[allowed])) == 8
+    refused = queues.result(tasks[other])
+    assert refused.error_details.code == "FUNCTION_NOT_ALLOWED"
+    assert other in refused.error_details.user_message
+
+
+def test_bad_messages_are_answered_where_that_is_possible(endpoint: Callable[..., Running], queues: Queues) -> None:
+    named = [str(uuid.uuid4()) for _ in range(4)]
+    queues.publish(b"", task_uuid=None)
+    queues.publish(b"\x01{}", task_uuid="not-a-uuid")
+    queues.publish(b"garbage", task_uuid=named[0])
+    queues.publish(b"\x01{garbage", task_uuid=named[1])
+    queues.publish(task_body(named[2], double, 1), task_uuid=named[2], resource_specification="{broken")
+    queues.publish(task_body(named[3], double, 1), task_uuid=named[3], resource_specification='{"num_nodes": 2}')
+    unnamed = str(uuid.uuid4())
+    queues.publish(task_body(unnamed, double, 5), task_uuid=None)
+    running = endpoint(THREADS)
+    assert value(queues.result(unnamed)) == 10
+    for task in named:
+        assert queues.result(task).error_details.code == "RemoteExecutionError"
+    assert "Failed to start task" in queues.result(named[3]).data
+    running.signal()
+    assert running.end().code == 0
+    assert queues.waiting_tasks() == 0
+
+
+@pytest.mark.parametrize("config", [LOCAL, PROCESSES])
+def test_a_worker_that_dies_ends_its_task_only(endpoint: Callable[..., Running], queues: Queues, config: str) -> None:
+    endpoint(config)
+    lost = queues.result(queues.submit(die), 60)
+    assert lost.error_details.code == "RemoteExecutionError"
+    assert "WorkerLost" in lost.data or "BrokenProcessPool" in lost.data
+    assert value(queues.result(queues.submit(double, 3), 60)) == 6
+
+
+def test_a_task_is_run_again_where_the_configuration_says_so(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    endpoint(PROCESSES.replace("max_workers: 2", "max_workers: 2, max_retries_on_system_failure: 1"))
+    assert value(queues.result(queues.submit(die_once, str(home / "marker")))) == "second attempt"
+    history = queues.result(queues.submit(die)).data
+    assert "Attempt 1 of 2" in history
+    assert "Attempt 2 of 2" in history
+
+
+def test_setup_and_teardown(endpoint: Callable[..., Running], queues: Queues, home: Path) -> None:
+    running = endpoint(THREADS + "endpoint_setup: touch began\nendpoint_teardown: touch ended\n")
+    queues.heartbeat()
+    assert (home / "began").exists()
+    assert not (home / "ended").exists()
+    running.signal()
+    assert running.end().code == 0
+    assert (home / "ended").exists()
+
+
+def test_output_goes_where_the_configuration_says(endpoint: Callable[..., Running], queues: Queues, home: Path) -> None:
+    endpoint(THREADS + f"log_dir: {home}/logs\nstderr: errors.log\n")
+    queues.heartbeat()
+    assert "Tasks are consumed" in (home / "logs" / "errors.log").read_text()
+    assert set(os.listdir(home / "logs")) == {"endpoint.log", "errors.log"}

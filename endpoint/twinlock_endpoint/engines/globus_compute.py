@@ -1,6 +1,7 @@
 """GlobusComputeEngine: tasks run in blocks of workers that Parsl asks a provider for."""
 
 import os
+import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,8 +78,7 @@ class GlobusComputeEngine(Engine):
         parsl.launch_cmd = self._container.wrap(parsl.launch_cmd, place.folder)
         parsl.on_failure = place.on_failure
         parsl.start()
-        self._poller = JobStatusPoller(**self._options.poller())
-        self._poller.add_executors([parsl])
+        self._poller = _Poller(parsl, self._options.poller())
 
     def submit(self, task: Task) -> Future[bytes]:
         self._executor.validate_resource_spec(task.resources)
@@ -99,6 +99,20 @@ class GlobusComputeEngine(Engine):
         blocks.cancel_rest(self._executor)
         self._executor.shutdown()
         blocks.end_groups(local)
+
+
+class _Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
+    """Parsl's poller polls as soon as it is made, before it has an executor; the first block would wait a period."""
+
+    def __init__(self, parsl: executor.Executor, arguments: dict[str, Any]) -> None:
+        self._filled = threading.Event()
+        super().__init__(**arguments)
+        self.add_executors([parsl])
+        self._filled.set()
+
+    def poll(self) -> None:
+        self._filled.wait()
+        super().poll()
 
 
 def _check_poller(arguments: dict[str, Any]) -> None:

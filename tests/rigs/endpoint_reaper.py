@@ -1,7 +1,7 @@
 """Run as a program: starts argv[2:] and keeps all of its descendants, as the spawner does; tells on fd argv[1].
 
-One JSON line with the pid, and when the program ended one with its exit code and the command lines of what it left
-behind. What is left is killed then.
+One JSON line with the pid, and when the program ended one with its exit code and the command lines of what is still
+there a second later. That is killed then.
 """
 
 import json
@@ -11,6 +11,8 @@ from contextlib import suppress
 
 import prctl
 import psutil
+
+_GRACE_S = 1.0
 
 
 def main() -> None:
@@ -25,7 +27,7 @@ def main() -> None:
     ended, status = 0, 0
     while ended != pid:
         ended, status = os.wait()
-    left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    _, left = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=_GRACE_S)
     report.write(json.dumps({"code": os.waitstatus_to_exitcode(status), "left": _end(left)}) + "\n")
 
 

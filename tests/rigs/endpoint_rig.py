@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pika
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Task
 from globus_compute_sdk.serialize import ComputeSerializer, PureSourceTextInspect
+from twinlock_service.management import Management
+from twinlock_service.rabbitmq import VHOST, Node
 
 NOBODY = 65534
 PROGRAM = Path(sys.executable).with_name("twinlock-endpoint")
@@ -32,10 +35,37 @@ def task_body(task_id: str, function: Callable[..., Any], *args: Any, **kwargs: 
     return packed
 
 
+def until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {limit_s} s"
+        time.sleep(0.01)
+
+
 def value(result: Any) -> Any:
     """What the function returned."""
     assert result.error_details is None, result.data
     return ComputeSerializer().deserialize(result.data)
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The node, and the login of the one user that all endpoints under test have."""
+
+    node: Node
+    user: str
+    password: str
+
+    @property
+    def endpoint_url(self) -> str:
+        """What an endpoint connects to."""
+        return str(self.node.url.with_user(self.user).with_password(self.password))
+
+    async def disconnect(self) -> None:
+        """Cut the endpoints' connections."""
+        async with aiohttp.ClientSession() as session:
+            await Management(session, self.node.management_url, VHOST).disconnect(self.user)
 
 
 class Queues:

@@ -1,0 +1,29 @@
+"""endpoint_setup and endpoint_teardown."""
+
+from pathlib import Path
+
+import pytest
+from twinlock_endpoint import commands
+from twinlock_endpoint.errors import ConfigError
+
+
+def test_the_shell_runs_it(tmp_path: Path) -> None:
+    commands.run("endpoint_setup", f"echo a > {tmp_path}/one && echo b > {tmp_path}/two")
+    assert (tmp_path / "two").read_text() == "b\n"
+
+
+def test_a_failure_says_what_was_printed() -> None:
+    with pytest.raises(ConfigError, match=r"endpoint_setup command failed with exit code 3\. It printed: no module x"):
+        commands.run("endpoint_setup", "echo no module x >&2; exit 3")
+
+
+def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did not end within 0 s"):
+        commands.run("endpoint_setup", f"sleep 60 & echo $! > {tmp_path}/pid; wait", limit_s=0.3)
+    state = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_something_may_be_left_running(tmp_path: Path) -> None:
+    commands.run("endpoint_setup", f"sleep 1 & echo $! > {tmp_path}/pid", limit_s=0.9)
+    assert Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()

@@ -1,0 +1,65 @@
+"""What is accepted as a start document, and what is said about the rest."""
+
+import json
+from typing import Any
+
+import pytest
+from twinlock_endpoint.document import parse
+from twinlock_endpoint.errors import DocumentError
+
+PASSWORD = "a-secret"
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    url = f"amqp://user:{PASSWORD}@127.0.0.1:1/vhost"
+    publish = {"exchange": "results", "routing_key": "key", "mandatory": True, "properties": {"delivery_mode": 2}}
+    destination = {"connection_url": url, "queue": "q", "exchange": "results", "queue_publish_kwargs": publish}
+    creds = {
+        "endpoint_id": "an-id",
+        "task_queue_info": {"connection_url": url, "queue": "tasks"},
+        "result_queue_info": destination,
+        "heartbeat_queue_info": destination,
+    }
+    return {"amqp_creds": creds, "config": "engine: {}", "ep_info": {"posix_ppid": 1}, **changes}
+
+
+def test_a_complete_document() -> None:
+    told = parse(json.dumps(document(allowed_functions=["ABC"], environment={"A": "b"})).encode())
+    assert (told.endpoint_id, told.tasks.queue, told.results.publish["exchange"]) == ("an-id", "tasks", "results")
+    assert (told.allowed_functions, told.environment, told.info) == (frozenset({"abc"}), {"A": "b"}, {"posix_ppid": 1})
+
+
+def test_no_repr_shows_the_password() -> None:
+    assert PASSWORD not in repr(parse(json.dumps(document()).encode()))
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'"text"', b"\xff\xfe"])
+def test_not_a_json_object(raw: bytes) -> None:
+    with pytest.raises(DocumentError, match="JSON"):
+        parse(raw)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"amqp_creds": None}, "'amqp_creds' is a NoneType, not a dict"),
+        ({"amqp_creds": {"endpoint_id": "x"}}, "no 'amqp_creds.task_queue_info'"),
+        ({"config": {}}, "'config' is a dict, not a str"),
+        ({"ep_info": []}, "'ep_info' is a list, not a dict"),
+        ({"allowed_functions": [1]}, "'allowed_functions' is not a list of strings"),
+        ({"environment": {"A": 1}}, "environment variable 'A' can't be set"),
+        ({"environment": {"A=B": "x"}}, "environment variable 'A=B' can't be set"),
+        ({"confg": ""}, "unknown entry 'confg'; did you mean 'config'?"),
+    ],
+)
+def test_each_fault_is_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse(json.dumps(document(**changes)).encode())
+    assert said in str(caught.value)
+
+
+def test_publishing_options_are_checked_before_they_are_needed() -> None:
+    told = document()
+    told["amqp_creds"]["result_queue_info"]["queue_publish_kwargs"] = {"exchange": "e", "routingkey": "k"}
+    with pytest.raises(DocumentError, match="did you mean 'routing_key'"):
+        parse(json.dumps(told).encode())

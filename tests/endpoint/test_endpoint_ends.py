@@ -1,0 +1,154 @@
+"""Whole endpoints on a real RabbitMQ: lost connections, broken engines, idleness, shutdown."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from endpoint_rig import Broker, Queues, Running, until, value
+
+pytestmark = pytest.mark.system
+
+LOCAL = """
+engine:
+  type: GlobusComputeEngine
+  max_workers_per_node: 1
+  provider: {type: LocalProvider, max_blocks: 1}
+"""
+THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\n"
+
+
+def wait_for(path: str) -> str:
+    import pathlib
+    import time
+
+    with pathlib.Path(path + ".runs").open("a") as runs:
+        runs.write("x")
+    while not pathlib.Path(path).exists():
+        time.sleep(0.01)
+    return "done"
+
+
+def double(number: int) -> int:
+    return number * 2
+
+
+def interchanges(running: Running) -> list[psutil.Process]:
+    return [child for child in psutil.Process(running.pid).children() if "interchange" in " ".join(child.cmdline())]
+
+
+def title(running: Running) -> str:
+    return " ".join(psutil.Process(running.pid).cmdline()).rstrip()
+
+
+def began(path: Path) -> None:
+    "Wait until `wait_for` runs."
+    until(Path(f"{path}.runs").exists)
+
+
+@pytest.mark.parametrize("config", [LOCAL, THREADS])
+async def test_a_running_task_survives_a_lost_connection(
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path, config: str
+) -> None:
+    endpoint(config)
+    go = home / "go"
+    task = queues.submit(wait_for, str(go))
+    queues.heartbeat()
+    began(go)
+    await broker.disconnect()
+    queues.heartbeat()  # the one that follows a reconnect; by then the task was delivered again or is about to be
+    go.touch()
+    assert value(queues.result(task)) == "done"
+    assert value(queues.result(queues.submit(double, 1))) == 2
+    assert Path(f"{go}.runs").read_text() == "x"
+    assert queues.waiting_tasks() == 0
+
+
+async def test_a_result_that_is_made_without_a_connection_goes_out_later(
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
+) -> None:
+    endpoint(THREADS)
+    go = home / "go"
+    task = queues.submit(wait_for, str(go))
+    began(go)
+    await broker.disconnect()
+    go.touch()
+    assert value(queues.result(task)) == "done"
+    assert Path(f"{go}.runs").read_text() == "x"
+
+
+def test_a_result_without_a_queue_goes_out_when_there_is_one(endpoint: Callable[..., Running], queues: Queues) -> None:
+    running = endpoint(THREADS)
+    queues.heartbeat()
+    queues.delete_results()
+    task = queues.submit(double, 4)
+    until(lambda: "found no queue" in running.log())
+    queues.declare_results()
+    assert value(queues.result(task)) == 8
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_an_unfinished_task_stays_in_the_queue(
+    endpoint: Callable[..., Running], queues: Queues, home: Path, number: signal.Signals
+) -> None:
+    running = endpoint(LOCAL)
+    go = home / "go"
+    task = queues.submit(wait_for, str(go))
+    began(go)
+    running.signal(number)
+    end = running.end()
+    assert (end.code, end.left) == (0, [])
+    assert queues.waiting_tasks() == 1
+    go.touch()
+    endpoint(LOCAL)
+    assert value(queues.result(task)) == "done"
+
+
+def test_a_signal_while_the_engine_starts(endpoint: Callable[..., Running], queues: Queues) -> None:
+    running = endpoint(LOCAL)
+    until(lambda: interchanges(running))
+    running.signal()
+    end = running.end()
+    assert (end.code, end.left) == (0, [])
+
+
+def test_an_idle_endpoint_says_so_and_shuts_down(endpoint: Callable[..., Running], queues: Queues) -> None:
+    running = endpoint(LOCAL + "heartbeat_period: 5\nidle_heartbeats_soft: 2\n")
+    usual = f"Globus Compute Endpoint ({queues.endpoint_id}, {running.name})"
+    value(queues.result(queues.submit(double, 1)))
+    assert title(running) == usual
+    while not (shown := title(running)).startswith("[idle"):
+        assert queues.heartbeat(10)["active"]
+    assert shown == f"[idle; shut down in 5s] {usual}"
+    assert queues.heartbeat(last=True)["heartbeat_period"] == 0
+    end = running.end()
+    assert (end.code, end.left) == (0, [])
+
+
+def test_a_block_that_cannot_start_workers_ends_all_tasks_with_its_words(
+    endpoint: Callable[..., Running], queues: Queues
+) -> None:
+    broken = LOCAL.replace("max_blocks: 1", "max_blocks: 1, worker_init: 'echo no such module: mpi; exit 3'")
+    tasks = [queues.submit(double, number) for number in range(100)]
+    running = endpoint(broken)
+    for task in tasks:
+        failed = queues.result(task)
+        assert failed.error_details.code == "RemoteExecutionError"
+        assert "no such module: mpi" in failed.data
+    end = running.end()
+    assert (end.code, end.left) == (os.EX_UNAVAILABLE, [])
+    assert queues.waiting_tasks() == 0
+
+
+def test_an_interchange_that_dies_ends_all_tasks(endpoint: Callable[..., Running], queues: Queues, home: Path) -> None:
+    running = endpoint(LOCAL)
+    go = home / "go"
+    task = queues.submit(wait_for, str(go))
+    began(go)
+    for interchange in interchanges(running):
+        interchange.kill()
+    assert "interchange ended with exit code -9" in queues.result(task).data
+    end = running.end()
+    assert (end.code, end.left) == (os.EX_UNAVAILABLE, [])

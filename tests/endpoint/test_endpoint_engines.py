@@ -1,0 +1,148 @@
+"""Engines as configurations describe them."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import parsl.addresses
+import pytest
+import yaml
+from twinlock_endpoint.engines import build
+from twinlock_endpoint.engines.containers import Container
+from twinlock_endpoint.errors import ConfigError
+from twinlock_endpoint.life import prefetch
+
+
+def made(text: str) -> Any:
+    return build(yaml.safe_load(text))
+
+
+def executor(text: str) -> Any:
+    return made(text)._executor
+
+
+WIDE = "{type: LocalProvider, nodes_per_block: 2, max_blocks: 5}"
+SLURM = "{type: SlurmProvider, account: abc, launcher: {type: SrunLauncher}, walltime: '00:30:00'}"
+
+
+@pytest.fixture(autouse=True)
+def _no_question_to_anybody_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("asked an outside service for this host's address")
+
+    monkeypatch.setattr(parsl.addresses.requests, "get", refuse)
+    monkeypatch.setattr(parsl.addresses, "address_by_query", refuse)
+
+
+def test_the_administrators_template() -> None:
+    htex = executor(f"{{type: GlobusComputeEngine, provider: {SLURM}}}")
+    assert (type(htex.provider).__name__, htex.provider.account) == ("SlurmProvider", "abc")
+    assert (type(htex.provider.launcher).__name__, htex.provider.walltime) == ("SrunLauncher", "00:30:00")
+
+
+def test_batch_workers_are_told_every_address_and_the_interchange_listens_on_all() -> None:
+    htex = executor(f"{{type: GlobusComputeEngine, provider: {SLURM}}}")
+    assert htex.address is None
+    assert {"127.0.0.1", socket.gethostbyname(socket.gethostname())} <= htex.all_addresses
+
+
+@pytest.mark.parametrize("provider", ["", ", provider: {type: LocalProvider}"])
+def test_local_workers_use_the_loopback_only(provider: str) -> None:
+    htex = executor(f"{{type: GlobusComputeEngine{provider}}}")
+    assert (htex.address, htex.all_addresses) == ("127.0.0.1", {"127.0.0.1"})
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "{type: address_by_interface, ifname: lo}"])
+def test_an_address_of_the_configuration_is_used(address: str) -> None:
+    htex = executor(f"{{type: GlobusComputeEngine, address: {address}, provider: {SLURM}}}")
+    assert htex.address == ("127.0.0.1" if "lo" in address else "10.1.2.3")
+
+
+def test_arguments_of_the_executor_are_passed_on() -> None:
+    htex = executor(
+        "{type: GlobusComputeEngine, label: mine, encrypted: false, cores_per_worker: 0.5, max_workers_per_node: 3,"
+        " worker_port_range: [50000, 50100], available_accelerators: [a, b], heartbeat_period: 15,"
+        " mem_per_worker: null}"
+    )
+    assert (htex.encrypted, htex.cores_per_worker, htex.max_workers_per_node) == (False, 0.5, 3)
+    assert (htex.worker_port_range, htex.available_accelerators) == ((50000, 50100), ["a", "b"])
+    assert (htex.label, htex.heartbeat_period) == ("mine-HighThroughputExecutor", 15)
+
+
+def test_traffic_is_encrypted_by_default() -> None:
+    assert executor("{type: GlobusComputeEngine}").encrypted
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("{type: ThreadPoolEngine, max_workers: 3}", 3),
+        ("{type: ProcessPoolEngine, max_workers: 2, max_tasks_per_child: 10}", 2),
+        (f"{{type: GlobusComputeEngine, max_workers_per_node: 4, provider: {WIDE}}}", 40),
+    ],
+)
+def test_most_workers(text: str, most: int) -> None:
+    assert made(text).max_workers == most
+
+
+@pytest.mark.parametrize(("workers", "tasks"), [(1, 32), (8, 32), (100, 400), (100_000, 65535)])
+def test_tasks_taken_in_advance(workers: int, tasks: int) -> None:
+    assert prefetch(workers) == tasks
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{max_workers: 1}", "no 'type'; known are: GlobusComputeEngine"),
+        ("{type: GlobusComputEngine}", "did you mean 'GlobusComputeEngine'?"),
+        ("{type: globuscomputeengine}", "did you mean 'GlobusComputeEngine'?"),
+        ("{type: build}", "engine type 'build' is unknown"),
+        ("{type: ThreadPoolEngine, max_worker: 1}", "no argument 'max_worker'; did you mean 'max_workers'?"),
+        ("{type: ThreadPoolEngine, max_workers: 0}", "max_workers must be greater than 0"),
+        ("{type: ThreadPoolEngine, run_in_sandbox: maybe}", "'run_in_sandbox': 'maybe'"),
+        ("{type: GlobusComputeEngine, max_worker_per_node: 1}", "did you mean 'max_workers_per_node'?"),
+        ("{type: GlobusComputeEngine, max_workers_per_node: many}", "'max_workers_per_node': 'many'"),
+        ("{type: GlobusComputeEngine, provider: LocalProvider}", "provider has to be a mapping with a 'type'"),
+        ("{type: GlobusComputeEngine, provider: {max_blocks: 1}}", "provider has to be a mapping with a 'type'"),
+        ("{type: GlobusComputeEngine, provider: {type: SlurmProvidr}}", "did you mean 'SlurmProvider'?"),
+        ("{type: GlobusComputeEngine, provider: {type: slurm}}", "provider type 'slurm' is unknown"),
+        ("{type: GlobusComputeEngine, provider: {type: LocalProvider, maxblocks: 1}}", "did you mean 'max_blocks'?"),
+        ("{type: GlobusComputeEngine, provider: {type: LocalProvider, max_blocks: two}}", "'max_blocks': 'two'"),
+        ("{type: GlobusComputeEngine, provider: {type: SlurmProvider, walltime: 30}}", "'walltime': 30"),
+        (
+            "{type: GlobusComputeEngine, provider: {type: LocalProvider, launcher: {type: SrunLauncer}}}",
+            "did you mean 'SrunLauncher'?",
+        ),
+        ("{type: GlobusComputeEngine, provider: {type: KubernetesProvider}}", "needs the argument 'image'"),
+        ("{type: GlobusComputeEngine, address: {type: get_all_addresses}}", "did you mean 'get_any_address'?"),
+        ("{type: GlobusComputeEngine, address: {type: address_by_interface, ifname: nope0}}", "can't be made"),
+        ("{type: GlobusComputeEngine, strategy: simpel}", "did you mean 'simple'?"),
+        ("{type: GlobusComputeEngine, job_status_kwargs: {max_idle: 1}}", "did you mean 'max_idletime'?"),
+        ("{type: GlobusComputeEngine, allowed_serializers: [os.path]}", "'allowed_serializers' can't be used"),
+        ("{type: GlobusComputeEngine, container_type: dockr}", "did you mean 'docker'?"),
+        ("{type: GlobusComputeEngine, container_type: docker}", "needs 'container_uri'"),
+        ("{type: GlobusComputeEngine, container_type: custom}", "needs 'container_cmd_options'"),
+    ],
+)
+def test_each_fault_is_named(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        made(text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("container", "command"),
+    [
+        (Container(), "pool --block_id=7"),
+        (Container("docker", "image", "-e A={B}"), "docker run -e A={B} -v /run:/run -t image pool --block_id=7"),
+        (Container("apptainer", "image"), "apptainer run  image pool --block_id=7"),
+        (
+            Container("custom", options="mine -b {EXECUTOR_RUNDIR} {EXECUTOR_LAUNCH_CMD} {X}"),
+            "mine -b /run pool --block_id=7 {X}",
+        ),
+    ],
+)
+def test_workers_in_a_container(container: Container, command: str) -> None:
+    # Parsl formats the command twice: with its own arguments, then for each block.
+    wrapped = container.wrap("{name} --block_id={{block_id}}", Path("/run"))
+    assert wrapped.format(name="pool").format(block_id=7) == command
