@@ -149,7 +149,6 @@ def _run_scripts(site: Site) -> list[Outcome]:
 
 
 def _check_results(site: Site, outcomes: list[Outcome], checks: Checks) -> None:
-    variable = "SLURM_JOB_ACCOUNT" if site.slurm else "ACCOUNT"
     uids = {person.username: account.pw_uid for person, account in zip(site.people, site.accounts, strict=True)}
     for outcome in outcomes:
         who, account = outcome.person.username, outcome.config["account_id"]
@@ -158,11 +157,10 @@ def _check_results(site: Site, outcomes: list[Outcome], checks: Checks) -> None:
             continue
         uid, environment = outcome.result["uid"], outcome.result["environment"]
         job = f", Slurm job {environment['SLURM_JOB_ID']}" if site.slurm else ""
-        step(f"result for {who}: uid {uid}, pid {outcome.result['pid']}, {variable}={environment[variable]}{job}")
+        seen = environment["SLURM_JOB_ACCOUNT"] if site.slurm else outcome.result["directory"]
+        step(f"result for {who}, {account}: uid {uid}, pid {outcome.result['pid']}{job}")
         checks.that(uid == uids[who], f"{who} has uid {uids[who]}, the task ran under {uid}")
-        checks.that(
-            environment[variable] == account, f"{who} asked for {account}, the task has {environment[variable]}"
-        )
+        checks.that(seen == account, f"{who} asked for {account}, the task has {seen}")
     expected = 1 + len(site.people)
     checks.that(len(outcomes) == expected, f"{len(outcomes)} results, expected {expected}")
 

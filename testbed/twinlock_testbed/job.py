@@ -16,10 +16,15 @@ from globus_sdk import AccessTokenAuthorizer
 def where_am_i(task: int) -> dict[str, object]:
     """Who runs this, and in which batch job."""
     import os
+    from pathlib import Path
 
-    names = ("ACCOUNT", "SLURM_JOB_ACCOUNT", "SLURM_JOB_ID", "HOME", "GLOBUS_COMPUTE_ENDPOINT_NAME")
+    names = ("SLURM_JOB_ACCOUNT", "SLURM_JOB_ID", "HOME", "GLOBUS_COMPUTE_ENDPOINT_NAME")
     ids = {"uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(), "pid": os.getpid()}
-    return ids | {"task": task, "environment": {name: os.environ.get(name) for name in names}}
+    return ids | {
+        "task": task,
+        "directory": Path.cwd().name,
+        "environment": {name: os.environ.get(name) for name in names},
+    }
 
 
 def main() -> None:

@@ -121,7 +121,12 @@ class Setup:
 def endpoint_folder(folder: Path, setup: Setup, mapping: bool = True) -> Path:
     """A manager's folder as the peer has it: configuration, template, identity mapping, environment."""
     folder.mkdir(mode=0o755)
-    config: dict[str, object] = {"display_name": "Testbed", "local_compute_services": True, "heartbeat_period": 5}
+    config: dict[str, object] = {
+        "display_name": "Testbed",
+        "email": f"admin@{DOMAIN}",
+        "local_compute_services": True,
+        "heartbeat_period": 5,
+    }
     if mapping:
         (folder / "identity_mapping.json").write_text(json.dumps(MAPPING))
         config["identity_mapping_config_path"] = str(folder / "identity_mapping.json")

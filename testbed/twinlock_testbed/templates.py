@@ -14,11 +14,11 @@ LOCAL = """\
 engine:
   type: GlobusComputeEngine
   max_workers_per_node: 1
+  working_dir: {{ account_id }}
   provider:
     type: LocalProvider
     init_blocks: 1
     max_blocks: 1
-    worker_init: export ACCOUNT={{ account_id|shell_escape }}
 """
 
 IDLE = """\

@@ -74,7 +74,7 @@ def test_the_sender_sees_the_reason(
     [
         (("/nonexistent/endpoint",), "program"),
         (("/bin/sh", "-c", "echo the disk is full of bees >&2; exit 3"), "full of bees"),
-        (("/bin/sh", "-c", "kill -9 $$"), "KILL"),
+        (("/bin/sh", "-c", "kill -9 $$"), "signal 9"),
     ],
     ids=["missing", "dies", "killed"],
 )

@@ -41,8 +41,6 @@ def agent(world: World) -> Iterator[str]:
 
 
 def _endpoint_id(daemon: Daemon, folder: Path) -> str:
-    import json
-
     known = folder / "endpoint.json"
     daemon.wait_until(lambda: known.exists() and known.read_text(), 60, "register")
     endpoint_id: str = json.loads(known.read_text())["endpoint_id"]
@@ -53,7 +51,7 @@ def test_the_job(world: World, agent: str) -> None:
     first = world.script(ADA, agent, {"account_id": "one"}, {"account_id": "two"})
     second = world.script(BOB, agent, {"account_id": "three"})
     results = [outcome.result or outcome.error for script in (first, second) for outcome in script.outcomes(180)]
-    seen = {(result["uid"], result["environment"]["ACCOUNT"]) for result in results if isinstance(result, dict)}
+    seen = {(result["uid"], result["directory"]) for result in results if isinstance(result, dict)}
     ada, bob = (world.accounts[name].pw_uid for name in ("twl-ada", "twl-bob"))
     assert seen == {(ada, "one"), (ada, "two"), (bob, "three")}, results
 

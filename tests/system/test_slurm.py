@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slurm]
 @pytest.fixture(scope="module")
 def slurm(world: World) -> Iterator[Slurm]:
     """A private cluster."""
-    with private_slurm(world.folder / "slurm") as cluster:
+    with private_slurm(world.folder / "cluster") as cluster:
         yield cluster
 
 
