@@ -27,12 +27,16 @@ class _Message:
 
 
 class Publisher:
-    """A channel user with publisher confirms. Messages go out in order, and again after a reconnect."""
+    """A channel user with publisher confirms. Messages go out in order.
+
+    After a reconnect those whose confirm is missing go out again: at least once, since the confirm alone may be lost.
+    """
 
     def __init__(self) -> None:
         self._channel: Channel | None = None
         self._waiting: deque[_Message] = deque()
         self._unconfirmed: dict[int, _Message] = {}
+        self._pending: set[asyncio.Future[None]] = set()
         self._published = 0
 
     def publish(self, destination: Destination, body: bytes) -> asyncio.Future[None]:
@@ -45,10 +49,9 @@ class Publisher:
 
     async def drain(self, limit_s: float) -> bool:
         """Wait until everything is confirmed, at most `limit_s` seconds; False when something is left."""
-        pending = [message.done for message in (*self._unconfirmed.values(), *self._waiting)]
-        if pending:
-            await asyncio.wait(pending, timeout=limit_s)
-        return all(future.done() for future in pending)
+        if self._pending:
+            await asyncio.wait(list(self._pending), timeout=limit_s)
+        return not self._pending
 
     def opened(self, channel: Channel) -> None:
         channel.add_on_return_callback(self._returned)
@@ -65,6 +68,8 @@ class Publisher:
 
     def _accept(self, destination: Destination, body: bytes, *, lasting: bool) -> asyncio.Future[None]:
         message = _Message(destination, body, lasting, asyncio.get_running_loop().create_future())
+        self._pending.add(message.done)
+        message.done.add_done_callback(self._pending.discard)
         self._waiting.append(message)
         self._flush()
         return message.done

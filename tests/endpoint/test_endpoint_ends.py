@@ -31,6 +31,12 @@ def wait_for(path: str) -> str:
     return "done"
 
 
+def note(path: str, number: int) -> int:
+    with open(path, "a") as runs:
+        runs.write(f"{number}\n")
+    return number
+
+
 def double(number: int) -> int:
     return number * 2
 
@@ -77,6 +83,19 @@ async def test_a_result_that_is_made_without_a_connection_goes_out_later(
     go.touch()
     assert value(queues.result(task)) == "done"
     assert Path(f"{go}.runs").read_text() == "x"
+
+
+async def test_no_task_is_lost_or_run_twice_when_connections_break_under_load(
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
+) -> None:
+    runs = home / "runs"
+    tasks = [queues.submit(note, str(runs), number) for number in range(600)]
+    endpoint(THREADS)
+    for number in (50, 200, 350):
+        queues.result(tasks[number])
+        await broker.disconnect()
+    assert [value(queues.result(task)) for task in tasks] == list(range(600))
+    assert sorted(map(int, runs.read_text().split())) == list(range(600))
 
 
 def test_a_result_without_a_queue_goes_out_when_there_is_one(endpoint: Callable[..., Running], queues: Queues) -> None:

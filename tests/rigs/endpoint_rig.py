@@ -125,12 +125,11 @@ class Queues:
         self._channel.basic_publish("", self.task_queue, body, properties)
 
     def result(self, task_id: str, limit_s: float = 30.0) -> Any:
-        """The result of a task."""
+        """The result of a task. It may come twice, where the confirm of the first was lost, but never differently."""
         for body in self._messages(self.result_queue, limit_s, lambda: task_id not in self.results):
             result = unpack(body)
-            assert str(result.task_id) not in self.results, "a second result for the same task"
+            assert self.raw.setdefault(str(result.task_id), body) == body, "a second result for the same task"
             self.results[str(result.task_id)] = result
-            self.raw[str(result.task_id)] = body
         return self.results[task_id]
 
     def heartbeat(self, limit_s: float = 30.0, *, last: bool = False) -> dict[str, Any]:
