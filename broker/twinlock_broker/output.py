@@ -11,6 +11,8 @@ KEPT = 4096
 """Bytes that are kept, the last ones."""
 
 _CHUNK = 65536
+# The endpoint's own text, over which no type of ours watches: a traceback of it may show an address with its login.
+_LOGIN = re.compile(r"://[^\s/@]+@")
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
@@ -31,11 +33,11 @@ class Output:
         os.close(self.writer)
 
     def finish(self) -> str:
-        """Read what is still there, close the pipe, and give the last text without what a terminal would act upon."""
+        """Read what is still there and close the pipe; the last text, without logins and what terminals act upon."""
         while self._open and self._read():
             pass
         self._close()
-        text = _ESCAPES.sub("", self._tail.decode("utf-8", "replace"))
+        text = _LOGIN.sub("://<secret>@", _ESCAPES.sub("", self._tail.decode("utf-8", "replace")))
         return "".join(character for character in text if character.isprintable() or character in "\n\t").strip()
 
     def _read(self) -> bool:

@@ -102,7 +102,8 @@ class Supervisor:
             log.error("endpoint %s: %s, which can't be while it is %s", endpoint.id, event.value, endpoint.state)
             return Action.NOTHING
         before, (endpoint.state, action) = endpoint.state, step
-        log.info("endpoint %s of %s: %s: %s", endpoint.id, endpoint.user, event.value, action.value)
+        follows = "" if action is Action.NOTHING else f"; {action.value}"
+        log.info("endpoint %s of %s: %s%s", endpoint.id, endpoint.user, event.value, follows)
         if endpoint.state is None and before is not None:
             del self._endpoints[endpoint.id]
         self._act(endpoint, action, text, detail)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
+from broker_rabbit import Rabbit, rabbit_node
 from broker_rig import MANAGER, Told
 from spawner_rig import Spawner, launch, stop
 from twinlock_broker.spawner import SpawnerClient
@@ -46,3 +48,10 @@ async def supervisor(client: SpawnerClient, told: Told) -> AsyncIterator[Supervi
     yield made
     running.cancel()
     await asyncio.wait((running,))
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def rabbit() -> AsyncIterator[Rabbit]:
+    """A RabbitMQ node for all tests here that are marked `system`."""
+    async with rabbit_node() as node:
+        yield node

@@ -45,6 +45,13 @@ async def test_an_output_keeps_its_end_and_drives_no_terminal() -> None:
     assert output.closed_at is not None
 
 
+async def test_an_output_shows_no_login() -> None:
+    output = Output()
+    os.write(output.writer, b"can't reach amqps://u:p%40w@host:443/v of https://host/a@b")
+    output.close_writer()
+    assert output.finish() == "can't reach amqps://<secret>@host:443/v of https://host/a@b"
+
+
 async def test_an_output_is_read_while_it_is_written() -> None:
     output = Output()
     data = b"y" * 300_000  # more than a pipe holds

@@ -1,15 +1,13 @@
 """Registration by globus-sdk, against an HTTP server that answers as the service and Globus Auth do."""
 
-import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from broker_rig import ALICE, MANAGER, UEP, amqp_creds, make_folder
+from broker_rest import Service, rest_service
+from broker_rig import ALICE, MANAGER, UEP, make_folder
 from twinlock_broker.errors import Fatal
 from twinlock_broker.folder import Folder
 from twinlock_broker.register import identities, register
@@ -17,58 +15,14 @@ from twinlock_broker.secret import Login, Secret
 
 URL = "amqp://mep:hush@127.0.0.1:5672/v"
 LOGIN = Login(MANAGER, Secret("the-client-secret"))
-TOKEN = {"access_token": "t", "token_type": "bearer", "expires_in": 99999, "scope": "s", "resource_server": "r"}
-
-
-class Service:
-    """Answers each request by `status` and `answer`, but for tokens, and keeps what was asked."""
-
-    def __init__(self) -> None:
-        heartbeat = amqp_creds(URL)["heartbeat_queue_info"]
-        commands = {"connection_url": URL, "queue": "cmds"}
-        self.status = 200
-        self.answer: Any = {
-            "endpoint_id": UEP,
-            "command_queue_info": commands,
-            "heartbeat_queue_info": heartbeat,
-        }
-        self.asked: list[tuple[str, str, Any]] = []
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _do(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                token = self.path.endswith("/token")
-                if not token:
-                    service.asked.append((self.command, self.path, json.loads(body or "null")))
-                self._say(200 if token else service.status, {**TOKEN, "other_tokens": []} if token else service.answer)
-
-            def _say(self, status: int, answer: Any) -> None:
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_POST = do_PUT = _do  # noqa: N815  (the base class's names)
-
-            def log_message(self, *_: Any) -> None:
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    made = Service()
-    threading.Thread(target=made.server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{made.server.server_port}"
-    monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_AUTH", url)
-    monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_COMPUTE", url)
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with rest_service(URL) as made:
+        for name, url in made.environment.items():
+            monkeypatch.setenv(name, url)
+        yield made
 
 
 @pytest.fixture
@@ -139,8 +93,7 @@ def test_refusals(service: Service, folder: Folder, status: int, code: int) -> N
 
 
 def test_no_network(service: Service, folder: Folder) -> None:
-    service.server.server_close()
-    service.server.shutdown()
+    service.stop()
     with pytest.raises(Fatal, match="can't be reached") as ended:
         register(folder, None, LOGIN)
     assert ended.value.status == os.EX_TEMPFAIL

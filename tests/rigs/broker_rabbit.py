@@ -1,0 +1,76 @@
+"""A private RabbitMQ node with what an endpoint has there."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pika
+from twinlock_broker.queues import Target
+from twinlock_broker.secret import Secret
+from twinlock_service.management import Management
+from twinlock_service.rabbitmq import VHOST, private_node
+
+
+class Rabbit:
+    """A node with an exchange `ep`, whose key `beats` leads to the queue `beats`, and a queue `cmds`.
+
+    `url` is a user's who may publish to `ep` and read `cmds`, as an endpoint may; `admin` may do everything.
+    """
+
+    def __init__(self, url: str, admin: str, management: Management) -> None:
+        self.url, self.admin, self.management = url, admin, management
+
+    @property
+    def target(self) -> Target:
+        """Where heartbeats and notices go."""
+        return Target(Secret(self.url), "ep", "beats", 2)
+
+    async def take(self, queue: str) -> bytes:
+        """The next message of a queue, awaited for ten seconds at most."""
+        return await asyncio.to_thread(_take, self.admin, queue)
+
+    async def command(self, body: bytes, timestamp: int = 1700000000) -> None:
+        """Send a command as the service does."""
+        properties = pika.BasicProperties(content_type="application/json", timestamp=timestamp)
+        await asyncio.to_thread(_put, self.admin, "cmds", body, properties)
+
+    async def hang_up(self, down: Callable[[], bool]) -> None:
+        """Close the endpoint's connections, until it has noticed. (They show in the management API after a while.)"""
+        while not down():
+            await self.management.disconnect("ep-user")
+            await asyncio.sleep(0.1)
+
+
+def _take(url: str, queue: str) -> bytes:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=1)
+        method, _, body = next(channel.consume(queue, inactivity_timeout=10))
+        assert body is not None, f"no message came to {queue}"
+        channel.basic_ack(method.delivery_tag)
+        return bytes(body)
+
+
+def _put(url: str, queue: str, body: bytes, properties: Any) -> None:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        connection.channel().basic_publish("", queue, body, properties)
+
+
+@asynccontextmanager
+async def rabbit_node() -> AsyncIterator[Rabbit]:
+    """The node, while it runs."""
+    with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        async with private_node(Path(name)) as node, aiohttp.ClientSession() as session:
+            management = Management(session, node.management_url, VHOST)
+            await management.user("ep-user", "hush", read="^cmds$", write="^ep$")
+            await management.exchange("ep")
+            for queue in ("beats", "cmds"):
+                await management.queue(queue)
+            await management.bind("ep", "beats", "beats")
+            url = str(node.url.with_user("ep-user").with_password("hush"))
+            yield Rabbit(url, str(node.url), management)

@@ -1,0 +1,76 @@
+"""An HTTP server that answers as the Compute service and Globus Auth answer a manager endpoint."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from broker_rig import UEP, amqp_creds
+
+_TOKEN = {"access_token": "t", "token_type": "bearer", "expires_in": 99999, "scope": "s", "resource_server": "r"}
+
+
+class Service:
+    """Gives every request but those for tokens `status` and `answer`, and keeps what was asked."""
+
+    def __init__(self, amqp: str, endpoint_id: str) -> None:
+        commands = {"connection_url": amqp, "queue": "cmds"}
+        heartbeat = amqp_creds(amqp)["heartbeat_queue_info"]
+        self.status = 200
+        self.answer: Any = {
+            "endpoint_id": endpoint_id,
+            "command_queue_info": commands,
+            "heartbeat_queue_info": heartbeat,
+        }
+        self.asked: list[tuple[str, str, Any]] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads globus-sdk here."""
+        url = f"http://127.0.0.1:{self._server.server_port}"
+        return {"GLOBUS_SDK_SERVICE_URL_AUTH": url, "GLOBUS_SDK_SERVICE_URL_COMPUTE": url}
+
+    def stop(self) -> None:
+        """Be gone. More than once is fine."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def rest_service(amqp: str, endpoint_id: str = UEP) -> Iterator[Service]:
+    """A service that registers everyone as `endpoint_id`, whose commands and heartbeats go over `amqp`."""
+    service = Service(amqp, endpoint_id)
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def _do(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.path.endswith("/token"):
+                self._say(200, _TOKEN | {"other_tokens": []})
+            else:
+                service.asked.append((self.command, self.path, json.loads(body or "null")))
+                self._say(service.status, service.answer)
+
+        def _say(self, status: int, answer: Any) -> None:
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PUT = _do  # noqa: N815  (the base class's names)
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    return Handler
