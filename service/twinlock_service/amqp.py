@@ -55,8 +55,8 @@ class _Session:
         self._connection: Any = None
         self._publisher: Any = None
 
-    async def open(self, parameters: pika.URLParameters, handlers: Mapping[str, Handler]) -> None:
-        """Connects and begins to read. AmqpDownError: that was not possible."""
+    async def open(self, parameters: pika.URLParameters) -> None:
+        """Connects. AmqpDownError: that was not possible."""
         opened: asyncio.Future[object] = self._loop.create_future()
         self._connection = AsyncioConnection(
             parameters,
@@ -68,10 +68,9 @@ class _Session:
         self._publisher = await self._channel()
         self._publisher.add_on_return_callback(lambda _c, _m, properties, _b: self._returned.add(properties.message_id))
         await self._ask(lambda done: self._publisher.confirm_delivery(self._on_confirm, callback=done))
-        for queue, handler in handlers.items():
-            await self._read(queue, handler)
 
-    async def _read(self, queue: str, handler: Handler) -> None:
+    async def read(self, queue: str, handler: Handler) -> None:
+        """Begins to read a queue. AmqpDownError: that was not possible."""
         channel = await self._channel()
         inbox: asyncio.Queue[Delivery] = asyncio.Queue()
 
@@ -109,8 +108,7 @@ class _Session:
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
             await asyncio.wait({self._ended}, timeout=5)
-        self._end(AmqpDownError("the connection to RabbitMQ was closed"))
-        self._ended.exception()
+        self._end("the connection was closed")
 
     def _on_confirm(self, frame: Any) -> None:
         tag, method = frame.method.delivery_tag, frame.method
@@ -123,11 +121,12 @@ class _Session:
                 confirmed.set_result(routed and method.NAME == "Basic.Ack")
 
     def _end(self, error: object) -> None:
-        if not self._ended.done():
-            self._ended.set_exception(AmqpDownError(f"RabbitMQ: {error!r}"))
-        for confirmed in self._confirms.values():
-            if not confirmed.done():
-                confirmed.set_exception(AmqpDownError(f"RabbitMQ: {error!r}"))
+        futures: list[asyncio.Future[Any]] = [self._ended, *self._confirms.values()]
+        for future in futures:
+            if not future.done():
+                future.set_exception(AmqpDownError(f"RabbitMQ: {error!r}"))
+                # Whoever waits gets it all the same; where nobody does, asyncio need not complain.
+                future.exception()
         self._confirms.clear()
 
     async def _channel(self) -> Any:
@@ -165,8 +164,11 @@ class Amqp:
         while True:
             session = _Session()
             try:
-                await session.open(self._parameters, handlers)
+                await session.open(self._parameters)
+                # Handlers publish, too, so they come second.
                 self._session, delay = session, FIRST_DELAY
+                for queue, handler in handlers.items():
+                    await session.read(queue, handler)
                 self._up.set()
                 log.info("connected to RabbitMQ at %s:%d", self._parameters.host, self._parameters.port)
                 await session.wait_ended()

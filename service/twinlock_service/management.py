@@ -26,8 +26,8 @@ class Management:
         self._vhost = vhost
 
     async def ping(self) -> None:
-        """Asks who it is logged in as. ManagementError: not reachable, or the administrator's login is wrong."""
-        await self._call("GET", "whoami")
+        """Looks into the virtual host. ManagementError: not reachable, or the administrator may not."""
+        await self._call("GET", "queues", self._vhost)
 
     async def user(self, name: str, password: str, *, read: str, write: str) -> None:
         """A user that may read and write what the two regular expressions match, and declare nothing."""

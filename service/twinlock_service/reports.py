@@ -52,10 +52,12 @@ async def take_status_reports(context: Context, batch: list[Delivery]) -> None:
     for delivery in batch:
         report = _unpack(delivery, EPStatusReport)
         origin = endpoint_of(delivery.exchange)
-        if report is None or origin is None or str(report.endpoint_id) != origin:
+        if report is None:
+            continue
+        if origin is None or str(report.endpoint_id) != origin:
             log.warning("endpoint %s sent a status report that is not its own; ignored", origin)
         elif error := report.global_state.get("error"):
-            await _take_notice(context, origin, str(error), report.global_state)
+            await _take_notice(context, origin, str(error), report)
         else:
             context.endpoints.reported(origin, _period(report.global_state), report.global_state)
     await forward(context)
@@ -101,15 +103,19 @@ def _record_result(context: Context, delivery: Delivery) -> None:
     context.tasks.finish(task.id, "failed" if result.is_error else "success", delivery.body)
 
 
-async def _take_notice(context: Context, endpoint: str, error: str, state: dict[str, Any]) -> None:
+async def _take_notice(context: Context, origin: str, error: str, report: EPStatusReport) -> None:
+    endpoint = context.endpoints.get(origin)
+    if endpoint is None or endpoint.kind == "manager":
+        # The agent's manager also sends one under its own name when a child of it fails, and lives on.
+        return
     # The text becomes part of JSON messages, in which half a surrogate pair has no place.
     text = error.encode(errors="replace").decode()
-    async with context.queues[endpoint]:
+    async with context.queues[origin]:
         with transaction(context.db):
-            context.endpoints.reported(endpoint, 0.0, state)
-            count = fail_outstanding(context, endpoint, text)
-        await _discard_tasks(context, endpoint)
-    log.warning("endpoint %s failed to start; %d tasks ended", endpoint, count)
+            context.endpoints.reported(origin, 0.0, report.global_state)
+            count = fail_outstanding(context, origin, text)
+        await _discard_tasks(context, origin)
+    log.warning("endpoint %s failed to start; %d tasks ended", origin, count)
 
 
 def _period(state: dict[str, Any]) -> float:

@@ -28,7 +28,7 @@ from .files import open_private
 from .management import Management, ManagementError
 from .processes import Process
 from .rabbitmq import private_node
-from .reports import forward, handlers
+from .reports import forward_soon, handlers
 from .topology import Topology
 from .users import load_users
 from .web import make_app
@@ -83,7 +83,7 @@ async def serve(options: Options) -> None:
         context = Context(db, users, topology, amqp)
         await stack.enter_async_context(_running(amqp.run(handlers(context))))
         await _within(amqp.connected(), "RabbitMQ")
-        await forward(context)
+        await forward_soon(context)
         await stack.enter_async_context(_listening(options, context))
         print(f"twinlock-service ready on http://{options.host}:{options.port}", flush=True)
         await _until(interrupted, rabbitmq.server)
