@@ -49,6 +49,8 @@ async def serve(settings: Settings, folder: Folder, login: Login) -> None:
 
 
 async def _work(settings: Settings, folder: Folder, login: Login) -> None:
+    if (folder.settings["pam"] or {}).get("enable"):
+        log.warning("config.yaml's pam IS NOT IN FORCE here: PAM is the spawner's, set pam_service in its policy")
     registration = await _register(settings, folder, login)
     grace, port = folder.settings["mu_child_ep_grace_period_s"], folder.settings["amqp_port"]
     tell = Notices().send

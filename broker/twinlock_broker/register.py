@@ -71,8 +71,10 @@ def register(folder: Folder, endpoint_id: str | None, login: Login) -> Registrat
 def identities(folder: Folder, login: Login) -> frozenset[str]:
     """The uuids of all identities of the login, for same-user mode. Raises `Fatal`."""
     answer = _call(folder, lambda: _userinfo(folder, login))
-    linked = answer.get("identity_set") or []
-    return frozenset({answer["sub"], *(identity["sub"] for identity in linked)})
+    try:
+        return frozenset({answer["sub"], *(identity["sub"] for identity in answer.get("identity_set") or [])})
+    except (KeyError, TypeError) as error:
+        raise Fatal(os.EX_SOFTWARE, f"Globus Auth's answer about the login is broken: {error!r}") from error
 
 
 def document(folder: Folder) -> dict[str, Any]:

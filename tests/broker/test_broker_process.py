@@ -1,6 +1,7 @@
 """The program itself: its command line, and its whole life with a real spawner and a real RabbitMQ."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
@@ -10,18 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from broker_rabbit import Rabbit
-from broker_rest import rest_service
-from broker_rig import MANAGER, UEP, amqp_creds, identity, make_folder, message
+from broker_rest import Service, rest_service
+from broker_rig import ALICE, MANAGER, UEP, amqp_creds, identity, make_folder, message
 from globus_compute_common import messagepack
 from spawner_rig import Spawner, launch, stop
 
 BROKER = [sys.executable, "-m", "twinlock_broker"]
-NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=-all"]
+NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=-all")
 MAPPED = "daemon"
 """An account that every Debian has, and that isn't the broker's here."""
 
@@ -46,6 +47,16 @@ def test_root_is_refused() -> None:
     assert "must not run as root" in ended.stderr
 
 
+@contextlib.contextmanager
+def running_spawner(place: Path, policy: Mapping[str, object], prefix: tuple[str, ...] = ()) -> Iterator[Spawner]:
+    """A spawner, while it runs."""
+    spawner = launch(place, policy, prefix)
+    try:
+        yield spawner
+    finally:
+        stop(spawner)
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A folder that the broker's user can enter, with an endpoint's folder and a state folder of its own in it."""
@@ -54,27 +65,22 @@ def place() -> Iterator[Path]:
         place.chmod(0o755)
         (place / "state").mkdir()
         shutil.chown(place / "state", "nobody", "nogroup")
-        mapping = [{"source": "{username}", "match": ".*@site\\.example".replace(".*", "(.*)"), "output": MAPPED}]
+        mapping = [{"source": "{username}", "match": "(.*)@site\\.example", "output": MAPPED}]
         document = [{"DATA_TYPE": "expression_identity_mapping#1.0.0", "mappings": mapping}]
         make_folder(place / "ep", "identity_mapping_config_path: map.json", map__json=json.dumps(document))
         yield place
 
 
-@pytest.fixture
-def spawner_of_nobody(place: Path) -> Iterator[Spawner]:
-    """A spawner as root, whose broker is the user nobody."""
-    made = launch(place, {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1})
-    try:
-        yield made
-    finally:
-        stop(made)
+class Broker:
+    """The broker's process, under the user nobody. The program that it starts prints something and ends."""
 
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
 
-@pytest.mark.system
-@pytest.mark.asyncio(loop_scope="package")
-async def test_a_brokers_life(rabbit: Rabbit, place: Path, spawner_of_nobody: Spawner) -> None:
-    with rest_service(rabbit.url, MANAGER) as service:
-        (place / "broker.yaml").write_text(f"program: report\nspawner_socket: {spawner_of_nobody.socket}")
+    @classmethod
+    async def start(cls, place: Path, spawner: Spawner, service: Service) -> "Broker":
+        """It, when it says that it is ready."""
+        (place / "broker.yaml").write_text(f"program: report\nspawner_socket: {spawner.socket}")
         login = {"GLOBUS_COMPUTE_CLIENT_ID": MANAGER, "GLOBUS_COMPUTE_CLIENT_SECRET": "the-client-secret"}
         process = await asyncio.create_subprocess_exec(
             *(*NOBODY, *BROKER, "--endpoint-dir", str(place / "ep"), "--state", str(place / "state")),
@@ -87,25 +93,65 @@ async def test_a_brokers_life(rabbit: Rabbit, place: Path, spawner_of_nobody: Sp
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), 30)
         assert line == f"twinlock-broker ready, endpoint {MANAGER}\n".encode()
+        return cls(process)
+
+    async def stop(self) -> bytes:
+        """Ask it to end; its log."""
+        self.process.send_signal(signal.SIGTERM)
+        _, log = await asyncio.wait_for(self.process.communicate(), 30)
+        assert self.process.returncode == 0, log.decode()
+        return log
+
+
+async def start_command(rabbit: Rabbit) -> None:
+    """A start command of Alice arrives."""
+    command = message(amqp_creds=amqp_creds(rabbit.url)) | {"globus_identity_set": [identity()]}
+    await rabbit.command(json.dumps(command).encode(), round(time.time()))
+
+
+def spawned_uids(spawner: Spawner) -> list[int]:
+    """Under which uids endpoints were started."""
+    return [line["uid"] for line in spawner.audit() if line["event"] == "spawned"]
+
+
+@pytest.mark.system
+@pytest.mark.asyncio(loop_scope="package")
+async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
+    policy = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
+    with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy) as spawner:
+        broker = await Broker.start(place, spawner, service)
         assert json.loads((place / "state" / "endpoint.json").read_text()) == {"endpoint_id": MANAGER}
-        assert Path(f"/proc/{process.pid}/cmdline").read_text().startswith(f"twinlock-broker [{MANAGER}]")
-        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert Path(f"/proc/{broker.process.pid}/cmdline").read_text().startswith(f"twinlock-broker [{MANAGER}]")
+        status = Path(f"/proc/{broker.process.pid}/status").read_text()
         assert f"\nUid:\t{pwd.getpwnam('nobody').pw_uid}\t" in status
         assert "\nCapEff:\t0000000000000000\n" in status
         assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
 
-        command = message(amqp_creds=amqp_creds(rabbit.url)) | {"globus_identity_set": [identity()]}
         await rabbit.command(b'{"command": ', round(time.time()))
-        await rabbit.command(json.dumps(command).encode(), round(time.time()))
+        await start_command(rabbit)
         notice = messagepack.unpack(await rabbit.take("beats"))
         assert str(notice.endpoint_id) == UEP
         assert "ended with exit code 0 before it was up. It printed:" in notice.global_state["error"]
-        spawned = [line for line in spawner_of_nobody.audit() if line["event"] == "spawned"]
-        assert [line["uid"] for line in spawned] == [pwd.getpwnam(MAPPED).pw_uid]
+        assert spawned_uids(spawner) == [pwd.getpwnam(MAPPED).pw_uid]
 
-        process.send_signal(signal.SIGTERM)
-        _, log = await asyncio.wait_for(process.communicate(), 30)
-        assert process.returncode == 0, log.decode()
+        log = await broker.stop()
         assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
         for secret in (b"the-client-secret", b"hush"):
             assert secret not in log
+
+
+@pytest.mark.system
+@pytest.mark.asyncio(loop_scope="package")
+async def test_same_user_mode(rabbit: Rabbit, place: Path) -> None:
+    shutil.chown(place, "nobody", "nogroup")
+    policy = {"broker_user": "nobody", "deny_users": ["root"]}
+    with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy, NOBODY) as spawner:
+        service.answer |= {"sub": UEP, "identity_set": [{"sub": UEP}, {"sub": ALICE}]}
+        broker = await Broker.start(place, spawner, service)
+        assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
+        await start_command(rabbit)
+        assert "It printed:" in messagepack.unpack(await rabbit.take("beats")).global_state["error"]
+        assert spawned_uids(spawner) == [pwd.getpwnam("nobody").pw_uid]
+        log = await broker.stop()
+        assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
+        assert b"same-user mode: " in log

@@ -121,3 +121,7 @@ def test_who_the_login_is(service: Service, folder: Folder) -> None:
     assert identities(folder, LOGIN) == {UEP, ALICE}
     service.answer = {"sub": UEP}
     assert identities(folder, LOGIN) == {UEP}
+    service.answer = {}
+    with pytest.raises(Fatal, match="the login is broken") as ended:
+        identities(folder, LOGIN)
+    assert ended.value.status == os.EX_SOFTWARE
