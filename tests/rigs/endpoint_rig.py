@@ -74,7 +74,10 @@ class Queues:
     def __init__(self, admin_url: str, endpoint_url: str) -> None:
         self.endpoint_id = str(uuid.uuid4())
         self._url = endpoint_url
-        self._connection = pika.BlockingConnection(pika.URLParameters(admin_url))
+        # A node answers on its management port a moment before it does on this one.
+        self._connection = pika.BlockingConnection(
+            pika.URLParameters(f"{admin_url}?connection_attempts=20&retry_delay=0.5")
+        )
         self._channel = self._connection.channel()
         self.results: dict[str, Any] = {}
         self.raw: dict[str, bytes] = {}
@@ -225,6 +228,8 @@ def start(home: Path, queues: Queues, config: str, **document: Any) -> Running:
 def run(home: Path, queues: Queues, document: bytes, *arguments: str) -> Running:
     """Start the program as `nobody` with these bytes on its standard input."""
     reading, writing = os.pipe()
+    # TMPDIR: Parsl's worker pools leave a folder there when their block is cancelled.
+    environment = {"HOME": str(home), "TMPDIR": str(home), "USER": "nobody", "LANG": "C.UTF-8"}
     drop = [shutil.which("setpriv") or "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     command = [sys.executable, str(REAPER), str(writing), str(PROGRAM), *arguments]
     process = subprocess.Popen(
@@ -234,7 +239,7 @@ def run(home: Path, queues: Queues, document: bytes, *arguments: str) -> Running
         stderr=subprocess.STDOUT,
         pass_fds=[writing],
         cwd=home,
-        env={"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "USER": "nobody", "LANG": "C.UTF-8"},
+        env={**environment, "PATH": "/usr/local/bin:/usr/bin:/bin"},
     )
     os.close(writing)
     assert process.stdin is not None
