@@ -21,7 +21,7 @@ class Management:
     def __init__(self, session: aiohttp.ClientSession, url: URL, vhost: str) -> None:
         """`url` holds the user and password of an administrator."""
         self._session = session
-        self._auth = aiohttp.BasicAuth(url.user or "", url.password or "")
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(url.user or "", url.password or "")}
         self._base = url.with_user(None).with_password(None).with_path("/api/")
         self._vhost = vhost
 
@@ -74,7 +74,7 @@ class Management:
         # Quoted here because a virtual host named "/" has to arrive as %2F.
         url = URL(str(self._base) + "/".join(quote(part, safe="") for part in path), encoded=True)
         try:
-            async with self._session.request(method, url, json=json, auth=self._auth, timeout=TIMEOUT) as answer:
+            async with self._session.request(method, url, json=json, headers=self._headers, timeout=TIMEOUT) as answer:
                 gone = method == "DELETE" and answer.status == 404
                 if answer.status >= 400 and not gone:
                     text = (await answer.text())[:200]

@@ -1,0 +1,85 @@
+"""The command: its help, its errors, its exit codes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from service_rig import ALICE, TOKENS, users_file
+
+USAGE = 100
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end."""
+    argv = [sys.executable, "-m", "twinlock_service", *map(str, arguments)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+
+
+def test_help_says_how_it_is_used() -> None:
+    shown = run("--help")
+    assert shown.returncode == 0
+    for word in ("--state", "--users", "--amqp", "token USER", "chmod 600", "Exit codes"):
+        assert word in shown.stdout
+
+
+def test_a_users_token_is_printed(tmp_path: Path) -> None:
+    shown = run("token", ALICE, "--users", users_file(tmp_path / "users.yaml"))
+    assert (shown.returncode, shown.stdout) == (0, f"{TOKENS[ALICE]}\n")
+
+
+def test_an_unknown_user_has_none(tmp_path: Path) -> None:
+    shown = run("token", "mallory@site.example", "--users", users_file(tmp_path / "users.yaml"))
+    assert shown.returncode == os.EX_NOUSER
+    assert "mallory@site.example" in shown.stderr
+    assert not set(TOKENS.values()) & set(shown.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["token"],
+        ["--state", "s"],
+        ["--state", "s", "--users", "u", "--port", "0"],
+        ["--state", "s", "--users", "u", "--port", "http"],
+        ["--state", "s", "--users", "u", "--amqp", "http://a:sesame@host"],
+        ["--state", "s", "--users", "u", "--amqp", "amqp://host"],
+        ["--state", "s", "--users", "u", "--amqp-management", "amqp://a:sesame@host"],
+        ["--nonsense"],
+    ],
+)
+def test_wrong_usage_exits_with_100(arguments: list[str]) -> None:
+    shown = run(*arguments)
+    assert shown.returncode == USAGE
+    assert "--help" in shown.stderr
+    assert "sesame" not in shown.stderr
+
+
+def test_a_missing_users_file_is_named(tmp_path: Path) -> None:
+    shown = run("--state", tmp_path / "state", "--users", tmp_path / "absent")
+    assert shown.returncode == os.EX_NOINPUT
+    assert str(tmp_path / "absent") in shown.stderr
+
+
+def test_a_state_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    shown = run("--state", tmp_path / "file" / "state", "--users", users_file(tmp_path / "users.yaml"))
+    assert shown.returncode == os.EX_CANTCREAT
+    assert str(tmp_path / "file" / "state") in shown.stderr
+
+
+def test_a_rabbitmq_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
+    amqp = ["--amqp", "amqp://admin:sesame@127.0.0.1:1/v", "--amqp-management", "http://admin:sesame@127.0.0.1:1"]
+    shown = run("--state", tmp_path / "state", "--users", users_file(tmp_path / "users.yaml"), *amqp)
+    assert shown.returncode == os.EX_UNAVAILABLE
+    assert "127.0.0.1:1" in shown.stderr
+    assert "sesame" not in shown.stderr
+
+
+def test_missing_programs_are_named(tmp_path: Path) -> None:
+    users = users_file(tmp_path / "users.yaml")
+    shown = run("--state", tmp_path / "state", "--users", users, PATH=str(tmp_path))
+    assert shown.returncode == os.EX_UNAVAILABLE
+    assert "apt-get install rabbitmq-server" in shown.stderr

@@ -1,0 +1,304 @@
+"""The REST and token calls that need no RabbitMQ, and what is answered where it isn't there."""
+
+import base64
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from service_rig import ALICE, BOB, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, TOKENS, users_file
+from twinlock_service.amqp import Amqp
+from twinlock_service.context import Context
+from twinlock_service.database import open_database
+from twinlock_service.management import Management
+from twinlock_service.models import MAX_PAYLOAD
+from twinlock_service.topology import Topology
+from twinlock_service.users import load_users
+from twinlock_service.web import make_app
+from yarl import URL
+
+COMPUTE_SCOPE = "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all"
+PROJECTS_SCOPE = "urn:globus:auth:scope:auth.globus.org:manage_projects"
+NOWHERE = "7b1f2f6e-0000-4000-8000-00000000dead"
+FUNCTION = {"function_name": "f", "function_code": "1\nf"}
+
+Rest = TestClient[web.Request, web.Application]
+
+
+@pytest.fixture
+async def context(tmp_path: Path) -> AsyncIterator[Context]:
+    """A service's parts; nothing listens where its RabbitMQ should be."""
+    db: sqlite3.Connection
+    with closing(open_database(tmp_path / "service.sqlite")) as db:
+        async with aiohttp.ClientSession() as session:
+            management = Management(session, URL("http://admin:hush@127.0.0.1:1"), "/")
+            topology = Topology(management, URL("amqp://admin:hush@127.0.0.1:1/v"))
+            users = load_users(users_file(tmp_path / "users.yaml"))
+            yield Context(db, users, topology, Amqp("amqp://admin:hush@127.0.0.1:1/v"))
+
+
+@pytest.fixture
+async def rest(context: Context) -> AsyncIterator[Rest]:
+    """A client of the service."""
+    async with TestClient(TestServer(make_app(context, open_page=True))) as client:
+        yield client
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header of a caller with a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+AS_ALICE, AS_BOB = bearer(TOKENS[ALICE]), bearer(TOKENS[BOB])
+
+
+def basic(client: str, secret: str) -> dict[str, str]:
+    """The header of a confidential client."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()}
+
+
+async def log_in(rest: Rest, scope: str) -> dict[str, Any]:
+    """The answer to a client's token call."""
+    form = {"grant_type": "client_credentials", "scope": scope}
+    answer = await rest.post("/v2/oauth2/token", data=form, headers=basic(MANAGER_CLIENT, CLIENT_SECRET))
+    assert answer.status == 200
+    return dict(await answer.json())
+
+
+async def test_the_version_needs_no_token(rest: Rest) -> None:
+    answer = await rest.get("/v2/version", params={"service": "all"})
+    assert answer.status == 200
+    assert set(await answer.json()) == {"api", "min_ep_version", "min_sdk_version"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2/oauth2/userinfo"),
+        ("POST", "/v3/endpoints"),
+        ("PUT", f"/v3/endpoints/{NOWHERE}"),
+        ("GET", "/v2/endpoints"),
+        ("GET", f"/v2/endpoints/{NOWHERE}"),
+        ("DELETE", f"/v2/endpoints/{NOWHERE}"),
+        ("GET", f"/v2/endpoints/{NOWHERE}/status"),
+        ("GET", f"/v3/endpoints/{NOWHERE}/allowed_functions"),
+        ("POST", f"/v2/endpoints/{NOWHERE}/lock"),
+        ("POST", f"/v3/endpoints/{NOWHERE}/lock"),
+        ("POST", f"/v3/endpoints/{NOWHERE}/submit"),
+        ("POST", "/v3/functions"),
+        ("GET", f"/v2/functions/{NOWHERE}"),
+        ("DELETE", f"/v2/functions/{NOWHERE}"),
+        ("GET", "/v2/get_amqp_result_connection_url"),
+        ("GET", f"/v2/tasks/{NOWHERE}"),
+        ("POST", "/v2/batch_status"),
+        ("GET", f"/v2/taskgroup/{NOWHERE}"),
+    ],
+)
+async def test_everything_else_does(rest: Rest, method: str, path: str) -> None:
+    credentials = [
+        {},
+        bearer(""),
+        bearer("wrong"),
+        {"Authorization": TOKENS[ALICE]},
+        basic(MANAGER_CLIENT, CLIENT_SECRET),
+    ]
+    for headers in credentials:
+        answer = await rest.request(method, path, headers=headers, json={})
+        assert answer.status == 401
+        body = await answer.json()
+        assert body["status"] == "Failed"
+        assert body["http_status_code"] == 401
+        assert body["code"] == 1
+        assert "bearer token" in body["reason"]
+
+
+async def test_a_token_for_each_resource_server_that_was_asked_for(rest: Rest) -> None:
+    one = await log_in(rest, COMPUTE_SCOPE)
+    assert (one["resource_server"], one["scope"], one["other_tokens"]) == ("funcx_service", COMPUTE_SCOPE, [])
+    both = await log_in(rest, f"openid {COMPUTE_SCOPE}[{PROJECTS_SCOPE} *urn:x:y[z]] {PROJECTS_SCOPE}")
+    by_server = {each["resource_server"]: each for each in (both, *both["other_tokens"])}
+    assert by_server["funcx_service"]["scope"] == COMPUTE_SCOPE
+    assert by_server["auth.globus.org"]["scope"] == f"openid {PROJECTS_SCOPE}"
+    assert by_server["funcx_service"]["access_token"] != by_server["auth.globus.org"]["access_token"]
+    assert both["token_type"] == "Bearer"
+    assert both["expires_in"] > 3600
+
+
+async def test_a_token_is_good_for_its_resource_server_only(rest: Rest) -> None:
+    compute = (await log_in(rest, COMPUTE_SCOPE))["access_token"]
+    auth = (await log_in(rest, "openid"))["access_token"]
+    for token, path, status in (
+        (compute, "/v2/endpoints", 200),
+        (compute, "/v2/oauth2/userinfo", 401),
+        (auth, "/v2/endpoints", 401),
+        (auth, "/v2/oauth2/userinfo", 200),
+    ):
+        assert (await rest.get(path, headers=bearer(token))).status == status
+
+
+async def test_userinfo_says_who_it_is(rest: Rest) -> None:
+    token = (await log_in(rest, "openid"))["access_token"]
+    client = await (await rest.get("/v2/oauth2/userinfo", headers=bearer(token))).json()
+    assert client["sub"] == MANAGER_CLIENT
+    assert client["preferred_username"] == f"{MANAGER_CLIENT}@clients.auth.globus.org"
+    assert [each["sub"] for each in client["identity_set"]] == [MANAGER_CLIENT]
+    alice = await (await rest.get("/v2/oauth2/userinfo", headers=AS_ALICE)).json()
+    assert (alice["sub"], alice["preferred_username"]) == (IDENTITIES[ALICE], ALICE)
+
+
+@pytest.mark.parametrize(
+    ("headers", "form", "error"),
+    [
+        (basic(MANAGER_CLIENT, "wrong"), {}, "invalid_client"),
+        (basic(NOWHERE, CLIENT_SECRET), {}, "invalid_client"),
+        ({"Authorization": "Basic ???"}, {}, "invalid_client"),
+        ({}, {}, "invalid_client"),
+        (basic(MANAGER_CLIENT, CLIENT_SECRET), {"grant_type": "password"}, "unsupported_grant_type"),
+        (
+            basic(MANAGER_CLIENT, CLIENT_SECRET),
+            {"scope": "urn:globus:auth:scope:transfer.api.globus.org:all"},
+            "invalid_scope",
+        ),
+    ],
+)
+async def test_a_refused_token_call_says_why(
+    rest: Rest, headers: dict[str, str], form: dict[str, str], error: str
+) -> None:
+    body = {"grant_type": "client_credentials", "scope": COMPUTE_SCOPE, **form}
+    answer = await rest.post("/v2/oauth2/token", data=body, headers=headers)
+    assert answer.status == (401 if error == "invalid_client" else 400)
+    assert (await answer.json())["error"] == error
+
+
+async def register_function(rest: Rest, **fields: Any) -> str:
+    """A function of Alice's."""
+    answer = await rest.post("/v3/functions", headers=AS_ALICE, json={**FUNCTION, **fields})
+    assert answer.status == 200
+    return str((await answer.json())["function_uuid"])
+
+
+async def test_a_function_is_its_owners_unless_it_is_public(rest: Rest) -> None:
+    private, public = await register_function(rest), await register_function(rest, public=True)
+    for function, headers, status in (
+        (private, AS_ALICE, 200),
+        (private, AS_BOB, 404),
+        (public, AS_BOB, 200),
+    ):
+        assert (await rest.get(f"/v2/functions/{function}", headers=headers)).status == status
+    assert (await rest.delete(f"/v2/functions/{public}", headers=AS_BOB)).status == 403
+    assert (await rest.delete(f"/v2/functions/{public}", headers=AS_ALICE)).status == 200
+    assert (await rest.get(f"/v2/functions/{public}", headers=AS_ALICE)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "reason"),
+    [
+        ("/v3/functions", b"{", 400, "JSON"),
+        ("/v3/functions", b"", 400, "JSON"),
+        ("/v3/functions", b"\xff\xfe", 400, "JSON"),
+        ("/v3/functions", b'{"function_name": "\\ud800", "function_code": "x"}', 400, "hex escape"),
+        ("/v3/functions", b"[]", 422, "document"),
+        ("/v3/functions", b'{"function_name": "f"}', 422, "function_code"),
+        ("/v3/functions", b'{"function_name": 7, "function_code": "x"}', 422, "function_name"),
+        ("/v3/endpoints", b'{"endpoint_name": ""}', 422, "endpoint_name"),
+        ("/v3/endpoints", b'{"endpoint_name": "e", "metadata": []}', 422, "metadata"),
+        ("/v3/endpoints", b'{"endpoint_name": "e", "high_assurance": true}', 422, "high_assurance"),
+        (
+            "/v3/endpoints",
+            b'{"endpoint_name": "e", "authentication_policy": "7b1f2f6e-0000-4000-8000-000000000009"}',
+            422,
+            "authentication_policy",
+        ),
+        (f"/v3/endpoints/{NOWHERE}/submit", b'{"tasks": {}}', 422, "tasks"),
+        (f"/v3/endpoints/{NOWHERE}/submit", b'{"tasks": {"x": ["y"]}}', 422, "tasks"),
+        (f"/v3/endpoints/{NOWHERE}/submit", b'{"tasks": null}', 422, "tasks"),
+        ("/v2/batch_status", b'{"task_ids": "x"}', 422, "task_ids"),
+        ("/v3/endpoints/../submit", b"{}", 404, "submit"),
+        ("/v3/endpoints/x/submit", b"{}", 400, "not a uuid"),
+        ("/v2/nonsense", b"{}", 404, "nonsense"),
+        ("/v2/version", b"{}", 405, "version"),
+    ],
+)
+async def test_a_bad_request_is_told_what_is_wrong(
+    rest: Rest, path: str, body: bytes, status: int, reason: str
+) -> None:
+    answer = await rest.post(path, headers=AS_ALICE, data=body)
+    assert answer.status == status
+    document = await answer.json()
+    assert document["http_status_code"] == status
+    assert reason in document["reason"]
+
+
+async def test_arguments_that_are_too_long_are_refused_without_being_repeated(rest: Rest) -> None:
+    body = {"tasks": {NOWHERE: ["A" * (MAX_PAYLOAD + 1)]}}
+    answer = await rest.post(f"/v3/endpoints/{NOWHERE}/submit", headers=AS_ALICE, json=body)
+    assert answer.status == 422
+    assert "AAAA" not in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", f"/v3/endpoints/{NOWHERE}"),
+        ("GET", f"/v2/endpoints/{NOWHERE}"),
+        ("DELETE", f"/v2/endpoints/{NOWHERE}"),
+        ("GET", f"/v2/endpoints/{NOWHERE}/status"),
+        ("POST", f"/v3/endpoints/{NOWHERE}/lock"),
+        ("POST", f"/v3/endpoints/{NOWHERE}/submit"),
+        ("GET", f"/v2/functions/{NOWHERE}"),
+        ("GET", f"/v2/tasks/{NOWHERE}"),
+        ("GET", f"/v2/taskgroup/{NOWHERE}"),
+    ],
+)
+async def test_what_there_is_not_is_named(rest: Rest, method: str, path: str) -> None:
+    body = {"endpoint_name": "e", "tasks": {NOWHERE: ["1\na"]}}
+    answer = await rest.request(method, path, headers=AS_ALICE, json=body)
+    assert answer.status == 404
+    assert NOWHERE in (await answer.json())["reason"]
+
+
+async def test_nobody_sees_anothers_tasks_and_groups(rest: Rest, context: Context) -> None:
+    group = context.tasks.new_group(IDENTITIES[ALICE])
+    task = context.tasks.add(group, IDENTITIES[ALICE], NOWHERE, NOWHERE)
+    for headers, status, seen in ((AS_ALICE, 200, [task]), (AS_BOB, 404, [])):
+        assert (await rest.get(f"/v2/tasks/{task}", headers=headers)).status == status
+        answer = await rest.post("/v2/batch_status", headers=headers, json={"task_ids": [task, NOWHERE]})
+        assert list((await answer.json())["results"]) == seen
+    assert (await rest.get(f"/v2/taskgroup/{group}", headers=AS_BOB)).status == 404
+
+
+async def test_a_foreign_task_group_takes_no_tasks(rest: Rest, context: Context) -> None:
+    function = await register_function(rest, public=True)
+    endpoint = context.endpoints.register("manager", NOWHERE, {"endpoint_name": "mep", "multi_user": True})
+    group = context.tasks.new_group(IDENTITIES[ALICE])
+    body = {"tasks": {function: ["1\na"]}, "task_group_id": group}
+    answer = await rest.post(f"/v3/endpoints/{endpoint.id}/submit", headers=AS_BOB, json=body)
+    assert answer.status == 404
+    assert group in (await answer.json())["reason"]
+
+
+async def test_without_rabbitmq_a_submission_is_refused_and_not_recorded(rest: Rest, context: Context) -> None:
+    endpoint = context.endpoints.register("manager", NOWHERE, {"endpoint_name": "mep", "multi_user": True})
+    body = {"tasks": {await register_function(rest): ["1\na"]}}
+    answer = await rest.post(f"/v3/endpoints/{endpoint.id}/submit", headers=AS_ALICE, json=body)
+    assert answer.status == 503
+    assert "RabbitMQ" in (await answer.json())["reason"]
+    assert context.tasks.counts() == {}
+
+
+async def test_the_page_escapes_what_users_chose(rest: Rest, context: Context) -> None:
+    context.endpoints.register("manager", NOWHERE, {"endpoint_name": "<script>alert(1)</script>"})
+    page = await (await rest.get("/")).text()
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+
+
+async def test_beyond_loopback_the_page_needs_a_token(context: Context) -> None:
+    async with TestClient(TestServer(make_app(context, open_page=False))) as client:
+        assert (await client.get("/")).status == 401
+        assert (await client.get("/", headers=AS_ALICE)).status == 200
