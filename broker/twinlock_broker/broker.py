@@ -49,8 +49,6 @@ async def serve(settings: Settings, folder: Folder, login: Login) -> None:
 
 
 async def _work(settings: Settings, folder: Folder, login: Login) -> None:
-    if (folder.settings["pam"] or {}).get("enable"):
-        log.warning("config.yaml's pam IS NOT IN FORCE: accounts are the spawner's part, and its policy decides")
     registration = await _register(settings, folder, login)
     grace, port = folder.settings["mu_child_ep_grace_period_s"], folder.settings["amqp_port"]
     tell = Notices().send

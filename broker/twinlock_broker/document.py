@@ -27,12 +27,16 @@ class Document:
     allowed_functions: tuple[str, ...] | None
     environment: Mapping[str, str]
 
-    def seal(self, parent: int) -> int:
-        """A file descriptor of the sealed document, at its beginning; the caller closes it. `parent` is a pid."""
+    def seal(self, parent: int, restarted: bool) -> int:
+        """A file descriptor of the sealed document, at its beginning; the caller closes it.
+
+        `parent` is a pid. `restarted` tells the endpoint that it follows one that has ended, so that the tasks that it
+        is started for may be done already: then it needn't have seen one to be idle.
+        """
         fd = os.memfd_create("twinlock-document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             with open(fd, "wb", closefd=False) as file:
-                file.write(self._text(parent).encode())
+                file.write(self._text(parent, restarted).encode())
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
             os.lseek(fd, 0, os.SEEK_SET)
         except BaseException:
@@ -40,7 +44,7 @@ class Document:
             raise
         return fd
 
-    def _text(self, parent: int) -> str:
+    def _text(self, parent: int, restarted: bool) -> str:
         info: dict[str, Any] = {"posix_ppid": parent}
         if self.match.identity is not None:
             info["globus_candidate_identities"] = self.match.candidates
@@ -50,6 +54,7 @@ class Document:
             "config": self.config,
             "ep_info": info,
             "environment": dict(self.environment),
+            "restarted": restarted,
         }
         if self.allowed_functions is not None:
             values["allowed_functions"] = list(self.allowed_functions)

@@ -106,6 +106,8 @@ def _mapping(source: str, path: Path) -> dict[Any, Any]:
 
 
 def _check(folder: Folder) -> None:
+    if (folder.settings["pam"] or {}).get("enable"):
+        raise Fatal(os.EX_CONFIG, "pam: this version has no PAM stage, and doesn't start endpoints without your check")
     if folder.settings["high_assurance"]:
         raise Fatal(os.EX_CONFIG, "high_assurance: this version can't audit task events, so it doesn't pretend to")
     for path in (folder.template_path, folder.mapping_path):

@@ -113,7 +113,7 @@ MANAGER_KEYS = (
     Key("identity_mapping_config_path", PATH, None, "", "the identity mapping; needed where the spawner is root"),
     Key("user_config_template_path", PATH, None, "", "default user_config_template.yaml.j2, then the same without .j2"),
     Key("user_config_schema_path", PATH, None, "", "JSON schema of the options; default user_config_schema.json"),
-    Key("pam", PAM, None, "", "not in force: accounts are the spawner's part, by its own policy"),
+    Key("pam", PAM, None, "", "enable is refused: the spawner has no PAM stage yet"),
     Key("high_assurance", FLAG, False, "", "refused: there is no audit of task events yet"),
     Key("audit_log_path", PATH, None, "", "where high assurance would write its audit"),
     Key("environment", TEXT, None, "", "the service's environment; default production, `local` is localhost:5000"),

@@ -42,6 +42,7 @@ class Endpoint:
     ended: int | None = None
     output: Output | None = None
     crashes: int = 0
+    restarted: bool = False
     launch: asyncio.Task[None] | None = None
     notice: asyncio.Task[None] | None = None
 
@@ -147,7 +148,7 @@ class Supervisor:
             with contextlib.ExitStack() as stack:
                 endpoint.output = Output()
                 stack.callback(endpoint.output.close_writer)
-                document = request.document.seal(self._spawner.pid())
+                document = request.document.seal(self._spawner.pid(), endpoint.restarted)
                 stack.callback(os.close, document)
                 reply = await self._spawner.spawn(spawn, (document, endpoint.output.writer))
         except TimeoutError:
@@ -168,6 +169,7 @@ class Supervisor:
         assert endpoint.state is not None, "an endpoint that ends has a state"
         event = judge(ending, endpoint.state, awaited, endpoint.crashes)
         endpoint.crashes = endpoint.crashes + 1 if event is Event.CRASHED else 0
+        endpoint.restarted = event in (Event.AWAITED, Event.CRASHED)
         self._on(endpoint, event, last_words(ending, text))
 
     def _tell(self, endpoint: Endpoint, text: str, detail: str) -> None:

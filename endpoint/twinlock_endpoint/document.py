@@ -1,6 +1,7 @@
 """The document that a manager endpoint writes to a user endpoint's standard input.
 
-One JSON object, compatible with what the peer's `_start-user-endpoint` reads, plus `environment`.
+One JSON object, compatible with what the peer's `_start-user-endpoint` reads, plus `environment` and
+`restarted`, which says that this endpoint follows one that has ended: its tasks may be done already.
 """
 
 import json
@@ -41,9 +42,10 @@ class Document:
     info: dict[str, Any]
     allowed_functions: frozenset[str] | None
     environment: dict[str, str]
+    restarted: bool
 
 
-KEYS = ("amqp_creds", "config", "ep_info", "allowed_functions", "environment")
+KEYS = ("amqp_creds", "config", "ep_info", "allowed_functions", "environment", "restarted")
 PUBLISH_KEYS = ("exchange", "routing_key", "mandatory", "properties")
 
 
@@ -66,6 +68,7 @@ def parse(raw: bytes) -> Document:
         info=_get(whole, "ep_info", dict),
         allowed_functions=_strings_or_none(whole, "allowed_functions"),
         environment=_environment(whole),
+        restarted=_get({"restarted": False} | whole, "restarted", bool),
     )
 
 

@@ -23,7 +23,9 @@ class IdleClock:
     endpoints that never had a task or whose workers will never answer. A soft limit of 0 switches both off.
     """
 
-    def __init__(self, soft: int, hard: int, period_s: float) -> None:
+    def __init__(self, soft: int, hard: int, period_s: float, restarted: bool = False) -> None:
+        """`restarted`: work was done before the start, by a predecessor."""
+        self._worked_before = restarted
         self._soft = soft
         self._hard = max(soft + 1, hard)
         self._period_s = period_s
@@ -40,7 +42,7 @@ class IdleClock:
             self._still = self._still_soft = 0
             return Idle()
         self._still += 1
-        if settled and settled >= received:
+        if (settled or self._worked_before) and settled >= received:
             self._still_soft += 1
             return self._left("idle", self._soft - self._still_soft)
         if self._still > self._soft:

@@ -68,7 +68,10 @@ class _Endpoint:
         self._setup = setup
         self._report = report
         self._loop = asyncio.get_running_loop()
-        self._idle = IdleClock(config.idle_heartbeats_soft, config.idle_heartbeats_hard, config.heartbeat_period)
+        self._idle = IdleClock(
+            config.idle_heartbeats_soft, config.idle_heartbeats_hard, config.heartbeat_period, document.restarted
+        )
+        _show(setup.title, Idle())
         self._offline_since: float | None = self._loop.time()
         self._stopping = False
         self._wake = asyncio.Event()

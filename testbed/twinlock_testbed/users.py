@@ -2,7 +2,9 @@
 
 import os
 import pwd
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,6 +50,9 @@ def remove(name: str) -> None:
     """End the account's processes and remove it with its home."""
     account = pwd.getpwnam(name)
     _end_processes(account.pw_uid)
+    for path in Path(tempfile.gettempdir()).iterdir():  # Python's multiprocessing leaves folders when it is killed
+        if path.lstat().st_uid == account.pw_uid:
+            shutil.rmtree(path, ignore_errors=True)
     run("userdel", "--force", *([] if account.pw_uid < 1000 else ["--remove"]), name)
 
 

@@ -36,6 +36,7 @@ def test_every_default_is_the_peers(tmp_path: Path) -> None:
         ("a: [", ["not valid YAML"]),
         ("engine: {type: ThreadPoolEngine}", ["move the 'engine' block", "user_config_template.yaml.j2"]),
         ("high_assurance: true", ["high_assurance", "audit"]),
+        ("pam: {enable: true}", ["pam", "check"]),
     ],
 )
 def test_a_bad_config_ends_with_78_and_names_the_key(tmp_path: Path, config: str, words: list[str]) -> None:
@@ -47,12 +48,14 @@ def test_a_bad_config_ends_with_78_and_names_the_key(tmp_path: Path, config: str
 
 
 def test_values_are_read_as_the_peer_reads_them(tmp_path: Path) -> None:
-    config = f"display_name: None\nheartbeat_period: 1\nadmins: [{MANAGER.upper()}]\npam: {{enable: true}}\nemail: null"
+    config = (
+        f"display_name: None\nheartbeat_period: 1\nadmins: [{MANAGER.upper()}]\npam: {{enable: false}}\nemail: null"
+    )
     settings = make_folder(tmp_path / "ep", config).settings
     assert settings["display_name"] is None
     assert settings["heartbeat_period"] == 5
     assert settings["admins"] == (MANAGER,)
-    assert settings["pam"] == {"enable": True, "service_name": ""}
+    assert settings["pam"] == {"enable": False, "service_name": ""}
     assert settings["email"] is None
 
 

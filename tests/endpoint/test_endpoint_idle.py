@@ -25,6 +25,11 @@ def test_soft_does_not_count_before_the_first_work() -> None:
     assert not any(idle.over for idle in beats(IdleClock(1, 100, PERIOD), 0, 0, 100))
 
 
+def test_soft_counts_from_the_start_after_a_predecessors_work() -> None:
+    assert [idle.over for idle in beats(IdleClock(2, 100, PERIOD, restarted=True), 0, 0, 2)] == [False, True]
+    assert not any(idle.over for idle in beats(IdleClock(1, 100, PERIOD, restarted=True), 1, 0, 100))
+
+
 def test_soft_does_not_count_while_a_task_runs() -> None:
     assert not any(idle.over for idle in beats(IdleClock(1, 100, PERIOD), 2, 1, 100))
 
