@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+from setproctitle import setproctitle
+
 from twinlock_endpoint import commands, config, document, folder
 from twinlock_endpoint.errors import DocumentError, StartError, UsageError
 from twinlock_endpoint.report import StartReport
@@ -45,6 +47,8 @@ def _run(report: StartReport) -> int:
 
 def _endpoint(report: StartReport) -> int:
     name, endpoint_id = _arguments(sys.argv)
+    title = f"Globus Compute Endpoint ({endpoint_id}, {name})"
+    setproctitle(title)  # before the environment grows: the title lives in the memory in front of it
     told = document.parse(sys.stdin.buffer.read())
     if told.endpoint_id.lower() != endpoint_id:
         raise DocumentError("The start document is for another endpoint than the one that was to be started.")
@@ -57,7 +61,6 @@ def _endpoint(report: StartReport) -> int:
     engine = engines.build(settings.engine)
     home = folder.prepare(name, endpoint_id, settings)
     folder.redirect_output(home, settings)
-    title = f"Globus Compute Endpoint ({endpoint_id}, {name})"
     setup = life.Setup(title, home, told, settings, engine)
     if settings.endpoint_setup:
         commands.run("endpoint_setup", settings.endpoint_setup)

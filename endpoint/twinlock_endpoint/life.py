@@ -71,7 +71,6 @@ class _Endpoint:
         self._idle = IdleClock(
             config.idle_heartbeats_soft, config.idle_heartbeats_hard, config.heartbeat_period, document.restarted
         )
-        _show(setup.title, Idle())
         self._offline_since: float | None = self._loop.time()
         self._stopping = False
         self._wake = asyncio.Event()
@@ -97,7 +96,6 @@ class _Endpoint:
         )
 
     async def run(self) -> int:
-        _show(self._setup.title, Idle())
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop, number.name)
         for link in self._connections.links:
