@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,10 +126,22 @@ def demonstrate(site: Site, checks: Checks) -> None:
     _check_processes(site, checks)
     step("no more work; waiting for the idle endpoints to end (about fifteen seconds)")
     began = time.monotonic()
-    idle = _wait(lambda: not psutil.Process(site.manager.spawner.pid).children(), _IDLE_TIMEOUT)
-    checks.that(idle, f"an idle endpoint still runs after {_IDLE_TIMEOUT:.0f} s")
+    shown: set[str] = set()
+    ended = _wait(lambda: _show_idle(site, shown), _IDLE_TIMEOUT)
+    checks.that(ended, f"an idle endpoint still runs after {_IDLE_TIMEOUT:.0f} s")
     step(f"every endpoint has ended, {time.monotonic() - began:.0f} s after the last result")
     _check_leftovers(site, checks)
+
+
+def _show_idle(site: Site, shown: set[str]) -> bool:
+    """Print the title of every endpoint that says that it is idle, once; whether all have ended."""
+    for process in endpoints(site.manager.spawner.pid):
+        with suppress(psutil.NoSuchProcess):
+            title = process.cmdline()[0].partition(", uep.")[0]
+            if title.startswith("[") and title not in shown:
+                shown.add(title)
+                step(f"{process.username()}: {title})")
+    return not psutil.Process(site.manager.spawner.pid).children()
 
 
 def _run_scripts(site: Site) -> list[Outcome]:
