@@ -1,5 +1,6 @@
 """The demonstration: a whole site on this machine, two users with the official SDK, and nothing left behind."""
 
+import json
 import os
 import pwd
 import shutil
@@ -97,8 +98,17 @@ def own_site(prefix: Path) -> Iterator[Site]:
         step("starting RabbitMQ and twinlock-service (about ten seconds)")
         compute = stack.enter_context(service(prefix, folder, people, login, None))
         step(f"starting twinlock-spawner and twinlock-broker as {account.pw_name}")
+        stack.callback(_remove_endpoint_folders, folder / "manager" / "broker" / "endpoint.json")
         endpoint = stack.enter_context(manager(prefix, folder / "manager", compute, _setup(None), None))
         yield Site(prefix, folder, people, [account], compute, endpoint, None, None)
+
+
+def _remove_endpoint_folders(registration: Path) -> None:
+    """What this run's endpoints made in the home of a user who isn't thrown away."""
+    if registration.exists():
+        manager_id = json.loads(registration.read_text())["endpoint_id"]
+        for path in (Path.home() / ".globus_compute").glob(f"uep.{manager_id}.*"):
+            shutil.rmtree(path)
 
 
 def _start_slurm(stack: ExitStack, folder: Path) -> Slurm:

@@ -12,7 +12,7 @@ _ENDPOINT = "Globus Compute Endpoint"
 
 def tree(*roots: int) -> Iterator[str]:
     """A line for each process of `roots` and each descendant, children indented below their parents."""
-    yield f"  {'USER':<12}{'PID':>8}{'PSS':>9}  TITLE"
+    yield f"  {'USER':<12}{'PID':>8}{'MEMORY':>9}  TITLE"
     for root in roots:
         yield from _lines(psutil.Process(root), 0)
 
@@ -21,7 +21,7 @@ def _lines(process: psutil.Process, depth: int) -> Iterator[str]:
     try:
         with process.oneshot():
             title = " ".join(process.cmdline()) or process.name()
-            memory = process.memory_full_info().pss / 2**20
+            memory = _memory(process) / 2**20
             text = "  " * depth + title
             yield f"  {process.username():<12}{process.pid:>8}{memory:>6.0f} MB  {text[:_WIDTH]}"
             children = process.children()
@@ -29,6 +29,14 @@ def _lines(process: psutil.Process, depth: int) -> Iterator[str]:
         return
     for child in children:
         yield from _lines(child, depth + 1)
+
+
+def _memory(process: psutil.Process) -> int:
+    """Its own bytes and its share of those it has in common with others; where only root may know that, all of them."""
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.AccessDenied:
+        return int(process.memory_info().rss)
 
 
 def endpoints(spawner: int) -> list[psutil.Process]:

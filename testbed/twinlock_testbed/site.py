@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -154,7 +154,7 @@ class Manager:
         self.socket = self.folder / "run" / "spawner.sock"
         self.socket.parent.mkdir(mode=0o755)
         self.audit = self.folder / "audit.log"
-        self.endpoint_dir = endpoint_folder(self.folder / "endpoint", self.setup, mapping=self.broker_user is not None)
+        self.endpoint_dir = self._endpoint_folder()
         self._state = self.folder / "broker"
         self._credentials = self.folder / "credentials"
         for path in (self._state, self._credentials):
@@ -184,6 +184,14 @@ class Manager:
         log = self.folder / "broker.log"
         self.broker = Daemon("twinlock-broker", argv, log, user=self.broker_user, environment=environment)
         self.endpoint_id = self.broker.wait_for_line("twinlock-broker ready", 30).split()[-1]
+
+    def _endpoint_folder(self) -> Path:
+        """The folder, with a TMPDIR of ours: workers that are killed leave things there."""
+        temporary = self.folder / "tmp"
+        temporary.mkdir()
+        temporary.chmod(0o1777)
+        setup = replace(self.setup, environment={"TMPDIR": str(temporary)} | dict(self.setup.environment))
+        return endpoint_folder(self.folder / "endpoint", setup, mapping=self.broker_user is not None)
 
     def remove_cgroup(self) -> None:
         """What the policy's cgroup folder leaves when the spawner has ended."""
