@@ -6,10 +6,10 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from twinlock_testbed.daemons import DaemonError
+from twinlock_testbed.daemons import DaemonError, stop_stragglers
 from twinlock_testbed.demo import Checks, demonstrate, own_site, shared_site, step
 from twinlock_testbed.site import PORT
 
@@ -25,8 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     if missing := _missing(options.slurm):
         print(f"make demo: {missing}", file=sys.stderr)
         return os.EX_UNAVAILABLE
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _on_signals(_interrupt)
     checks = Checks()
     try:
         _run(options.prefix, options.slurm, checks)
@@ -35,13 +34,19 @@ def main(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except DaemonError as error:
         checks.that(False, str(error))
+    finally:
+        stop_stragglers()
     return _summary(checks)
+
+
+def _on_signals(handler: Callable[..., None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
 
 
 def _interrupt(*_: object) -> None:
     """Once: the second Ctrl-C of an impatient person must not cut the cleaning up short."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    _on_signals(signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -65,6 +70,7 @@ def _run(prefix: Path, slurm: bool, checks: Checks) -> None:
         finally:
             if checks.failures:
                 _show_logs(site.folder)
+            _on_signals(signal.SIG_IGN)
             step("stopping and removing everything")
 
 

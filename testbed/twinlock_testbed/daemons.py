@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
+
 _T = TypeVar("_T")
 
 _POLL = 0.05
@@ -97,6 +99,13 @@ class Daemon:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         return self._process.wait()
+
+
+def stop_stragglers() -> None:
+    """End what an interruption left between the start of a program and the moment when somebody was to end it."""
+    for child in psutil.Process().children():
+        child.terminate()
+        child.wait(20)
 
 
 def run(

@@ -25,11 +25,11 @@ def throw_away(name: str, *, system: bool = False) -> Iterator[pwd.struct_passwd
     """
     _remove_stale(name)
     kind = ["--system", "--no-create-home"] if system else ["--create-home"]
-    run("useradd", *kind, "--user-group", "--shell", _NOLOGIN, "--comment", _GECOS, name)
     try:
+        run("useradd", *kind, "--user-group", "--shell", _NOLOGIN, "--comment", _GECOS, name)
         yield pwd.getpwnam(name)
     finally:
-        remove(name)
+        _remove_stale(name)
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def broker_account() -> Iterator[str]:
             yield BROKER
 
 
-def remove(name: str) -> None:
+def _remove(name: str) -> None:
     """End the account's processes and remove it with its home."""
     account = pwd.getpwnam(name)
     _end_processes(account.pw_uid)
@@ -60,7 +60,7 @@ def _remove_stale(name: str) -> None:
     with suppress(KeyError):
         if pwd.getpwnam(name).pw_gecos != _GECOS:
             raise DaemonError(f"there is an account {name} that the testbed didn't make; it is left alone")
-        remove(name)
+        _remove(name)
 
 
 def processes_of(uid: int) -> list[int]:
