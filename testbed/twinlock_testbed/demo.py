@@ -7,14 +7,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from twinlock_testbed import templates
-from twinlock_testbed.processes import capabilities, endpoints, tree
+from twinlock_testbed.processes import capabilities, endpoints, title, tree
 from twinlock_testbed.scripts import Outcome, Script
 from twinlock_testbed.site import DOMAIN, Login, Manager, Person, Service, Setup, manager, service
 from twinlock_testbed.slurm import Slurm, private_slurm
@@ -146,11 +146,10 @@ def demonstrate(site: Site, checks: Checks) -> None:
 def _show_idle(site: Site, shown: set[str]) -> bool:
     """Print the title of every endpoint that says that it is idle, once; whether all have ended."""
     for process in endpoints(site.manager.spawner.pid):
-        with suppress(psutil.NoSuchProcess):
-            title = process.cmdline()[0].partition(", uep.")[0]
-            if title.startswith("[") and title not in shown:
-                shown.add(title)
-                step(f"{process.username()}: {title})")
+        text = title(process).partition(", uep.")[0]
+        if text.startswith("[") and text not in shown:
+            shown.add(text)
+            step(f"{text})")
     return not psutil.Process(site.manager.spawner.pid).children()
 
 

@@ -41,8 +41,15 @@ def _memory(process: psutil.Process) -> int:
 
 def endpoints(spawner: int) -> list[psutil.Process]:
     """The user endpoints among a spawner's children; the others are what endpoints left to the nearest subreaper."""
-    children = psutil.Process(spawner).children()
-    return [child for child in children if _ENDPOINT in " ".join(child.cmdline())]
+    return [child for child in psutil.Process(spawner).children() if _ENDPOINT in title(child)]
+
+
+def title(process: psutil.Process) -> str:
+    """What ps(1) shows of it; nothing where it has ended."""
+    try:
+        return " ".join(process.cmdline()).strip()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def capabilities(pid: int) -> int:
