@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -113,7 +114,8 @@ def _serve(arguments: Sequence[str]) -> int:
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     setproctitle.setproctitle(f"twinlock-service [port {options.port}]")
     values = {**vars(options), "state": options.state.absolute()}
-    asyncio.run(serve(Options(**values)))
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(serve(Options(**values)))
     return os.EX_OK
 
 

@@ -24,10 +24,11 @@ class Management:
         self._headers = {"Authorization": aiohttp.encode_basic_auth(url.user or "", url.password or "")}
         self._base = url.with_user(None).with_password(None).with_path("/api/")
         self._vhost = vhost
+        self._administrator = url.user or ""
 
     async def ping(self) -> None:
-        """Looks into the virtual host. ManagementError: not reachable, or the administrator may not."""
-        await self._call("GET", "queues", self._vhost)
+        """Sees whether the administrator may use the virtual host. ManagementError: not reachable, or not (yet)."""
+        await self._call("GET", "permissions", self._vhost, self._administrator)
 
     async def user(self, name: str, password: str, *, read: str, write: str) -> None:
         """A user that may read and write what the two regular expressions match, and declare nothing."""

@@ -86,7 +86,7 @@ async def private_node(state: Path) -> AsyncIterator[Node]:
             json.dump([asdict(each.identity) for each in (server, epmd)], file)
         login = URL.build(scheme="amqp", user=ADMIN, password=password, host="127.0.0.1", port=ports.amqp)
         management = login.with_scheme("http").with_port(ports.management)
-        await _wait_ready(management, server, folder)
+        await _wait_ready(management, ports.amqp, server, folder)
         yield Node(login / VHOST, management, server)
 
 
@@ -228,14 +228,14 @@ def _environment(folder: Path, ports: Ports) -> dict[str, str]:
     }
 
 
-async def _wait_ready(url: URL, server: Process, folder: Path) -> None:
+async def _wait_ready(url: URL, port: int, server: Process, folder: Path) -> None:
     begun = said = time.monotonic()
     print("twinlock-service: starting a private RabbitMQ node, some 10 s", file=sys.stderr, flush=True)
     async with aiohttp.ClientSession() as session:
         management = Management(session, url, VHOST)
         while time.monotonic() - begun < START_SECONDS:
-            with contextlib.suppress(ManagementError):
-                return await management.ping()
+            with contextlib.suppress(ManagementError, OSError):
+                return await _answers(management, port)
             if server.ended:
                 break
             if time.monotonic() - said >= 5:
@@ -245,6 +245,13 @@ async def _wait_ready(url: URL, server: Process, folder: Path) -> None:
     raise StartError(
         os.EX_UNAVAILABLE, f"the private RabbitMQ node did not start; its last words:\n{_last_words(folder)}"
     )
+
+
+async def _answers(management: Management, port: int) -> None:
+    """Raises unless both ways in are open: a node that boots opens its management first, AMQP and rights later."""
+    await management.ping()
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
 
 
 def _last_words(folder: Path) -> str:

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +68,8 @@ class _RabbitMQ:
 
 
 async def serve(options: Options) -> None:
-    """Runs until SIGTERM or SIGINT. StartError: it can't start, or its RabbitMQ node has died."""
-    interrupted = _interruption()
+    """Runs until SIGTERM or SIGINT cancel it. StartError: it can't start, or its RabbitMQ node has died."""
+    _cancel_on_signal()
     users = load_users(options.users)
     async with AsyncExitStack() as stack:
         stack.enter_context(_state_folder(options.state))
@@ -86,14 +86,22 @@ async def serve(options: Options) -> None:
         await forward_soon(context)
         await stack.enter_async_context(_listening(options, context))
         print(f"twinlock-service ready on http://{options.host}:{options.port}", flush=True)
-        await _until(interrupted, rabbitmq.server)
+        await _forever(rabbitmq.server)
 
 
-def _interruption() -> asyncio.Event:
-    interrupted = asyncio.Event()
+def _cancel_on_signal() -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def interrupt() -> None:
+        # A second signal must not interrupt the clean-up that the first one began.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, log.info, "already stopping")
+        log.info("stopping")
+        if task is not None:
+            task.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
-    return interrupted
+        loop.add_signal_handler(number, interrupt)
 
 
 @contextmanager
@@ -175,18 +183,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-async def _until(interrupted: asyncio.Event, server: Process | None) -> None:
-    waits: list[asyncio.Task[Any]] = [asyncio.create_task(interrupted.wait())]
-    if server is not None:
-        waits.append(asyncio.create_task(_died(server)))
-    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in pending:
-        wait.cancel()
-    for wait in done:
-        wait.result()
-    log.info("stopping")
-
-
-async def _died(server: Process) -> NoReturn:
-    status = await server.wait()
-    raise StartError(os.EX_UNAVAILABLE, f"the private RabbitMQ node ended by itself (status {status}); start again")
+async def _forever(server: Process | None) -> NoReturn:
+    ended: Awaitable[int] = asyncio.get_running_loop().create_future() if server is None else server.wait()
+    text = f"the private RabbitMQ node ended by itself (status {await ended}); start the service again"
+    raise StartError(os.EX_UNAVAILABLE, text)

@@ -19,6 +19,7 @@ from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails, Task
 from globus_compute_sdk import Client
 from globus_compute_sdk.sdk.client import _ComputeWebClient
+from globus_compute_sdk.sdk.executor import _RESULT_WATCHERS
 from globus_compute_sdk.serialize import ComputeSerializer
 from globus_sdk import AccessTokenAuthorizer, ComputeClientV2, ComputeClientV3, ConfidentialAppAuthClient
 from pika.exceptions import AMQPError
@@ -69,18 +70,22 @@ class Service:
 
     def start(self) -> None:
         """Start it and wait until it is ready. Raises `DaemonError`."""
+        self.launch()
+        self.daemon.wait_for_line(f"twinlock-service ready on http://127.0.0.1:{self.port}", START)
+
+    def launch(self) -> None:
+        """Start it."""
         argv: list[str | Path] = [sys.executable, "-m", "twinlock_service", "--port", str(self.port)]
         argv += ["--state", self.state, "--users", self._users]
         self.daemon = Daemon("twinlock-service", argv, self.folder / "log", user=self._user)
-        self.daemon.wait_for_line(f"twinlock-service ready on http://127.0.0.1:{self.port}", START)
 
     def stop(self) -> int:
         """End it; gives its exit code."""
         return self.daemon.stop(STOP)
 
-    def admin_url(self) -> str:
-        """RabbitMQ, as its administrator."""
-        return str(json.loads((self.state / "amqp.json").read_text())["url"])
+    def urls(self) -> dict[str, str]:
+        """RabbitMQ and its management API, as its administrator: `url`, `management_url`."""
+        return dict(json.loads((self.state / "amqp.json").read_text()))
 
     def processes(self) -> list[int]:
         """The pids of RabbitMQ and of what it started, by the folder that their environment names."""
@@ -109,6 +114,12 @@ def sdk_client(who: str) -> Client:
     client._compute_web_client = _ComputeWebClient(base_url=URL, authorizer=authorizer)
     client.version_check()
     return client
+
+
+def end_sdk() -> None:
+    """Ends the SDK's threads, which else wait for more results until the process ends."""
+    for watcher in list(_RESULT_WATCHERS.values()):
+        watcher.shutdown(wait=True, cancel_futures=True)
 
 
 def manager_clients() -> tuple[ComputeClientV2, ComputeClientV3]:

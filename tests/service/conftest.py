@@ -27,6 +27,14 @@ def service(folder: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
+def running(service: Service) -> Service:
+    """The service, started again if a test before has ended it."""
+    if not service.daemon.alive():
+        service.start()
+    return service
+
+
+@pytest.fixture
 def mep(service: Service) -> Iterator[Manager]:
     """A manager endpoint that serves everybody."""
     with manager() as agent:

@@ -11,10 +11,21 @@ from typing import Any
 import pytest
 from globus_compute_sdk import Client, Executor
 from globus_compute_sdk.errors import TaskExecutionFailed
-from globus_compute_sdk.sdk.executor import _RESULT_WATCHERS
 from globus_sdk import GlobusAPIError
 from pika.exceptions import AMQPError
-from service_rig import ALICE, BOB, IDENTITIES, URL, Agent, Manager, UserEndpoint, manager, manager_clients, sdk_client
+from service_rig import (
+    ALICE,
+    BOB,
+    IDENTITIES,
+    URL,
+    Agent,
+    Manager,
+    UserEndpoint,
+    end_sdk,
+    manager,
+    manager_clients,
+    sdk_client,
+)
 
 pytestmark = pytest.mark.system
 
@@ -59,9 +70,7 @@ class Submissions:
             endpoint.close()
         for executor in self._executors:
             executor.shutdown(wait=False, cancel_futures=True)
-        # The SDK's threads wait for more results until the process ends.
-        for watcher in list(_RESULT_WATCHERS.values()):
-            watcher.shutdown(wait=True, cancel_futures=True)
+        end_sdk()
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """What survives the service: nothing that runs, everything that was recorded."""
 
-import json
+import base64
 import os
+import pwd
 import signal
 import subprocess
 import sys
+import urllib.request
 from concurrent.futures import wait
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from service_rig import (
     Manager,
     Service,
     UserEndpoint,
+    end_sdk,
     free_port,
     manager,
     manager_clients,
@@ -23,7 +27,9 @@ from service_rig import (
     sdk_client,
     users_file,
 )
+from site_rig import eventually
 from twinlock_testbed.users import throw_away
+from yarl import URL
 
 pytestmark = pytest.mark.system
 
@@ -49,52 +55,84 @@ def reloaded(group: str) -> list[object]:
     with Executor(client=sdk_client(ALICE), task_group_id=group) as executor:
         futures = list(executor.reload_tasks())
         wait(futures, 30)
-        return sorted(future.result(0) for future in futures)
+    end_sdk()
+    return sorted(future.result(0) for future in futures)
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_a_restart_forgets_nothing(service: Service, end: signal.Signals) -> None:
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_restart_forgets_nothing_and_leaves_nothing_behind(running: Service, end: signal.Signals, code: int) -> None:
     with manager() as mep:
         group, endpoint = submit(mep, 2)
         endpoint.run(endpoint.next_task()[1])
-        before = dict(mep.credentials)
-        assert service.processes()
-        os.kill(service.daemon.pid, end)
-        assert service.quiet(20)
-    service.stop()
-    service.start()
+        assert {owner(pid) for pid in running.processes()} == {pwd.getpwnam("rabbitmq").pw_uid}
+        os.kill(running.daemon.pid, end)
+        assert running.quiet(20)
+    assert running.stop() == code
+    running.start()
     again = manager_clients()[1].update_endpoint(mep.id, {"endpoint_name": "mep", "multi_user": True})
-    assert dict(again.data) == before
+    assert dict(again.data) == mep.credentials
     successor = UserEndpoint(endpoint.credentials)
     successor.run(successor.next_task()[1])
     assert reloaded(group) == [0, 1]
     successor.close()
 
 
-def test_it_leaves_nothing_behind_and_exits_with_success(service: Service) -> None:
-    children = service.processes()
-    assert {owner(pid) for pid in children} == {Path("/var/lib/rabbitmq").stat().st_uid}
-    assert service.stop() == 0
-    assert service.quiet(1)
-    service.start()
+def test_it_can_be_stopped_while_it_starts(running: Service) -> None:
+    running.stop()
+    running.launch()
+    running.daemon.wait_for_line("starting a private RabbitMQ node", 60)
+    assert eventually(lambda: bool(running.processes()), 10)
+    assert running.stop() == 0
+    assert running.quiet(1)
 
 
-def test_a_second_service_on_the_same_state_is_refused(service: Service) -> None:
+def test_it_ends_when_its_rabbitmq_does(running: Service) -> None:
+    for pid in running.processes():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: not running.daemon.alive(), 30)
+    assert running.stop() == os.EX_UNAVAILABLE
+    assert "ended by itself" in running.daemon.output()
+    assert running.quiet(1)
+
+
+def test_it_connects_again_when_its_connection_breaks(running: Service) -> None:
+    with manager() as mep:
+        group, endpoint = submit(mep, 1)
+        admin = URL(running.urls()["management_url"])
+        break_connections(admin)
+        _, task = endpoint.next_task()
+        endpoint.run(task)
+        assert reloaded(group) == [0]
+        endpoint.close()
+
+
+def break_connections(admin: URL) -> None:
+    """Closes what connections the administrator has: the service's."""
+    where = admin.with_user(None).with_password(None).with_path(f"/api/connections/username/{admin.user}")
+    request = urllib.request.Request(str(where), method="DELETE")
+    login = base64.b64encode(f"{admin.user}:{admin.password}".encode()).decode()
+    request.add_header("Authorization", f"Basic {login}")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.status == 204
+
+
+def test_a_second_service_on_the_same_state_is_refused(running: Service) -> None:
     argv = [
         "twinlock-service",
         "--port",
-        "5999",
+        str(free_port()),
         "--state",
-        str(service.state),
+        str(running.state),
         "--users",
-        f"{service.folder}/users.yaml",
+        f"{running.folder}/users.yaml",
     ]
     second = subprocess.run(argv, capture_output=True, text=True, timeout=30, env=environment())
     assert second.returncode == os.EX_TEMPFAIL
     assert "in use by another twinlock-service" in second.stderr
 
 
-def test_a_port_that_is_taken_is_named(service: Service, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_named(running: Service, tmp_path: Path) -> None:
     argv = [
         "twinlock-service",
         "--port",
@@ -102,9 +140,9 @@ def test_a_port_that_is_taken_is_named(service: Service, tmp_path: Path) -> None
         "--state",
         str(tmp_path / "state"),
         "--users",
-        f"{service.folder}/users.yaml",
+        f"{running.folder}/users.yaml",
     ]
-    argv += ["--amqp", service.admin_url(), "--amqp-management", management_url(service)]
+    argv += ["--amqp", running.urls()["url"], "--amqp-management", running.urls()["management_url"]]
     second = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment())
     assert second.returncode == os.EX_UNAVAILABLE
     assert f"127.0.0.1:{PORT}" in second.stderr
@@ -123,11 +161,6 @@ def test_any_user_can_run_it(folder: Path) -> None:
         assert {owner(pid) for pid in children} == {account.pw_uid}
         assert service.stop() == 0
         assert service.quiet(1)
-
-
-def management_url(service: Service) -> str:
-    """RabbitMQ's management API, as its administrator."""
-    return str(json.loads((service.state / "amqp.json").read_text())["management_url"])
 
 
 def environment() -> dict[str, str]:

@@ -94,8 +94,8 @@ def test_a_user_reads_no_results_but_its_own_and_writes_nothing(service: Service
 
 def test_credentials_are_those_of_one_endpoint_and_not_the_administrators(service: Service, mep: Manager) -> None:
     *_, of_alice = submitted(ALICE, mep)
-    logins = {urlsplit(url).username for url in (service.admin_url(), url_of(mep), url_of(of_alice))}
-    passwords = {urlsplit(url).password for url in (service.admin_url(), url_of(mep), url_of(of_alice))}
+    logins = {urlsplit(url).username for url in (service.urls()["url"], url_of(mep), url_of(of_alice))}
+    passwords = {urlsplit(url).password for url in (service.urls()["url"], url_of(mep), url_of(of_alice))}
     assert len(logins) == len(passwords) == 3
 
 
