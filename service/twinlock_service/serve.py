@@ -91,17 +91,18 @@ async def serve(options: Options) -> None:
 
 def _cancel_on_signal() -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    numbers = (signal.SIGTERM, signal.SIGINT)
 
-    def interrupt() -> None:
-        # A second signal must not interrupt the clean-up that the first one began.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, log.info, "already stopping")
-        log.info("stopping")
+    def interrupt(*_: object) -> None:
+        # Ignored from now on and until the process is gone: a second signal must not cut the clean-up short.
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         if task is not None:
-            task.cancel()
+            loop.call_soon_threadsafe(task.cancel)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, interrupt)
+    # Not by the event loop, which would give the signals their default effect back when it closes.
+    for number in numbers:
+        signal.signal(number, interrupt)
 
 
 @contextmanager
