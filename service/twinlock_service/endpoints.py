@@ -130,10 +130,10 @@ class Endpoints:
         """The user endpoints of a manager endpoint."""
         return [_endpoint(row) for row in self._db.execute("SELECT * FROM endpoints WHERE parent = ?", (manager,))]
 
-    def reported(self, endpoint: str, period: float, report: dict[str, Any]) -> None:
-        """A status report came; `period` is in seconds, 0 where none will follow."""
+    def reported(self, endpoint: str, period: float, report: str) -> None:
+        """A status report came, as JSON; `period` is in seconds, 0 where none will follow."""
         query = "UPDATE endpoints SET last_report = ?, heartbeat_period = ?, report = ? WHERE id = ?"
-        self._db.execute(query, (time.time(), period, json.dumps(report), endpoint))
+        self._db.execute(query, (time.time(), period, report, endpoint))
 
     def lock(self, endpoint: str) -> Endpoint:
         """Keeps an endpoint from registering for a while and gives it a new password."""

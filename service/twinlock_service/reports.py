@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import uuid
 from functools import partial
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PERIOD = 30.0
 """Seconds between heartbeats where a report doesn't say."""
+
+LONGEST_PERIOD = 24 * 3600.0
+"""Seconds between heartbeats, at most."""
 
 ENDPOINT_FAILED = "ENDPOINT_FAILED"
 """The code in the result of a task that no endpoint ran."""
@@ -59,7 +63,7 @@ async def take_status_reports(context: Context, batch: list[Delivery]) -> None:
         elif error := report.global_state.get("error"):
             await _take_notice(context, origin, str(error), report)
         else:
-            context.endpoints.reported(origin, _period(report.global_state), report.global_state)
+            context.endpoints.reported(origin, _period(report.global_state), _text(report.global_state))
     await forward(context)
 
 
@@ -112,7 +116,7 @@ async def _take_notice(context: Context, origin: str, error: str, report: EPStat
     text = error.encode(errors="replace").decode()
     async with context.queues[origin]:
         with transaction(context.db):
-            context.endpoints.reported(origin, 0.0, report.global_state)
+            context.endpoints.reported(origin, 0.0, _text(report.global_state))
             count = fail_outstanding(context, origin, text)
         await _discard_tasks(context, origin)
     log.warning("endpoint %s failed to start; %d tasks ended", origin, count)
@@ -121,8 +125,17 @@ async def _take_notice(context: Context, origin: str, error: str, report: EPStat
 def _period(state: dict[str, Any]) -> float:
     if state.get("active") is False:
         return 0.0
-    period = state.get("heartbeat_period", DEFAULT_PERIOD)
-    return float(period) if isinstance(period, int | float) else DEFAULT_PERIOD
+    period = state.get("heartbeat_period")
+    # The comparison also keeps out NaN and what is too big for a float.
+    return float(period) if isinstance(period, int | float) and 0 <= period <= LONGEST_PERIOD else DEFAULT_PERIOD
+
+
+def _text(state: dict[str, Any]) -> str:
+    try:
+        return json.dumps(state)
+    except RecursionError:
+        # It came nested almost too deeply to be read; so deeply it can't be written.
+        return "{}"
 
 
 def _unpack(delivery: Delivery, kind: type[M]) -> M | None:

@@ -51,7 +51,8 @@ async def submit(context: Context, caller: Identity, endpoint_id: str, submissio
         calls = _record(context, caller, target, group, wanted)
         try:
             await _publish(context, caller, endpoint, target, submission, calls)
-        except ApiError:
+        except BaseException:
+            # Also when the service is being stopped: nobody was told of these tasks, so nobody waits for them.
             context.tasks.forget(call.task for call in calls)
             raise
     tasks: dict[str, list[str]] = {}

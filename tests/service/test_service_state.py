@@ -51,7 +51,7 @@ def test_everything_is_there_after_a_restart(path: Path) -> None:
     with closing(open_database(path)) as before:
         endpoint = Endpoints(before).register("manager", ALICE, {"endpoint_name": "mep"})
         child = Endpoints(before).user_endpoint(endpoint.id, BOB, {"account": "x"})
-        Endpoints(before).reported(child.id, 30.0, {"active": True})
+        Endpoints(before).reported(child.id, 30.0, '{"active": true}')
         function = Functions(before).add(ALICE, {"function_name": "f"}, "1\nf")
         group = Tasks(before).new_group(BOB)
         task = Tasks(before).add(group, BOB, child.id, function)
@@ -158,12 +158,12 @@ def test_an_endpoint_that_goes_quiet_is_offline(db: sqlite3.Connection, monkeypa
     endpoints = Endpoints(db)
     endpoint = endpoints.register("manager", ALICE, {"endpoint_name": "mep"}).id
     assert not endpoints[endpoint].online
-    endpoints.reported(endpoint, 30.0, {})
+    endpoints.reported(endpoint, 30.0, "{}")
     now = time.time()
     for seconds, online in ((0, True), (31, True), (30 * MISSED_HEARTBEATS + 1, False)):
         monkeypatch.setattr(time, "time", lambda later=now + seconds: later)
         assert endpoints[endpoint].online is online
-    endpoints.reported(endpoint, 0.0, {})
+    endpoints.reported(endpoint, 0.0, "{}")
     assert not endpoints[endpoint].online
 
 

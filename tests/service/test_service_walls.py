@@ -144,6 +144,22 @@ def test_a_message_that_is_nonsense_stops_nobody(service: Service, mep: Manager,
     assert result(bob, task_id) == 7
 
 
+@pytest.mark.parametrize(
+    "state", ['"heartbeat_period": NaN', f'"heartbeat_period": {10**400}', '"heartbeat_period": "x"']
+)
+def test_a_heartbeat_that_is_nonsense_stops_nobody(service: Service, mep: Manager, state: str) -> None:
+    bob, task_id, _, of_bob = submitted(BOB, mep)
+    body = f'{{"endpoint_id": "{of_bob.id}", "global_state": {{{state}}}, "task_statuses": {{}}}}'
+    message = f'\x01{{"message_type": "ep_status_report", "data": {body}}}'
+    of_bob.channel.basic_publish(f"ep.{of_bob.id}", "heartbeats", message.encode(), mandatory=True)
+    end = time.monotonic() + 30
+    while bob.get_endpoint_status(of_bob.id)["status"] != "online" and time.monotonic() < end:
+        time.sleep(0.05)
+    assert bob.get_endpoint_status(of_bob.id)["status"] == "online"
+    of_bob.run(of_bob.next_task()[1])
+    assert result(bob, task_id) == 7
+
+
 def test_a_notice_may_hold_any_text(service: Service, mep: Manager) -> None:
     alice, task_id, _, of_alice = submitted(ALICE, mep)
     body = f'{{"endpoint_id": "{of_alice.id}", "global_state": {{"error": "half \\ud800 <b>"}}, "task_statuses": {{}}}}'
