@@ -36,7 +36,7 @@ def test_the_job(world: World, endpoint: Manager) -> None:
 def _who(result: object) -> tuple[int, str, str]:
     assert isinstance(result, dict), result
     environment = result["environment"]
-    return result["uid"], environment["ACCOUNT"], environment["GLOBUS_COMPUTE_ENDPOINT_NAME"]
+    return result["uid"], result["directory"], environment["GLOBUS_COMPUTE_ENDPOINT_NAME"]
 
 
 def _check_processes(world: World, endpoint: Manager, uids: list[int]) -> None:
