@@ -169,7 +169,8 @@ def _write_config(folder: Path, ports: Ports, password: str, account: pwd.struct
         "management.tcp.port": ports.management,
         "load_definitions": folder / "definitions.json",
         "distribution.listener.interface": "127.0.0.1",
-        "vm_memory_high_watermark.absolute": "512MB",
+        # At this much memory RabbitMQ stops everybody who publishes; some tasks of 10 MiB at once take 600 MB.
+        "vm_memory_high_watermark.relative": "0.4",
         "disk_free_limit.absolute": "200MB",
     }
     texts = {
