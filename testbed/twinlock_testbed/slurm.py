@@ -1,7 +1,6 @@
 """A private Slurm on loopback: munged, slurmctld and slurmd of one node, with files and ports of their own."""
 
 import os
-import platform
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,7 @@ from twinlock_testbed.daemons import Daemon, DaemonError, run
 
 _CONFIG = """\
 ClusterName=testbed
-SlurmctldHost={node}(127.0.0.1)
+SlurmctldHost=localhost(127.0.0.1)
 SlurmUser=root
 SlurmctldPort={ctld_port}
 SlurmdPort={slurmd_port}
@@ -34,10 +33,13 @@ TaskPlugin=task/none
 EnforcePartLimits=ALL
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 State=UNKNOWN
+NodeName=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 State=UNKNOWN
 # FORCE: Parsl asks for whole nodes, and there is one node for the blocks of several endpoints.
-PartitionName=main Nodes={node} Default=YES MaxTime=01:00:00 State=UP OverSubscribe=FORCE:8
+PartitionName=main Nodes=localhost Default=YES MaxTime=01:00:00 State=UP OverSubscribe=FORCE:8
 """
+
+# The daemons bind what the host's own name resolves to, and not every host can resolve its name (unshare(1)).
+_NAMED_LOCALHOST = ["unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$@"', "sh"]
 
 
 class Slurm:
@@ -68,14 +70,16 @@ def private_slurm(folder: Path) -> Iterator[Slurm]:
     with ExitStack() as stack:
 
         def start(name: str, *argv: str | Path) -> Daemon:
-            daemon = Daemon(name, argv, folder / f"{name}.out", environment={"SLURM_CONF": str(config)})
+            daemon = Daemon(
+                name, [*_NAMED_LOCALHOST, *argv], folder / f"{name}.out", environment={"SLURM_CONF": str(config)}
+            )
             stack.callback(daemon.stop)
             return daemon
 
         munged = start("munged", "/usr/sbin/munged", "--foreground", "--force", *_munge_paths(folder, key))
         munged.wait_until(lambda: (folder / "munge.socket").exists(), 10, "make its socket")
         start("slurmctld", "/usr/sbin/slurmctld", "-D", "-i")
-        node = start("slurmd", "/usr/sbin/slurmd", "-D", "-N", _node())
+        node = start("slurmd", "/usr/sbin/slurmd", "-D")
         cluster = Slurm(config)
         node.wait_until(lambda: _idle(cluster), 30, "become idle")
         yield cluster
@@ -93,13 +97,7 @@ def _munge_paths(folder: Path, key: Path) -> list[str]:
 
 def _config(folder: Path) -> str:
     ports = _free_ports(2)
-    return _CONFIG.format(
-        node=_node(), folder=folder, ctld_port=ports[0], slurmd_port=ports[1], cpus=len(os.sched_getaffinity(0))
-    )
-
-
-def _node() -> str:
-    return platform.node().partition(".")[0]
+    return _CONFIG.format(folder=folder, ctld_port=ports[0], slurmd_port=ports[1], cpus=len(os.sched_getaffinity(0)))
 
 
 def _idle(cluster: Slurm) -> bool:
