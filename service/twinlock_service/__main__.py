@@ -15,9 +15,9 @@ from typing import NoReturn
 import setproctitle
 from yarl import URL
 
-from .errors import StartError
-from .serve import Options, serve
-from .users import load_users
+from twinlock_service.errors import StartError
+from twinlock_service.serve import Options, serve
+from twinlock_service.users import load_users
 
 EXIT_USAGE = 100
 EXIT_SYSTEM = 111

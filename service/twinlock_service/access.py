@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .context import Context
-from .endpoints import Endpoint
-from .errors import ApiError, Code
-from .functions import Function
-from .tasks import Task
-from .users import Identity
+from twinlock_service.context import Context
+from twinlock_service.endpoints import Endpoint
+from twinlock_service.errors import ApiError, Code
+from twinlock_service.functions import Function
+from twinlock_service.tasks import Task
+from twinlock_service.users import Identity
 
 
 def visible_endpoint(context: Context, caller: Identity, endpoint_id: str) -> Endpoint:

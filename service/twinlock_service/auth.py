@@ -13,10 +13,10 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from .context import CONTEXT, Context
-from .errors import ApiError, Code
-from .tokens import LIFETIME
-from .users import Identity
+from twinlock_service.context import CONTEXT, Context
+from twinlock_service.errors import ApiError, Code
+from twinlock_service.tokens import LIFETIME
+from twinlock_service.users import Identity
 
 COMPUTE = "funcx_service"
 AUTH = "auth.globus.org"

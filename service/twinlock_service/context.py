@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from .amqp import Amqp
-from .endpoints import Endpoints
-from .functions import Functions
-from .tasks import Tasks
-from .tokens import Tokens
-from .topology import Topology
-from .users import Identity, Users
+from twinlock_service.amqp import Amqp
+from twinlock_service.endpoints import Endpoints
+from twinlock_service.functions import Functions
+from twinlock_service.tasks import Tasks
+from twinlock_service.tokens import Tokens
+from twinlock_service.topology import Topology
+from twinlock_service.users import Identity, Users
 
 
 @dataclass(slots=True)

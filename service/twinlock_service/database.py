@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from .errors import StartError
+from twinlock_service.errors import StartError
 
 VERSION = 1
 

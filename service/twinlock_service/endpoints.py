@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .users import Identity
+from twinlock_service.users import Identity
 
 Kind = Literal["manager", "single", "user"]
 

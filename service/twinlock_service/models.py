@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
-from .errors import ApiError, Code
-from .users import describe
+from twinlock_service.errors import ApiError, Code
+from twinlock_service.users import describe
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """Characters of one task's packed arguments: 10 MiB of data, and what base64 adds to it."""

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from .context import CONTEXT, Context
+from twinlock_service.context import CONTEXT, Context
 
 SHOWN_TASKS = 50
 

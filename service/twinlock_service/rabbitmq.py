@@ -27,10 +27,10 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from .errors import StartError
-from .files import open_private
-from .management import Management, ManagementError
-from .processes import Process, end_stale, stop
+from twinlock_service.errors import StartError
+from twinlock_service.files import open_private
+from twinlock_service.management import Management, ManagementError
+from twinlock_service.processes import Process, end_stale, stop
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Debian's. The one on PATH is a wrapper that takes its settings from /etc and runs as root only."""

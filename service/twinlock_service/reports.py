@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails
 
-from .amqp import BATCH, AmqpDownError, Delivery, Handler
-from .context import Context
-from .database import transaction
-from .management import ManagementError
-from .topology import HEARTBEATS, RESULTS, endpoint_of, result_prefix
+from twinlock_service.amqp import BATCH, AmqpDownError, Delivery, Handler
+from twinlock_service.context import Context
+from twinlock_service.database import transaction
+from twinlock_service.management import ManagementError
+from twinlock_service.topology import HEARTBEATS, RESULTS, endpoint_of, result_prefix
 
 log = logging.getLogger(__name__)
 

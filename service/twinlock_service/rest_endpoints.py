@@ -7,14 +7,14 @@ from typing import Any
 
 from aiohttp import web
 
-from .access import managed_endpoint, visible_endpoint
-from .context import CALLER, CONTEXT
-from .database import transaction
-from .endpoints import Endpoint, Kind
-from .errors import ApiError, Code
-from .models import EndpointRegistration, read, uuid_in_path
-from .reports import fail_outstanding, forward_soon
-from .users import Identity
+from twinlock_service.access import managed_endpoint, visible_endpoint
+from twinlock_service.context import CALLER, CONTEXT
+from twinlock_service.database import transaction
+from twinlock_service.endpoints import Endpoint, Kind
+from twinlock_service.errors import ApiError, Code
+from twinlock_service.models import EndpointRegistration, read, uuid_in_path
+from twinlock_service.reports import fail_outstanding, forward_soon
+from twinlock_service.users import Identity
 
 
 async def register(request: web.Request) -> web.Response:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from .access import find_function
-from .context import CALLER, CONTEXT
-from .errors import ApiError, Code
-from .functions import pack_source
-from .models import FunctionRegistration, read, uuid_in_path
+from twinlock_service.access import find_function
+from twinlock_service.context import CALLER, CONTEXT
+from twinlock_service.errors import ApiError, Code
+from twinlock_service.functions import pack_source
+from twinlock_service.models import FunctionRegistration, read, uuid_in_path
 
 
 async def register(request: web.Request) -> web.Response:

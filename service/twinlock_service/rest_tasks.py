@@ -7,12 +7,12 @@ from typing import Any
 from aiohttp import web
 from globus_compute_common import messagepack
 
-from .access import owned_task
-from .context import CALLER, CONTEXT
-from .errors import ApiError, Code
-from .models import BatchStatus, Submission, read, uuid_in_path
-from .submission import submit
-from .tasks import Task
+from twinlock_service.access import owned_task
+from twinlock_service.context import CALLER, CONTEXT
+from twinlock_service.errors import ApiError, Code
+from twinlock_service.models import BatchStatus, Submission, read, uuid_in_path
+from twinlock_service.submission import submit
+from twinlock_service.tasks import Task
 
 
 async def submit_tasks(request: web.Request) -> web.Response:

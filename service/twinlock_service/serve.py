@@ -20,18 +20,18 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from .amqp import Amqp
-from .context import Context
-from .database import open_database
-from .errors import StartError
-from .files import open_private
-from .management import Management, ManagementError
-from .processes import Process
-from .rabbitmq import private_node
-from .reports import forward_soon, handlers
-from .topology import Topology
-from .users import load_users
-from .web import make_app
+from twinlock_service.amqp import Amqp
+from twinlock_service.context import Context
+from twinlock_service.database import open_database
+from twinlock_service.errors import StartError
+from twinlock_service.files import open_private
+from twinlock_service.management import Management, ManagementError
+from twinlock_service.processes import Process
+from twinlock_service.rabbitmq import private_node
+from twinlock_service.reports import forward_soon, handlers
+from twinlock_service.topology import Topology
+from twinlock_service.users import load_users
+from twinlock_service.web import make_app
 
 log = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ from typing import Any
 from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import Task as TaskMessage
 
-from .access import find_function, usable_endpoint
-from .amqp import AmqpDownError
-from .context import Context
-from .database import transaction
-from .endpoints import Endpoint
-from .errors import ApiError, Code
-from .functions import Function
-from .models import Submission
-from .topology import command_queue, task_queue
-from .users import Identity
+from twinlock_service.access import find_function, usable_endpoint
+from twinlock_service.amqp import AmqpDownError
+from twinlock_service.context import Context
+from twinlock_service.database import transaction
+from twinlock_service.endpoints import Endpoint
+from twinlock_service.errors import ApiError, Code
+from twinlock_service.functions import Function
+from twinlock_service.models import Submission
+from twinlock_service.topology import command_queue, task_queue
+from twinlock_service.users import Identity
 
 
 @dataclass(frozen=True, slots=True)

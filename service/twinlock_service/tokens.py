@@ -7,7 +7,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 
-from .users import digest
+from twinlock_service.users import digest
 
 LIFETIME = 48 * 3600
 """Seconds that a token is good for, as Globus Auth has it."""

@@ -15,8 +15,8 @@ from typing import Any
 
 from yarl import URL
 
-from .endpoints import Endpoint
-from .management import Management
+from twinlock_service.endpoints import Endpoint
+from twinlock_service.management import Management
 
 RESULTS = "service.results"
 HEARTBEATS = "service.heartbeats"

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from .errors import StartError
+from twinlock_service.errors import StartError
 
 CLIENT_DOMAIN = "clients.auth.globus.org"
 

@@ -8,11 +8,11 @@ from importlib.metadata import version
 
 from aiohttp import web
 
-from . import auth, page, rest_endpoints, rest_functions, rest_tasks
-from .context import CALLER, CONTEXT, Context
-from .errors import ApiError, Code
-from .management import ManagementError
-from .models import MAX_BODY
+from twinlock_service import auth, page, rest_endpoints, rest_functions, rest_tasks
+from twinlock_service.context import CALLER, CONTEXT, Context
+from twinlock_service.errors import ApiError, Code
+from twinlock_service.management import ManagementError
+from twinlock_service.models import MAX_BODY
 
 log = logging.getLogger(__name__)
 
