@@ -40,6 +40,7 @@ The users file is YAML, and closed to others (chmod 600):
       linked: [{id: ..., username: ...}]         # her other identities
   clients:                                       # logins of managers: GLOBUS_COMPUTE_CLIENT_ID and _SECRET
     7b1f2f6e-0000-4000-8000-000000000002: {secret: ...}
+  rabbitmq: {user: ..., password: ...}           # an administrator of the RabbitMQ that --amqp URL names
 
 DIR/amqp.json (0600) has RabbitMQ's URLs with an administrator's login. A manager endpoint's commands wait in the queue
 ep.<its uuid>.commands, an endpoint's tasks in ep.<its uuid>.tasks, an SDK user's results in
@@ -100,13 +101,13 @@ def _serve(arguments: Sequence[str]) -> int:
         "--amqp",
         metavar="auto|URL",
         type=_amqp,
-        help="auto (default): a private RabbitMQ node on loopback; or amqp[s]://ADMIN:PASSWORD@HOST:PORT/VHOST",
+        help="auto (default): a private RabbitMQ node on loopback; or amqp[s]://HOST:PORT/VHOST",
     )
     parser.add_argument(
         "--amqp-management",
         metavar="URL",
         type=_http,
-        help="RabbitMQ's management API, with an administrator's login (default: port 15672 on the host of --amqp)",
+        help="RabbitMQ's management API (default: port 15672 on the host of --amqp)",
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -138,9 +139,11 @@ def _http(text: str) -> URL:
 
 def _url(text: str, *schemes: str) -> URL:
     url = URL(text)
-    if url.scheme not in schemes or not url.host or not url.user or not url.password:
-        # The text is not repeated: it may hold a password.
-        raise argparse.ArgumentTypeError(f"not a URL like {schemes[0]}://ADMIN:PASSWORD@HOST:PORT")
+    # The text is not repeated: it may hold a password.
+    if url.scheme not in schemes or not url.host:
+        raise argparse.ArgumentTypeError(f"not a URL like {schemes[0]}://HOST:PORT")
+    if url.user or url.password:
+        raise argparse.ArgumentTypeError("others can read a command line: the login belongs into the users file")
     return url
 
 

@@ -30,7 +30,7 @@ from twinlock_service.processes import Process
 from twinlock_service.rabbitmq import private_node
 from twinlock_service.reports import forward_soon, handlers
 from twinlock_service.topology import Topology
-from twinlock_service.users import load_users
+from twinlock_service.users import Users, load_users
 from twinlock_service.web import make_app
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ MANAGEMENT_PORT = 15672
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line. `amqp` None: a private node."""
+    """The command line. `amqp` None: a private node. The URLs hold no login: others can read a command line."""
 
     host: str
     port: int
@@ -73,7 +73,7 @@ async def serve(options: Options) -> None:
     users = load_users(options.users)
     async with AsyncExitStack() as stack:
         stack.enter_context(_state_folder(options.state))
-        rabbitmq = await _rabbitmq(stack, options)
+        rabbitmq = await _rabbitmq(stack, options, users)
         _note_login(options.state, rabbitmq)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         topology = Topology(Management(session, rabbitmq.management_url, rabbitmq.vhost), rabbitmq.url)
@@ -121,14 +121,18 @@ def _state_folder(state: Path) -> Iterator[None]:
         yield
 
 
-async def _rabbitmq(stack: AsyncExitStack, options: Options) -> _RabbitMQ:
+async def _rabbitmq(stack: AsyncExitStack, options: Options, users: Users) -> _RabbitMQ:
     if options.amqp is None:
         node = await stack.enter_async_context(private_node(options.state))
         return _RabbitMQ(node.url, node.management_url, node.server)
-    login = URL.build(
-        scheme="http", user=options.amqp.user, password=options.amqp.password, host=options.amqp.host or ""
+    login = users.rabbitmq_login()
+    if login is None:
+        raise StartError(os.EX_CONFIG, f"users file {options.users} has no `rabbitmq` login, which --amqp URL needs")
+    management = URL.build(scheme="http", host=options.amqp.host or "", port=MANAGEMENT_PORT)
+    amqp, management = (
+        url.with_user(login[0]).with_password(login[1]) for url in (options.amqp, options.amqp_management or management)
     )
-    return _RabbitMQ(options.amqp, options.amqp_management or login.with_port(MANAGEMENT_PORT), None)
+    return _RabbitMQ(amqp, management, None)
 
 
 def _note_login(state: Path, rabbitmq: _RabbitMQ) -> None:

@@ -41,9 +41,15 @@ class _Client(_Entry):
     secret: SecretStr = Field(min_length=1)
 
 
+class _Administrator(_Entry):
+    user: str = Field(min_length=1)
+    password: SecretStr = Field(min_length=1)
+
+
 class _UsersFile(_Entry):
     users: dict[str, _User] = {}
     clients: dict[uuid.UUID, _Client] = {}
+    rabbitmq: _Administrator | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,13 @@ class Users:
         self._by_digest = {digest(token): self._users[name] for name, token in self._tokens.items()}
         self._secrets = {str(client): entry.secret.get_secret_value() for client, entry in document.clients.items()}
         self._by_id = {each.id: each for each in [*self._users.values(), *map(_client_identity, self._secrets)]}
+
+        self._rabbitmq = document.rabbitmq
+
+    def rabbitmq_login(self) -> tuple[str, str] | None:
+        """User and password of an administrator of the RabbitMQ that ``--amqp URL`` names."""
+        login = self._rabbitmq
+        return None if login is None else (login.user, login.password.get_secret_value())
 
     def token_of(self, username: str) -> str | None:
         """The bearer token of a user."""

@@ -49,10 +49,10 @@ IDENTITIES = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in TOKENS
 ALICE, BOB = TOKENS
 
 
-def users_file(path: Path) -> Path:
-    """A users file with Alice, Bob and a manager's client."""
+def users_file(path: Path, **more: object) -> Path:
+    """A users file with Alice, Bob and a manager's client, and `more` sections."""
     users = {name: {"id": IDENTITIES[name], "token": token, "name": name.title()} for name, token in TOKENS.items()}
-    document = {"users": users, "clients": {MANAGER_CLIENT: {"secret": CLIENT_SECRET}}}
+    document = {"users": users, "clients": {MANAGER_CLIENT: {"secret": CLIENT_SECRET}}} | more
     path.touch(mode=0o600)
     path.write_text(yaml.safe_dump(document))
     return path

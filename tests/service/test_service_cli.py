@@ -45,7 +45,8 @@ def test_an_unknown_user_has_none(tmp_path: Path) -> None:
         ["--state", "s", "--users", "u", "--port", "0"],
         ["--state", "s", "--users", "u", "--port", "http"],
         ["--state", "s", "--users", "u", "--amqp", "http://a:sesame@host"],
-        ["--state", "s", "--users", "u", "--amqp", "amqp://host"],
+        ["--state", "s", "--users", "u", "--amqp", "amqp:///v"],
+        ["--state", "s", "--users", "u", "--amqp", "amqp://a:sesame@host/v"],
         ["--state", "s", "--users", "u", "--amqp-management", "amqp://a:sesame@host"],
         ["--nonsense"],
     ],
@@ -71,11 +72,19 @@ def test_a_state_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_rabbitmq_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
-    amqp = ["--amqp", "amqp://admin:sesame@127.0.0.1:1/v", "--amqp-management", "http://admin:sesame@127.0.0.1:1"]
-    shown = run("--state", tmp_path / "state", "--users", users_file(tmp_path / "users.yaml"), *amqp)
+    amqp = ["--amqp", "amqp://127.0.0.1:1/v", "--amqp-management", "http://127.0.0.1:1"]
+    users = users_file(tmp_path / "users.yaml", rabbitmq={"user": "admin", "password": "sesame"})
+    shown = run("--state", tmp_path / "state", "--users", users, *amqp)
     assert shown.returncode == os.EX_UNAVAILABLE
     assert "127.0.0.1:1" in shown.stderr
     assert "sesame" not in shown.stderr
+
+
+def test_a_rabbitmq_without_a_login_is_named(tmp_path: Path) -> None:
+    users = users_file(tmp_path / "users.yaml")
+    shown = run("--state", tmp_path / "state", "--users", users, "--amqp", "amqp://127.0.0.1:1/v")
+    assert shown.returncode == os.EX_CONFIG
+    assert "rabbitmq" in shown.stderr
 
 
 def test_missing_programs_are_named(tmp_path: Path) -> None:

@@ -132,7 +132,12 @@ def test_a_second_service_on_the_same_state_is_refused(running: Service) -> None
     assert "in use by another twinlock-service" in second.stderr
 
 
+def without_login(url: URL) -> str:
+    return str(url.with_user(None))
+
+
 def test_a_port_that_is_taken_is_named(running: Service, tmp_path: Path) -> None:
+    amqp, management = (URL(running.urls()[name]) for name in ("url", "management_url"))
     argv = [
         "twinlock-service",
         "--port",
@@ -140,9 +145,9 @@ def test_a_port_that_is_taken_is_named(running: Service, tmp_path: Path) -> None
         "--state",
         str(tmp_path / "state"),
         "--users",
-        f"{running.folder}/users.yaml",
+        str(users_file(tmp_path / "users.yaml", rabbitmq={"user": amqp.user, "password": amqp.password})),
     ]
-    argv += ["--amqp", running.urls()["url"], "--amqp-management", running.urls()["management_url"]]
+    argv += ["--amqp", without_login(amqp), "--amqp-management", without_login(management)]
     second = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment())
     assert second.returncode == os.EX_UNAVAILABLE
     assert f"127.0.0.1:{PORT}" in second.stderr
