@@ -1,0 +1,73 @@
+"""The demonstration: it works without root, and an interruption at any moment leaves nothing."""
+
+import os
+import pwd
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from site_rig import eventually
+from twinlock_testbed.daemons import Daemon
+from twinlock_testbed.demo import USERS
+from twinlock_testbed.users import BROKER, processes_of, throw_away
+
+pytestmark = pytest.mark.system
+
+PREFIX = Path(os.environ.get("TWINLOCK_PREFIX", sys.prefix))
+TESTBED = Path(__file__).parents[2] / "testbed"
+
+
+@pytest.fixture
+def selma() -> Iterator[pwd.struct_passwd]:
+    """Someone who wants to try it on a machine that isn't theirs."""
+    with throw_away("twl-selma") as account:
+        yield account
+
+
+def start(code: Path, folder: Path, *words: str, user: pwd.struct_passwd | None = None) -> Daemon:
+    argv: list[str | Path] = [PREFIX / "bin/python", "-m", "twinlock_testbed", "--prefix", PREFIX, *words]
+    environment = {"PYTHONPATH": str(code), "HOME": user.pw_dir if user else str(folder)}
+    return Daemon("demo", argv, folder / "demo.log", user=user and user.pw_name, environment=environment)
+
+
+def leftovers() -> list[Path]:
+    """Folders of demonstrations."""
+    return list(Path("/var/tmp").glob("twinlock-*"))
+
+
+def test_without_root_it_serves_its_own_user(selma: pwd.struct_passwd, tmp_path: Path) -> None:
+    home = Path(selma.pw_dir)
+    code = shutil.copytree(TESTBED, home / "testbed")
+    demo = start(code, tmp_path, user=selma)
+    assert eventually(lambda: not demo.alive(), 120), demo.output()
+    assert demo.stop() == 0, demo.output()
+    assert f"uid {selma.pw_uid}" in demo.output()
+    assert not processes_of(selma.pw_uid)
+    assert not list((home / ".globus_compute").glob("uep.*"))
+    assert leftovers() == []
+
+
+def test_without_root_there_is_no_slurm(selma: pwd.struct_passwd, tmp_path: Path) -> None:
+    demo = start(shutil.copytree(TESTBED, Path(selma.pw_dir) / "testbed"), tmp_path, "--slurm", user=selma)
+    assert eventually(lambda: not demo.alive(), 30)
+    assert demo.stop() == os.EX_UNAVAILABLE
+    assert demo.output().splitlines() == ["make demo: SLURM=1 needs root: a private Slurm runs jobs as other users"]
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("moment", ["making two users", "starting RabbitMQ", "starting twinlock-spawner", "submits"])
+def test_an_interruption_leaves_nothing(tmp_path: Path, moment: str) -> None:
+    demo = start(TESTBED, tmp_path, "--slurm")
+    demo.wait_for_line(moment, 60)
+    for _ in range(2):  # an impatient person
+        os.kill(demo.pid, signal.SIGINT)
+    assert eventually(lambda: not demo.alive(), 60)
+    assert demo.stop() == 128 + signal.SIGINT
+    assert "interrupted" in demo.output().splitlines()[-1]
+    assert leftovers() == []
+    for name in (*USERS, BROKER, "twl-service"):
+        with pytest.raises(KeyError):
+            pwd.getpwnam(name)
