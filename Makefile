@@ -35,7 +35,7 @@ demo:
 test: lint
 	packaging/debian-packages $(SITE_PACKAGES) $(SLURM_PACKAGES)
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
-	exec env TWINLOCK_PREFIX='$(PREFIX)' '$(PREFIX)/bin/python' -m pytest $(ARGS)
+	TWINLOCK_PREFIX='$(PREFIX)' tests/run $(ARGS)
 
 lint:
 	packaging/debian-packages $(BUILD_PACKAGES)

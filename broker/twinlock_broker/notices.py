@@ -23,6 +23,7 @@ class Notices:
 
     async def send(self, credentials: Credentials, text: str, detail: str = "") -> None:
         """Tell the user `text`; the log gets `detail` too. Tries a few times, then leaves it at the log line."""
+        text = text.encode(errors="replace").decode()  # half of a surrogate pair can be neither sent nor logged
         error_id = uuid.uuid4().hex[:8]
         endpoint = credentials.endpoint_id
         log.warning("endpoint %s failed, error id %s: %s%s", endpoint, error_id, text, f" [{detail}]" if detail else "")

@@ -90,7 +90,10 @@ async def test_heartbeats_go_on_after_a_lost_connection_and_end_with_a_goodbye(r
     running.cancel()
     await asyncio.wait((running,))
     await heartbeat.say_goodbye()
-    assert state(await rabbit.take("beats")) == (MANAGER, {"heartbeat_period": 0})
+    beat = state(await rabbit.take("beats"))
+    while beat == (MANAGER, {"heartbeat_period": 3600}):  # one for each time that the connection was closed
+        beat = state(await rabbit.take("beats"))
+    assert beat == (MANAGER, {"heartbeat_period": 0})
 
 
 async def test_a_command_is_acknowledged_when_its_outcome_is_decided(rabbit: Rabbit) -> None:
