@@ -7,7 +7,7 @@ import secrets
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -148,6 +148,7 @@ class Manager:
     setup: Setup
     broker_user: str | None
     endpoint_id: str = ""
+    _started: list[Daemon] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=0o755, parents=True)
@@ -170,6 +171,7 @@ class Manager:
         """Start the spawner and wait for its socket. Raises `DaemonError`."""
         argv: list[str | Path] = [self.prefix / "bin/twinlock-spawner", "--policy", self._policy]
         self.spawner = Daemon("twinlock-spawner", argv, self.folder / "spawner.log")
+        self._started.append(self.spawner)
         self.spawner.wait_until(self.socket.exists, 10, "make its socket")
 
     def start_broker(self) -> None:
@@ -183,6 +185,7 @@ class Manager:
         }
         log = self.folder / "broker.log"
         self.broker = Daemon("twinlock-broker", argv, log, user=self.broker_user, environment=environment)
+        self._started.append(self.broker)
         self.endpoint_id = self.broker.wait_for_line("twinlock-broker ready", 30).split()[-1]
 
     def _endpoint_folder(self) -> Path:
@@ -193,8 +196,10 @@ class Manager:
         setup = replace(self.setup, environment={"TMPDIR": str(temporary)} | dict(self.setup.environment))
         return endpoint_folder(self.folder / "endpoint", setup, mapping=self.broker_user is not None)
 
-    def remove_cgroup(self) -> None:
-        """What the policy's cgroup folder leaves when the spawner has ended."""
+    def stop(self) -> None:
+        """End what was started, the last first, and remove the cgroup folder that the policy names."""
+        for daemon in reversed(self._started):
+            daemon.stop(30)
         if (cgroup := cgroup_folder(self.folder)) and Path(cgroup).exists():
             Path(cgroup).rmdir()
 
@@ -230,10 +235,9 @@ def cgroup_folder(folder: Path) -> str:
 def manager(prefix: Path, folder: Path, service: Service, setup: Setup, broker_user: str | None) -> Iterator[Manager]:
     """A manager endpoint at work; its end ends every user endpoint. Raises `DaemonError`."""
     endpoint = Manager(prefix, folder, service, setup, broker_user)
-    with ExitStack() as stack:
-        stack.callback(endpoint.remove_cgroup)
+    try:
         endpoint.start_spawner()
-        stack.callback(lambda: endpoint.spawner.stop(30))
         endpoint.start_broker()
-        stack.callback(lambda: endpoint.broker.stop())
         yield endpoint
+    finally:
+        endpoint.stop()

@@ -12,6 +12,7 @@ import pytest
 from site_rig import eventually
 from twinlock_testbed.daemons import Daemon
 from twinlock_testbed.demo import USERS
+from twinlock_testbed.site import cgroup_folder
 from twinlock_testbed.users import BROKER, processes_of, throw_away
 
 pytestmark = pytest.mark.system
@@ -34,8 +35,8 @@ def start(code: Path, folder: Path, *words: str, user: pwd.struct_passwd | None 
 
 
 def leftovers() -> list[Path]:
-    """Folders of demonstrations."""
-    return list(Path("/var/tmp").glob("twinlock-*"))
+    """Folders and cgroups of demonstrations."""
+    return [*Path("/var/tmp").glob("twinlock-*"), *Path(cgroup_folder(Path("x/y"))).parent.glob("twinlock-twinlock-*")]
 
 
 def test_without_root_it_serves_its_own_user(selma: pwd.struct_passwd, tmp_path: Path) -> None:
