@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -9,6 +10,11 @@ _NEEDS = {
     "system": ["rabbitmq-server", "setpriv", "useradd"],
     "slurm": ["slurmctld", "slurmd", "munged"],
 }
+
+
+def pytest_configure() -> None:
+    """SIGTERM ends the tests as Ctrl-C does: what they made is removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -78,8 +78,9 @@ class Broker:
         self.process = process
 
     @classmethod
-    async def start(cls, place: Path, spawner: Spawner, service: Service) -> "Broker":
-        """It, when it says that it is ready."""
+    @contextlib.asynccontextmanager
+    async def running(cls, place: Path, spawner: Spawner, service: Service) -> "AsyncIterator[Broker]":
+        """It, when it says that it is ready; it ends with the block, however that ends."""
         (place / "broker.yaml").write_text(f"program: report\nspawner_socket: {spawner.socket}")
         login = {"GLOBUS_COMPUTE_CLIENT_ID": MANAGER, "GLOBUS_COMPUTE_CLIENT_SECRET": "the-client-secret"}
         process = await asyncio.create_subprocess_exec(
@@ -91,9 +92,14 @@ class Broker:
             cwd="/",
         )
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 30)
-        assert line == f"twinlock-broker ready, endpoint {MANAGER}\n".encode()
-        return cls(process)
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), 30)
+            assert line == f"twinlock-broker ready, endpoint {MANAGER}\n".encode()
+            yield cls(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     async def stop(self) -> bytes:
         """Ask it to end; its log."""
@@ -119,25 +125,25 @@ def spawned_uids(spawner: Spawner) -> list[int]:
 async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
     policy = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
     with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy) as spawner:
-        broker = await Broker.start(place, spawner, service)
-        assert json.loads((place / "state" / "endpoint.json").read_text()) == {"endpoint_id": MANAGER}
-        assert Path(f"/proc/{broker.process.pid}/cmdline").read_text().startswith(f"twinlock-broker [{MANAGER}]")
-        status = Path(f"/proc/{broker.process.pid}/status").read_text()
-        assert f"\nUid:\t{pwd.getpwnam('nobody').pw_uid}\t" in status
-        assert "\nCapEff:\t0000000000000000\n" in status
-        assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
+        async with Broker.running(place, spawner, service) as broker:
+            assert json.loads((place / "state" / "endpoint.json").read_text()) == {"endpoint_id": MANAGER}
+            assert Path(f"/proc/{broker.process.pid}/cmdline").read_text().startswith(f"twinlock-broker [{MANAGER}]")
+            status = Path(f"/proc/{broker.process.pid}/status").read_text()
+            assert f"\nUid:\t{pwd.getpwnam('nobody').pw_uid}\t" in status
+            assert "\nCapEff:\t0000000000000000\n" in status
+            assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
 
-        await rabbit.command(b'{"command": ', round(time.time()))
-        await start_command(rabbit)
-        notice = messagepack.unpack(await rabbit.take("beats"))
-        assert str(notice.endpoint_id) == UEP
-        assert "ended with exit code 0 before it was up. It printed:" in notice.global_state["error"]
-        assert spawned_uids(spawner) == [pwd.getpwnam(MAPPED).pw_uid]
+            await rabbit.command(b'{"command": ', round(time.time()))
+            await start_command(rabbit)
+            notice = messagepack.unpack(await rabbit.take("beats"))
+            assert str(notice.endpoint_id) == UEP
+            assert "ended with exit code 0 before it was up. It printed:" in notice.global_state["error"]
+            assert spawned_uids(spawner) == [pwd.getpwnam(MAPPED).pw_uid]
 
-        log = await broker.stop()
-        assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
-        for secret in (b"the-client-secret", b"hush"):
-            assert secret not in log
+            log = await broker.stop()
+            assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
+            for secret in (b"the-client-secret", b"hush"):
+                assert secret not in log
 
 
 @pytest.mark.system
@@ -147,11 +153,11 @@ async def test_same_user_mode(rabbit: Rabbit, place: Path) -> None:
     policy = {"broker_user": "nobody", "deny_users": ["root"]}
     with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy, NOBODY) as spawner:
         service.answer |= {"sub": UEP, "identity_set": [{"sub": UEP}, {"sub": ALICE}]}
-        broker = await Broker.start(place, spawner, service)
-        assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
-        await start_command(rabbit)
-        assert "It printed:" in messagepack.unpack(await rabbit.take("beats")).global_state["error"]
-        assert spawned_uids(spawner) == [pwd.getpwnam("nobody").pw_uid]
-        log = await broker.stop()
-        assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
-        assert b"same-user mode: " in log
+        async with Broker.running(place, spawner, service) as broker:
+            assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
+            await start_command(rabbit)
+            assert "It printed:" in messagepack.unpack(await rabbit.take("beats")).global_state["error"]
+            assert spawned_uids(spawner) == [pwd.getpwnam("nobody").pw_uid]
+            log = await broker.stop()
+            assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
+            assert b"same-user mode: " in log
