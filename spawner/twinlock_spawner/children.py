@@ -99,7 +99,7 @@ def fork(request: wire.Spawn, plan: Plan) -> Child:
         pid = os.fork()
         if pid == 0:
             run(plan)
-        pidfd = os.pidfd_open(pid)
+        pidfd = _watch(pid)
     except OSError:
         os.close(report)
         raise
@@ -107,3 +107,12 @@ def fork(request: wire.Spawn, plan: Plan) -> Child:
         os.close(plan.report)
     deadline = time.monotonic() + plan.policy.exec_timeout
     return Child(request.id, request.user, request.name, plan.tree, pid, pidfd, report, deadline)
+
+
+def _watch(pid: int) -> int:
+    """A pidfd of a child just forked. One that can't be watched is ended; it is reaped like an orphan."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        raise

@@ -56,7 +56,11 @@ class Server:
         self._stop_requested = True
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:  # the peer is gone already, or no file descriptor is free
+            self._audit.line("connection-refused", reason=str(error))
+            return
         try:
             if self._channel is not None:
                 raise ChannelError("there is a connection already")

@@ -46,7 +46,7 @@ class Table:
 
     def rows(self) -> list[wire.Child]:
         """What the broker may know: children that run, and ends that it hasn't taken note of."""
-        return [child.row() for child in self._children.values() if child.status is not None or child.report < 0]
+        return [child.row() for child in self._children.values() if child.report < 0 and child.failure is None]
 
     def patience(self) -> float | None:
         """Seconds until something is due without an event."""

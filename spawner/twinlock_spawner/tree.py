@@ -41,11 +41,12 @@ class CgroupTree:
 
     def ended(self, leader: int, uid: int, alone: bool) -> bool:
         """Kill all at once, processes that are just forking included; remove the cgroup when it is empty."""
-        if "populated 1" in (self._path / "cgroup.events").read_text():
-            (self._path / "cgroup.kill").write_text("1")
-            return False
-        self._path.rmdir()
-        return True
+        with contextlib.suppress(OSError):  # gone already, or busy for a moment
+            if "populated 1" in (self._path / "cgroup.events").read_text():
+                (self._path / "cgroup.kill").write_text("1")
+            else:
+                self._path.rmdir()
+        return not self._path.exists()
 
 
 def prepare(folder: str) -> None:

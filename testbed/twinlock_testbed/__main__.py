@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from twinlock_testbed.daemons import DaemonError, stop_stragglers
+from twinlock_testbed.daemons import DaemonError
 from twinlock_testbed.demo import Checks, demonstrate, own_site, shared_site, step
 from twinlock_testbed.site import PORT
 
@@ -34,8 +34,6 @@ def main(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except DaemonError as error:
         checks.that(False, str(error))
-    finally:
-        stop_stragglers()
     return _summary(checks)
 
 

@@ -14,13 +14,15 @@ from pathlib import Path
 import psutil
 
 from twinlock_testbed import templates
+from twinlock_testbed.daemons import stop_stragglers
 from twinlock_testbed.processes import capabilities, endpoints, title, tree
 from twinlock_testbed.scripts import Outcome, Script
-from twinlock_testbed.site import DOMAIN, Login, Manager, Person, Service, Setup, manager, service
+from twinlock_testbed.site import DOMAIN, Login, Manager, Person, Service, Setup, manager, remove_cgroup, service
 from twinlock_testbed.slurm import Slurm, private_slurm
 from twinlock_testbed.users import broker_account, processes_of, throw_away
 
 USERS = ("twl-ada", "twl-bob")
+_MANAGER = "manager"
 _RESULT_TIMEOUT = 180.0
 _IDLE_TIMEOUT = 90.0
 _STARTED = time.monotonic()
@@ -60,12 +62,14 @@ class Site:
 
 @contextmanager
 def run_folder() -> Iterator[Path]:
-    """A folder that everyone may enter, removed at the end."""
+    """A folder that everyone may enter; removed at the very end, with what an interruption may have left beside it."""
     folder = Path(tempfile.mkdtemp(prefix="twinlock-", dir="/var/tmp"))
     folder.chmod(0o755)
     try:
         yield folder
     finally:
+        stop_stragglers()
+        remove_cgroup(folder / _MANAGER)
         shutil.rmtree(folder)
 
 
@@ -83,7 +87,7 @@ def shared_site(prefix: Path, slurm: bool) -> Iterator[Site]:
         step("starting RabbitMQ and twinlock-service (about ten seconds)")
         compute = stack.enter_context(service(prefix, folder, people, Login(), service_user))
         step(f"starting twinlock-spawner as root and twinlock-broker as {broker_user}")
-        endpoint = stack.enter_context(manager(prefix, folder / "manager", compute, _setup(cluster), broker_user))
+        endpoint = stack.enter_context(manager(prefix, folder / _MANAGER, compute, _setup(cluster), broker_user))
         yield Site(prefix, folder, people, accounts, compute, endpoint, cluster, "nobody")
 
 
@@ -98,8 +102,8 @@ def own_site(prefix: Path) -> Iterator[Site]:
         step("starting RabbitMQ and twinlock-service (about ten seconds)")
         compute = stack.enter_context(service(prefix, folder, people, login, None))
         step(f"starting twinlock-spawner and twinlock-broker as {account.pw_name}")
-        stack.callback(_remove_endpoint_folders, folder / "manager" / "broker" / "endpoint.json")
-        endpoint = stack.enter_context(manager(prefix, folder / "manager", compute, _setup(None), None))
+        stack.callback(_remove_endpoint_folders, folder / _MANAGER / "broker" / "endpoint.json")
+        endpoint = stack.enter_context(manager(prefix, folder / _MANAGER, compute, _setup(None), None))
         yield Site(prefix, folder, people, [account], compute, endpoint, None, None)
 
 

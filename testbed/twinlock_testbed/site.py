@@ -200,8 +200,7 @@ class Manager:
         """End what was started, the last first, and remove the cgroup folder that the policy names."""
         for daemon in reversed(self._started):
             daemon.stop(30)
-        if (cgroup := cgroup_folder(self.folder)) and Path(cgroup).exists():
-            Path(cgroup).rmdir()
+        remove_cgroup(self.folder)
 
     def _policy_text(self) -> str:
         account = self.broker_user or pwd.getpwuid(os.getuid()).pw_name
@@ -229,6 +228,12 @@ def cgroup_folder(folder: Path) -> str:
         if (root / "cgroup.controllers").exists() and os.geteuid() == 0 and os.access(root, os.W_OK):
             return str(root / f"twinlock-{folder.parent.name}-{folder.name}")
     return ""
+
+
+def remove_cgroup(folder: Path) -> None:
+    """Remove what `cgroup_folder` named, when its spawner has ended."""
+    if (cgroup := cgroup_folder(folder)) and Path(cgroup).exists():
+        Path(cgroup).rmdir()
 
 
 @contextmanager
