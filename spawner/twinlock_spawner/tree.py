@@ -78,12 +78,13 @@ class SessionTree:
         return not members
 
     def _members(self, leader: int, uid: int, alone: bool) -> list[int]:
+        """Descendants of the spawner only: the leader was reaped, and its pid may have come to mean anything."""
         parents, sessions, uids = _processes()
+        lines = {pid: _line(pid, parents) for pid in parents}
         return [
             pid
-            for pid in parents
-            if leader in (sessions[pid], *(line := _line(pid, parents)))
-            or (alone and uids[pid] == uid and os.getpid() in line[1:])
+            for pid, line in lines.items()
+            if os.getpid() in line[1:] and (leader in (sessions[pid], *line) or (alone and uids[pid] == uid))
         ]
 
 
