@@ -1,206 +1,156 @@
-"""From fork to exec: the child's stages, in the order in which they have to be.
+"""One endpoint's process: how it turns, stage by stage, from root into the user; how it is ended.
 
-`STAGES` is the order. Each stage has a name; where one fails, the child writes the name and the reason into a pipe that
-closes on exec, and ends. So the parent learns of success by the pipe's end and of failure by its text.
+Each stage's name is yielded before the stage. Where one fails, the child writes its name and the reason into a pipe
+that closes on exec, and ends. So the spawner learns of success by the pipe's end and of failure by its text.
 """
 
+import contextlib
+import ctypes
 import grp
+import io
+import itertools
 import os
 import pwd
+import resource
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import prctl
+from twinlock_shared import wire
 
+from twinlock_spawner import guard, user
+from twinlock_spawner.audit import Audit
 from twinlock_spawner.policy import Policy, check_trusted
-from twinlock_spawner.tree import Tree
 
-EXIT_FAILED = 111
-"""Exit code of a child that didn't come to its exec; nobody but the parent sees it."""
-
-_REPORT_FD = 3
+# What whoever started the spawner, or Python itself, has ignored; exec would keep that.
+_IGNORED = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
 
 
-class StageError(Exception):
-    """A stage found something wrong; the text may be shown to the user."""
+class Child:
+    """What was asked for; what the spawner knows of the process; what the process finds out in its stages."""
+
+    def __init__(self, policy: Policy, audit: Audit, request: wire.Spawn, fds: list[int], cgroup: str) -> None:
+        """`fds` are its stdin, and what becomes its stdout and stderr; `cgroup` the path of its own, if any."""
+        self.policy, self.audit, self.request, self.fds, self.cgroup = policy, audit, request, fds, cgroup
+        self.kill: int = signal.SIGKILL if cgroup and not policy.pam_service else guard.KILL  # the signal that ends it
+        self.since, self.pid, self.parent, self.root = time.monotonic(), 0, os.getpid(), os.geteuid() == 0
+        self.due = self.since + policy.exec_timeout  # when to look at it again: to give up, to kill, to try again
+        self.failure = ""  # the stage that failed, and the reason in the next line
+        self.pidfd: io.FileIO  # closes itself when the child is forgotten
+        self.report: socket.socket | None = None  # where that comes from, until it is sure that the program runs
+        self.status: int | None = None  # its wait status
+        self.ended: int | None = None  # the same, once nothing that it started is left
+        self.account: pwd.struct_passwd
+        self.groups: list[int]
+        self.environment: dict[str, str] = {}
+
+    def row(self) -> wire.Child:
+        """The child as the broker knows it."""
+        return wire.Child(self.request.id, self.pid, self.request.user, self.request.name, self.ended)
+
+    def start(self) -> socket.socket:
+        """Fork, and go through the stages in the child; where it reports. Raises `OSError`."""
+        self.report, report = socket.socketpair()
+        self.pid = os.fork() or self._run(report.fileno())
+        try:
+            self.pidfd = io.FileIO(os.pidfd_open(self.pid))
+        except OSError:  # it can't be watched; when it has ended it is reaped like an orphan
+            os.kill(self.pid, signal.SIGKILL)
+            raise
+        return self.report
+
+    def _run(self, report: int) -> NoReturn:
+        """In the child: whatever happens, it doesn't come back."""
+        self.words, stage = report, "lookup"
+        try:
+            for stage in itertools.chain(_identify(self), _become(self), user.go(self)):  # noqa: B007
+                pass
+        except BaseException as error:
+            os.write(self.words, f"{stage}\n{error}".encode(errors="replace")[:4000])
+        finally:
+            os._exit(os.EX_OSERR)
+
+    def stop(self, word: str, grace: float = 1.0) -> None:
+        """TERM now and KILL after `grace` seconds, or KILL now, as it is where the program hasn't been executed yet.
+
+        By its pidfd, which never comes to mean another process (pidfd_open(2)).
+        """
+        if self.status is None:
+            term = word == "TERM" and not self.report
+            self.failure = self.failure or "timeout\nthe start took too long, or was called off" * bool(self.report)
+            signal.pidfd_send_signal(self.pidfd.fileno(), signal.SIGTERM if term else self.kill)
+            self.due = min(self.due if term else float("inf"), time.monotonic() + grace)
 
 
-@dataclass(slots=True)
-class Plan:
-    """What the child needs to know; `account` and `groups` are what its first stages find out."""
-
-    policy: Policy
-    user: str
-    name: str
-    argv: list[str]
-    stdin: int
-    output: int
-    tree: Tree
-    privileged: bool
-    parent: int = field(default_factory=os.getpid)
-    report: int = -1
-    account: pwd.struct_passwd = field(init=False)
-    groups: list[int] = field(init=False)
+def end_tree(cgroup: str) -> bool:
+    """Kill all in a cgroup, racing forks included (Linux 5.14), and remove it; True when that is done."""
+    with contextlib.suppress(OSError):  # gone already, or busy until they have died
+        Path(cgroup, "cgroup.kill").write_text("1")
+        for pid in Path(cgroup, "cgroup.procs").read_text().split():  # it spares those whose first thread has ended
+            os.kill(int(pid), signal.SIGKILL)
+        os.rmdir(cgroup)
+    return not os.path.exists(cgroup)
 
 
-def run(plan: Plan) -> NoReturn:
-    """Go through the stages; never returns, whatever happens."""
-    stage = "start"
-    try:
-        for stage, step in STAGES:  # noqa: B007  the name of the stage that fails is used below
-            step(plan)
-    except BaseException as error:
-        os.write(plan.report, f"{stage}\n{error}".encode(errors="replace")[:4000])
-    finally:
-        os._exit(EXIT_FAILED)
-
-
-def _reset_signals(plan: Plan) -> None:
-    """First of all: the parent's handlers mean nothing here, and exec would keep what is ignored or blocked."""
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+def _identify(child: Child) -> Iterator[str]:
+    """Who is it, and may it be? In the child, since NSS runs modules of the site, which may hang (sssd, LDAP)."""
+    policy, name = child.policy, child.request.user
+    for number in _IGNORED | {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:  # and the server's own
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    child.account = account = pwd.getpwnam(name)
+    child.groups = os.getgrouplist(name, account.pw_gid)
+    yield "policy"
+    shells, allowed = policy.allowed_shells, {grp.getgrnam(group).gr_gid for group in policy.allow_groups}
+    for forbidden, reason in (
+        (account.pw_name != name, f"is another name of {account.pw_name}"),
+        (account.pw_uid < max(1, policy.min_uid), f"is a system account (its uid is below {policy.min_uid})"),
+        (name in policy.deny_users, "is denied"),
+        (shells and account.pw_shell not in shells, "has a shell that is not allowed"),
+        (allowed and allowed.isdisjoint(child.groups), "is in none of the groups that are allowed"),
+        (not child.root and account.pw_uid != os.geteuid(), "can't be used without root"),
+    ):
+        if forbidden:
+            raise ValueError(f"account {name} {reason}")
+    yield "program"
+    check_trusted(policy.programs[child.request.program][0])
+    yield "audit"  # the last line before the identity changes
+    if not child.audit.line("identity", id=child.request.id, user=name, uid=account.pw_uid, groups=str(child.groups)):
+        raise OSError("the audit log can't be written")
 
 
-def _lookup(plan: Plan) -> None:
-    """In the child, since NSS modules of a site run foreign code and may hang (sssd, LDAP)."""
-    try:
-        plan.account = pwd.getpwnam(plan.user)
-    except KeyError:
-        raise StageError(f"there is no local account {plan.user}") from None
-    plan.groups = os.getgrouplist(plan.account.pw_name, plan.account.pw_gid)
+def _become(child: Child) -> Iterator[str]:
+    """Shed what is the service's and not the user's, then go from root to the user for good.
 
-
-def _check_policy(plan: Plan) -> None:
-    policy, account = plan.policy, plan.account
-    if account.pw_uid == 0 or account.pw_uid < (policy.min_uid if plan.privileged else 1):
-        raise StageError(f"account {plan.user} is a system account (its uid is below {policy.min_uid})")
-    if plan.user in policy.deny_users or account.pw_name in policy.deny_users:
-        raise StageError(f"account {plan.user} is denied")
-    if policy.allowed_shells and account.pw_shell not in policy.allowed_shells:
-        raise StageError(f"account {plan.user} has a shell that is not allowed")
-    allowed = {grp.getgrnam(group).gr_gid for group in policy.allow_groups}
-    if allowed and allowed.isdisjoint(plan.groups):
-        raise StageError(f"account {plan.user} is in none of the groups that are allowed")
-    if not plan.privileged and account.pw_uid != os.getuid():
-        raise StageError(f"without root only the account of uid {os.getuid()} can be used")
-
-
-def _check_program(plan: Plan) -> None:
-    try:
-        check_trusted(plan.argv[0])
-    except OSError as error:
-        raise StageError(f"the endpoint program is missing or can be changed by others than root: {error}") from error
-
-
-def _enter_tree(plan: Plan) -> None:
-    plan.tree.enter()
-
-
-def _new_session(plan: Plan) -> None:
+    Without root, the own account is all that `_identify` allows. PAM may set limits and a keyring anew.
+    """
+    if child.root:
+        yield "limits"
+        for name, pair in child.policy.rlimits.items():
+            limit = getattr(resource, f"RLIMIT_{name.upper()}")
+            most = resource.getrlimit(limit)[1]  # -1 is none; raising it needs a capability that containers lack
+            soft, hard = (value if most == -1 or -1 < value < most else most for value in pair)
+            resource.setrlimit(limit, (soft, hard))
+        Path("/proc/self/oom_score_adj").write_text("0")
+        # The system call's number, and KEYCTL_JOIN_SESSION_KEYRING: keyctl(2), session-keyring(7).
+        if ctypes.CDLL(None).syscall({"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname().machine], 1, None) < 0:
+            raise OSError("there is no session keyring to be had")
+    yield "guard"
+    guard.stand(child)
     os.setsid()
-
-
-def _set_groups(plan: Plan) -> None:
-    if plan.privileged:
-        os.setgroups(plan.groups)
-
-
-def _set_gid(plan: Plan) -> None:
-    gid = plan.account.pw_gid
-    os.setresgid(gid, gid, gid)
-
-
-def _set_uid(plan: Plan) -> None:
-    uid = plan.account.pw_uid
-    os.setresuid(uid, uid, uid)
-
-
-def _read_back(plan: Plan) -> None:
-    """The kernel's word, not ours: a change of identity that failed half-way has given root away before."""
-    uid, gid = plan.account.pw_uid, plan.account.pw_gid
-    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
-        raise StageError("the kernel shows another uid or gid")
-    if plan.privileged and set(os.getgroups()) != set(plan.groups):
-        raise StageError("the kernel shows other groups")
-    try:
-        os.setuid(0)
-    except PermissionError:
-        return
-    raise StageError("root could be regained")
-
-
-def _check_capabilities(plan: Plan) -> None:
-    """setresuid(2) from root to another uid clears them (capabilities(7)), unless a securebit says otherwise."""
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith(("CapInh", "CapPrm", "CapEff", "CapAmb")) and int(line.split()[1], 16):
-                raise StageError(f"capabilities are left: {line.strip()}")
-
-
-def _no_new_privs(plan: Plan) -> None:
-    if plan.policy.no_new_privs:
-        prctl.set_no_new_privs(1)
-
-
-def _die_with_parent(plan: Plan) -> None:
-    """After the change of uid, which clears the setting; then see whether the parent ended before it was made."""
-    prctl.set_pdeathsig(signal.SIGTERM)
-    if os.getppid() != plan.parent:
-        raise StageError("the spawner ended meanwhile")
-
-
-def _change_directory(plan: Plan) -> None:
-    """As the user, who may be the only one that can enter the home; a missing home is no reason not to start."""
-    os.umask(0o077)
-    os.chdir("/")
-    try:
-        os.chdir(plan.account.pw_dir)
-    except OSError:
-        return
-
-
-def _set_stdio(plan: Plan) -> None:
-    os.dup2(plan.stdin, 0)
-    os.dup2(plan.output, 1)
-    os.dup2(plan.output, 2)
-    plan.report = os.dup2(plan.report, _REPORT_FD, inheritable=False)
-    os.closerange(_REPORT_FD + 1, 0x7FFFFFFF)
-
-
-def _exec(plan: Plan) -> None:
-    account, argv = plan.account, plan.argv
-    own = {
-        "HOME": account.pw_dir,
-        "USER": account.pw_name,
-        "LOGNAME": account.pw_name,
-        "SHELL": account.pw_shell or "/bin/sh",
-    }
-    default = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
-    try:
-        os.execve(argv[0], [*argv, plan.name], default | plan.policy.environment | own)
-    except OSError as error:
-        raise StageError(f"the endpoint program can't be executed: {error.strerror}") from error
-
-
-STAGES: tuple[tuple[str, Callable[[Plan], None]], ...] = (
-    ("signals", _reset_signals),
-    ("lookup", _lookup),
-    ("policy", _check_policy),
-    ("program", _check_program),
-    ("cgroup", _enter_tree),
-    ("session", _new_session),
-    ("groups", _set_groups),
-    ("gid", _set_gid),
-    ("uid", _set_uid),
-    ("readback", _read_back),
-    ("capabilities", _check_capabilities),
-    ("no-new-privs", _no_new_privs),
-    ("parent", _die_with_parent),
-    ("directory", _change_directory),
-    ("stdio", _set_stdio),
-    ("exec", _exec),
-)
+    if child.cgroup:
+        yield "cgroup"
+        os.makedirs(child.cgroup)
+        Path(child.cgroup, "cgroup.procs").write_text("0")
+    if child.root:
+        yield "bounding"  # where setuid programs shall work they need it
+        prctl.capbset.limit(*(() if child.policy.no_new_privs else prctl.ALL_CAPS))
+        yield "groups"
+        os.setgroups(child.groups)
+        yield "gid"
+        os.setresgid(*[child.account.pw_gid] * 3)
+        yield "uid"
+        os.setresuid(*[child.account.pw_uid] * 3)

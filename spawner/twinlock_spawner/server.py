@@ -1,127 +1,184 @@
-"""The loop and the connection: one broker at a time, each datagram one decision. Single-threaded: fork is safe so."""
+"""The spawner at work: one loop, one broker at a time, each datagram one request; and the children that come of it.
+
+Single-threaded, since fork is safe only so. What the broker asks for and is told stands in the audit log.
+"""
 
 import contextlib
+import os
 import selectors
 import signal
 import socket
+import time
 
 from twinlock_shared import wire
 
 from twinlock_spawner.audit import Audit
-from twinlock_spawner.channel import Channel, ChannelError, close_all
+from twinlock_spawner.child import Child, end_tree
 from twinlock_spawner.policy import Policy
-from twinlock_spawner.table import Refusal, Table
+
+# Seconds' worth of starts that may come at once; a program that ends within so many seconds costs as many starts more.
+_BURST, _EARLY, _NEVER = 20.0, 5.0, float("inf")
+STOP = {signal.SIGTERM, signal.SIGINT}
 
 
 class Server:
-    """The spawner at work."""
+    """The `children` by id, from their start until the broker has taken note of their end."""
 
-    def __init__(self, policy: Policy, broker_uid: int, listener: socket.socket, audit: Audit) -> None:
-        self._broker_uid = broker_uid
-        self._listener = listener
-        self._audit = audit
-        self._channel: Channel | None = None
+    def __init__(self, policy: Policy, audit: Audit, listener: socket.socket, broker: int) -> None:
+        """`broker` is the uid whose processes may connect."""
+        self.policy, self.audit, self.listener, self._broker = policy, audit, listener, broker
+        self.children: dict[str, Child] = {}
+        self._paid: dict[str, float] = {}  # until when an account's starts are paid; "" stands for all together
+        self._connection: socket.socket | None = None
+        self.signals: set[int] = set()
         self._selector = selectors.DefaultSelector()
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
-        self._table = Table(policy, audit, self._selector, self._send)
-        self._stop_requested = False
+        self._selector.register(reader, selectors.EVENT_READ, lambda: os.read(reader, 4096))
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # what Python writes there wakes the loop up
+        os.write(writer, b"!")  # as does this, for children that ended while an earlier self became us
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, _: self.signals.add(number))
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # an earlier self blocked them
 
-    def run(self) -> None:
-        """Serve until SIGTERM, SIGINT or SIGHUP; then end every child and return."""
-        wakeup = self._catch_signals()
-        self._selector.register(wakeup, selectors.EVENT_READ, lambda: wakeup.recv(512))
-        stopping = False
-        while not (stopping and self._table.empty()):
-            for key, _ in self._selector.select(self._table.patience()):
-                key.data()
-            self._table.advance()
-            if self._stop_requested and not stopping:
-                stopping = True
-                self._audit.line("stopping")
-                self._table.stop()
-        self._audit.line("stopped")
+    def run(self) -> bool:
+        """Serve until SIGHUP: True, no child is just starting; or until SIGTERM or SIGINT: False, all have ended."""
+        while not self.signals & STOP:
+            self._turn()
+            starting = [child for child in self.children.values() if child.report or child.failure]
+            if signal.SIGHUP in self.signals and not starting:
+                self.signals.remove(signal.SIGHUP)
+                return True
+        for child in self.children.values():
+            child.stop("TERM", self.policy.stop_grace)
+        while not all(child.ended is not None for child in self.children.values()):
+            self._turn()
+        return False
 
-    def _catch_signals(self) -> socket.socket:
-        """Handlers only set a flag; Python writes each signal's number into the socket that wakes the loop up."""
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
-        signal.set_wakeup_fd(writer.detach())
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._request_stop)
-        return reader
+    def _turn(self) -> None:
+        """Wait for something to happen or to be due; do it, reap, do what is due."""
+        due = min((child.due for child in self.children.values()), default=_NEVER) - time.monotonic()
+        for key, _ in self._selector.select(min(max(0.0, due), 3600.0)):
+            key.data()
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                for child in self.children.values():  # none of them where it is an orphan of an endpoint's
+                    if child.pid == ended[0] and child.status is None:
+                        child.status, child.due = ended[1], 0.0
+        for child in [child for child in self.children.values() if child.due <= time.monotonic()]:
+            self._look_after(child)
 
-    def _request_stop(self, *_: object) -> None:
-        self._stop_requested = True
+    def _look_after(self, child: Child) -> None:
+        """Kill what outstayed its time, end what it left behind, and say when nothing is left."""
+        if child.status is None:
+            child.stop("KILL")
+        elif child.report or (child.cgroup and not end_tree(child.cgroup)):
+            child.due = time.monotonic() + 0.02
+        elif child.failure:
+            del self.children[child.request.id]
+            self._tell(wire.Refused(child.request.id, *child.failure[: wire.MAX_TEXT].split("\n", 1)))
+        else:
+            child.due, child.ended = _NEVER, child.status
+            if time.monotonic() - child.since < _EARLY:
+                self._paid |= self._pay(child.request.user, self.policy.start_rate_per_user, _EARLY)
+            self._tell(wire.Exited(child.request.id, child.pid, child.status))
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._listener.accept()
-        except OSError as error:  # the peer is gone already, or no file descriptor is free
-            self._audit.line("connection-refused", reason=str(error))
+            connection, _ = self.listener.accept()
+            # struct ucred, unix(7): as it was at connect(2)
+            pid, uid, _ = memoryview(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)).cast("i")
+            if self._connection or uid != self._broker:
+                raise PermissionError(f"process {pid} with uid {uid} is not the broker, or not the first")
+        except OSError as error:
+            self.audit.line("connection-refused", reason=str(error))
             return
-        try:
-            if self._channel is not None:
-                raise ChannelError("there is a connection already")
-            channel = Channel(connection, self._broker_uid)
-        except ChannelError as error:
-            self._audit.line("connection-refused", reason=str(error))
-            connection.close()
-            return
-        self._channel = channel
-        self._audit.line("connected", pid=channel.pid)
-        self._selector.register(channel, selectors.EVENT_READ, self._read)
-        self._send(wire.Hello(wire.VERSION))
+        connection.setblocking(False)
+        self._connection = connection
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(connection))
+        self._tell(wire.Hello(wire.VERSION))
 
-    def _hang_up(self, reason: str) -> None:
-        if self._channel is not None:
-            self._audit.line("disconnected", reason=reason)
-            self._selector.unregister(self._channel)
-            self._channel.close()
-            self._channel = None
+    def _hang_up(self, connection: socket.socket, reason: str) -> None:
+        self.audit.line("disconnected", reason=reason)
+        self._selector.unregister(connection)
+        connection.close()
+        self._connection = None
 
-    def _send(self, reply: wire.Reply) -> None:
-        """Without a broker nothing is lost: what counts is in the table, and the next broker asks for it."""
-        if self._channel is not None:
+    def _tell(self, reply: wire.Reply) -> None:
+        """Without a broker nothing is lost: the next one asks for the table."""
+        if not isinstance(reply, wire.Children):
+            self.audit.line(type(reply).__name__.lower(), **reply._asdict())
+        if connection := self._connection:
             try:
-                self._channel.send(reply)
-            except ChannelError as error:
-                self._hang_up(str(error))
+                connection.send(wire.encode(reply), socket.MSG_NOSIGNAL)
+            except OSError as error:  # it is gone, or reads so slowly that its buffer is full
+                self._hang_up(connection, f"send: {error}")
 
-    def _read(self) -> None:
-        if self._channel is None:  # hung up earlier in this round of the loop
-            return
+    def _read(self, connection: socket.socket) -> None:
+        fds: list[int] = []
         try:
-            received = self._channel.receive()
-        except ChannelError as error:
-            self._hang_up(str(error))
-            return
-        if received is None:
-            self._hang_up("the broker closed it")
-            return
-        request, fds = received
-        with contextlib.ExitStack() as stack:
-            stack.callback(close_all, fds)
-            self._answer(request, fds)
+            if connection is self._connection:  # else hung up earlier in this turn
+                room, cloexec = socket.CMSG_SPACE(4 * wire.SPAWN_FDS), socket.MSG_CMSG_CLOEXEC
+                data, ancillary, flags, _ = connection.recvmsg(wire.MAX_DATAGRAM + 1, room, cloexec)
+                fds = [fd for _, _, rights in ancillary for fd in memoryview(rights).cast("i")]
+                request: wire.Request = wire.decode(data, wire.REQUESTS)
+                if flags & socket.MSG_CTRUNC or len(fds) != wire.SPAWN_FDS * isinstance(request, wire.Spawn):
+                    raise wire.WireError(f"{type(request).__name__} with {len(fds)} file descriptors, or more")
+                self._carry_out(request, fds)
+        except (wire.WireError, OSError) as error:
+            self._hang_up(connection, str(error))
+        finally:
+            for fd in fds:
+                os.close(fd)
 
-    def _answer(self, request: wire.Request, fds: list[int]) -> None:
+    def _carry_out(self, request: wire.Request, fds: list[int]) -> None:
+        accounted = self.audit.line(type(request).__name__.lower(), **request._asdict())
+        child = self.children.get(getattr(request, "id", ""))
+        if isinstance(request, wire.Spawn):
+            self._spawn(request, fds, accounted)
+        elif isinstance(request, wire.List):
+            rows = [child.row() for child in self.children.values() if not (child.report or child.failure)]
+            for start in range(0, len(rows) + 1, wire.MAX_PAGE):
+                self._tell(wire.Children(rows[start : start + wire.MAX_PAGE]))
+        elif isinstance(request, wire.Signal) and child:
+            child.stop(request.signal, self.policy.stop_grace)
+        elif isinstance(request, wire.Signal):
+            self._tell(wire.Refused(request.id, "signal", "there is no such endpoint"))
+        elif child and child.ended is not None:
+            del self.children[request.id]
+
+    def _spawn(self, request: wire.Spawn, fds: list[int], accounted: bool) -> None:
+        policy, user, now = self.policy, request.user, time.monotonic()
+        users = [child.request.user for child in self.children.values()]
+        paid = self._pay("", policy.start_rate) | self._pay(user, policy.start_rate_per_user)
+        for forbidden, stage, reason in (
+            (self.signals - {signal.SIGCHLD}, "rate", "the spawner stops or starts over; again in 1 s"),
+            (not accounted, "audit", "the audit log can't be written"),
+            (request.id in self.children, "duplicate", "it is in the table already"),
+            (request.program not in policy.programs, "policy", f"the policy has no program {request.program}"),
+            (len(users) >= policy.max_children, "limit", "the host has as many as it may have"),
+            (users.count(user) >= policy.max_children_per_user, "limit", f"account {user} has as many as it may have"),
+            (max(paid.values()) > now, "rate", f"too many starts; again in {int(max(paid.values()) - now) + 1} s"),
+        ):
+            if forbidden:
+                return self._tell(wire.Refused(request.id, stage, reason))
+        child = Child(policy, self.audit, request, fds, policy.cgroup and f"{policy.cgroup}/{os.getpid()}/{request.id}")
         try:
-            if isinstance(request, wire.Spawn):
-                self._table.spawn(request, *fds)
-            elif isinstance(request, wire.Signal):
-                self._table.signal(request)
-            elif isinstance(request, wire.Noted):
-                self._table.forget(request)
-            else:
-                self._list()
-        except Refusal as refusal:
-            child = request.id if not isinstance(request, wire.List) else ""
-            self._audit.line("refused", id=child, stage=refusal.stage, reason=str(refusal))
-            self._send(wire.Refused(child, refusal.stage, str(refusal)))
+            report = child.start()
+        except OSError as error:
+            return self._tell(wire.Refused(request.id, "fork", f"the host can't start another: {error.strerror}"))
+        self._paid = {who: until for who, until in self._paid.items() if until > now - _BURST} | paid
+        self.children[request.id] = child
+        self._selector.register(report, selectors.EVENT_READ, lambda: self._reported(child, report))
 
-    def _list(self) -> None:
-        rows = self._table.rows()
-        for start in range(0, max(len(rows), 1), wire.MAX_PAGE):
-            end = start + wire.MAX_PAGE
-            self._send(wire.Children(rows[start:end], end < len(rows)))
+    def _pay(self, who: str, rate: float, starts: float = 1.0) -> dict[str, float]:
+        """Until when that many more starts are paid at that rate, by who pays."""
+        return {who: max(self._paid.get(who, 0.0), time.monotonic() - _BURST) + starts / max(rate, 1.1 / _BURST)}
+
+    def _reported(self, child: Child, report: socket.socket) -> None:
+        """The name of the stage that failed and the reason; or the end of the connection: the program runs."""
+        child.failure = child.failure or report.recv(4096).decode(errors="replace")
+        self._selector.unregister(report)
+        child.report, child.due = None, child.due if child.failure or child.status is not None else _NEVER
+        if not child.failure:
+            self._tell(wire.Spawned(child.request.id, child.pid))

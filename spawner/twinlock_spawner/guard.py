@@ -1,0 +1,112 @@
+"""The guards: root processes between the spawner and one endpoint, only where there are no cgroups, or for PAM.
+
+A guard is the subreaper of whatever the endpoint starts, in whatever session, so it can find and end it; and a PAM
+session needs a process that opens it and closes it. It ends as the endpoint ended, when nothing of that is left.
+
+There are two, one below the other. The inner one is the endpoint's parent and runs the site's PAM modules. The outer
+one, which the spawner knows, runs none: it ends what an inner one leaves that hangs, crashes or is killed; and if it is
+killed itself, the inner one ends everything.
+"""
+
+import contextlib
+import itertools
+import os
+import signal
+from pathlib import Path
+
+import prctl
+
+import twinlock_spawner.child
+from twinlock_spawner import pam
+
+KILL = signal.SIGQUIT  # asks a guard to kill the endpoint; SIGKILL would end the guard alone
+
+
+def stand(child: "twinlock_spawner.child.Child") -> None:
+    """Fork where guards are needed: the last process goes on, the others become its guards and never return."""
+    if child.kill == KILL:
+        os.setsid()  # what is sent to the spawner's process group isn't for its guards
+        # Nothing of the spawner's stays open, its connection least of all; what PAM's modules open is theirs.
+        for below, above in itertools.pairwise(sorted({2, child.audit.fd, child.words, *child.fds, 0x7FFFFFFF})):
+            os.closerange(below + 1, above)
+        session = pam.Session(child)
+        try:
+            # The outer guard's, which a fork doesn't inherit; SIGHUP ends the inner one only while that is in PAM.
+            signal.alarm(int(child.policy.exec_timeout) + 2)
+            _guard(child, session, {signal.SIGTERM: signal.SIGTERM, KILL: KILL, signal.SIGALRM: signal.SIGHUP})
+            if child.policy.pam_service:
+                session.open()
+            _guard(child, session, {signal.SIGTERM: signal.SIGTERM, KILL: signal.SIGKILL})
+        except BaseException:
+            session.close()
+            raise
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def hurry() -> None:
+    """Put this process, and nothing that it starts, first in line: a fork bomb leaves little time to who is to end it.
+
+    No real-time scheduling: the kernel may wait busily, in the end of a process, for others that wouldn't get to run.
+    """
+    with contextlib.suppress(OSError):  # a container may lack CAP_SYS_NICE, a kernel autogroups (sched(7))
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+        Path("/proc/self/autogroup").write_text("-20")
+
+
+def _guard(child: "twinlock_spawner.child.Child", session: pam.Session, passed: dict[int, int]) -> None:
+    """Return in a new process. The calling one is its guard from now on, which sends it what `passed` says."""
+    prctl.set_child_subreaper(1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    prctl.set_pdeathsig(KILL)  # PAM's modules may change their identity for a moment, which clears the setting
+    if os.getppid() != child.parent:
+        os.kill(os.getpid(), KILL)
+    child.parent = os.getpid()
+    if not (pid := os.fork()):
+        signal.pthread_sigmask(signal.SIG_SETMASK, [KILL])  # or else a session might stay half open
+        return
+    for fd in (child.words, *child.fds):
+        os.close(fd)
+    status = _wait(pid, passed)
+    _end_descendants()
+    session.close()
+    _end_as(status)
+
+
+def _wait(pid: int, passed: dict[int, int]) -> int:
+    """The wait status of the child `pid`. Until it ends, signals are passed on to it."""
+    hurry()
+    while True:
+        number = signal.sigwait({*passed, signal.SIGCHLD})
+        if number in passed:
+            os.kill(pid, passed[number])  # it hasn't been reaped yet, so the pid is still its own
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == pid:
+                return ended[1]
+
+
+def _end_descendants() -> None:
+    """Kill children and theirs, until there is nobody to wait for: the orphans of those who were killed become ours.
+
+    A pid that is signalled is still its process's. Who would reap that is this process, or was killed just before.
+    """
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            family = [os.getpid()]
+            for pid in family:  # which grows meanwhile
+                with contextlib.suppress(OSError):  # ended meanwhile
+                    for thread in Path(f"/proc/{pid}/task").iterdir():
+                        for child in (thread / "children").read_text().split():
+                            os.kill(int(child), signal.SIGKILL)
+                            family.append(int(child))
+            options = 0  # wait for one, then reap whoever has ended
+            while os.waitpid(-1, options)[0]:
+                options = os.WNOHANG
+
+
+def _end_as(status: int) -> None:
+    """End as the endpoint did, for the spawner's and the broker's eyes; no core, since a spawner isn't dumpable."""
+    if os.WIFSIGNALED(status):
+        os.kill(os.getpid(), os.WTERMSIG(status))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [os.WTERMSIG(status)])
+    os._exit(os.WEXITSTATUS(status))
