@@ -23,7 +23,7 @@ class Listener(Protocol):
     """Whoever keeps the endpoints' states. Its methods don't wait."""
 
     def listed(self, children: Sequence[wire.Child]) -> None:
-        """The spawner's whole table, after each connect: what isn't in it doesn't run."""
+        """The spawner's whole table, after each connect and at its end: what isn't in it doesn't run."""
 
     def exited(self, child: str, status: int) -> None:
         """The child `child` ended with the wait status `status`."""
@@ -68,6 +68,8 @@ class SpawnerClient:
                     waits = delays(first=0.1, most=5.0)
                 self._lose()
                 log.warning("no connection to the spawner at %s: %s", self._path, error)
+                if not self._alive():
+                    listener.listed([])  # its children have ended with it
             await asyncio.sleep(next(waits))
 
     async def spawn(self, request: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
@@ -129,17 +131,17 @@ class SpawnerClient:
                 ended[reply.id] = reply.status
             elif isinstance(reply, wire.Children):
                 table |= {child.id: child for child in reply.children}
-                more = reply.more
+                more = len(reply.children) == wire.MAX_PAGE
         self._table = table
         listener.listed(list(table.values()))
-        ended = {child.id: child.status for child in table.values() if child.status is not None} | ended
+        ended = {child.id: child.ended for child in table.values() if child.ended is not None} | ended
         for child, status in ended.items():
             await self._exited(child, status, listener)
 
     async def _receive(self, reply: wire.Reply, listener: Listener) -> None:
         if isinstance(reply, wire.Exited):
             await self._exited(reply.id, reply.status, listener)
-        elif isinstance(reply, wire.Refused) and reply.stage in ("signal", "noted"):
+        elif isinstance(reply, wire.Refused) and reply.stage == "signal":
             log.info("the spawner says of %s: %s", reply.id, reply.reason)
         elif isinstance(reply, wire.Refused) and reply.stage == "duplicate" and reply.id in self._repeated:
             log.info("the first request for %s is still on its way from fork to exec", reply.id)
@@ -168,6 +170,16 @@ class SpawnerClient:
             return False
         return True
 
+    def _alive(self) -> bool:
+        """Whether the spawner's process is there, even where it can't be reached. (Process 0 means our own group.)"""
+        try:
+            os.kill(self.pid(), 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # it is root's
+            pass
+        return True
+
     def _lose(self) -> None:
         self.ready.clear()
         self._socket = None
@@ -177,6 +189,6 @@ class SpawnerClient:
 
 
 def _outcome(child: wire.Child) -> wire.Spawned | wire.Refused:
-    if child.status is None:
+    if child.ended is None:
         return wire.Spawned(child.id, child.pid)
     return wire.Refused(child.id, "lost", "it ended while the spawner couldn't be reached")

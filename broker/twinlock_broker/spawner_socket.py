@@ -61,7 +61,8 @@ class SpawnerSocket:
         data = await asyncio.get_running_loop().sock_recv(self._sock, wire.MAX_DATAGRAM + 1)
         if not data:
             raise ConnectionResetError("the spawner hung up")
-        return wire.decode_reply(data)
+        reply: wire.Reply = wire.decode(data, wire.REPLIES)
+        return reply
 
     async def send(self, request: wire.Request, fds: Sequence[int] = ()) -> None:
         """Send a request, with file descriptors, which stay the caller's to close."""

@@ -103,7 +103,7 @@ class StartPath:
 def check_name(user: str) -> None:
     """Raise `CommandError` for an account whose name the spawner's protocol doesn't carry."""
     try:
-        wire.Child(_ANY, 0, user, f"uep.{_ANY}.{_ANY}", None).check()
+        wire.check(wire.Child(_ANY, 0, user, f"uep.{_ANY}.{_ANY}", None))
     except wire.WireError as error:
         raise CommandError(
             f"The account {user!r} has a name that can't be used here. Ask the endpoint's administrator for another"

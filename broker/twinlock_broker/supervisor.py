@@ -17,6 +17,7 @@ from twinlock_broker.refusals import explain
 from twinlock_broker.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
 from twinlock_broker.spawner import SpawnerClient
 from twinlock_broker.start import StartRequest
+from twinlock_broker.turns import Turns
 
 SETTLE_LIMIT = 5.0
 """Seconds that notices on their way get when the broker stops."""
@@ -59,6 +60,7 @@ class Supervisor:
         self._grace = grace
         self._spawner = spawner
         self._send = tell
+        self._turns = Turns()
         self._endpoints: dict[str, Endpoint] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -74,7 +76,7 @@ class Supervisor:
         """The spawner's table: unknown children are adopted, known ones that are not in it have ended unseen."""
         table = {child.id: child for child in children if child.name.startswith(self._prefix)}
         for child in table.values():
-            if child.status is None and child.id not in self._endpoints:
+            if child.ended is None and child.id not in self._endpoints:
                 endpoint = self._endpoints[child.id] = Endpoint(child.id, child.user)
                 endpoint.started = endpoint.arrived = time.monotonic()
                 self._on(endpoint, Event.ADOPTED)
@@ -150,7 +152,8 @@ class Supervisor:
                 stack.callback(endpoint.output.close_writer)
                 document = request.document.seal(self._spawner.pid(), endpoint.restarted)
                 stack.callback(os.close, document)
-                reply = await self._spawner.spawn(spawn, (document, endpoint.output.writer))
+                fds = document, endpoint.output.writer
+                reply = await self._turns.take(request.user, lambda: self._spawner.spawn(spawn, fds))
         except TimeoutError:
             reply = wire.Refused(request.id, "timeout", "no answer in time")
         except (OSError, wire.WireError) as error:
