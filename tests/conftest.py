@@ -5,6 +5,7 @@ import shutil
 import signal
 
 import pytest
+from hypothesis import settings
 
 _NEEDS = {
     "system": ["rabbitmq-server", "setpriv", "useradd"],
@@ -13,8 +14,10 @@ _NEEDS = {
 
 
 def pytest_configure() -> None:
-    """SIGTERM ends the tests as Ctrl-C does: what they made is removed."""
+    """SIGTERM ends the tests as Ctrl-C does: what they made is removed. No example of hypothesis has a deadline."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings.register_profile("untimed", deadline=None)  # a busy machine isn't a failure
+    settings.load_profile("untimed")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

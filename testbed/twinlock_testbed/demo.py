@@ -15,7 +15,7 @@ import psutil
 
 from twinlock_testbed import templates
 from twinlock_testbed.daemons import stop_stragglers
-from twinlock_testbed.processes import capabilities, endpoints, title, tree
+from twinlock_testbed.processes import capabilities, endpoints, guards, idle, keepers, title, tree
 from twinlock_testbed.scripts import Outcome, Script
 from twinlock_testbed.site import DOMAIN, Login, Manager, Person, Service, Setup, manager, remove_cgroup, service
 from twinlock_testbed.slurm import Slurm, private_slurm
@@ -154,7 +154,7 @@ def _show_idle(site: Site, shown: set[str]) -> bool:
         if text.startswith("[") and text not in shown:
             shown.add(text)
             step(f"{text})")
-    return not psutil.Process(site.manager.spawner.pid).children()
+    return idle(site.manager.spawner.pid)
 
 
 def _run_scripts(site: Site) -> list[Outcome]:
@@ -196,12 +196,25 @@ def _check_processes(site: Site, checks: Checks) -> None:
     own = [account.pw_uid for account in site.accounts]
     checks.that(uids == sorted([own[0], *own]), f"the endpoints have uids {uids}")
     checks.that(spawner.uids().real == os.geteuid(), "the spawner has another uid")
+    helpers = _check_helpers(site.manager, checks)
     if site.slurm is None and os.geteuid():
         return
     checks.that(broker.uids().real not in (0, *own), f"the broker has uid {broker.uids().real}")
     checks.that(capabilities(broker.pid) == 0, "the broker has capabilities")
-    roots = [process.pid for process in _ours(site) if process.uids().real == 0]
-    checks.that(roots == [spawner.pid], f"processes of root beside the spawner: {roots}")
+    roots = {process.pid for process in _ours(site) if process.uids().real == 0}
+    checks.that(roots == {spawner.pid, *helpers}, f"processes of root beside the spawner and {helpers}: {roots}")
+
+
+def _check_helpers(manager: Manager, checks: Checks) -> list[int]:
+    """The spawner's own processes: with cgroups one keeper beside the endpoints, else two guards above each of them."""
+    spawner = manager.spawner.pid
+    kept, guarded = ([process.pid for process in found(spawner)] for found in (keepers, guards))
+    parents = sorted(endpoint.ppid() for endpoint in endpoints(spawner))
+    of_spawner = parents == [spawner] * len(parents) and not guarded
+    of_guards = len(guarded) == 2 * len(parents) and set(parents) <= set(guarded)
+    checks.that(of_spawner if manager.cgroup else of_guards, f"the endpoints' parents are {parents}, guards {guarded}")
+    checks.that(len(kept) == bool(manager.cgroup), f"the spawner has {len(kept)} keepers")
+    return kept if manager.cgroup else guarded
 
 
 def _ours(site: Site) -> Iterator[psutil.Process]:

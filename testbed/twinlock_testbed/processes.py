@@ -6,6 +6,8 @@ from pathlib import Path
 import psutil
 
 _WIDTH = 100
+_SPAWNER = "twinlock-spawner"
+_KEEPER = "twinlock-spawner-keeper"
 _ENDPOINT = "Globus Compute Endpoint"
 """In the title of every user endpoint, as the peer has it."""
 
@@ -40,8 +42,31 @@ def _memory(process: psutil.Process) -> int:
 
 
 def endpoints(spawner: int) -> list[psutil.Process]:
-    """The user endpoints among a spawner's children; the others are what endpoints left to the nearest subreaper."""
-    return [child for child in psutil.Process(spawner).children() if _ENDPOINT in title(child)]
+    """The user endpoints among a spawner's children and its guards'; the others are what endpoints left behind."""
+    parents = [psutil.Process(spawner), *guards(spawner)]
+    return [child for parent in parents for child in _children(parent) if _ENDPOINT in title(child)]
+
+
+def keepers(spawner: int) -> list[psutil.Process]:
+    """Those of a spawner's children that wait for its end, to end all in its cgroups; there has to be one."""
+    return [child for child in psutil.Process(spawner).children() if title(child) == _KEEPER]
+
+
+def guards(spawner: int) -> list[psutil.Process]:
+    """Those below a spawner that stand between it and an endpoint, two for each, where there are no cgroups."""
+    return [child for child in psutil.Process(spawner).children(recursive=True) if title(child) == _SPAWNER]
+
+
+def idle(spawner: int) -> bool:
+    """Whether no endpoint of a spawner is left, nor anything that one has started."""
+    return len(psutil.Process(spawner).children(recursive=True)) == len(keepers(spawner))
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return []
 
 
 def title(process: psutil.Process) -> str:

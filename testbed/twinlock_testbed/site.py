@@ -5,6 +5,7 @@ import os
 import pwd
 import secrets
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ PORT = 5000
 
 URL = f"http://localhost:{PORT}"
 DOMAIN = "site.example"
+_REMOVAL_LIMIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ class Manager:
                 shutil.chown(path, self.broker_user, self.broker_user)
         private_file(self._credentials / "client_id", self.service.login.client_id, self.broker_user)
         private_file(self._credentials / "client_secret", self.service.login.secret, self.broker_user)
+        self.cgroup = cgroup_folder(self.folder)
         self._policy = self.folder / "spawner.toml"
         self._policy.write_text(self._policy_text())
 
@@ -197,7 +200,7 @@ class Manager:
         return endpoint_folder(self.folder / "endpoint", setup, mapping=self.broker_user is not None)
 
     def stop(self) -> None:
-        """End what was started, the last first, and remove the cgroup folder that the policy names."""
+        """End what was started, the last first, and remove the cgroup folder that the policy names, if any."""
         for daemon in reversed(self._started):
             daemon.stop(30)
         remove_cgroup(self.folder)
@@ -208,7 +211,7 @@ class Manager:
             "broker_user": account,
             "socket": str(self.socket),
             "audit_log": str(self.audit),
-            "cgroup": cgroup_folder(self.folder),
+            "cgroup": self.cgroup,
             "environment": {"PATH": f"{self.prefix}/bin:/usr/local/bin:/usr/bin:/bin"},
             "programs": {"endpoint": list(self.setup.program) or [str(self.prefix / "bin/twinlock-endpoint")]},
         }
@@ -231,9 +234,19 @@ def cgroup_folder(folder: Path) -> str:
 
 
 def remove_cgroup(folder: Path) -> None:
-    """Remove what `cgroup_folder` named, when its spawner has ended."""
-    if (cgroup := cgroup_folder(folder)) and Path(cgroup).exists():
-        Path(cgroup).rmdir()
+    """Remove what `cgroup_folder` named and all below, when its spawner has ended; whatever is in there is killed."""
+    name, end = cgroup_folder(folder), time.monotonic() + _REMOVAL_LIMIT
+    if not name or not Path(name).exists():
+        return
+    Path(name, "cgroup.kill").write_text("1")
+    while Path(name).exists():
+        try:
+            for path in sorted(Path(name).glob("**/"), reverse=True):
+                path.rmdir()
+        except OSError:  # who is killed ends in a moment; and the spawner's keeper removes things as well
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A real spawner whose broker is the test, and the broker's own client at work."""
 
 import asyncio
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,12 +16,21 @@ from twinlock_broker.supervisor import Supervisor
 
 
 @pytest.fixture
-def spawner() -> Iterator[Spawner]:
-    """A spawner that starts endpoints of `endpoint_user()`."""
+def policy() -> dict[str, object]:
+    """What the spawner's policy has beside the rig's entries; a test may put its own in this place by `parametrize`."""
+    return {"max_children_per_user": 3}
+
+
+@pytest.fixture
+def spawner(policy: dict[str, object]) -> Iterator[Spawner]:
+    """A spawner that starts endpoints of `endpoint_user()`. Its program `gone` was there when it read its policy."""
     with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        made = launch(folder, {"deny_users": ["root"], "max_children_per_user": 3})
+        gone = folder / "uninstalled"
+        shutil.copy("/bin/true", gone)
+        made = launch(folder, {"deny_users": ["root"], "programs": {"gone": [str(gone)]}} | policy)
+        gone.unlink()
         try:
             yield made
         finally:

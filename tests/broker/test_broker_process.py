@@ -115,9 +115,16 @@ async def start_command(rabbit: Rabbit) -> None:
     await rabbit.command(json.dumps(command).encode(), round(time.time()))
 
 
+async def start_over(spawner: Spawner) -> None:
+    """The spawner reads its policy anew, and the broker is connected again."""
+    said = spawner.said.count()
+    spawner.process.send_signal(signal.SIGHUP)
+    await asyncio.to_thread(spawner.said.wait_for, '"hello"', after=said)
+
+
 def spawned_uids(spawner: Spawner) -> list[int]:
     """Under which uids endpoints were started."""
-    return [line["uid"] for line in spawner.audit() if line["event"] == "spawned"]
+    return [line["uid"] for line in spawner.audit() if line["event"] == "identity"]
 
 
 @pytest.mark.system
@@ -133,6 +140,7 @@ async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
             assert "\nCapEff:\t0000000000000000\n" in status
             assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
 
+            await start_over(spawner)
             await rabbit.command(b'{"command": ', round(time.time()))
             await start_command(rabbit)
             notice = messagepack.unpack(await rabbit.take("beats"))

@@ -79,7 +79,7 @@ async def test_what_a_child_prints_before_it_ends_is_there(client: SpawnerClient
 
 async def test_refusals(client: SpawnerClient) -> None:
     async with running(client):
-        reply, output = await spawn(client, 1, "missing")
+        reply, output = await spawn(client, 1, "gone")
         output.finish()
         assert isinstance(reply, wire.Refused)
         assert reply.stage == "program"
@@ -108,7 +108,7 @@ async def test_a_new_broker_finds_the_children_and_the_ends_that_nobody_saw(spaw
     os.kill(killed.pid, signal.SIGKILL)
     async with running(SpawnerClient(spawner.socket)) as heard:
         assert await heard.end() == (uep(2), signal.SIGKILL)
-        assert heard.tables[-1][uep(1)].status is None
+        assert heard.tables[-1][uep(1)].ended is None
     async with running(SpawnerClient(spawner.socket)) as heard:
         assert heard.tables[-1].keys() == {uep(1)}
     for _, output in replies:
@@ -150,7 +150,7 @@ class End:
         """Take the next connection and say Hello and this table."""
         await self.accept(wire.Hello(wire.VERSION))
         assert await self.hear() == wire.List()
-        await self.say(wire.Children(list(children), False))
+        await self.say(wire.Children(list(children)))
 
     async def say(self, *replies: wire.Reply) -> None:
         """Send replies."""
@@ -162,7 +162,8 @@ class End:
         """The next request."""
         assert self._connection is not None
         data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self._connection, wire.MAX_DATAGRAM), 10)
-        return wire.decode_request(data)
+        request: wire.Request = wire.decode(data, wire.REQUESTS)
+        return request
 
     def close(self) -> None:
         """Hang up."""
@@ -220,7 +221,7 @@ async def test_an_end_during_the_list_is_heard_and_noted_once(end: End) -> None:
     running = asyncio.create_task(client.run(heard))
     await end.accept(wire.Hello(wire.VERSION))
     assert await end.hear() == wire.List()
-    await end.say(wire.Children([ROW], True), wire.Exited(uep(1), 77, 9), wire.Children([], False))
+    await end.say(wire.Children([ROW] * wire.MAX_PAGE), wire.Exited(uep(1), 77, 9), wire.Children([]))
     assert await heard.end() == (uep(1), 9)
     assert await end.hear() == wire.Noted(uep(1))
     running.cancel()

@@ -35,11 +35,11 @@ async def test_what_an_endpoint_prints_and_how_it_ends_is_told(supervisor: Super
 
 
 async def test_a_refusal_is_told_before_the_command_is_done(supervisor: Supervisor, told: Told) -> None:
-    await supervisor.command(request(endpoint_user(), "missing"))
+    await supervisor.command(request(endpoint_user(), "gone"))
     text, detail = told.notices[-1]
     assert "endpoint program is missing" in text
-    assert "/nonexistent" not in text
-    assert "/nonexistent" in detail
+    assert "programs.gone" not in text
+    assert "spawner: program: [Errno 2]" in detail
     await supervisor.command(request("root", "sleep"))
     assert "policy doesn't let the account 'root'" in told.notices[-1][0]
 
@@ -50,7 +50,7 @@ async def test_a_newer_command_restarts_what_ended_of_itself(
     monkeypatch.setattr(registry, "SETTLED_AFTER", 0.0)
     started = request(endpoint_user(), "sleep")
     await supervisor.command(started)
-    await supervisor.command(request(endpoint_user(), "missing"))
+    await supervisor.command(request(endpoint_user(), "gone"))
     await client.signal(started.id, "TERM")
     assert "endpoint program is missing" in await told.next(), "it was started with the newer command"
 
@@ -61,9 +61,29 @@ async def test_an_endpoint_of_another_account_is_replaced(supervisor: Supervisor
     assert "policy doesn't let the account 'root'" in await told.next()
 
 
-async def test_ends_with_the_spawner_are_told(supervisor: Supervisor, spawner: Spawner, told: Told) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_ends_with_the_spawner_are_told_even_if_none_follows(
+    supervisor: Supervisor, spawner: Spawner, told: Told, number: signal.Signals
+) -> None:
     await supervisor.command(request(endpoint_user(), "sleep"))
-    spawner.process.send_signal(signal.SIGTERM)
+    spawner.process.send_signal(number)
+    await asyncio.to_thread(spawner.process.wait, 10)
+    notice = await told.next()
+    assert "lost with the site's spawner" in notice or "killed by signal 15" in notice
+
+
+@pytest.mark.parametrize("policy", [{"programs": {}}])  # its own check has to be content
+async def test_a_spawner_that_starts_over_loses_nothing(
+    supervisor: Supervisor, client: SpawnerClient, spawner: Spawner, told: Told
+) -> None:
+    running = request(endpoint_user(), "sleep")
+    await supervisor.command(running)
+    said = spawner.said.count()
+    spawner.process.send_signal(signal.SIGHUP)
+    await asyncio.to_thread(spawner.said.wait_for, '"hello"', after=said)
+    await asyncio.wait_for(client.ready.wait(), 10)
+    assert told.notices == []
+    await client.signal(running.id, "TERM")
     assert "killed by signal 15" in await told.next()
 
 
@@ -79,7 +99,7 @@ async def test_a_new_broker_takes_over_what_runs(spawner: Spawner, told: Told) -
     async with connected(spawner, told) as (first, _):
         await first.command(request(endpoint_user(), "sleep"))
     async with connected(spawner, told) as (second, client):
-        newer = request(endpoint_user(), "missing")
+        newer = request(endpoint_user(), "gone")
         await second.command(newer)
         assert told.notices == [], "it runs already, so the command is remembered"
         await client.signal(newer.id, "TERM")

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from site_rig import eventually
 from twinlock_testbed.daemons import Daemon
 from twinlock_testbed.demo import USERS
-from twinlock_testbed.site import cgroup_folder
+from twinlock_testbed.site import cgroup_folder, remove_cgroup
 from twinlock_testbed.users import BROKER, processes_of, throw_away
 
 pytestmark = pytest.mark.system
@@ -72,3 +73,16 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, moment: str) -> None:
     for name in (*USERS, BROKER, "twl-service"):
         with pytest.raises(KeyError):
             pwd.getpwnam(name)
+
+
+def test_a_cgroup_folder_is_removed_with_what_is_alive_in_it() -> None:
+    folder = Path(f"/tests/demo{os.getpid()}")
+    if not (top := cgroup_folder(folder)):
+        pytest.skip("needs a cgroup v2 hierarchy that can be written to")
+    inner = Path(top, "1", "2")
+    inner.mkdir(parents=True)
+    with subprocess.Popen(["/bin/sleep", "60"]) as left:
+        (inner / "cgroup.procs").write_text(str(left.pid))
+        remove_cgroup(folder)
+        assert left.wait(10) == -signal.SIGKILL
+    assert not Path(top).exists()

@@ -1,6 +1,7 @@
 """A real spawner, and a broker's end of its socket."""
 
 import array
+import contextlib
 import json
 import os
 import pwd
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,8 +20,10 @@ from typing import Any, TypeVar
 from twinlock_shared import wire
 from twinlock_testbed.site import toml
 
+# A spawner started behind these words is as it is at a site: nothing measures its coverage, see `measure`.
+UNMEASURED = ("env", "--unset=TWINLOCK_MEASURED")
 MANAGER = "11111111-2222-4333-8444-555555555555"
-_Reply = TypeVar("_Reply", bound=wire.Message)
+_Reply = TypeVar("_Reply", bound=wire.Reply)
 
 
 def uep(number: int) -> str:
@@ -41,7 +45,7 @@ class Broker:
 
     def receive(self, kind: type[_Reply]) -> _Reply:
         """The next reply, which has to be of this kind."""
-        reply = wire.decode_reply(self.socket.recv(wire.MAX_DATAGRAM + 1))
+        reply = wire.decode(self.socket.recv(wire.MAX_DATAGRAM + 1), wire.REPLIES)
         assert isinstance(reply, kind), reply
         return reply
 
@@ -78,9 +82,12 @@ class Broker:
         self.send(wire.List())
         rows: list[wire.Child] = []
         while True:
-            page = self.receive(wire.Children)
+            page = wire.decode(self.socket.recv(wire.MAX_DATAGRAM + 1), wire.REPLIES)
+            if isinstance(page, wire.Exited):  # told meanwhile; the row says the same
+                continue
+            assert isinstance(page, wire.Children), page
             rows += page.children
-            if not page.more:
+            if len(page.children) < wire.MAX_PAGE:
                 return {row.id: row for row in rows}
 
 
@@ -104,6 +111,17 @@ class Output:
     def json(self) -> Any:
         """The next line's value."""
         return json.loads(self.line())
+
+    def rest(self) -> str:
+        """All until the end, when nobody has the output open any more; awaited for ten seconds at most."""
+        data = b""
+        while True:
+            ready, _, _ = select.select([self._fd], [], [], 10)
+            assert ready, f"the output didn't end after {data!r}"
+            more = os.read(self._fd, 4096)
+            if not more:
+                return data.decode()
+            data += more
 
 
 # Programs for the policy; each gets the endpoint's name as its last argument.
@@ -137,9 +155,46 @@ PROGRAMS = {
     "stubborn": [*PYTHON, STUBBORN],
     "daemon": [*PYTHON, DAEMON],
     "fail": ["/bin/sh", "-c", "exit 7"],
-    "missing": ["/nonexistent/program"],
-    "unexecutable": ["/etc/passwd"],
 }
+
+
+class Lines:
+    """What a process writes to stderr, read as it comes, so that it never waits for us."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        threading.Thread(target=self._read, args=(process,), daemon=True).start()
+
+    def wait_for(self, text: str, seconds: float = 10, after: int = 0) -> str:
+        """The first line with `text` in it, not counting the first `after` lines; awaited so long at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._find(text, after), seconds)
+            line = self._find(text, after)
+        assert line, f"no line with {text}, only {self._lines}"
+        return line
+
+    def count(self) -> int:
+        """Lines so far."""
+        return len(self._lines)
+
+    def last(self, count: int) -> list[str]:
+        """So many of the latest lines."""
+        return self._lines[-count:]
+
+    def _find(self, text: str, after: int) -> str:
+        return next((line for line in self._lines[after:] if text in line), "")
+
+    def _read(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            with self._changed:
+                self._lines.append(line.decode())
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
 
 @dataclass
@@ -148,6 +203,7 @@ class Spawner:
 
     folder: Path
     process: "subprocess.Popen[bytes]"
+    said: Lines
     socket: Path
     cgroup: str
     brokers: list[Broker] = field(default_factory=list)
@@ -185,23 +241,30 @@ def gone(pid: int, seconds: float = 10) -> bool:
 Start = Callable[..., Spawner]
 
 
-def launch(folder: Path, policy: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Spawner:
-    """A spawner with its files in `folder`; `prefix` are words before its command."""
+def launch(
+    folder: Path, policy: Mapping[str, Any], prefix: tuple[str, ...] = (), python: str = sys.executable
+) -> Spawner:
+    """A spawner with its files in `folder`; `prefix` are words before its command, `python` has it installed."""
     values = {
         "broker_user": pwd.getpwuid(os.getuid()).pw_name,
         "socket": str(folder / "spawner.sock"),
         "audit_log": str(folder / "audit.log"),
         "stop_grace": 1,
     } | dict(policy)
-    text = "".join(f"{name} = {toml(value)}\n" for name, value in values.items())
-    text += "[programs]\n" + "".join(f"{name} = {json.dumps(argv)}\n" for name, argv in PROGRAMS.items())
-    (folder / "policy.toml").write_text(text)
-    argv = [*prefix, sys.executable, "-m", "twinlock_spawner", "--policy", str(folder / "policy.toml")]
+    write_policy(folder, values)
+    argv = [*prefix, python, "-m", "twinlock_spawner", "--policy", str(folder / "policy.toml")]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, cwd="/")
-    assert process.stderr is not None
-    while b'"started"' not in (line := process.stderr.readline()):
-        assert line, "the spawner ended"
-    return Spawner(folder, process, Path(str(values["socket"])), str(values.get("cgroup", "")))
+    said = Lines(process)
+    said.wait_for("started")
+    return Spawner(folder, process, said, Path(str(values["socket"])), str(values.get("cgroup", "")))
+
+
+def write_policy(folder: Path, values: Mapping[str, Any]) -> None:
+    """The policy file of a spawner in `folder`; its programs are the rig's and those of `values`."""
+    programs = PROGRAMS | values.get("programs", {})
+    text = "".join(f"{name} = {toml(value)}\n" for name, value in values.items() if name != "programs")
+    text += "[programs]\n" + "".join(f"{name} = {json.dumps(argv)}\n" for name, argv in programs.items())
+    (folder / "policy.toml").write_text(text)
 
 
 def stop(spawner: Spawner) -> None:
@@ -209,6 +272,15 @@ def stop(spawner: Spawner) -> None:
     for broker in spawner.brokers:
         broker.close()
     spawner.process.send_signal(signal.SIGTERM)
-    spawner.process.communicate(timeout=10)
-    if spawner.cgroup and Path(spawner.cgroup).exists():
-        Path(spawner.cgroup).rmdir()
+    spawner.process.wait(10)
+    if spawner.cgroup:
+        remove_cgroups(Path(spawner.cgroup))
+
+
+def remove_cgroups(folder: Path) -> None:
+    """Remove a cgroup and those below it, when what is in them has ended."""
+    for place, _, _ in os.walk(folder, topdown=False):  # some go meanwhile, by the spawner or its keeper
+        end = time.monotonic() + 10
+        while Path(place).exists() and time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                Path(place).rmdir()

@@ -1,5 +1,6 @@
 """A real spawner, and a broker's end of its socket."""
 
+import os
 import pwd
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nss_rig import NameService
 from spawner_rig import Spawner, Start, launch, stop
 from twinlock_testbed.site import cgroup_folder
 from twinlock_testbed.users import throw_away
@@ -31,21 +33,35 @@ def start() -> Iterator[Start]:
 @pytest.fixture
 def cgroup() -> str:
     """A cgroup v2 folder for a spawner."""
-    folder = cgroup_folder(Path("/tests/spawner"))
+    folder = cgroup_folder(Path(f"/tests/spawner{os.getpid()}"))
     if not folder:
         pytest.skip("needs a cgroup v2 hierarchy that can be written to")
     return folder
 
 
+@pytest.fixture(params=["cgroup", "guard"])
+def mode(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Policy entries for each of the two ways in which an endpoint's processes are kept together."""
+    return {"cgroup": request.getfixturevalue("cgroup")} if request.param == "cgroup" else {}
+
+
+@pytest.fixture
+def names() -> Iterator[NameService]:
+    """A name service that a spawner may be started with."""
+    with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield NameService(Path(folder))
+
+
 @pytest.fixture(scope="session")
 def alice() -> Iterator[pwd.struct_passwd]:
     """A throw-away user."""
-    with throw_away("twl-alice") as account:
+    with throw_away(f"twl-alice{os.getpid()}") as account:
         yield account
 
 
 @pytest.fixture(scope="session")
 def bob() -> Iterator[pwd.struct_passwd]:
     """Another one."""
-    with throw_away("twl-bob") as account:
+    with throw_away(f"twl-bob{os.getpid()}") as account:
         yield account

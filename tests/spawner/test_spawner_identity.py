@@ -4,16 +4,19 @@ import os
 import pwd
 from pathlib import Path
 
+import msgpack
 import pytest
-from spawner_rig import MANAGER, Start, uep
+from nss_rig import NameService
+from proc_rig import children, until
+from spawner_rig import MANAGER, PYTHON, Start, uep
 from twinlock_shared import wire
 from twinlock_testbed.daemons import run
 
 pytestmark = pytest.mark.system
 
 
-def test_the_kernel_shows_the_mapped_user(start: Start, alice: pwd.struct_passwd) -> None:
-    broker = start({"environment": {"PATH": "/bin", "SITE": "x"}}).connect()
+def test_the_kernel_shows_the_mapped_user(start: Start, alice: pwd.struct_passwd, cgroup: str) -> None:
+    broker = start({"environment": {"PATH": "/bin", "SITE": "x"}, "cgroup": cgroup}).connect()
     output = broker.spawn(1, alice.pw_name, stdin=b"the document")
     spawned = broker.receive(wire.Spawned)
     child = output.json()
@@ -45,13 +48,59 @@ def test_the_kernel_shows_the_mapped_user(start: Start, alice: pwd.struct_passwd
 
 
 def test_supplementary_groups_are_the_users(start: Start, bob: pwd.struct_passwd) -> None:
+    """All of them, and none of the spawner's own."""
     run("usermod", "--append", "--groups", "games", bob.pw_name)
     try:
-        broker = start().connect()
+        broker = start(prefix=("setpriv", "--groups=0,4,24")).connect()
         output = broker.spawn(1, bob.pw_name)
         assert set(output.json()["status"]["Groups"].split()) == {str(bob.pw_gid), "60"}
     finally:
         run("usermod", "--groups", "", bob.pw_name)
+
+
+REGAIN = """
+import os
+attempts = {
+    "setuid": lambda: os.setuid(0), "seteuid": lambda: os.seteuid(0), "setresuid": lambda: os.setresuid(-1, 0, -1),
+    "setgid": lambda: os.setgid(0), "setegid": lambda: os.setegid(0), "setgroups": lambda: os.setgroups([0]),
+    "chroot": lambda: os.chroot("/"), "kill": lambda: os.kill(1, 0),
+}
+for name, attempt in attempts.items():
+    try:
+        attempt()
+        print(name, end=" ")
+    except PermissionError:
+        pass
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("no_new_privs", [True, False])
+def test_root_can_not_be_regained(
+    start: Start, alice: pwd.struct_passwd, mode: dict[str, str], no_new_privs: bool
+) -> None:
+    policy = {"no_new_privs": no_new_privs, "programs": {"regain": [*PYTHON, REGAIN]}}
+    assert start(policy | mode).connect().spawn(1, alice.pw_name, "regain").line() == "done\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "stages"),
+    [
+        (("--bounding-set=-setgid", "--inh-caps=-setgid"), {"groups"}),
+        (("--bounding-set=-setuid", "--inh-caps=-setuid"), {"uid"}),
+        (("--bounding-set=-setpcap", "--inh-caps=-setpcap"), {"bounding", "capabilities"}),
+        (("--securebits=+no_setuid_fixup",), {"readback"}),
+    ],
+    ids=["groups", "uid", "bounding-set", "capabilities-kept"],
+)
+def test_a_change_of_identity_that_fails_is_the_end_of_the_child(
+    start: Start, alice: pwd.struct_passwd, mode: dict[str, str], words: tuple[str, ...], stages: set[str]
+) -> None:
+    broker = start(mode, ("setpriv", *words)).connect()
+    output = broker.spawn(1, alice.pw_name)
+    assert broker.receive(wire.Refused).stage in stages
+    assert output.rest() == ""
+    assert broker.children() == {}
 
 
 def test_a_child_starts_without_its_home(start: Start, alice: pwd.struct_passwd) -> None:
@@ -69,7 +118,7 @@ def test_a_child_starts_without_its_home(start: Start, alice: pwd.struct_passwd)
         ("root", "policy", "system account"),
         ("daemon", "policy", "system account"),
         ("nobody", "policy", "denied"),
-        ("no-such-account", "lookup", "no local account no-such-account"),
+        ("no-such-account", "lookup", "name not found: 'no-such-account'"),
     ],
 )
 def test_accounts_that_nobody_becomes(start: Start, user: str, stage: str, reason: str) -> None:
@@ -83,12 +132,73 @@ def test_accounts_that_nobody_becomes(start: Start, user: str, stage: str, reaso
     assert not [line for line in spawner.audit() if line["event"] == "spawned"]
 
 
+@pytest.mark.parametrize("user", ["root", "twl-toor"])
+def test_no_policy_can_allow_uid_0(start: Start, names: NameService, user: str) -> None:
+    broker = start({"min_uid": 0, "deny_users": []}, names.prefix).connect()
+    broker.spawn(1, user)
+    refused = broker.receive(wire.Refused)
+    assert refused.stage == "policy"
+    assert "system account" in refused.reason
+
+
+@pytest.mark.parametrize("form", ["{uid}", "0", "+{uid}", "#{uid}"])
+def test_a_number_names_no_account(start: Start, alice: pwd.struct_passwd, form: str) -> None:
+    """Ids never come in: what would be one is no account's name, or not even a legal message."""
+    broker = start().connect()
+    request = {"type": "spawn", "id": uep(1), "user": form.format(uid=alice.pw_uid)}
+    request |= {"name": f"uep.{MANAGER}.{uep(1)}", "program": "report"}
+    broker.send_bytes(msgpack.packb(request), [0, 1])
+    if form[0] in "+#":
+        assert broker.hung_up()
+    else:
+        assert broker.receive(wire.Refused).stage == "lookup"
+
+
+def test_another_name_of_an_account_is_refused(start: Start, names: NameService) -> None:
+    """The limits of an account would count for each of its names."""
+    broker = start(prefix=names.prefix).connect()
+    broker.spawn(1, "twl-alias")
+    refused = broker.receive(wire.Refused)
+    assert refused.stage == "policy"
+    assert "another name of twl-real" in refused.reason
+
+
+def test_a_lookup_that_hangs_is_ended_and_holds_nobody_up(
+    start: Start, names: NameService, alice: pwd.struct_passwd, bob: pwd.struct_passwd, mode: dict[str, str]
+) -> None:
+    spawner = start({"exec_timeout": 1} | mode, names.prefix)
+    broker = spawner.connect()
+    others = children(spawner.process.pid)
+    with names.hangs(alice.pw_name):
+        broker.spawn(1, alice.pw_name, "sleep")
+        assert until(lambda: children(spawner.process.pid) != others)
+        (hanging,) = set(children(spawner.process.pid)) - set(others)
+        broker.spawn(2, bob.pw_name, "sleep").line()
+        assert broker.receive(wire.Spawned).id == uep(2)
+        refused = broker.receive(wire.Refused)
+    assert (refused.id, refused.stage) == (uep(1), "timeout")
+    assert not Path(f"/proc/{hanging}").exists()
+    assert list(broker.children()) == [uep(2)]
+
+
+def test_name_services_are_the_childs_business(
+    start: Start, names: NameService, alice: pwd.struct_passwd, mode: dict[str, str]
+) -> None:
+    spawner = start(mode, names.prefix)
+    others = children(spawner.process.pid)
+    with names.hangs(alice.pw_name):
+        spawner.connect().spawn(1, alice.pw_name)
+        assert until(lambda: children(spawner.process.pid) != others)
+        (child,) = set(children(spawner.process.pid)) - set(others)
+        assert until(lambda: "libnss_twltest" in Path(f"/proc/{child}/maps").read_text())
+        assert "libnss_twltest" not in Path(f"/proc/{spawner.process.pid}/maps").read_text()
+
+
 @pytest.mark.parametrize(
     ("policy", "reason"),
     [
         ({"allow_groups": ["games"]}, "groups"),
         ({"allowed_shells": ["/bin/bash"]}, "shell"),
-        ({"deny_users": ["twl-alice"]}, "denied"),
         ({"min_uid": 60000}, "system account"),
     ],
 )
@@ -100,6 +210,12 @@ def test_the_policy_narrows_who_is_allowed(
     refused = broker.receive(wire.Refused)
     assert refused.stage == "policy"
     assert reason in refused.reason
+
+
+def test_the_policy_denies_an_account_by_name(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start({"deny_users": [alice.pw_name]}).connect()
+    broker.spawn(1, alice.pw_name)
+    assert "denied" in broker.receive(wire.Refused).reason
 
 
 def test_the_policy_can_allow_what_it_asks_for(start: Start, alice: pwd.struct_passwd) -> None:

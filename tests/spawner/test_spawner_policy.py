@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -33,17 +32,17 @@ def test_a_good_policy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("broker_user", "brokr_user"), ["brokr_user", "no such key"]),
+        (("broker_user", "brokr_user"), ["brokr_user", "unexpected"]),
         (('broker_user = "root"', ""), ["broker_user", "missing"]),
         (('"root"', '"no-such-account"'), ["broker_user", "no-such-account"]),
         (('"root"', "0"), ["broker_user", "str"]),
         (('["/bin/true"]', '"/bin/true"'), ["programs"]),
-        (('["/bin/true"]', '["true"]'), ["programs.endpoint", "absolute"]),
-        (('["/bin/true"]', "[]"), ["programs.endpoint"]),
-        (('["/bin/true"]', '["/bin/true", 7]'), ["programs.endpoint"]),
+        (('["/bin/true"]', '["true"]'), ["programs", "absolute"]),
+        (('["/bin/true"]', "[]"), ["programs"]),
+        (('["/bin/true"]', '["/bin/true", 7]'), ["programs"]),
         (("[programs]", "min_uid = -1\n[programs]"), ["min_uid"]),
         (("[programs]", "min_uid = true\n[programs]"), ["min_uid"]),
-        (("[programs]", "stop_grace = 0\n[programs]"), ["stop_grace"]),
+        (("[programs]", "stop_grace = -1\n[programs]"), ["stop_grace"]),
         (("[programs]", "no_new_privs = 1\n[programs]"), ["no_new_privs"]),
         (("[programs]", 'deny_users = "root"\n[programs]'), ["deny_users"]),
         (("[programs]", "allow_groups = [1]\n[programs]"), ["allow_groups"]),
@@ -90,7 +89,7 @@ def test_usage_errors_exit_with_100(tmp_path: Path) -> None:
 
 def test_the_example_has_every_key() -> None:
     example = tomllib.loads((Path(__file__).parents[2] / "packaging/spawner.toml").read_text())
-    assert example.keys() == {item.name for item in fields(Policy)}
+    assert example.keys() == set(Policy._fields)
     policy = Policy(**example)
     defaults = Policy(broker_user=policy.broker_user, programs=policy.programs, environment=policy.environment)
     assert policy == defaults

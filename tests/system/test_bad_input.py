@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psutil
 import pytest
 from site_rig import ADA, BOB, DAEMON, GHOST, ROOT, STRANGER, Launch, World
+from twinlock_testbed.daemons import DaemonError
 from twinlock_testbed.site import Manager, Setup
 
 pytestmark = pytest.mark.system
@@ -72,11 +74,10 @@ def test_the_sender_sees_the_reason(
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
-        (("/nonexistent/endpoint",), "program"),
         (("/bin/sh", "-c", "echo the disk is full of bees >&2; exit 3"), "full of bees"),
         (("/bin/sh", "-c", "kill -9 $$"), "signal 9"),
     ],
-    ids=["missing", "dies", "killed"],
+    ids=["dies", "killed"],
 )
 def test_an_endpoint_program_that_does_not_start(
     world: World, launch: Launch, endpoint: Manager, program: tuple[str, ...], reason: str, request: Any
@@ -86,3 +87,20 @@ def test_an_endpoint_program_that_does_not_start(
     assert outcome.result is None
     assert reason in (outcome.error or ""), outcome.error
     assert psutil.pid_exists(broken.broker.pid)
+
+
+def test_an_endpoint_program_that_was_removed(world: World, launch: Launch, endpoint: Manager) -> None:
+    program = world.folder / "removed"
+    shutil.copy("/bin/true", program)
+    broken = launch("program-removed", Setup(TEMPLATE, program=(str(program),)))
+    program.unlink()
+    (outcome,) = world.run(ADA, broken, GOOD)
+    assert outcome.result is None
+    assert "program is missing" in (outcome.error or ""), outcome.error
+    assert str(program) not in (outcome.error or "")
+    assert psutil.pid_exists(broken.broker.pid)
+
+
+def test_an_endpoint_program_that_never_was_there(launch: Launch, endpoint: Manager) -> None:
+    with pytest.raises(DaemonError, match=r"ended with 78(.|\n)*/nonexistent/endpoint"):
+        launch("program-missing", Setup(TEMPLATE, program=("/nonexistent/endpoint",)))

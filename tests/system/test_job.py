@@ -4,7 +4,7 @@ import psutil
 import pytest
 from site_rig import ADA, BOB, Launch, World, eventually
 from twinlock_testbed import templates
-from twinlock_testbed.processes import capabilities, endpoints
+from twinlock_testbed.processes import capabilities, endpoints, guards, idle, keepers
 from twinlock_testbed.site import Manager, Setup
 from twinlock_testbed.users import processes_of
 
@@ -40,7 +40,9 @@ def _who(result: object) -> tuple[int, str, str]:
 
 
 def _check_processes(world: World, endpoint: Manager, uids: list[int]) -> None:
-    """Spawner root, its children the mapped users', the broker itself without a capability, nobody else root."""
+    """Spawner root, its children the mapped users', the broker itself without a capability; nobody else is root but the
+    keeper, or without cgroups the endpoints' guards.
+    """
     spawner, broker = psutil.Process(endpoint.spawner.pid), psutil.Process(endpoint.broker.pid)
     assert spawner.uids().real == 0
     assert sorted(child.uids().real for child in endpoints(spawner.pid)) == uids
@@ -48,7 +50,9 @@ def _check_processes(world: World, endpoint: Manager, uids: list[int]) -> None:
     assert capabilities(broker.pid) == 0
     assert broker.children() == []
     everyone = [world.service.daemon.pid, *(child.pid for child in spawner.children(recursive=True))]
-    assert [pid for pid in everyone if psutil.Process(pid).uids().real == 0] == []
+    helpers = keepers(spawner.pid) if endpoint.cgroup else guards(spawner.pid)
+    assert len(helpers) == (1 if endpoint.cgroup else 2 * len(uids))
+    assert [pid for pid in everyone if psutil.Process(pid).uids().real == 0] == [helper.pid for helper in helpers]
 
 
 def test_the_same_configuration_uses_the_same_endpoint(world: World, endpoint: Manager) -> None:
@@ -59,14 +63,14 @@ def test_the_same_configuration_uses_the_same_endpoint(world: World, endpoint: M
 
 def test_idle_endpoints_end_and_leave_nothing(world: World, endpoint: Manager) -> None:
     world.run(ADA, endpoint, {"account_id": "idle"})
-    assert eventually(lambda: not psutil.Process(endpoint.spawner.pid).children(), 30)
+    assert eventually(lambda: idle(endpoint.spawner.pid), 30)
     assert [processes_of(account.pw_uid) for account in world.accounts.values()] == [[], []]
 
 
 def test_an_endpoint_that_ended_starts_again(world: World, endpoint: Manager) -> None:
     config = {"account_id": "again"}
     first = world.run(ADA, endpoint, config)[0].result
-    assert eventually(lambda: not psutil.Process(endpoint.spawner.pid).children(), 30)
+    assert eventually(lambda: idle(endpoint.spawner.pid), 30)
     second = world.run(ADA, endpoint, config)[0].result
     assert first is not None
     assert second is not None

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-import psutil
 import pytest
 from site_rig import ADA, BOB, Launch, World, eventually
 from twinlock_testbed import templates
+from twinlock_testbed.processes import idle
 from twinlock_testbed.site import Manager, Setup
 from twinlock_testbed.slurm import Slurm, private_slurm
 
@@ -37,7 +37,7 @@ def test_tasks_run_in_the_users_batch_jobs(world: World, endpoint: Manager, slur
     assert seen == {(ada, "one"), (ada, "two"), (bob, "three")}
     assert len({result["environment"]["SLURM_JOB_ID"] for result in results if result}) == 3
 
-    assert eventually(lambda: not psutil.Process(endpoint.spawner.pid).children(), 60)
+    assert eventually(lambda: idle(endpoint.spawner.pid), 60)
     assert eventually(lambda: slurm.jobs() == [], 20)
 
 

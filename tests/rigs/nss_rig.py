@@ -1,0 +1,40 @@
+"""A name service of a site, for the lookups of one spawner only: one that hangs, and that knows aliases."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_SOURCE = Path(__file__).with_name("nss_twltest.c")
+
+
+class NameService:
+    """`prefix` are the words before the command of a spawner that is to use it: mounts of its own, and where it is."""
+
+    def __init__(self, folder: Path) -> None:
+        if not (compiler := shutil.which("cc")):
+            pytest.skip("needs cc")
+        subprocess.run(
+            [compiler, "-shared", "-fPIC", "-o", folder / "libnss_twltest.so.2", _SOURCE],
+            check=True,
+            capture_output=True,
+        )
+        (folder / "nsswitch.conf").write_text("passwd: twltest files\ngroup: files\n")
+        self._hanging = folder / "hanging"
+        self._hanging.mkdir()
+        mount = f'mount --bind {folder}/nsswitch.conf /etc/nsswitch.conf && exec "$@"'
+        where = (f"LD_LIBRARY_PATH={folder}", f"TWL_NSS_FOLDER={self._hanging}")
+        self.prefix = ("unshare", "--mount", "sh", "-c", mount, "sh", "env", *where)
+
+    @contextmanager
+    def hangs(self, name: str) -> Iterator[None]:
+        """As long as this lasts, whoever looks up the account waits."""
+        path = self._hanging / name
+        path.touch()
+        try:
+            yield
+        finally:
+            path.unlink()

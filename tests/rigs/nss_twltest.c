@@ -1,0 +1,38 @@
+/* A name service as a site may have one, for nsswitch.conf(5): it hangs while a file with the account's name exists in
+   $TWL_NSS_FOLDER; it knows the account twl-real under the name twl-alias too, root under the name twl-toor, and one
+   whose name is long and odd under the name twl-odd. */
+#include <errno.h>
+#include <nss.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum nss_status _nss_twltest_getpwnam_r(const char *name, struct passwd *account, char *buffer, size_t size, int *error)
+{
+    const char *folder = getenv("TWL_NSS_FOLDER");
+    static char odd[3000] = "a\nb\033[2J\342\200\256\377\", \"event\": \"started\", \"";
+    char path[512];
+    (void)buffer, (void)size;
+    if (folder) {
+        snprintf(path, sizeof path, "%s/%s", folder, name);
+        while (access(path, F_OK) == 0)
+            usleep(10000);
+    }
+    if (strcmp(name, "twl-alias") == 0) {
+        *account = (struct passwd){"twl-real", "x", 54321, 54321, "", "/nonexistent", "/bin/sh"};
+        return NSS_STATUS_SUCCESS;
+    }
+    if (strcmp(name, "twl-toor") == 0) {
+        *account = (struct passwd){"twl-toor", "x", 0, 0, "", "/nonexistent", "/bin/sh"};
+        return NSS_STATUS_SUCCESS;
+    }
+    if (strcmp(name, "twl-odd") == 0) {
+        memset(odd + strlen(odd), 'x', sizeof odd - strlen(odd) - 1);
+        *account = (struct passwd){odd, "x", 54321, 54321, "", "/nonexistent", "/bin/sh"};
+        return NSS_STATUS_SUCCESS;
+    }
+    *error = ENOENT;
+    return NSS_STATUS_NOTFOUND;
+}

@@ -1,0 +1,67 @@
+"""Processes as the kernel shows them: who is whose child, and what lives of an account."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    """Whether the condition comes true within so many seconds."""
+    end = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return met
+
+
+def children(pid: int) -> list[int]:
+    """A process's children, the dead that haven't been waited for included."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def owner(pid: int) -> int:
+    """The real uid of a process."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("\nUid:")[1].split()[0])
+
+
+def guards(pid: int) -> list[int]:
+    """The guards of the endpoint that the spawner shows as `pid`: processes of root, the outer one first."""
+    found = []
+    while owner(pid) == 0:
+        found.append(pid)
+        pid = children(pid)[0]
+    return found
+
+
+def program(pid: int) -> int:
+    """The process that executes the program of the endpoint that the spawner shows as `pid`.
+
+    It is `pid` itself where there is no guard. Below one it is the only child that leads the session it was given.
+    """
+    found = guards(pid)
+    return next(child for child in children(found[-1]) if os.getsid(child) == child) if found else pid
+
+
+def processes(uid: int) -> set[int]:
+    """The processes of an account, the dead that haven't been waited for included: RLIMIT_NPROC counts those too."""
+    found = set()
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError, ValueError):
+            if owner(int(name)) == uid:
+                found.add(int(name))
+    return found
+
+
+def alive(uid: int) -> set[int]:
+    """The processes of an account, zombies apart; one whose first thread has ended and another lives isn't a zombie."""
+    return {pid for pid in processes(uid) if lives(pid)}
+
+
+def lives(pid: int) -> bool:
+    """Whether a thread of the process runs or may run again."""
+    with contextlib.suppress(OSError):
+        threads = os.listdir(f"/proc/{pid}/task")
+        states = [Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2][1] for thread in threads]
+        return any(state not in "ZX" for state in states)
+    return False

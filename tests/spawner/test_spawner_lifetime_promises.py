@@ -1,0 +1,137 @@
+"""Parents, orphans, ids and rates: that an endpoint's life is the spawner's business and nobody else's."""
+
+import os
+import pwd
+import signal
+from pathlib import Path
+
+import pytest
+from nss_rig import NameService
+from proc_rig import children, descriptors, status, until
+from spawner_rig import Broker, Spawner, Start, gone, uep
+from twinlock_shared import wire
+
+pytestmark = pytest.mark.system
+
+
+def test_a_start_whose_spawner_ended_meanwhile_executes_nothing(
+    start: Start, names: NameService, alice: pwd.struct_passwd, mode: dict[str, str]
+) -> None:
+    spawner = start(mode, names.prefix)
+    others = children(spawner.process.pid)
+    with names.hangs(alice.pw_name):
+        output = spawner.connect().spawn(1, alice.pw_name, "sleep")
+        assert until(lambda: children(spawner.process.pid) != others)
+        (child,) = set(children(spawner.process.pid)) - set(others)
+        spawner.process.kill()
+        spawner.process.wait(10)
+    assert output.rest() == ""
+    assert gone(child)
+
+
+def _parent(pid: int) -> int:
+    return int(status(pid)["PPid"])
+
+
+def test_orphans_come_to_the_spawner_or_their_guard_and_are_reaped_quietly(
+    start: Start, alice: pwd.struct_passwd, mode: dict[str, str]
+) -> None:
+    spawner = start(mode)
+    broker = spawner.connect()
+    daemon = int(broker.spawn(1, alice.pw_name, "daemon").line())
+    spawned = broker.receive(wire.Spawned)
+    assert until(lambda: spawner.process.pid == _parent(daemon) or spawned.pid == _parent(_parent(daemon)))
+    before = spawner.audit()
+    os.kill(daemon, signal.SIGKILL)
+    assert until(lambda: not Path(f"/proc/{daemon}").exists())  # a zombie would still be there
+    assert broker.children()[uep(1)].ended is None
+    assert [line["event"] for line in spawner.audit()[len(before) :]] == ["list"]
+
+
+def test_a_process_that_was_never_the_spawners_to_start_is_reaped_too(start: Start) -> None:
+    """What the program before it, such as a shell, left as its child."""
+    spawner = start(prefix=("sh", "-c", 'sleep 0.2 & exec "$@"', "sh"))
+    assert until(lambda: not children(spawner.process.pid))
+    assert spawner.connect().children() == {}
+
+
+def test_each_child_has_a_pidfd_as_long_as_it_lives(
+    start: Start, alice: pwd.struct_passwd, mode: dict[str, str]
+) -> None:
+    spawner = start(mode)
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    spawned = broker.receive(wire.Spawned)
+    assert _watched(spawner) == [spawned.pid]
+    broker.send(wire.Signal(uep(1), "KILL"))
+    broker.receive(wire.Exited)
+    assert spawned.pid not in _watched(spawner)
+
+
+def _watched(spawner: Spawner) -> list[int]:
+    """The processes for which the spawner has a pidfd; -1 for one that was reaped."""
+    pids = []
+    for fd, link in descriptors(spawner.process.pid).items():
+        lines = Path(f"/proc/{spawner.process.pid}/fdinfo/{fd}").read_text().splitlines() if "pidfd" in link else []
+        pids += [int(line.split()[1]) for line in lines if line.startswith("Pid:")]
+    return pids
+
+
+def test_signals_at_any_moment_lose_nothing(start: Start, alice: pwd.struct_passwd) -> None:
+    """Handlers set flags only."""
+    spawner = start({"start_rate_per_user": 100, "max_children_per_user": 100})
+    broker = spawner.connect()
+    for number in range(20):
+        broker.spawn(number, alice.pw_name, "sleep")
+        for _ in range(100):
+            spawner.process.send_signal(signal.SIGCHLD)
+    for _ in range(20):
+        broker.receive(wire.Spawned)
+    assert len(broker.children()) == 20
+
+
+def _starts(broker: Broker, user: str, numbers: range) -> int:
+    """How many of these starts are allowed before the first that is not."""
+    for number in numbers:
+        broker.spawn(number, user, "sleep")
+        reply = wire.decode(broker.socket.recv(wire.MAX_DATAGRAM), wire.REPLIES)
+        if isinstance(reply, wire.Refused):
+            assert reply.stage == "rate"
+            return number - numbers.start
+    return len(numbers)
+
+
+def test_starts_of_an_account_are_rationed(start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd) -> None:
+    broker = start({"start_rate_per_user": 0.2}).connect()
+    assert _starts(broker, alice.pw_name, range(10)) == 4  # what 20 seconds allow
+    assert _starts(broker, bob.pw_name, range(10, 12)) == 2
+
+
+def test_starts_in_all_are_rationed(start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd) -> None:
+    broker = start({"start_rate": 0.2}).connect()
+    assert _starts(broker, alice.pw_name, range(3)) == 3
+    assert _starts(broker, bob.pw_name, range(3, 10)) == 1
+
+
+def test_starts_are_allowed_again_with_time(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start({"start_rate_per_user": 0.5}).connect()
+    assert _starts(broker, alice.pw_name, range(20)) == 10
+    assert until(lambda: _starts(broker, alice.pw_name, range(20, 21)) == 1)
+
+
+def test_accounts_that_do_not_exist_are_rationed_in_all(start: Start, alice: pwd.struct_passwd) -> None:
+    """Each costs a process and a lookup."""
+    broker = start({"start_rate": 0.2}).connect()
+    for number in range(4):
+        broker.spawn(number, f"no-such-{number}")
+        assert broker.receive(wire.Refused).stage == "lookup"
+    broker.spawn(5, "no-such-5")
+    assert broker.receive(wire.Refused).stage == "rate"
+
+
+def test_a_program_that_dies_at_once_costs_more_than_one_start(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start({"start_rate_per_user": 0.25}).connect()  # five at once
+    broker.spawn(1, alice.pw_name, "fail")
+    broker.receive(wire.Spawned)
+    broker.receive(wire.Exited)
+    assert _starts(broker, alice.pw_name, range(2, 7)) == 0

@@ -1,0 +1,513 @@
+"""SIGHUP: a new policy or a new version in the same process, which neither endpoints nor the next broker notice."""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import twinlock_shared
+import twinlock_spawner
+from process_trees import alive, children, eventually, lives, program
+from spawner_rig import MANAGER, PYTHON, Broker, Spawner, Start, launch, stop, uep, write_policy
+from twinlock_shared import wire
+
+pytestmark = pytest.mark.system
+
+PAM = ("auth", "account", "session")
+
+
+def _change(spawner: Spawner, **values: Any) -> None:
+    """Change keys of the policy file."""
+    old = tomllib.loads((spawner.folder / "policy.toml").read_text())
+    write_policy(spawner.folder, old | values)
+
+
+def _reload(spawner: Spawner, **values: Any) -> Broker:
+    """Change the policy and let the spawner start over; a broker that has connected to what it is then."""
+    _change(spawner, **values)
+    _start_over(spawner)
+    return spawner.connect()
+
+
+def _start_over(spawner: Spawner) -> None:
+    before = spawner.said.count()
+    spawner.process.send_signal(signal.SIGHUP)
+    spawner.said.wait_for('"started"', after=before)
+
+
+def _failed(spawner: Spawner) -> str:
+    """Why the spawner, on SIGHUP, stays as it is."""
+    before = spawner.said.count()
+    spawner.process.send_signal(signal.SIGHUP)
+    line = spawner.said.wait_for('"reload-failed"', seconds=20, after=before)
+    return str(json.loads(line)["reason"])
+
+
+def _since(pid: int) -> str:
+    """When a process was started: the kernel's word for it, which no other process with its pid has."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def test_a_new_policy_takes_effect_and_children_do_not_notice(start: Start, alice: pwd.struct_passwd) -> None:
+    spawner = start()
+    first = spawner.connect()
+    daemon = int(first.spawn(1, alice.pw_name, "daemon").line())
+    pid = first.receive(wire.Spawned).pid
+    endpoint = program(pid)
+    parent, since, own = children(pid), _since(endpoint), _since(spawner.process.pid)
+
+    broker = _reload(spawner, max_children_per_user=2, programs={"new": [*PYTHON, "print('new')"]})
+    assert first.hung_up()
+    assert _since(spawner.process.pid) == own
+    assert broker.children() == {uep(1): wire.Child(uep(1), pid, alice.pw_name, f"uep.{MANAGER}.{uep(1)}", None)}
+    assert (children(pid), _since(endpoint)) == (parent, since)
+    assert lives(daemon)
+
+    assert broker.spawn(2, alice.pw_name, "new").line() == "new\n"
+    broker.receive(wire.Spawned)
+    broker.receive(wire.Exited)
+    broker.spawn(3, alice.pw_name, "sleep")
+    assert broker.receive(wire.Refused).stage == "limit"
+
+    broker.send(wire.Signal(uep(1), "TERM"))
+    exited = broker.receive(wire.Exited)
+    assert (exited.id, exited.pid, os.waitstatus_to_exitcode(exited.status)) == (uep(1), pid, -signal.SIGTERM)
+    assert not lives(daemon)
+
+
+def test_what_the_policy_no_longer_allows_is_refused(start: Start, alice: pwd.struct_passwd) -> None:
+    spawner = start()
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    broker.receive(wire.Spawned)
+    broker = _reload(spawner, deny_users=[alice.pw_name])
+    broker.spawn(2, alice.pw_name, "sleep")
+    assert broker.receive(wire.Refused).stage == "policy"
+    assert broker.children()[uep(1)].ended is None
+
+
+def test_an_end_that_nobody_noted_is_still_listed(start: Start, alice: pwd.struct_passwd) -> None:
+    spawner = start()
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "fail")
+    broker.receive(wire.Spawned)
+    exited = broker.receive(wire.Exited)
+    broker = _reload(spawner)
+    assert broker.children()[uep(1)].ended == exited.status
+    broker.send(wire.Noted(uep(1)))
+    assert broker.children() == {}
+
+
+def test_an_end_while_the_spawner_starts_over_is_reported(
+    start: Start, alice: pwd.struct_passwd, version: "Version"
+) -> None:
+    spawner = version.start({})
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    pid = broker.receive(wire.Spawned).pid
+    with version.gate() as opened:
+        spawner.process.send_signal(signal.SIGHUP)
+        opened()
+        os.kill(program(pid), signal.SIGKILL)
+    spawner.said.wait_for('"exited"')
+    assert broker.hung_up()
+    [row] = spawner.connect().children().values()
+    assert (row.id, row.pid, row.ended) == (uep(1), pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("signals", [2, 5])
+def test_several_signals_at_once(start: Start, alice: pwd.struct_passwd, signals: int) -> None:
+    spawner = start()
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    pid = broker.receive(wire.Spawned).pid
+    before = spawner.said.count()
+    for _ in range(signals):
+        spawner.process.send_signal(signal.SIGHUP)
+    spawner.said.wait_for('"started"', after=before)
+    assert eventually(lambda: _answers(spawner, pid))
+    assert [line["event"] for line in spawner.audit()].count("started") >= 2
+    assert "reload-failed" not in [line["event"] for line in spawner.audit()]
+
+
+def _answers(spawner: Spawner, pid: int) -> bool:
+    """Whether a broker learns that the first endpoint runs; it has to connect again if the spawner starts over."""
+    try:
+        return spawner.connect().children()[uep(1)].pid == pid
+    except (OSError, wire.WireError):
+        return False
+
+
+def test_nothing_piles_up(start: Start, alice: pwd.struct_passwd) -> None:
+    """Neither open files nor processes, however often the spawner starts over."""
+    spawner = start()
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    broker.receive(wire.Spawned)
+    _reload(spawner).close()
+
+    def resources() -> tuple[list[str], list[int]]:
+        return sorted(os.listdir(f"/proc/{spawner.process.pid}/fd")), children(spawner.process.pid)
+
+    spawner.said.wait_for('"disconnected"')
+    before = resources()
+    for _ in range(5):
+        lines = spawner.said.count()
+        _start_over(spawner)
+        spawner.connect().close()
+        spawner.said.wait_for('"disconnected"', after=lines)
+    assert eventually(lambda: resources() == before), (before, resources())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text + "\nno_such_key = 1\n", "no_such_key"),
+        (lambda text: text.replace("stop_grace = 1\n", 'stop_grace = "soon"\n'), "stop_grace"),
+        (lambda text: text + "= = =", "policy.toml"),
+    ],
+    ids=["unknown-key", "wrong-type", "no-toml"],
+)
+def test_a_bad_policy_changes_nothing(
+    start: Start, alice: pwd.struct_passwd, change: Callable[[str], str], reason: str
+) -> None:
+    spawner = start()
+    broker = spawner.connect()
+    path = spawner.folder / "policy.toml"
+    good = path.read_text()
+    head, programs = good.split("[programs]")
+    path.write_text(change(head) + "[programs]" + programs)
+    assert reason in _failed(spawner)
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    broker.receive(wire.Spawned)
+
+    path.write_text(good.replace("stop_grace = 1\n", "stop_grace = 2\n"))
+    _start_over(spawner)
+    assert list(spawner.connect().children()) == [uep(1)]
+
+
+def test_a_policy_that_others_may_write_changes_nothing(start: Start) -> None:
+    spawner = start()
+    (spawner.folder / "policy.toml").chmod(0o666)
+    assert "writable" in _failed(spawner)
+
+
+class Version:
+    """A spawner's installation that can be changed: a virtual environment with a copy of its two packages."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._stack, self._code = stack, folder / "code"
+        for package in (twinlock_shared, twinlock_spawner):
+            source = Path(str(package.__file__)).parent
+            shutil.copytree(source, self._code / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+        self._python = folder / "venv/bin/python"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", folder / "venv"], check=True)
+        [site] = (folder / "venv/lib").glob("python*/site-packages")
+        (site / "ours.pth").write_text(f"{self._code}\n{Path(msgpack.__file__).parent.parent}\n")
+        self._fifo = folder / "gate"
+        os.mkfifo(self._fifo)
+
+    def start(self, policy: dict[str, Any]) -> Spawner:
+        """A spawner of this version."""
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp")))
+        folder.chmod(0o755)
+        spawner = launch(folder, policy, python=str(self._python))
+        self._stack.callback(stop, spawner)
+        return spawner
+
+    def change(self, module: str, change: Callable[[str], str]) -> None:
+        """Install a version whose text of `module` is what `change` makes of it."""
+        path = self._code / module
+        shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
+        path.write_text(change(path.read_text()))
+
+    def gate(self) -> "Gate":
+        """While this is open, a version is installed that waits for its end when it begins to run."""
+        return Gate(self, self._fifo)
+
+
+class Gate:
+    """See `Version.gate`."""
+
+    def __init__(self, version: Version, fifo: Path) -> None:
+        self._version, self._fifo, self._writer = version, fifo, -1
+
+    def __enter__(self) -> Callable[[], None]:
+        """What to call to wait until somebody stands before the gate."""
+        wait = f"open({str(self._fifo)!r}).read()\n"
+        self._version.change("twinlock_spawner/__init__.py", lambda text: text + wait)
+        return self._await
+
+    def _await(self) -> None:
+        self._writer = os.open(self._fifo, os.O_WRONLY)
+
+    def __exit__(self, *error: object) -> None:
+        self._version.change("twinlock_spawner/__init__.py", lambda text: text.rpartition("open(")[0])
+        os.close(self._writer)
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Iterator[Version]:
+    """An installation of this test's own."""
+    with ExitStack() as stack:
+        yield Version(tmp_path, stack)
+
+
+def test_a_new_version_takes_over(version: Version, alice: pwd.struct_passwd) -> None:
+    spawner = version.start({})
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    pid = broker.receive(wire.Spawned).pid
+    version.change(
+        "twinlock_shared/wire.py",
+        lambda text: text.replace(f"= {wire.VERSION}, {wire.MAX_DATAGRAM}", f"= 77, {wire.MAX_DATAGRAM}"),
+    )
+    _start_over(spawner)
+    broker = spawner.connect_raw()
+    assert broker.receive(wire.Hello).version == 77
+    assert broker.children()[uep(1)].pid == pid
+    broker.send(wire.Signal(uep(1), "KILL"))
+    assert broker.receive(wire.Exited).pid == pid
+
+
+def test_a_broken_version_changes_nothing(version: Version, alice: pwd.struct_passwd) -> None:
+    spawner = version.start({})
+    broker = spawner.connect()
+    version.change("twinlock_spawner/server.py", lambda text: text + "\nraise RuntimeError('half installed')\n")
+    assert "half installed" in _failed(spawner)
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    broker.receive(wire.Spawned)
+
+
+def test_a_version_whose_check_hangs_changes_nothing(version: Version, alice: pwd.struct_passwd) -> None:
+    spawner = version.start({})
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    pid = broker.receive(wire.Spawned).pid
+    known = children(spawner.process.pid)
+    with version.gate() as opened:
+        spawner.process.send_signal(signal.SIGHUP)
+        opened()
+        line = spawner.said.wait_for('"reload-failed"', seconds=20)
+        assert "timed out" in line
+        assert children(spawner.process.pid) == known
+    assert broker.children()[uep(1)].pid == pid
+
+
+def test_term_while_the_spawner_starts_over(version: Version, alice: pwd.struct_passwd) -> None:
+    spawner = version.start({})
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "daemon").line()
+    broker.receive(wire.Spawned)
+    with version.gate() as opened:
+        spawner.process.send_signal(signal.SIGHUP)
+        opened()
+        spawner.process.send_signal(signal.SIGTERM)
+    assert spawner.process.wait(10) == 0
+    assert spawner.audit()[-1]["event"] == "stopped"
+    assert alive(alice.pw_uid) == set()
+
+
+def test_an_endpoint_that_is_to_end_keeps_its_deadline(start: Start, alice: pwd.struct_passwd) -> None:
+    """The grace between TERM and KILL is that of the policy when TERM was sent."""
+    spawner = start({"stop_grace": 3})
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "stubborn").line()
+    broker.receive(wire.Spawned)
+    broker.send(wire.Signal(uep(1), "TERM"))
+    spawner.said.wait_for('"signal"')
+    broker = _reload(spawner, stop_grace=1000)
+    assert broker.children()[uep(1)].ended is None
+    assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
+
+
+class Slow:
+    """A PAM service that opens no session before it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._fifo, hook, self.began = folder / "go-on", folder / "hook", folder / "began"
+        os.mkfifo(self._fifo)
+        hook.write_text(
+            f'#!/bin/sh\ntest "$PAM_TYPE" = close_session || {{ echo > {self.began}; read x < {self._fifo}; }}\n'
+        )
+        hook.chmod(0o700)
+        self._service = Path(f"/etc/pam.d/twl-{os.getpid()}-{folder.name}")
+        rules = [*(f"{kind} required pam_permit.so" for kind in PAM), f"session required pam_exec.so {hook}"]
+        self._service.write_text("\n".join(rules) + "\n")
+        self.name = self._service.name
+
+    def go_on(self) -> None:
+        """Let the sessions be opened."""
+        self._fifo.write_text("\n")
+
+    def remove(self) -> None:
+        """The service."""
+        self._service.unlink()
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Slow]:
+    """A PAM service that takes as long as a test wants."""
+    service = Slow(tmp_path)
+    yield service
+    service.remove()
+
+
+def test_an_endpoint_that_is_starting(start: Start, alice: pwd.struct_passwd, slow: Slow) -> None:
+    """Its start is decided first, and its broker told; then the spawner starts over."""
+    spawner = start({"pam_service": slow.name})
+    broker = spawner.connect()
+    output = broker.spawn(1, alice.pw_name, "sleep")
+    assert eventually(slow.began.exists)
+    before = spawner.said.count()
+    spawner.process.send_signal(signal.SIGHUP)
+    assert broker.children() == {}
+    slow.go_on()
+    pid = broker.receive(wire.Spawned).pid
+    assert output.line() == "up\n"
+    assert broker.hung_up()
+    spawner.said.wait_for('"started"', after=before)
+    assert spawner.connect().children()[uep(1)].pid == pid
+
+
+def test_a_start_that_hangs_does_not_stop_a_new_policy(start: Start, alice: pwd.struct_passwd, slow: Slow) -> None:
+    spawner = start({"pam_service": slow.name, "exec_timeout": 0.5})
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep")
+    assert eventually(slow.began.exists)
+    _start_over(spawner)
+    assert broker.receive(wire.Refused).stage == "timeout"
+    assert broker.hung_up()
+    assert spawner.connect().children() == {}
+
+
+def test_a_broker_cannot_put_off_a_new_policy(start: Start, alice: pwd.struct_passwd, slow: Slow) -> None:
+    """By starting one endpoint after the other: none is started until the spawner has started over."""
+    spawner = start({"pam_service": slow.name})
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep")
+    assert eventually(slow.began.exists)
+    spawner.process.send_signal(signal.SIGHUP)
+    assert broker.children() == {}
+    broker.spawn(2, alice.pw_name, "sleep")
+    assert broker.receive(wire.Refused).id == uep(2)
+    slow.go_on()
+    broker.receive(wire.Spawned)
+
+
+@pytest.mark.parametrize("end", ["KILL", "stranger", "spawner"])
+@pytest.mark.parametrize("before", ["cgroup", "guards", "pam", "cgroup-pam"])
+@pytest.mark.parametrize("after", ["cgroup", "guards", "pam", "cgroup-pam"])
+def test_endpoints_are_guarded_as_they_were_started(
+    start: Start, alice: pwd.struct_passwd, cgroup: str, plain: str, before: str, after: str, end: str
+) -> None:
+    """Whatever the new policy says of cgroups and PAM; and new ones as it says."""
+
+    def mode(name: str) -> dict[str, str]:
+        return {"cgroup": cgroup * ("cgroup" in name), "pam_service": plain * ("pam" in name)}
+
+    spawner = start(mode(before))
+    spawner.cgroup = cgroup
+    broker = spawner.connect()
+    old = int(broker.spawn(1, alice.pw_name, "daemon").line())
+    pid = broker.receive(wire.Spawned).pid
+    broker = _reload(spawner, **mode(after))
+    new = int(broker.spawn(2, alice.pw_name, "daemon").line())
+    broker.receive(wire.Spawned)
+    if end == "spawner":
+        spawner.process.kill()
+        spawner.process.wait(10)
+        assert eventually(lambda: not alive(alice.pw_uid), 2)
+        return
+    if end == "KILL":
+        broker.send(wire.Signal(uep(1), "KILL"))
+    else:
+        os.kill(program(pid), signal.SIGKILL)
+    exited = broker.receive(wire.Exited)
+    assert (exited.id, exited.status) == (uep(1), signal.SIGKILL)
+    assert (lives(old), lives(new)) == (False, True)
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[str]:
+    """A PAM service that allows everything."""
+    path = Path(f"/etc/pam.d/twl-{os.getpid()}-{tmp_path.name}-plain")
+    path.write_text("".join(f"{kind} required pam_permit.so\n" for kind in PAM))
+    yield path.name
+    path.unlink()
+
+
+REQUEST = [uep(1), "nobody", f"uep.{MANAGER}.{uep(1)}", "sleep"]
+
+
+@pytest.fixture
+def victim() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that no state should come to mean."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"",
+        b"\xff\xff",
+        msgpack.packb(7),
+        msgpack.packb([]),
+        msgpack.packb(["LISTENER", 7]),
+        msgpack.packb(["LISTENER", [[]]]),
+        msgpack.packb(["LISTENER", [{}]]),
+        msgpack.packb(["LISTENER", [["x"]]]),
+        msgpack.packb(["LISTENER", [["", "", 9, 0, 1, 1, None, None]]]),
+        msgpack.packb(["LISTENER", [[REQUEST, "", 9, 0.0]]]),
+        msgpack.packb(["LISTENER", [[["../../etc", *REQUEST[1:]], "", 9, 0.0, "VICTIM", "PIDFD", None, None]]]),
+        msgpack.packb(["LISTENER", [[[*REQUEST[:2], "uep", "sleep"], "", 9, 0.0, "VICTIM", "PIDFD", None, None]]]),
+        msgpack.packb(["LISTENER", [[REQUEST, "", 9, 0.0, "OTHER", "PIDFD", None, None]]]),
+        msgpack.packb(["LISTENER", [[REQUEST, "", 9, 0.0, "VICTIM", "LISTENER", None, None]]]),
+        msgpack.packb(["LISTENER", [[REQUEST, "", 9, 0.0, "VICTIM", 999, None, None]]]),
+        msgpack.packb(["LISTENER", [[REQUEST, "", 9, 0.0, "VICTIM", "status", None, None]]]),
+        msgpack.packb(["PIDFD", []]),
+        msgpack.packb([999, []]),
+        msgpack.packb(["LISTENER", []]) + b"more",
+    ],
+)
+def test_a_state_that_is_none_ends_the_spawner(tmp_path: Path, victim: "subprocess.Popen[bytes]", state: bytes) -> None:
+    """With a text and exit code 111; nobody is signalled."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "socket"))
+    listener.listen(1)
+    pidfd, memfd = os.pidfd_open(victim.pid), os.memfd_create("state")
+    places = {"LISTENER": listener.fileno(), "VICTIM": victim.pid, "PIDFD": pidfd, "OTHER": os.getpid()}
+    for word, number in places.items():
+        state = state.replace(msgpack.packb(word), msgpack.packb(number))
+    os.write(memfd, state)
+    write_policy(
+        tmp_path,
+        {"broker_user": "root", "audit_log": str(tmp_path / "audit.log"), "socket": str(tmp_path / "s.sock")},
+    )
+    (tmp_path / "policy.toml").chmod(0o600)
+    argv = [sys.executable, "-I", "-m", "twinlock_spawner", "--policy", str(tmp_path / "policy.toml")]
+    fds = [listener.fileno(), pidfd, memfd]
+    try:
+        done = subprocess.run(
+            [*argv, "--state", str(memfd)], pass_fds=fds, capture_output=True, text=True, timeout=10, check=False
+        )
+    finally:
+        for fd in (pidfd, memfd):
+            os.close(fd)
+        listener.close()
+    assert (done.returncode, done.stderr.startswith("twinlock-spawner: ")) == (111, True), done.stderr
+    assert victim.poll() is None

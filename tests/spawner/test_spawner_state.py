@@ -1,0 +1,162 @@
+"""The state that a spawner hands over to itself when it starts over: taken as it is, or refused in one line."""
+
+import math
+import os
+import pwd
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from spawner_rig import Broker, write_policy
+from twinlock_shared import wire
+from wire_rig import SPAWN
+
+_NONE = 2**40  # no file descriptor
+
+
+@dataclass
+class Earlier:
+    """What an earlier spawner leaves: a listening socket, a child that was reaped, and one that runs."""
+
+    folder: Path
+    listener: socket.socket
+    reaped: int
+    reaped_pidfd: int
+    running: int
+    running_pidfd: int
+
+    def row(self, **changes: Any) -> list[Any]:
+        """The child that was reaped, but for the changes."""
+        values = {"request": SPAWN, "cgroup": "", "kill": 9, "due": math.inf, "pid": self.reaped}
+        return [*(values | {"pidfd": self.reaped_pidfd, "status": 7, "ended": 7} | changes).values()]
+
+    def state(self, *rows: Any) -> bytes:
+        """The state with these rows."""
+        return bytes(msgpack.packb([self.listener.fileno(), rows]))
+
+    def succeed(self, data: bytes) -> "subprocess.Popen[str]":
+        """A spawner that gets the bytes as its state."""
+        state = os.memfd_create("state")
+        try:
+            os.write(state, data)
+            argv = [sys.executable, "-I", "-m", "twinlock_spawner", "--policy", str(self.folder / "policy.toml")]
+            handed = [state, self.listener.fileno(), self.reaped_pidfd, self.running_pidfd]
+            argv += ["--state", str(state)]
+            return subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=handed, text=True, cwd="/"
+            )
+        finally:
+            os.close(state)
+
+    def assert_refused(self, data: bytes) -> None:
+        """The spawner says so in one line, ends with 111, and hasn't served."""
+        with self.succeed(data) as spawner:
+            try:
+                said = spawner.communicate(timeout=10)[1]
+            finally:
+                spawner.kill()
+        assert said.startswith("twinlock-spawner: "), said
+        assert said.count("\n") == 1, said
+        assert spawner.returncode == 111
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Iterator[Earlier]:
+    """An earlier spawner's things."""
+    paths = {"socket": str(tmp_path / "spawner.sock"), "audit_log": str(tmp_path / "audit.log")}
+    write_policy(tmp_path, {"broker_user": pwd.getpwuid(os.getuid()).pw_name} | paths)
+    cat = ["/bin/cat"]
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+        subprocess.Popen(cat, stdin=subprocess.DEVNULL) as reaped,
+        subprocess.Popen(cat, stdin=subprocess.PIPE) as running,
+    ):
+        listener.bind(str(tmp_path / "spawner.sock"))
+        listener.listen(1)
+        pidfds = [os.pidfd_open(process.pid) for process in (reaped, running)]
+        reaped.wait(10)
+        try:
+            yield Earlier(tmp_path, listener, reaped.pid, pidfds[0], running.pid, pidfds[1])
+        finally:
+            for pidfd in pidfds:
+                os.close(pidfd)
+
+
+def test_what_an_earlier_self_left_is_taken_over(earlier: Earlier) -> None:
+    with earlier.succeed(earlier.state(earlier.row())) as spawner:
+        try:
+            assert spawner.stderr is not None
+            assert '"started"' in spawner.stderr.readline()
+            broker = Broker(earlier.folder / "spawner.sock")
+            broker.receive(wire.Hello)
+            assert broker.children() == {SPAWN.id: wire.Child(SPAWN.id, earlier.reaped, SPAWN.user, SPAWN.name, 7)}
+            broker.close()
+            spawner.terminate()
+            assert spawner.wait(10) == 0
+        finally:
+            spawner.kill()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xc1", b"\x91" * 5000, b"\xdd\xff\xff\xff\xff", *map(msgpack.packb, (None, 7, {}, [3], [3, [], []]))],
+)
+def test_bytes_that_are_no_state(data: bytes, earlier: Earlier) -> None:
+    earlier.assert_refused(data)
+
+
+def test_more_or_less_than_a_state(earlier: Earlier) -> None:
+    data = earlier.state(earlier.row())
+    earlier.assert_refused(data[:-1])
+    earlier.assert_refused(data + b"\0")
+    rows: list[Any] = [7, None, [], {}, [[]], [{}], {"a": "b"}]
+    for row in rows:
+        earlier.assert_refused(earlier.state(row))
+    earlier.assert_refused(earlier.state(earlier.row()[:-1]))
+    earlier.assert_refused(earlier.state([*earlier.row(), None]))
+
+
+@pytest.mark.parametrize("listener", ["3", None, 1.5, math.inf, -1, 0, _NONE, 2**64 - 1])
+def test_listener_that_is_no_socket(listener: Any, earlier: Earlier) -> None:
+    earlier.assert_refused(msgpack.packb([listener, []]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"request": [*SPAWN][:-1]},
+        {"request": SPAWN._replace(user="../root")},
+        {"request": "four"},
+        {"request": [[], *SPAWN[1:]]},
+        {"pid": None},
+        {"pid": "1"},
+        {"pid": -1},
+        {"pidfd": None},
+        {"pidfd": "/dev/null"},
+        {"pidfd": 1.5},
+        {"pidfd": -1},
+        {"pidfd": 2},
+        {"pidfd": _NONE},
+        {"ended": "7"},
+        {"ended": -1},
+    ],
+)
+def test_row_that_is_no_child(changes: dict[str, Any], earlier: Earlier) -> None:
+    earlier.assert_refused(earlier.state(earlier.row(**changes)))
+
+
+def test_pidfd_of_another_process(earlier: Earlier) -> None:
+    alive = {"status": None, "ended": None}
+    for pid, pidfd in (
+        (os.getpid(), earlier.running_pidfd),
+        (earlier.running, earlier.reaped_pidfd),
+        (os.getpid(), f"../../{os.getpid()}/status"),  # the text that is looked for stands in other files as well
+    ):
+        earlier.assert_refused(earlier.state(earlier.row(pid=pid, pidfd=pidfd, **alive)))
+    earlier.assert_refused(earlier.state(earlier.row(pidfd=earlier.running_pidfd)))
