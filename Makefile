@@ -1,9 +1,10 @@
-# The front door: `make demo`, `make test`, `make lint`, `make install`.
+# The front door: `make demo`, `make test`, `make lint`, `make fuzz`, `make bench`, `make install`.
 
 ROOT := $(filter 0,$(shell id -u))
 PREFIX ?= $(if $(ROOT),/opt/twinlock,$(HOME)/.local/share/twinlock)
 SLURM ?=
 ARGS ?=
+FUZZ_SECONDS ?= 60
 
 BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 SITE_PACKAGES := rabbitmq-server
@@ -11,16 +12,18 @@ SLURM_PACKAGES := slurmctld slurmd slurm-client munge
 PEER_VERSION := 4.19.0
 
 CODE := shared/twinlock_shared spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
-        service/twinlock_service testbed/twinlock_testbed
+        service/twinlock_service testbed/twinlock_testbed benchmarks
 
-.PHONY: help install demo test lint
+.PHONY: help install install-dev demo test lint fuzz bench
 .SILENT:
 
 help:
 	echo 'make install   install the programs into PREFIX/bin (PREFIX=$(PREFIX))'
 	echo 'make demo      run a whole site with two users on this machine, then remove it; SLURM=1: on a private Slurm'
 	echo 'make test      run every test; ARGS="-k NAME" chooses some'
-	echo 'make lint      ruff and mypy --strict'
+	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its budget'
+	echo 'make fuzz      the decoders of root and broker, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	echo 'make bench     the speed and the memory of the spawner beside their budgets; as root'
 
 install:
 	packaging/debian-packages $(BUILD_PACKAGES)
@@ -37,9 +40,19 @@ test: lint
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
 	TWINLOCK_PREFIX='$(PREFIX)' tests/run $(ARGS)
 
-lint:
+install-dev:
 	packaging/debian-packages $(BUILD_PACKAGES)
 	packaging/install '$(PREFIX)' all,testbed,dev
+
+lint: install-dev
 	'$(PREFIX)/bin/ruff' format --check --quiet .
 	'$(PREFIX)/bin/ruff' check --quiet .
 	'$(PREFIX)/bin/mypy' $(CODE) tests
+	'$(PREFIX)/bin/python' benchmarks/size_report.py
+
+fuzz: install-dev
+	'$(PREFIX)/bin/python' tests/fuzz/decode.py $(FUZZ_SECONDS)
+
+bench: export PYTHONPATH = testbed:tests/rigs
+bench: install-dev
+	'$(PREFIX)/bin/python' benchmarks/spawner.py

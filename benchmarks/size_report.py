@@ -1,0 +1,180 @@
+"""What root runs, beside its budget: lines of code, third-party code, modules loaded and memory of a real spawner.
+
+Exits with 1 where a budget is exceeded or a module is loaded that isn't allowed. A line counts if there is code on it:
+no blanks, comments and docstrings. The spawner is the installed one of the running interpreter; it serves with a
+throw-away policy, and starts /bin/true once, so that it has also loaded what it loads late.
+"""
+
+import ast
+import importlib.util
+import io
+import os
+import pwd
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import tokenize
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from figures import Table
+from twinlock_shared import wire
+
+ROOT = Path(__file__).parents[1]
+APART = ("pam.py", "guard.py")  # run only where the policy asks for it
+USER = ("user.py",)  # run by the child after its change of uid, so never as root
+BUDGET, BUDGET_APART, BUDGET_MEMORY = 500, 120, 12_000_000  # lines, lines, bytes
+ALLOWED = {"msgpack", "prctl", "_prctl", "twinlock_shared", "twinlock_spawner"}
+FORBIDDEN = "msgpack._cmsgpack"  # no C parser reads the broker's bytes as root
+_NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+_ENDPOINT = "00000000-0000-4000-8000-000000000001"
+
+
+def main() -> int:
+    """The exit code, see above."""
+    table = Table()
+    _lines(table)
+    try:
+        modules, memory = _observe()
+    except (OSError, KeyError, EOFError) as error:
+        print(f"modules and memory: not measured, since a spawner can't be started here: {error!r}")
+        table.over += [] if os.getuid() else ["a spawner that doesn't start"]
+    else:
+        _modules(table, modules)
+        if "Private_Dirty" in memory:
+            private = memory["Private_Clean"] + memory["Private_Dirty"]
+            table.row("memory of an idle spawner, its own", private, "bytes", BUDGET_MEMORY)
+        else:
+            print("memory of an idle spawner, its own: not measured, since only root may look into a spawner")
+        table.row("  with what other processes share (VmRSS)", memory["VmRSS"], "bytes")
+    return table.exit_code()
+
+
+def _lines(table: Table) -> None:
+    files = [path for part in ("shared", "spawner") for path in sorted((ROOT / part).rglob("*.py"))]
+    counted = {path: lines_of_code(path.read_text()) for path in files}
+    default = [path.name for path in files if path.name not in APART + USER]
+    for name, members, budget in (
+        ("root runs by default", default, BUDGET),
+        ("PAM and guard", APART, BUDGET_APART),
+        ("run as the user", USER, None),
+    ):
+        group = [path for path in files if path.name in members]
+        for path in group:
+            table.row(f"  {path.relative_to(ROOT)}", counted[path], "lines")
+        table.row(name, sum(counted[path] for path in group), "lines", budget)
+
+
+def lines_of_code(source: str) -> int:
+    """Lines on which there is a token that is code, and that don't belong to a docstring."""
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in _NO_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            match node.body:
+                case [ast.Expr(value=ast.Constant(value=str())) as text, *_]:
+                    lines.difference_update(range(text.lineno, (text.end_lineno or text.lineno) + 1))
+    return len(lines)
+
+
+def _modules(table: Table, modules: set[str]) -> None:
+    table.row("modules loaded", len([name for name in modules if _origin(name)]), "modules")
+    foreign = {name: origin for name in modules if (origin := _origin(name)) and not _standard(origin)}
+    for package in sorted({name.partition(".")[0] for name in foreign}):
+        files = {Path(origin) for name, origin in foreign.items() if name.partition(".")[0] == package}
+        if not package.startswith("twinlock_"):
+            lines = sum(file.read_bytes().count(b"\n") for file in files if file.suffix == ".py")
+            table.row(f"  third-party: {package}", lines, f"lines in {', '.join(sorted(file.name for file in files))}")
+    table.over += [f"module {name}" for name in sorted(foreign) if name.partition(".")[0] not in ALLOWED]
+    table.over += [f"module {FORBIDDEN}"] if FORBIDDEN in modules else []
+
+
+def _origin(name: str) -> str:
+    """The file of a module, ``built-in`` or ``frozen``; empty where there is none: its import was only tried."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return ""
+    return spec.origin or "" if spec else ""
+
+
+def _standard(origin: str) -> bool:
+    paths = sysconfig.get_paths()
+    inside = [Path(origin).is_relative_to(paths[key]) for key in ("stdlib", "platstdlib")]
+    return origin in ("built-in", "frozen") or (any(inside) and "-packages" not in origin)
+
+
+def _observe() -> tuple[set[str], dict[str, int]]:
+    """The modules that a spawner loads, and its memory while it has nothing to do."""
+    with tempfile.TemporaryDirectory(prefix="twl-size-") as name:
+        folder = Path(name)
+        with _spawner(folder) as (process, broker):
+            broker.recv(wire.MAX_DATAGRAM)  # Hello: it serves
+            memory = _memory(process.pid)
+            _start_one(broker)
+            process.terminate()
+            process.wait(30)
+        said = (folder / "said").read_text().splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in said if line.startswith("import time:")}
+    return imported - {"imported package"}, memory
+
+
+def _memory(pid: int) -> dict[str, int]:
+    """Bytes by their name in status and, for root, smaps_rollup, proc(5)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    with suppress(PermissionError):
+        lines += Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    sizes = [line.split() for line in lines if line.endswith(" kB")]
+    return {name.rstrip(":"): int(size) * 1024 for name, size, _ in sizes}
+
+
+@contextmanager
+def _spawner(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", socket.socket]]:
+    """A spawner and its broker's connection. What it imports, Python writes to stderr, here the file ``said``."""
+    own = pwd.getpwuid(os.getuid()).pw_name
+    (folder / "policy.toml").write_text(
+        f'broker_user = "{own}"\nsocket = "{folder}/socket"\naudit_log = "{folder}/audit.log"\n'
+        'min_uid = 1\ndeny_users = []\n[programs]\ntrue = ["/bin/true"]\n'
+    )
+    argv = [sys.executable, "-I", "-X", "importtime", "-m", "twinlock_spawner", "--policy", f"{folder}/policy.toml"]
+    with (folder / "said").open("wb") as said, subprocess.Popen(argv, stderr=said) as process:
+        try:
+            yield process, _connect(folder, process)
+        finally:
+            process.kill()
+
+
+def _connect(folder: Path, process: "subprocess.Popen[bytes]") -> socket.socket:
+    broker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    broker.settimeout(10)
+    while process.poll() is None:
+        try:
+            broker.connect(f"{folder}/socket")
+        except (FileNotFoundError, ConnectionRefusedError):
+            time.sleep(0.01)
+        else:
+            return broker
+    lines = (folder / "said").read_text().splitlines()
+    raise EOFError([line for line in lines if not line.startswith("import time:")])
+
+
+def _start_one(broker: socket.socket) -> None:
+    """Have the spawner start /bin/true, and wait for its end."""
+    user = pwd.getpwuid(os.getuid() or pwd.getpwnam("daemon").pw_uid).pw_name
+    request = wire.Spawn(_ENDPOINT, user, f"uep.{_ENDPOINT}.{_ENDPOINT}", "true")
+    with Path(os.devnull).open("r+b") as null:
+        socket.send_fds(broker, [wire.encode(request)], [null.fileno()] * 2)
+    for kind in (wire.Spawned, wire.Exited):
+        answer = wire.decode(broker.recv(wire.MAX_DATAGRAM), wire.REPLIES)
+        if not isinstance(answer, kind):
+            raise OSError(answer)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

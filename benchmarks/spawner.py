@@ -1,0 +1,224 @@
+"""How fast a real spawner starts endpoints, and what it costs to hold a thousand, beside the budgets. As root.
+
+Two spawners run at the same time, one with a single endpoint and one that comes to hold a thousand, so that what else
+the machine does changes both alike. The programs are C, compiled here: one that sleeps, and one whose first act is to
+write the time. Exits with 1 where a budget is exceeded.
+"""
+
+import os
+import pwd
+import resource
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+from figures import Table
+from kernel_events import Events
+from spawner_rig import MANAGER, Spawner, launch, stop, uep
+from twinlock_shared import wire
+from twinlock_testbed.site import cgroup_folder
+from twinlock_testbed.users import throw_away
+
+MANY = 1000  # endpoints held at a time
+AT_ONCE = 100  # of them that are ending at a time
+TIMES = 300  # starts of which a median is taken
+FORK_TO_EXEC, MEMORY = 3.0, 12_000_000  # ms, bytes
+LEAK = 100_000  # bytes for the second thousand of endpoints: an object of 100 bytes that is kept for each
+PER_START = 1.1  # times as long with a thousand children as with one: what two medians may differ by
+
+CLOCK = """
+#include <time.h>
+#include <unistd.h>
+int main(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return write(1, &now, sizeof now) != sizeof now;
+}
+"""
+SLEEP = "#include <unistd.h>\nint main(void) { return pause(); }\n"
+STEPS = {  # how the time from the request to the program's first act divides: until when, and what is done until then
+    "fork": "request, decision and fork(2)",
+    "session": "until setsid(2): account, policy, limits, cgroup",
+    "gid": "bounding set and groups",
+    "uid": "gid and uid",
+    "exec": "from readback to environment",
+    "program": "exec(2)",
+}
+
+
+class Host:
+    """A spawner under measurement and the broker's end of its socket."""
+
+    def __init__(self, spawner: Spawner, user: str) -> None:
+        self.spawner, self.broker, self._user = spawner, spawner.connect(), user
+        self.pid = spawner.process.pid
+        self._null = os.open(os.devnull, os.O_RDWR)
+
+    def start(self, number: int, program: str, output: int | None = None) -> None:
+        """Ask for an endpoint."""
+        request = wire.Spawn(uep(number), self._user, f"uep.{MANAGER}.{uep(number)}", program)
+        self.broker.send(request, [self._null, self._null if output is None else output])
+
+    def list(self) -> float:
+        """How long a request takes that starts nothing, in ms."""
+        before = time.monotonic_ns()
+        self.broker.send(wire.List())
+        while len(self.broker.receive(wire.Children).children) == wire.MAX_PAGE:
+            pass
+        return (time.monotonic_ns() - before) / 1e6
+
+    def clock(self) -> tuple[float, float, int]:
+        """Start the program that writes the time: ms until its first act and until Spawned, and when that began."""
+        reader, writer = os.pipe()
+        before = time.monotonic_ns()
+        self.start(0, "clock", writer)
+        os.close(writer)
+        self.broker.receive(wire.Spawned)
+        told = time.monotonic_ns()
+        seconds, nanoseconds = struct.unpack("qq", os.read(reader, 16))
+        self.broker.receive(wire.Exited)
+        self.broker.send(wire.Noted(uep(0)))
+        os.close(reader)
+        return (seconds * 10**9 + nanoseconds - before) / 1e6, (told - before) / 1e6, before
+
+    def start_many(self) -> float:
+        """Start the sleeping program `MANY` times, one after the other; ms for each."""
+        before = time.monotonic()
+        for number in range(1, MANY + 1):
+            self.start(number, "sleep")
+            self.broker.receive(wire.Spawned)
+        return (time.monotonic() - before) * 1000 / MANY
+
+    def stop_many(self) -> float:
+        """End them all, `AT_ONCE` at a time, so that the spawner needn't wait for us to read; ms for each."""
+        before = time.monotonic()
+        for number in range(1, MANY + AT_ONCE + 1):
+            if number <= MANY:
+                self.broker.send(wire.Signal(uep(number), "TERM"))
+            if number > AT_ONCE:
+                self.broker.send(wire.Noted(self.broker.receive(wire.Exited).id))
+        return (time.monotonic() - before) * 1000 / MANY
+
+    def memory(self) -> int:
+        """VmRSS in bytes, when all requests so far have been carried out."""
+        self.list()
+        return int(Path(f"/proc/{self.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
+
+    def files(self) -> int:
+        """Open file descriptors."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def cgroups(self) -> int:
+        """Cgroups below the spawner's, its own included."""
+        return len(list(Path(self.spawner.cgroup).rglob("cgroup.procs"))) if self.spawner.cgroup else 0
+
+
+def main() -> int:
+    """The exit code, see above."""
+    if os.getuid() != 0:
+        print("a spawner that changes to another user needs root", file=sys.stderr)
+        return 77
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    table = Table()
+    cgroup = cgroup_folder(Path(f"/benchmarks/spawner{os.getpid()}"))
+    with (
+        throw_away(f"twl-bench{os.getpid()}") as account,
+        tempfile.TemporaryDirectory(prefix="twl-bench-", dir="/var/tmp") as folder,
+    ):
+        Path(folder).chmod(0o755)
+        programs = _programs(Path(folder))
+        for name, place in (("a cgroup for each endpoint", cgroup), ("a guard for each endpoint", "")):
+            print(f"\n{name}{'' if place or place != cgroup else ': not measured, no cgroup v2 can be made here'}")
+            if place or place != cgroup:
+                _measure(table, account, programs, place)
+    return table.exit_code()
+
+
+def _measure(table: Table, account: pwd.struct_passwd, programs: dict[str, list[str]], cgroup: str) -> None:
+    with _host(account, programs, cgroup and f"{cgroup}-one") as one, _host(account, programs, cgroup) as many:
+        table.row("memory, idle (VmRSS)", one.memory(), "bytes", MEMORY)
+        _fork_to_exec(table, one)
+        _hold(table, one, many)
+
+
+@contextmanager
+def _host(account: pwd.struct_passwd, programs: dict[str, list[str]], cgroup: str) -> Iterator[Host]:
+    """A spawner that allows whatever a measurement asks for."""
+    policy = {"cgroup": cgroup, "programs": programs, "max_children": 2 * MANY, "max_children_per_user": 2 * MANY}
+    rates = {"start_rate": 1_000_000, "start_rate_per_user": 1_000_000}
+    with tempfile.TemporaryDirectory(prefix="twl-bench-", dir="/var/tmp") as name, ExitStack() as stack:
+        spawner = launch(Path(name), policy | rates, ("env", "--unset=TWINLOCK_MEASURED"))
+        stack.callback(stop, spawner)
+        yield Host(spawner, account.pw_name)
+
+
+def _programs(folder: Path) -> dict[str, list[str]]:
+    for name, source in (("clock", CLOCK), ("sleep", SLEEP)):
+        argv = ["gcc", "-O2", "-static", "-x", "c", "-", "-o", str(folder / name)]
+        subprocess.run(argv, input=source.encode(), check=True)
+    return {name: [str(folder / name)] for name in ("clock", "sleep")}
+
+
+def _fork_to_exec(table: Table, host: Host) -> None:
+    """From the request to the program's first act, less what a request takes anyway: that leaves fork(2) to exec(2)."""
+    try:
+        events = Events()
+    except OSError as error:
+        print(f"  no division into steps, since the kernel doesn't tell of processes: {error}")
+        events = None
+    lists, acts, tellings, steps = [], [], [], []
+    for _ in range(TIMES):
+        lists.append(host.list())
+        act, telling, asked = host.clock()
+        acts.append(act)
+        tellings.append(telling)
+        times = events.of_child(host.pid) if events else {}
+        if times.keys() >= STEPS.keys() - {"program"}:
+            ends = [asked, *(times[step] for step in STEPS if step != "program"), asked + int(act * 1e6)]
+            steps.append([(end - begin) / 1e6 for begin, end in pairwise(ends)])
+    table.row("Spawn to Spawned, median", statistics.median(tellings), "ms")
+    table.row("Spawn to first act of the program, median", statistics.median(acts), "ms")
+    table.row("List, median", statistics.median(lists), "ms")
+    table.row("fork to exec, median", statistics.median(acts) - statistics.median(lists), "ms", FORK_TO_EXEC)
+    for name, step in zip(STEPS.values(), zip(*steps, strict=True), strict=False):
+        table.row(f"  {name}", statistics.median(step), "ms")
+
+
+def _hold(table: Table, one: Host, many: Host) -> None:
+    """A thousand endpoints twice: the first time the spawner grows to the size that it then keeps."""
+    one.start(MANY + 1, "sleep")
+    one.broker.receive(wire.Spawned)
+    before = many.memory(), many.files(), many.cgroups()
+    table.row(f"start of {MANY:,}, each", many.start_many(), "ms")
+    table.row(f"memory with {MANY:,}", many.memory(), "bytes")
+    _compare(table, one, many)
+    table.row(f"end of {MANY:,}, each", many.stop_many(), "ms")
+    after = many.memory()
+    many.start_many()
+    many.stop_many()
+    table.row(f"memory after {MANY:,}, more than before", after - before[0], "bytes")
+    table.row(f"memory after {MANY:,} again, more than after those", many.memory() - after, "bytes", LEAK)
+    table.row("file descriptors after all, more than before", many.files() - before[1], "", 0)
+    table.row("cgroups after all, more than before", many.cgroups() - before[2], "", 0)
+
+
+def _compare(table: Table, one: Host, many: Host) -> None:
+    """A start beside a thousand children and beside one, in turns."""
+    pairs = [(many.clock(), one.clock()) for _ in range(TIMES)]
+    for name, index in (("first act", 0), ("Spawned", 1)):
+        with_many, with_one = (statistics.median(pair[host][index] for pair in pairs) for host in (0, 1))
+        table.row(f"Spawn to {name} with {MANY:,}", with_many, "ms")
+        table.row(f"Spawn to {name} with 1", with_one, "ms")
+        table.row(f"Spawn to {name} with {MANY:,}, against with 1", with_many / with_one, "times", PER_START)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
