@@ -10,12 +10,12 @@ from typing import NoReturn
 
 from twinlock_broker import logs
 from twinlock_broker.broker import serve
+from twinlock_broker.config.folder import open_folder
+from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS, describe
+from twinlock_broker.config.settings import settle
 from twinlock_broker.errors import Fatal
-from twinlock_broker.folder import open_folder
-from twinlock_broker.keys import BROKER_KEYS, MANAGER_KEYS, describe
 from twinlock_broker.privileges import refuse_own_privileges
 from twinlock_broker.secret import load_login
-from twinlock_broker.settings import settle
 
 USAGE_ERROR = 100
 

@@ -10,23 +10,23 @@ from typing import Any
 
 import setproctitle
 
-from twinlock_broker import register
-from twinlock_broker.command_queue import CommandQueue
+from twinlock_broker.compute import register
+from twinlock_broker.compute.command_queue import CommandQueue
+from twinlock_broker.compute.heartbeat import Heartbeat
+from twinlock_broker.compute.notices import Notices
+from twinlock_broker.compute.register import Registration
+from twinlock_broker.config.folder import Folder
+from twinlock_broker.config.settings import Settings
+from twinlock_broker.config.state import remember
+from twinlock_broker.endpoints.handler import CommandHandler
+from twinlock_broker.endpoints.start import StartPath
+from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import Fatal
-from twinlock_broker.folder import Folder
-from twinlock_broker.handler import CommandHandler
-from twinlock_broker.heartbeat import Heartbeat
-from twinlock_broker.mapping import Mapper
-from twinlock_broker.notices import Notices
+from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.notify import notify
 from twinlock_broker.offload import Offload
-from twinlock_broker.register import Registration
 from twinlock_broker.secret import Login
-from twinlock_broker.settings import Settings
-from twinlock_broker.spawner import SpawnerClient
-from twinlock_broker.start import StartPath
-from twinlock_broker.state import remember
-from twinlock_broker.supervisor import Supervisor
+from twinlock_broker.spawner.client import SpawnerClient
 
 REST_LIMIT = 300.0
 """Seconds for a registration; globus-sdk's own limits and retries come first."""

@@ -11,8 +11,8 @@ import pytest_asyncio
 from broker_rabbit import Rabbit, rabbit_node
 from broker_rig import MANAGER, Told
 from spawner_rig import Spawner, launch, stop
-from twinlock_broker.spawner import SpawnerClient
-from twinlock_broker.supervisor import Supervisor
+from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.spawner.client import SpawnerClient
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 from broker_rabbit import Rabbit
 from broker_rig import MANAGER, UEP, amqp_creds, message
 from globus_compute_common import messagepack
-from twinlock_broker import command
-from twinlock_broker.amqp import Link, LinkError
-from twinlock_broker.command import Delivery
-from twinlock_broker.command_queue import CommandQueue
-from twinlock_broker.heartbeat import Heartbeat
-from twinlock_broker.notices import Notices
-from twinlock_broker.queues import Source, Target
-from twinlock_broker.register import Registration
+from twinlock_broker.compute import command
+from twinlock_broker.compute.amqp import Link, LinkError
+from twinlock_broker.compute.command import Delivery
+from twinlock_broker.compute.command_queue import CommandQueue
+from twinlock_broker.compute.heartbeat import Heartbeat
+from twinlock_broker.compute.notices import Notices
+from twinlock_broker.compute.queues import Source, Target
+from twinlock_broker.compute.register import Registration
 from twinlock_broker.secret import Secret
 
 pytestmark = [pytest.mark.system, pytest.mark.asyncio(loop_scope="package")]

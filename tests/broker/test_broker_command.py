@@ -9,8 +9,8 @@ import pytest
 from broker_rig import ALICE, MANAGER, UEP, amqp_creds, delivery, message
 from hypothesis import given
 from hypothesis import strategies as st
-from twinlock_broker import command
-from twinlock_broker.command import Delivery, StartCommand
+from twinlock_broker.compute import command
+from twinlock_broker.compute.command import Delivery, StartCommand
 from twinlock_broker.errors import CommandError
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from broker_rig import MANAGER, UEP, make_folder
+from twinlock_broker.config.folder import open_folder
+from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS, describe
+from twinlock_broker.config.settings import settle
+from twinlock_broker.config.state import remember
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.folder import open_folder
-from twinlock_broker.keys import BROKER_KEYS, MANAGER_KEYS, describe
-from twinlock_broker.settings import settle
-from twinlock_broker.state import remember
 
 
 def test_every_default_is_the_peers(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 from broker_rig import ALICE, MANAGER, UEP, Told, delivery, endpoint_user, identity, make_folder, message
-from twinlock_broker import start
-from twinlock_broker.command import Delivery
-from twinlock_broker.folder import Folder
-from twinlock_broker.handler import CommandHandler
-from twinlock_broker.mapping import Mapper
-from twinlock_broker.start import StartPath, StartRequest
+from twinlock_broker.compute.command import Delivery
+from twinlock_broker.config.folder import Folder
+from twinlock_broker.endpoints import start
+from twinlock_broker.endpoints.handler import CommandHandler
+from twinlock_broker.endpoints.start import StartPath, StartRequest
+from twinlock_broker.identity.mapping import Mapper
 
 MAPPING = {"source": "{username}", "match": "(.*)@site\\.example", "output": "{0}"}
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from broker_rig import ALICE, UEP, identity
-from twinlock_broker import account
+from twinlock_broker.endpoints.start import check_name
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.mapping import Mapper, same_user
-from twinlock_broker.start import check_name
+from twinlock_broker.identity import account
+from twinlock_broker.identity.mapping import Mapper, same_user
 
 EXPRESSION = "expression_identity_mapping#1.0.0"
 BOB = "7b1f2f6e-0000-4000-8000-000000000002"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from broker_rig import amqp_creds
-from twinlock_broker.document import Document
-from twinlock_broker.mapping import Match
+from twinlock_broker.endpoints.output import KEPT, Output
+from twinlock_broker.identity.mapping import Match
 from twinlock_broker.notify import notify
 from twinlock_broker.offload import Offload
-from twinlock_broker.output import KEPT, Output
+from twinlock_broker.rendering.document import Document
 from twinlock_broker.secret import Secret
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from broker_rest import Service, rest_service
 from broker_rig import ALICE, MANAGER, UEP, make_folder
+from twinlock_broker.compute.register import identities, register
+from twinlock_broker.config.folder import Folder
 from twinlock_broker.errors import Fatal
-from twinlock_broker.folder import Folder
-from twinlock_broker.register import identities, register
 from twinlock_broker.secret import Login, Secret
 
 URL = "amqp://mep:hush@127.0.0.1:5672/v"

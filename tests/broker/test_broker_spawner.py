@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from broker_rig import MANAGER, endpoint_user
 from spawner_rig import Spawner, uep
+from twinlock_broker.endpoints.output import Output
 from twinlock_broker.errors import Fatal
-from twinlock_broker.output import Output
-from twinlock_broker.spawner import SpawnerClient
+from twinlock_broker.spawner.client import SpawnerClient
 from twinlock_shared import wire
 
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from broker_rig import MANAGER, Told, endpoint_user, request
 from spawner_rig import Spawner
-from twinlock_broker import registry
-from twinlock_broker.spawner import SpawnerClient
-from twinlock_broker.supervisor import Supervisor
+from twinlock_broker.endpoints import registry
+from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.spawner.client import SpawnerClient
 
 
 @contextlib.asynccontextmanager

@@ -8,11 +8,11 @@ import yaml
 from broker_rig import TEMPLATE
 from hypothesis import example, given
 from hypothesis import strategies as st
-from twinlock_broker import options, rendered, template
-from twinlock_broker.account import Account
 from twinlock_broker.errors import CommandError
-from twinlock_broker.mapping import Match
-from twinlock_broker.template import Reserved, render, shell_escape
+from twinlock_broker.identity.account import Account
+from twinlock_broker.identity.mapping import Match
+from twinlock_broker.rendering import options, rendered, template
+from twinlock_broker.rendering.template import Reserved, render, shell_escape
 
 ACCOUNT = Account("ada", 1234, 100, (100, 200), "Ada\n evil: x", "/bin/bash", "/home/ada")
 RUNTIME = {"globus_compute_sdk_version": "4.19.0", "python": {"version": "3.11.2", "version_tuple": [3, 11, 2]}}

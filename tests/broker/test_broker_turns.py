@@ -7,9 +7,9 @@ import os
 import pytest
 from broker_rig import MANAGER, Told, endpoint_user, request
 from spawner_rig import Spawner, uep
-from twinlock_broker import turns
-from twinlock_broker.start import StartRequest
-from twinlock_broker.supervisor import Supervisor
+from twinlock_broker.endpoints import turns
+from twinlock_broker.endpoints.start import StartRequest
+from twinlock_broker.endpoints.supervisor import Supervisor
 
 SLOW = {"start_rate_per_user": 0.06}
 """One start at once, the next after twenty seconds."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pika
-from twinlock_broker.queues import Target
+from twinlock_broker.compute.queues import Target
 from twinlock_broker.secret import Secret
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, private_node

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command import Credentials, Delivery, credentials
-from twinlock_broker.document import Document
-from twinlock_broker.folder import Folder, open_folder
-from twinlock_broker.mapping import Match
-from twinlock_broker.start import StartRequest
+from twinlock_broker.compute.command import Credentials, Delivery, credentials
+from twinlock_broker.config.folder import Folder, open_folder
+from twinlock_broker.endpoints.start import StartRequest
+from twinlock_broker.identity.mapping import Match
+from twinlock_broker.rendering.document import Document
 
 MANAGER = "11111111-2222-4333-8444-555555555555"
 UEP = "99999999-8888-4777-8666-555555555555"

@@ -9,8 +9,12 @@ import os
 import pwd
 import select
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -230,7 +234,9 @@ def test_an_endpoint_cannot_hide_its_end(spawner: Spawner, alice: pwd.struct_pas
 @pytest.fixture
 def tracer(alice: pwd.struct_passwd) -> Iterator[Callable[[int], None]]:
     """Let a process of the user, which isn't an endpoint's, trace another one."""
-    code = "import ctypes, time; assert ctypes.CDLL(None).ptrace(0x4206, {pid}, None, None) == 0; print(); time.sleep(1000)"
+    code = (
+        "import ctypes,time; assert not ctypes.CDLL(None).ptrace(0x4206, {pid}, None, None); print(); time.sleep(60)"
+    )
     with ExitStack() as stack:
 
         def trace(pid: int) -> None:

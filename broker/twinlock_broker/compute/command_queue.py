@@ -5,9 +5,10 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from twinlock_broker.amqp import Link, LinkError, delays
-from twinlock_broker.command import Delivery
-from twinlock_broker.queues import Source
+from twinlock_broker.backoff import delays
+from twinlock_broker.compute.amqp import Link, LinkError
+from twinlock_broker.compute.command import Delivery
+from twinlock_broker.compute.queues import Source
 
 PREFETCH = 128
 """Commands handled at a time; a slow one must not hold up the others."""

@@ -8,14 +8,15 @@ from typing import TypeVar
 
 from twinlock_shared import wire
 
-from twinlock_broker import account, options, rendered, template
-from twinlock_broker.account import Account
-from twinlock_broker.command import Credentials, StartCommand
-from twinlock_broker.document import Document
+from twinlock_broker.compute.command import Credentials, StartCommand
+from twinlock_broker.config.folder import Folder, Site
 from twinlock_broker.errors import CommandError
-from twinlock_broker.folder import Folder, Site
-from twinlock_broker.mapping import Mapper, Match, same_user
+from twinlock_broker.identity import account
+from twinlock_broker.identity.account import Account
+from twinlock_broker.identity.mapping import Mapper, Match, same_user
 from twinlock_broker.offload import Offload
+from twinlock_broker.rendering import options, rendered, template
+from twinlock_broker.rendering.document import Document
 
 MAP_LIMIT = 15.0
 LOOK_UP_LIMIT = 10.0

@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError
 
-from twinlock_broker.command import Delivery
-from twinlock_broker.queues import Target
+from twinlock_broker.compute.command import Delivery
+from twinlock_broker.compute.queues import Target
 from twinlock_broker.secret import Secret
 
 OPEN_LIMIT = 30.0
@@ -22,14 +21,6 @@ _CLOSE_LIMIT = 3.0
 
 class LinkError(Exception):
     """The connection couldn't be made, ended, or didn't take a message. The text holds no credentials."""
-
-
-def delays(first: float = 0.5, most: float = 30.0) -> Iterator[float]:
-    """Seconds to wait before each new attempt, without end: growing, and jittered so that not all come at once."""
-    delay = first
-    while True:
-        yield random.uniform(delay / 2, delay)  # noqa: S311  (no secret in it)
-        delay = min(delay * 2, most)
 
 
 class Link:

@@ -12,10 +12,10 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
-from twinlock_broker import options
-from twinlock_broker.account import Account
 from twinlock_broker.errors import CommandError
-from twinlock_broker.mapping import Match
+from twinlock_broker.identity.account import Account
+from twinlock_broker.identity.mapping import Match
+from twinlock_broker.rendering import options
 
 MAX_RENDERED = 65536 - 256
 """Characters of a rendered configuration: the peer's endpoint takes its whole document through a pipe of 64 KiB."""

@@ -13,9 +13,9 @@ from typing import Any
 import globus_sdk
 from globus_sdk.transport import RetryConfig
 
+from twinlock_broker.compute.queues import Source, Target, read_source, read_target
+from twinlock_broker.config.folder import Folder
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.folder import Folder
-from twinlock_broker.queues import Source, Target, read_source, read_target
 from twinlock_broker.secret import Login
 
 LOCAL_URL = "http://localhost:5000"

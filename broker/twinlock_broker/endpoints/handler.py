@@ -4,11 +4,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from twinlock_broker import command
-from twinlock_broker.command import Credentials, Delivery
+from twinlock_broker.compute import command
+from twinlock_broker.compute.command import Credentials, Delivery
+from twinlock_broker.endpoints.start import StartPath, StartRequest
+from twinlock_broker.endpoints.supervisor import Tell
 from twinlock_broker.errors import CommandError
-from twinlock_broker.start import StartPath, StartRequest
-from twinlock_broker.supervisor import Tell
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import logging
 
-from twinlock_broker import report
-from twinlock_broker.amqp import Link, LinkError, delays
-from twinlock_broker.register import Registration
+from twinlock_broker.backoff import delays
+from twinlock_broker.compute import report
+from twinlock_broker.compute.amqp import Link, LinkError
+from twinlock_broker.compute.register import Registration
 
 _CONFIRM_LIMIT = 10.0
 

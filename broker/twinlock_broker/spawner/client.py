@@ -9,9 +9,9 @@ from typing import Protocol
 
 from twinlock_shared import wire
 
-from twinlock_broker.amqp import delays
+from twinlock_broker.backoff import delays
 from twinlock_broker.errors import Fatal
-from twinlock_broker.spawner_socket import Peer, SpawnerSocket
+from twinlock_broker.spawner.connection import Peer, SpawnerSocket
 
 ANSWER_LIMIT = 60.0
 """Seconds that a start waits for the spawner to be there and to answer."""

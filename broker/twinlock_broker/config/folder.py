@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import jsonschema
 import yaml
 
+from twinlock_broker.config.keys import MANAGER_KEYS, read_keys
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.keys import MANAGER_KEYS, read_keys
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from twinlock_shared import wire
 
-from twinlock_broker.command_queue import PREFETCH
+from twinlock_broker.compute.command_queue import PREFETCH
 
 LIMIT = 60.0
 """Seconds that a start may wait in all."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from twinlock_broker.config.keys import BROKER_KEYS, read_keys
 from twinlock_broker.errors import Fatal
-from twinlock_broker.keys import BROKER_KEYS, read_keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from twinlock_broker.compute.queues import Target, read_target
 from twinlock_broker.errors import CommandError
-from twinlock_broker.queues import Target, read_target
 from twinlock_broker.secret import Secret
 
 MAX_BODY = 1 << 20

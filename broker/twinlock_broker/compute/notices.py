@@ -4,9 +4,10 @@ import asyncio
 import logging
 import uuid
 
-from twinlock_broker import report
-from twinlock_broker.amqp import Link, LinkError, delays
-from twinlock_broker.command import Credentials
+from twinlock_broker.backoff import delays
+from twinlock_broker.compute import report
+from twinlock_broker.compute.amqp import Link, LinkError
+from twinlock_broker.compute.command import Credentials
 
 _ATTEMPTS = 4
 _ATTEMPT_LIMIT = 15.0

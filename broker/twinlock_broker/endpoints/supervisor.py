@@ -11,13 +11,13 @@ from typing import Any
 
 from twinlock_shared import wire
 
-from twinlock_broker.command import Credentials
-from twinlock_broker.output import Output
-from twinlock_broker.refusals import explain
-from twinlock_broker.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
-from twinlock_broker.spawner import SpawnerClient
-from twinlock_broker.start import StartRequest
-from twinlock_broker.turns import Turns
+from twinlock_broker.compute.command import Credentials
+from twinlock_broker.endpoints.output import Output
+from twinlock_broker.endpoints.refusals import explain
+from twinlock_broker.endpoints.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
+from twinlock_broker.endpoints.start import StartRequest
+from twinlock_broker.endpoints.turns import Turns
+from twinlock_broker.spawner.client import SpawnerClient
 
 SETTLE_LIMIT = 5.0
 """Seconds that notices on their way get when the broker stops."""

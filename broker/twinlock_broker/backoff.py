@@ -1,0 +1,12 @@
+"""How long to wait before each new attempt."""
+
+import random
+from collections.abc import Iterator
+
+
+def delays(first: float = 0.5, most: float = 30.0) -> Iterator[float]:
+    """Seconds to wait before each new attempt, without end: growing, and jittered so that not all come at once."""
+    delay = first
+    while True:
+        yield random.uniform(delay / 2, delay)  # noqa: S311  (no secret in it)
+        delay = min(delay * 2, most)

@@ -1,0 +1,1 @@
+"""Who asks: from the identities in a command to a local account."""

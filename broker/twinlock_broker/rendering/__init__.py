@@ -1,0 +1,1 @@
+"""What the user endpoint is told: options, template, document."""
