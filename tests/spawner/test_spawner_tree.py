@@ -234,9 +234,7 @@ def test_an_endpoint_cannot_hide_its_end(spawner: Spawner, alice: pwd.struct_pas
 @pytest.fixture
 def tracer(alice: pwd.struct_passwd) -> Iterator[Callable[[int], None]]:
     """Let a process of the user, which isn't an endpoint's, trace another one."""
-    code = (
-        "import ctypes,time; assert not ctypes.CDLL(None).ptrace(0x4206, {pid}, None, None); print(); time.sleep(60)"
-    )
+    code = "import ctypes,time; assert not ctypes.CDLL(None).ptrace(0x4206, {pid}, None, None); print(); time.sleep(60)"
     with ExitStack() as stack:
 
         def trace(pid: int) -> None:
