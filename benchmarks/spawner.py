@@ -29,7 +29,7 @@ from twinlock_testbed.users import throw_away
 MANY = 1000  # endpoints held at a time
 AT_ONCE = 100  # of them that are ending at a time
 TIMES = 300  # starts of which a median is taken
-FORK_TO_EXEC, MEMORY = 3.0, 12_000_000  # ms, bytes
+FORK_TO_EXEC, MEMORY = 3.0, 12 * 1024**2  # ms, bytes
 LEAK = 100_000  # bytes for the second thousand of endpoints: an object of 100 bytes that is kept for each
 PER_START = 1.1  # times as long with a thousand children as with one: what two medians may differ by
 

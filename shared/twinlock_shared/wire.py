@@ -9,9 +9,16 @@ Every message, sent or received, has passed `check`: the sender can't build one 
 """
 
 import re
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 import msgpack
+
+TYPE_CHECKING = False  # for who checks the types, these tuples' fields have some; typing isn't small
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+else:
+    NamedTuple = lambda name, fields: namedtuple(name, dict(fields))  # noqa: E731
+
 
 # The protocol's version, in Hello: a broker that meets another one doesn't go on. Bytes of one message: the cap of
 # OpenBSD's imsg. File descriptors that come with Spawn: the child's stdin, and what becomes its stdout and stderr.
@@ -61,11 +68,10 @@ def encode(message: Request | Reply) -> bytes:
     """The datagram for `message`. Raises `WireError` where a field breaks its rule; every legal message fits."""
     for row in message.children if isinstance(message, Children) else [message]:
         check(row)
-    data: bytes = msgpack.packb({"type": type(message).__name__.lower()} | message._asdict())
-    return data
+    return bytes(msgpack.packb({"type": type(message).__name__.lower()} | message._asdict()))
 
 
-def decode(data: bytes, kinds: dict[str, Any]) -> Any:
+def decode(data: bytes, kinds: "dict[str, Any]") -> "Any":
     """The message in one datagram, which is one of `kinds` (`REQUESTS` or `REPLIES`). Raises `WireError`.
 
     Bytes that aren't exactly what `encode` makes of the message are refused: a key that stands twice, another order
@@ -87,9 +93,7 @@ def decode(data: bytes, kinds: dict[str, Any]) -> Any:
 def check(message: Request | Reply | Child) -> None:
     """Raise `WireError` unless every field follows its rule."""
     for name, value in message._asdict().items():
-        if name in _TEXTS:
-            legal = type(value) is str and re.fullmatch(_TEXTS[name], value) is not None
-        else:
-            legal = type(value) is int and 0 <= value < 2**31
-        if not legal and (name, value) != ("ended", None):
+        text = type(value) is str and re.fullmatch(_TEXTS.get(name, "(?!)"), value)
+        number = type(value) is int and 0 <= value < 2**31 and name not in _TEXTS
+        if not (text or number or (name, value) == ("ended", None)):
             raise WireError(f"{type(message).__name__}: bad {name}")

@@ -16,8 +16,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NoReturn
 
 import prctl
 from twinlock_shared import wire
@@ -26,8 +24,7 @@ from twinlock_spawner import guard, user
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.policy import Policy, check_trusted
 
-# What whoever started the spawner, or Python itself, has ignored; exec would keep that.
-_IGNORED = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
+_LIBC = ctypes.CDLL(None)
 
 
 class Child:
@@ -38,32 +35,26 @@ class Child:
         self.policy, self.audit, self.request, self.fds, self.cgroup = policy, audit, request, fds, cgroup
         self.kill: int = signal.SIGKILL if cgroup and not policy.pam_service else guard.KILL  # the signal that ends it
         self.since, self.pid, self.parent, self.root = time.monotonic(), 0, os.getpid(), os.geteuid() == 0
-        self.due = self.since + policy.exec_timeout  # when to look at it again: to give up, to kill, to try again
-        self.failure = ""  # the stage that failed, and the reason in the next line
         self.pidfd: io.FileIO  # closes itself when the child is forgotten
         self.report: socket.socket | None = None  # where that comes from, until it is sure that the program runs
         self.status: int | None = None  # its wait status
         self.ended: int | None = None  # the same, once nothing that it started is left
         self.account: pwd.struct_passwd
-        self.groups: list[int]
-        self.environment: dict[str, str] = {}
+        # The stage that failed, and the reason in the next line. The account's groups. What PAM sets for it.
+        self.failure, self.groups, self.environment = "", list[int](), dict[str, str]()
 
     def row(self) -> wire.Child:
         """The child as the broker knows it."""
         return wire.Child(self.request.id, self.pid, self.request.user, self.request.name, self.ended)
 
     def start(self) -> socket.socket:
-        """Fork, and go through the stages in the child; where it reports. Raises `OSError`."""
+        """Fork, and go through the stages in the child; where it reports. Raises `OSError`, with `pid` if it runs."""
         self.report, report = socket.socketpair()
         self.pid = os.fork() or self._run(report.fileno())
-        try:
-            self.pidfd = io.FileIO(os.pidfd_open(self.pid))
-        except OSError:  # it can't be watched; when it has ended it is reaped like an orphan
-            os.kill(self.pid, signal.SIGKILL)
-            raise
+        self.pidfd = io.FileIO(os.pidfd_open(self.pid))
         return self.report
 
-    def _run(self, report: int) -> NoReturn:
+    def _run(self, report: int) -> int:
         """In the child: whatever happens, it doesn't come back."""
         self.words, stage = report, "lookup"
         try:
@@ -74,23 +65,12 @@ class Child:
         finally:
             os._exit(os.EX_OSERR)
 
-    def stop(self, word: str, grace: float = 1.0) -> None:
-        """TERM now and KILL after `grace` seconds, or KILL now, as it is where the program hasn't been executed yet.
-
-        By its pidfd, which never comes to mean another process (pidfd_open(2)).
-        """
-        if self.status is None:
-            term = word == "TERM" and not self.report
-            self.failure = self.failure or "timeout\nthe start took too long, or was called off" * bool(self.report)
-            signal.pidfd_send_signal(self.pidfd.fileno(), signal.SIGTERM if term else self.kill)
-            self.due = min(self.due if term else float("inf"), time.monotonic() + grace)
-
 
 def end_tree(cgroup: str) -> bool:
     """Kill all in a cgroup, racing forks included (Linux 5.14), and remove it; True when that is done."""
     with contextlib.suppress(OSError):  # gone already, or busy until they have died
-        Path(cgroup, "cgroup.kill").write_text("1")
-        for pid in Path(cgroup, "cgroup.procs").read_text().split():  # it spares those whose first thread has ended
+        io.FileIO(f"{cgroup}/cgroup.kill", "r+").write(b"1")
+        for pid in io.FileIO(f"{cgroup}/cgroup.procs").readall().split():  # spared: those whose first thread has ended
             os.kill(int(pid), signal.SIGKILL)
         os.rmdir(cgroup)
     return not os.path.exists(cgroup)
@@ -99,8 +79,6 @@ def end_tree(cgroup: str) -> bool:
 def _identify(child: Child) -> Iterator[str]:
     """Who is it, and may it be? In the child, since NSS runs modules of the site, which may hang (sssd, LDAP)."""
     policy, name = child.policy, child.request.user
-    for number in _IGNORED | {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:  # and the server's own
-        signal.signal(number, signal.SIG_DFL)
     child.account = account = pwd.getpwnam(name)
     child.groups = os.getgrouplist(name, account.pw_gid)
     yield "policy"
@@ -111,7 +89,6 @@ def _identify(child: Child) -> Iterator[str]:
         (name in policy.deny_users, "is denied"),
         (shells and account.pw_shell not in shells, "has a shell that is not allowed"),
         (allowed and allowed.isdisjoint(child.groups), "is in none of the groups that are allowed"),
-        (not child.root and account.pw_uid != os.geteuid(), "can't be used without root"),
     ):
         if forbidden:
             raise ValueError(f"account {name} {reason}")
@@ -134,9 +111,9 @@ def _become(child: Child) -> Iterator[str]:
             most = resource.getrlimit(limit)[1]  # -1 is none; raising it needs a capability that containers lack
             soft, hard = (value if most == -1 or -1 < value < most else most for value in pair)
             resource.setrlimit(limit, (soft, hard))
-        Path("/proc/self/oom_score_adj").write_text("0")
+        io.FileIO("/proc/self/oom_score_adj", "r+").write(b"0")
         # The system call's number, and KEYCTL_JOIN_SESSION_KEYRING: keyctl(2), session-keyring(7).
-        if ctypes.CDLL(None).syscall({"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname().machine], 1, None) < 0:
+        if _LIBC.syscall({"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname().machine], 1, None) < 0:
             raise OSError("there is no session keyring to be had")
     yield "guard"
     guard.stand(child)
@@ -144,7 +121,7 @@ def _become(child: Child) -> Iterator[str]:
     if child.cgroup:
         yield "cgroup"
         os.makedirs(child.cgroup)
-        Path(child.cgroup, "cgroup.procs").write_text("0")
+        io.FileIO(f"{child.cgroup}/cgroup.procs", "r+").write(b"0")
     if child.root:
         yield "bounding"  # where setuid programs shall work they need it
         prctl.capbset.limit(*(() if child.policy.no_new_privs else prctl.ALL_CAPS))

@@ -9,10 +9,10 @@ killed itself, the inner one ends everything.
 """
 
 import contextlib
+import io
 import itertools
 import os
 import signal
-from pathlib import Path
 
 import prctl
 
@@ -30,6 +30,8 @@ def stand(child: "twinlock_spawner.child.Child") -> None:
         for below, above in itertools.pairwise(sorted({2, child.audit.fd, child.words, *child.fds, 0x7FFFFFFF})):
             os.closerange(below + 1, above)
         session = pam.Session(child)
+        for number in (signal.SIGHUP, signal.SIGTERM):  # the server's handlers only take a note
+            signal.signal(number, signal.SIG_DFL)
         try:
             # The outer guard's, which a fork doesn't inherit; SIGHUP ends the inner one only while that is in PAM.
             signal.alarm(int(child.policy.exec_timeout) + 2)
@@ -51,7 +53,7 @@ def hurry() -> None:
     with contextlib.suppress(OSError):  # a container may lack CAP_SYS_NICE, a kernel autogroups (sched(7))
         os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, 0, -20)
-        Path("/proc/self/autogroup").write_text("-20")
+        io.FileIO("/proc/self/autogroup", "r+").write(b"-20")
 
 
 def _guard(child: "twinlock_spawner.child.Child", session: pam.Session, passed: dict[int, int]) -> None:
@@ -65,43 +67,42 @@ def _guard(child: "twinlock_spawner.child.Child", session: pam.Session, passed: 
     if not (pid := os.fork()):
         signal.pthread_sigmask(signal.SIG_SETMASK, [KILL])  # or else a session might stay half open
         return
-    for fd in (child.words, *child.fds):
-        os.close(fd)
+    list(map(os.close, (child.words, *child.fds)))
     status = _wait(pid, passed)
-    _end_descendants()
     session.close()
     _end_as(status)
 
 
 def _wait(pid: int, passed: dict[int, int]) -> int:
-    """The wait status of the child `pid`. Until it ends, signals are passed on to it."""
-    hurry()
-    while True:
-        number = signal.sigwait({*passed, signal.SIGCHLD})
-        if number in passed:
-            os.kill(pid, passed[number])  # it hasn't been reaped yet, so the pid is still its own
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            if ended[0] == pid:
-                return ended[1]
+    """Until the child `pid` ends, pass on signals to it; then end what is left below. Gives its wait status.
 
-
-def _end_descendants() -> None:
-    """Kill children and theirs, until there is nobody to wait for: the orphans of those who were killed become ours.
-
-    A pid that is signalled is still its process's. Who would reap that is this process, or was killed just before.
+    When it is to be killed all are, since what traces it hears of its end in our place (ptrace(2)).
     """
-    with contextlib.suppress(ChildProcessError):
+    hurry()
+    number, ends = 0, dict[int, int]()
+    with contextlib.suppress(ChildProcessError):  # nobody is left to wait for
         while True:
-            family = [os.getpid()]
-            for pid in family:  # which grows meanwhile
-                with contextlib.suppress(OSError):  # ended meanwhile
-                    for thread in Path(f"/proc/{pid}/task").iterdir():
-                        for child in (thread / "children").read_text().split():
-                            os.kill(int(child), signal.SIGKILL)
-                            family.append(int(child))
-            options = 0  # wait for one, then reap whoever has ended
-            while os.waitpid(-1, options)[0]:
-                options = os.WNOHANG
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                ends |= [ended]
+            if pid in ends or passed.get(number) == signal.SIGKILL:
+                _kill_descendants()
+                signal.sigtimedwait({signal.SIGCHLD}, 0.02)  # the orphans of those who were killed become ours
+            else:
+                number = signal.sigwait({*passed, signal.SIGCHLD})
+                if number in passed:
+                    os.kill(pid, passed[number])  # it hasn't been reaped yet, so the pid is still its own
+    return ends[pid]
+
+
+def _kill_descendants() -> None:
+    """A pid that is signalled is still its process's: who would reap that is this process, or was just killed."""
+    family = [os.getpid()]
+    for pid in family:  # which grows meanwhile
+        with contextlib.suppress(OSError):  # ended meanwhile
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                for child in map(int, io.FileIO(f"/proc/{pid}/task/{thread}/children").readall().split()):
+                    os.kill(child, signal.SIGKILL)
+                    family.append(child)
 
 
 def _end_as(status: int) -> None:

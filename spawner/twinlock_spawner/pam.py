@@ -15,15 +15,6 @@ import twinlock_spawner.child
 
 _CONV_ERR, _ESTABLISH_CRED, _DELETE_CRED, _SILENT = 19, 2, 4, 0x8000  # security/_pam_types.h
 
-_Talk = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-
-
-class _Conversation(ctypes.Structure):
-    _fields_ = (("conv", _Talk), ("appdata", ctypes.c_void_p))
-
-
-_MUTE = _Conversation(_Talk(lambda count, messages, responses, data: _CONV_ERR), None)
-
 
 class Session:
     """A session of a child's account; `_undo` are the calls that are due at its end, the last one first."""
@@ -39,8 +30,10 @@ class Session:
         self._pam, child = ctypes.CDLL("libpam.so.0"), self._child
         self._pam.pam_strerror.restype = ctypes.c_char_p
         self._pam.pam_getenvlist.restype = ctypes.POINTER(ctypes.c_char_p)
+        talk = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)(lambda *_: _CONV_ERR)
+        self._mute = talk, (ctypes.c_void_p * 2)(ctypes.cast(talk, ctypes.c_void_p).value)  # struct pam_conv
         words = child.policy.pam_service.encode(), child.request.user.encode()
-        self._call("start", *words, ctypes.byref(_MUTE), ctypes.byref(self._handle))
+        self._call("start", *words, self._mute[1], ctypes.byref(self._handle))
         self._undo.append(("end", 0))
         self._call("acct_mgmt", self._handle, _SILENT)
         os.setgroups(child.groups)  # before the credentials, which may be more groups
@@ -56,15 +49,13 @@ class Session:
 
         After five seconds it is left to the outer guard, which ends it with all else.
         """
-        if not self._undo:
-            return
-        if not (pid := os.fork()):
+        if self._undo and not (pid := os.fork()):
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             for name, flags in reversed(self._undo):
                 with contextlib.suppress(ValueError):
                     self._call(name, self._handle, flags)
             os._exit(0)
-        if not select.select([os.pidfd_open(pid)], [], [], 5.0)[0]:
+        if self._undo and not select.select([os.pidfd_open(pid)], [], [], 5.0)[0]:
             self._child.audit.line("pam-failed", id=self._child.request.id, call="close", reason="it took too long")
 
     def _call(self, name: str, *arguments: object) -> None:

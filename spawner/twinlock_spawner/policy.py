@@ -3,17 +3,19 @@
 `Policy` is the table of keys: type, form, meaning with its unit, default. Validation, errors and documentation use it.
 """
 
-import json
+from __future__ import annotations
+
 import os
-import re
-import tomllib
-from pathlib import Path
-from typing import Annotated, NamedTuple, get_args, get_type_hints
+from types import SimpleNamespace
+
+TYPE_CHECKING = False  # `load` imports what it needs: parsers are in no process that stays
+if TYPE_CHECKING:
+    from typing import Annotated
 
 # What a value looks like in JSON; a null character, which no name or path can have, would be \\u0000.
-_TEXT, _PATH, _NAME, _COUNT = r'"([^"\\]|\\(?!u0000).)*"', r'"(/[^"\\]*)?"', r'"[\w-]+"', r"\d{1,9}"
-_TEXTS, _PAIR, _ARGV = rf"\[({_TEXT}(, )?)*\]", rf"\[-?{_COUNT}, -?{_COUNT}\]", rf'\["/[^"\\]*"(, {_TEXT})*\]'
-_NUMBER = rf"{_COUNT}(\.\d+)?"
+_TEXT, _PATH, _COUNT, _NUMBER = r'"([^"\\]|\\(?!u0000).)*"', r'"(/[^"\\]*)?"', r"\d{1,9}", r"\d{1,9}(\.\d+)?"
+_ARGV, _PAIR, _TEXTS = rf'\["/[^"\\]*"(, {_TEXT})*\]', r"\[-?\d{1,9}, -?\d{1,9}\]", rf"\[({_TEXT}(, )?)*\]"
+_ARGVS, _WORDS, _PAIRS = (rf'\{{("[\w-]+": {form}(, )?)*\}}' for form in (_ARGV, _TEXT, _PAIR))
 _RLIMITS = {"core": [0, -1], "nice": [0, 0], "nofile": [1024, 524288], "nproc": [16384, 16384], "rtprio": [0, 0]}
 
 
@@ -21,13 +23,11 @@ class PolicyError(ValueError):
     """The policy can't be used; the text names the key and the reason."""
 
 
-class Policy(NamedTuple):
+class Policy(SimpleNamespace):
     """The keys of the policy file; a key without default must be there."""
 
     broker_user: Annotated[str, _TEXT, "account in /etc/passwd that the broker runs under; only it may connect"]
-    programs: Annotated[
-        dict[str, list[str]], rf"\{{({_NAME}: {_ARGV}(, )?)*\}}", "by name: the absolute path and fixed arguments"
-    ]
+    programs: Annotated[dict[str, list[str]], _ARGVS, "by name: the absolute path and fixed arguments"]
     socket: Annotated[str, _PATH, "path of the socket; its folder has to exist"] = "/run/twinlock/spawner.sock"
     audit_log: Annotated[str, _PATH, "path of the audit log; appended to"] = "/var/log/twinlock/audit.log"
     min_uid: Annotated[int, _COUNT, "least uid that an endpoint may run under"] = 1000
@@ -42,33 +42,39 @@ class Policy(NamedTuple):
     stop_grace: Annotated[float, _NUMBER, "seconds between TERM and KILL of an endpoint"] = 10.0
     no_new_privs: Annotated[bool, "true|false", "children can't gain privileges by setuid programs (sudo, PBS)"] = True
     pam_service: Annotated[str, _TEXT, "PAM service that opens a session for each endpoint; empty: none"] = ""
-    environment: Annotated[
-        dict[str, str], rf"\{{({_NAME}: {_TEXT}(, )?)*\}}", "a child's, beside HOME, USER, LOGNAME and SHELL"
-    ] = {}
-    rlimits: Annotated[dict[str, list[int]], rf"\{{({_NAME}: {_PAIR}(, )?)*\}}", "[soft, hard]; -1: none"] = _RLIMITS
+    environment: Annotated[dict[str, str], _WORDS, "a child's, beside HOME, USER, LOGNAME and SHELL"] = {}
+    rlimits: Annotated[dict[str, list[int]], _PAIRS, "by name: [soft, hard]; -1: none"] = _RLIMITS
     cgroup: Annotated[str, _PATH, "folder of a cgroup v2 that is the spawner's alone; empty: none"] = ""
 
 
 def load(path: str) -> Policy:
     """The policy in the TOML file `path`. Raises `PolicyError`, also where someone but root could change the file."""
+    import json
+    import re
+    import tomllib
+    from typing import Annotated, get_args, get_type_hints
+
     try:
-        check_trusted(path)
-        values = tomllib.loads(Path(path).read_text("utf-8"))
-        policy = Policy(**values)  # a TypeError names a key that is missing or unknown
-        for key, hint in get_type_hints(Policy, include_extras=True).items():
-            if not re.fullmatch(get_args(hint)[1], json.dumps(getattr(policy, key), ensure_ascii=False)):
-                raise ValueError(f"{key}: has to be {get_args(hint)[0]}, {get_args(hint)[2]}")
-        for path_of_ours in (*(argv[0] for argv in policy.programs.values()), *map(os.path.dirname, policy[2:4])):
-            check_trusted(path_of_ours)  # and where socket and log are made
+        check_trusted(os.path.abspath(path))
+        with open(path, "rb") as file:
+            policy = Policy(**(values := tomllib.load(file)))
+        keys = get_type_hints(Policy, localns={"Annotated": Annotated}, include_extras=True)
+        for key in (*values, *keys):
+            kind, form, meaning = get_args(keys[key]) if key in keys else ("left out", "(?!)", "there is no such key")
+            if not re.fullmatch(form, json.dumps(getattr(policy, key, None), ensure_ascii=False)):
+                raise ValueError(f"{key}: is missing or wrong, it has to be {kind}: {meaning}")
+        folders = [os.path.dirname(made) for made in (policy.socket, policy.audit_log)]
+        for place in [argv[0] for argv in policy.programs.values()] + folders:
+            check_trusted(place)
     except (OSError, ValueError, TypeError, RecursionError) as error:  # links may lead in a circle
-        raise PolicyError(f"{path}: {str(error).removeprefix('Policy.__new__() ')}") from error
+        raise PolicyError(f"{path}: {error}") from error
     return policy
 
 
 def account(name: str) -> tuple[int, int]:
     """Uid and gid of a local account. Raises `PolicyError`. Not by NSS, which would run modules of the site as root."""
-    for fields in (line.split(":") for line in Path("/etc/passwd").read_text("utf-8", "replace").splitlines()):
-        if fields[0] == name:
+    with open("/etc/passwd", errors="replace") as passwd:
+        for fields in (line.split(":") for line in passwd if line.startswith(f"{name}:")):
             return int(fields[2]), int(fields[3])
     raise PolicyError(f"broker_user: there is no account {name} in /etc/passwd; create it first")
 
@@ -78,9 +84,10 @@ def check_trusted(path: str) -> None:
 
     A folder that others may write to is good enough where it is sticky: they can't replace what isn't theirs.
     """
-    for place in (Path(path).absolute(), *Path(path).absolute().parents):
-        status, link = place.lstat(), place.is_symlink()
-        if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not (link or status.st_mode & 0o1000)):
-            raise OSError(f"{place} is writable by others than root: owner {status.st_uid}, mode {status.st_mode:o}")
-        if link:
-            check_trusted(str(place.parent / place.readlink()))
+    status, folder, link = os.lstat(path), os.path.dirname(path), os.path.islink(path)
+    if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not (link or status.st_mode & 0o1000)):
+        raise OSError(f"{path} is writable by others than root: owner {status.st_uid}, mode {status.st_mode:o}")
+    if link:
+        check_trusted(os.path.abspath(os.path.join(folder, os.readlink(path))))
+    if folder != path:
+        check_trusted(folder)

@@ -24,20 +24,22 @@ STOP = {signal.SIGTERM, signal.SIGINT}
 class Server:
     """The `children` by id, from their start until the broker has taken note of their end."""
 
-    def __init__(self, policy: Policy, audit: Audit, listener: socket.socket, broker: int) -> None:
-        """`broker` is the uid whose processes may connect."""
-        self.policy, self.audit, self.listener, self._broker = policy, audit, listener, broker
-        self.children: dict[str, Child] = {}
-        self._paid: dict[str, float] = {}  # until when an account's starts are paid; "" stands for all together
+    def __init__(self, policy: Policy, listener: socket.socket, broker: int) -> None:
+        """`broker` is the uid whose processes may connect. Raises `OSError` where there can be no audit log."""
+        self.policy, self.audit, self._listener, self._broker = policy, Audit(policy.audit_log), listener, broker
+        # When to look at a child again, to give up, to kill, to try again. Until when an account's starts are paid; ""
+        # stands for all accounts together.
+        self.children, self.due, self._paid = dict[str, Child](), dict[Child, float](), dict[str, float]()
         self._connection: socket.socket | None = None
-        self.signals: set[int] = set()
-        self._selector = selectors.DefaultSelector()
+        self.signals, self._selector = set[int](), selectors.DefaultSelector()
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(reader, selectors.EVENT_READ, lambda: os.read(reader, 4096))
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # what Python writes there wakes the loop up
         os.write(writer, b"!")  # as does this, for children that ended while an earlier self became us
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Also what whoever started us, or Python itself, has ignored: exec, in the child, keeps that but no handler.
+        ignored = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
+        for number in {signal.SIGCHLD, signal.SIGHUP} | STOP | ignored:
             signal.signal(number, lambda number, _: self.signals.add(number))
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # an earlier self blocked them
 
@@ -45,47 +47,59 @@ class Server:
         """Serve until SIGHUP: True, no child is just starting; or until SIGTERM or SIGINT: False, all have ended."""
         while not self.signals & STOP:
             self._turn()
-            starting = [child for child in self.children.values() if child.report or child.failure]
-            if signal.SIGHUP in self.signals and not starting:
+            if signal.SIGHUP in self.signals and not any(c.report or c.failure for c in self.children.values()):
                 self.signals.remove(signal.SIGHUP)
                 return True
         for child in self.children.values():
-            child.stop("TERM", self.policy.stop_grace)
+            self._stop(child, "TERM", self.policy.stop_grace)
         while not all(child.ended is not None for child in self.children.values()):
             self._turn()
         return False
 
     def _turn(self) -> None:
         """Wait for something to happen or to be due; do it, reap, do what is due."""
-        due = min((child.due for child in self.children.values()), default=_NEVER) - time.monotonic()
-        for key, _ in self._selector.select(min(max(0.0, due), 3600.0)):
+        for key, _ in self._selector.select(min([time.monotonic() + 3600, *self.due.values()]) - time.monotonic()):
             key.data()
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                for child in self.children.values():  # none of them where it is an orphan of an endpoint's
-                    if child.pid == ended[0] and child.status is None:
-                        child.status, child.due = ended[1], 0.0
-        for child in [child for child in self.children.values() if child.due <= time.monotonic()]:
+                # None of them where it is an orphan of an endpoint's.
+                for child in [c for c in self.children.values() if c.pid == ended[0] and c.status is None]:
+                    child.status, self.due[child] = ended[1], 0.0
+        for child in [child for child, due in self.due.items() if due <= time.monotonic()]:
+            del self.due[child]
             self._look_after(child)
+
+    def _stop(self, child: Child, word: str, grace: float = 1.0) -> None:
+        """TERM now and KILL after `grace` seconds, or KILL now, as it is where the program hasn't been executed yet.
+
+        By its pidfd, which never comes to mean another process (pidfd_open(2)).
+        """
+        if child.status is None:
+            term = word == "TERM" and not child.report
+            child.failure = child.failure or "timeout\nthe start took too long, or was called off" * bool(child.report)
+            self.due[child] = min(self.due.get(child, _NEVER) if term else _NEVER, time.monotonic() + grace)
+            if not term:
+                end_tree(child.cgroup)  # what traces it hears of its end in our place (ptrace(2)): all of them end
+            signal.pidfd_send_signal(child.pidfd.fileno(), signal.SIGTERM if term else child.kill)
 
     def _look_after(self, child: Child) -> None:
         """Kill what outstayed its time, end what it left behind, and say when nothing is left."""
         if child.status is None:
-            child.stop("KILL")
+            self._stop(child, "KILL")
         elif child.report or (child.cgroup and not end_tree(child.cgroup)):
-            child.due = time.monotonic() + 0.02
+            self.due[child] = time.monotonic() + 0.02
         elif child.failure:
             del self.children[child.request.id]
             self._tell(wire.Refused(child.request.id, *child.failure[: wire.MAX_TEXT].split("\n", 1)))
         else:
-            child.due, child.ended = _NEVER, child.status
+            child.ended = child.status
             if time.monotonic() - child.since < _EARLY:
                 self._paid |= self._pay(child.request.user, self.policy.start_rate_per_user, _EARLY)
             self._tell(wire.Exited(child.request.id, child.pid, child.status))
 
     def _accept(self) -> None:
         try:
-            connection, _ = self.listener.accept()
+            connection, _ = self._listener.accept()
             # struct ucred, unix(7): as it was at connect(2)
             pid, uid, _ = memoryview(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)).cast("i")
             if self._connection or uid != self._broker:
@@ -93,7 +107,6 @@ class Server:
         except OSError as error:
             self.audit.line("connection-refused", reason=str(error))
             return
-        connection.setblocking(False)
         self._connection = connection
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(connection))
         self._tell(wire.Hello(wire.VERSION))
@@ -110,7 +123,7 @@ class Server:
             self.audit.line(type(reply).__name__.lower(), **reply._asdict())
         if connection := self._connection:
             try:
-                connection.send(wire.encode(reply), socket.MSG_NOSIGNAL)
+                connection.send(wire.encode(reply), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
             except OSError as error:  # it is gone, or reads so slowly that its buffer is full
                 self._hang_up(connection, f"send: {error}")
 
@@ -118,8 +131,8 @@ class Server:
         fds: list[int] = []
         try:
             if connection is self._connection:  # else hung up earlier in this turn
-                room, cloexec = socket.CMSG_SPACE(4 * wire.SPAWN_FDS), socket.MSG_CMSG_CLOEXEC
-                data, ancillary, flags, _ = connection.recvmsg(wire.MAX_DATAGRAM + 1, room, cloexec)
+                room, how = socket.CMSG_SPACE(4 * wire.SPAWN_FDS), socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+                data, ancillary, flags, _ = connection.recvmsg(wire.MAX_DATAGRAM + 1, room, how)
                 fds = [fd for _, _, rights in ancillary for fd in memoryview(rights).cast("i")]
                 request: wire.Request = wire.decode(data, wire.REQUESTS)
                 if flags & socket.MSG_CTRUNC or len(fds) != wire.SPAWN_FDS * isinstance(request, wire.Spawn):
@@ -128,8 +141,7 @@ class Server:
         except (wire.WireError, OSError) as error:
             self._hang_up(connection, str(error))
         finally:
-            for fd in fds:
-                os.close(fd)
+            list(map(os.close, fds))
 
     def _carry_out(self, request: wire.Request, fds: list[int]) -> None:
         accounted = self.audit.line(type(request).__name__.lower(), **request._asdict())
@@ -141,7 +153,7 @@ class Server:
             for start in range(0, len(rows) + 1, wire.MAX_PAGE):
                 self._tell(wire.Children(rows[start : start + wire.MAX_PAGE]))
         elif isinstance(request, wire.Signal) and child:
-            child.stop(request.signal, self.policy.stop_grace)
+            self._stop(child, request.signal, self.policy.stop_grace)
         elif isinstance(request, wire.Signal):
             self._tell(wire.Refused(request.id, "signal", "there is no such endpoint"))
         elif child and child.ended is not None:
@@ -152,7 +164,7 @@ class Server:
         users = [child.request.user for child in self.children.values()]
         paid = self._pay("", policy.start_rate) | self._pay(user, policy.start_rate_per_user)
         for forbidden, stage, reason in (
-            (self.signals - {signal.SIGCHLD}, "rate", "the spawner stops or starts over; again in 1 s"),
+            (self.signals & {signal.SIGHUP, *STOP}, "rate", "the spawner stops or starts over; again in 1 s"),
             (not accounted, "audit", "the audit log can't be written"),
             (request.id in self.children, "duplicate", "it is in the table already"),
             (request.program not in policy.programs, "policy", f"the policy has no program {request.program}"),
@@ -166,9 +178,11 @@ class Server:
         try:
             report = child.start()
         except OSError as error:
+            if child.pid:  # it can't be watched; when it has ended it is reaped like an orphan
+                os.kill(child.pid, signal.SIGKILL)
             return self._tell(wire.Refused(request.id, "fork", f"the host can't start another: {error.strerror}"))
         self._paid = {who: until for who, until in self._paid.items() if until > now - _BURST} | paid
-        self.children[request.id] = child
+        self.children[request.id], self.due[child] = child, now + policy.exec_timeout
         self._selector.register(report, selectors.EVENT_READ, lambda: self._reported(child, report))
 
     def _pay(self, who: str, rate: float, starts: float = 1.0) -> dict[str, float]:
@@ -179,6 +193,8 @@ class Server:
         """The name of the stage that failed and the reason; or the end of the connection: the program runs."""
         child.failure = child.failure or report.recv(4096).decode(errors="replace")
         self._selector.unregister(report)
-        child.report, child.due = None, child.due if child.failure or child.status is not None else _NEVER
+        child.report = None
         if not child.failure:
+            if child.status is None:
+                del self.due[child]
             self._tell(wire.Spawned(child.request.id, child.pid))

@@ -4,22 +4,22 @@ It begins with the kernel's word on who it is: a change of identity that failed 
 """
 
 import contextlib
+import io
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import prctl
 
-if TYPE_CHECKING:
-    from twinlock_spawner.child import Child
+import twinlock_spawner.child
 
 
-def go(child: "Child") -> Iterator[str]:
+def go(child: "twinlock_spawner.child.Child") -> Iterator[str]:
     """The last stages, each one's name before it; what follows them is the program."""
+    yield "readback"
+    if child.account.pw_uid != os.geteuid():
+        raise ValueError(f"account {child.account.pw_name} can't be used without root")
     if child.root:
-        yield "readback"
         _read_back(child)
         yield "capabilities"
         _check_capabilities(child)
@@ -41,7 +41,7 @@ def go(child: "Child") -> Iterator[str]:
     _execute(child)
 
 
-def _read_back(child: "Child") -> None:
+def _read_back(child: "twinlock_spawner.child.Child") -> None:
     uid, gid = child.account.pw_uid, child.account.pw_gid
     if (os.getresuid(), os.getresgid(), {*os.getgroups()}) != ((uid,) * 3, (gid,) * 3, {*child.groups}):
         raise ValueError("the kernel shows another uid, gid or groups")
@@ -50,22 +50,22 @@ def _read_back(child: "Child") -> None:
         raise ValueError("root could be regained")
 
 
-def _check_capabilities(child: "Child") -> None:
+def _check_capabilities(child: "twinlock_spawner.child.Child") -> None:
     """The bounding set is emptied where no_new_privs holds; setuid programs elsewhere would lack what they need."""
     empty = ["CapInh", "CapPrm", "CapEff", "CapAmb"] + ["CapBnd"] * child.policy.no_new_privs
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(tuple(empty)) and int(line.split()[1], 16):
-            raise ValueError(f"capabilities are left: {line}")
+    for line in io.FileIO("/proc/self/status").readall().splitlines():
+        if line.decode().startswith(tuple(empty)) and int(line.split()[1], 16):
+            raise ValueError(f"capabilities are left: {line.decode()}")
 
 
-def _set_stdio(child: "Child") -> None:
+def _set_stdio(child: "twinlock_spawner.child.Child") -> None:
     for fd, source in enumerate((*child.fds, child.fds[1])):
         os.dup2(source, fd)
     child.words = os.dup2(child.words, 3, inheritable=False)
     os.closerange(4, 0x7FFFFFFF)
 
 
-def _execute(child: "Child") -> None:
+def _execute(child: "twinlock_spawner.child.Child") -> None:
     """The environment begins empty; what the policy sets wins over PAM, and who the user is over both."""
     account, argv = child.account, [*child.policy.programs[child.request.program], child.request.name]
     default = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}

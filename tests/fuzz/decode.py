@@ -6,6 +6,7 @@ and the input that broke a promise, as hex.
 """
 
 import argparse
+import io
 import math
 import os
 import random
@@ -16,6 +17,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 _RIGS = Path(__file__).parent.parent / "rigs"
 _MEMORY = 16 * 1024  # KiB that one input may add to the most that the process ever had; see getrusage(2)
@@ -157,15 +160,20 @@ def _states() -> _Target:
     from wire_rig import NAME, SPAWN, UEP
 
     rules, pid = policy.Policy(broker_user="nobody", programs={}), os.getpid()
-    log = audit.Audit("/dev/null")
+    into: Any = SimpleNamespace(policy=rules, audit=audit.Audit("/dev/null"), children={}, due={})
 
     def resume(data: bytes) -> bool:
         """Whether the bytes are taken for a state; all in it can then be told to a broker."""
         try:
-            _, rows = msgpack.unpackb(data)
-            children = [spawner._resume(rules, log, *row) for row in rows]
+            (_, _, _), rows = msgpack.Unpacker(io.BytesIO(data))
+            for row in rows:
+                spawner._resume(into, *row)
         except (ValueError, TypeError, OSError):
             return False
+        finally:
+            children = [*into.children.values()]
+            into.children.clear()
+            into.due.clear()
         for child in children:
             wire.check(child.row())
         return True
@@ -181,7 +189,9 @@ def _states() -> _Target:
     in_a_cgroup = (SPAWN, f"/sys/fs/cgroup/{UEP}", signal.SIGKILL, math.inf, pid, _RUNNING, None, None)
     ending = (SPAWN._replace(id=NAME[4:40]), "", signal.SIGKILL, 12.5, pid, _REAPED, 256, None)
     ended = (SPAWN, "", signal.SIGKILL, math.inf, pid, _REAPED, 0, 0)
-    seeds = [msgpack.packb([2, rows]) for rows in ([], [running], [in_a_cgroup, ending], [ended])]
+    seeds = [
+        msgpack.packb([{}, 0, ""]) + msgpack.packb(rows) for rows in ([], [running], [in_a_cgroup, ending], [ended])
+    ]
     _hand_over(pid)
     for seed in seeds:
         assert resume(seed), "a seed is no state; has the form changed?"

@@ -26,8 +26,19 @@ def begin(folder: Path) -> None:
     atexit.register(measured.save)
     for name in ("_exit", "execv", "execve"):
         _save_before(measured, os, name, lambda *_: True)
+    _load_site()
     _save_before(measured, os, "kill", lambda pid, _: pid == os.getpid())
     _save_before(measured, signal, "pthread_sigmask", lambda how, _: how == signal.SIG_UNBLOCK)  # a signal to itself
+
+
+def _load_site() -> None:
+    """Let what is executed as ``python -S`` have site all the same: that is what brings us in."""
+    execute = os.execv
+
+    def execute_with_site(path: str, argv: list[str]) -> None:
+        execute(path, ["-I" if word == "-IS" else word for word in argv])
+
+    os.execv = execute_with_site  # type: ignore[assignment]
 
 
 def _save_before(measured: coverage.Coverage, module: ModuleType, name: str, ends: Callable[..., bool]) -> None:

@@ -240,6 +240,6 @@ def test_without_root_only_the_own_account(start: Start, alice: pwd.struct_passw
     finally:
         os.seteuid(0)
     broker.spawn(1, bob.pw_name)
-    assert broker.receive(wire.Refused).stage == "policy"
+    assert broker.receive(wire.Refused).stage == "readback"
     child = broker.spawn(2, alice.pw_name).json()
     assert child["status"]["Uid"].split() == [str(alice.pw_uid)] * 4

@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -447,67 +446,3 @@ def plain(tmp_path: Path) -> Iterator[str]:
     path.write_text("".join(f"{kind} required pam_permit.so\n" for kind in PAM))
     yield path.name
     path.unlink()
-
-
-REQUEST = [uep(1), "nobody", f"uep.{MANAGER}.{uep(1)}", "sleep"]
-
-
-@pytest.fixture
-def victim() -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that no state should come to mean."""
-    with subprocess.Popen(["sleep", "1000"]) as process:
-        yield process
-        process.kill()
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        b"",
-        b"\xff\xff",
-        msgpack.packb(7),
-        msgpack.packb([]),
-        msgpack.packb(["LISTENER", 7]),
-        msgpack.packb(["LISTENER", [[]]]),
-        msgpack.packb(["LISTENER", [{}]]),
-        msgpack.packb(["LISTENER", [["x"]]]),
-        msgpack.packb(["LISTENER", [["", "", 9, 0, 1, 1, None, None]]]),
-        msgpack.packb(["LISTENER", [[REQUEST, "", 9, 0.0]]]),
-        msgpack.packb(["LISTENER", [[["../../etc", *REQUEST[1:]], "", 9, 0.0, "VICTIM", "PIDFD", None, None]]]),
-        msgpack.packb(["LISTENER", [[[*REQUEST[:2], "uep", "sleep"], "", 9, 0.0, "VICTIM", "PIDFD", None, None]]]),
-        msgpack.packb(["LISTENER", [[REQUEST, "", 9, 0.0, "OTHER", "PIDFD", None, None]]]),
-        msgpack.packb(["LISTENER", [[REQUEST, "", 9, 0.0, "VICTIM", "LISTENER", None, None]]]),
-        msgpack.packb(["LISTENER", [[REQUEST, "", 9, 0.0, "VICTIM", 999, None, None]]]),
-        msgpack.packb(["LISTENER", [[REQUEST, "", 9, 0.0, "VICTIM", "status", None, None]]]),
-        msgpack.packb(["PIDFD", []]),
-        msgpack.packb([999, []]),
-        msgpack.packb(["LISTENER", []]) + b"more",
-    ],
-)
-def test_a_state_that_is_none_ends_the_spawner(tmp_path: Path, victim: "subprocess.Popen[bytes]", state: bytes) -> None:
-    """With a text and exit code 111; nobody is signalled."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(str(tmp_path / "socket"))
-    listener.listen(1)
-    pidfd, memfd = os.pidfd_open(victim.pid), os.memfd_create("state")
-    places = {"LISTENER": listener.fileno(), "VICTIM": victim.pid, "PIDFD": pidfd, "OTHER": os.getpid()}
-    for word, number in places.items():
-        state = state.replace(msgpack.packb(word), msgpack.packb(number))
-    os.write(memfd, state)
-    write_policy(
-        tmp_path,
-        {"broker_user": "root", "audit_log": str(tmp_path / "audit.log"), "socket": str(tmp_path / "s.sock")},
-    )
-    (tmp_path / "policy.toml").chmod(0o600)
-    argv = [sys.executable, "-I", "-m", "twinlock_spawner", "--policy", str(tmp_path / "policy.toml")]
-    fds = [listener.fileno(), pidfd, memfd]
-    try:
-        done = subprocess.run(
-            [*argv, "--state", str(memfd)], pass_fds=fds, capture_output=True, text=True, timeout=10, check=False
-        )
-    finally:
-        for fd in (pidfd, memfd):
-            os.close(fd)
-        listener.close()
-    assert (done.returncode, done.stderr.startswith("twinlock-spawner: ")) == (111, True), done.stderr
-    assert victim.poll() is None

@@ -18,6 +18,8 @@ from twinlock_shared import wire
 from wire_rig import SPAWN
 
 _NONE = 2**40  # no file descriptor
+SERVE = [sys.executable, "-IS", "-c", f"import sys; sys.path = {sys.path[1:]}; "]
+SERVE[-1] += "from twinlock_spawner.__main__ import main; main()"
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Earlier:
     reaped_pidfd: int
     running: int
     running_pidfd: int
+    policy: bytes
 
     def row(self, **changes: Any) -> list[Any]:
         """The child that was reaped, but for the changes."""
@@ -37,26 +40,28 @@ class Earlier:
         return [*(values | {"pidfd": self.reaped_pidfd, "status": 7, "ended": 7} | changes).values()]
 
     def state(self, *rows: Any) -> bytes:
-        """The state with these rows."""
-        return bytes(msgpack.packb([self.listener.fileno(), rows]))
+        """The state with these rows, behind the policy."""
+        return self.policy + bytes(msgpack.packb(rows))
 
-    def succeed(self, data: bytes) -> "subprocess.Popen[str]":
+    def succeed(self, data: bytes, listener: int | None = None) -> "subprocess.Popen[str]":
         """A spawner that gets the bytes as its state."""
         state = os.memfd_create("state")
         try:
             os.write(state, data)
-            argv = [sys.executable, "-I", "-m", "twinlock_spawner", "--policy", str(self.folder / "policy.toml")]
-            handed = [state, self.listener.fileno(), self.reaped_pidfd, self.running_pidfd]
-            argv += ["--state", str(state)]
+            third = self.listener.fileno() if listener is None else listener
+            handed = [state, third, self.reaped_pidfd, self.running_pidfd]
+            assert 3 not in handed, "it would be replaced"
+            code = f"import os; os.dup2({third}, 3); os.execv({SERVE[0]!r}, {[*SERVE, str(state)]})"
+            argv = [sys.executable, "-c", code]
             return subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=handed, text=True, cwd="/"
             )
         finally:
             os.close(state)
 
-    def assert_refused(self, data: bytes) -> None:
+    def assert_refused(self, data: bytes, listener: int | None = None) -> None:
         """The spawner says so in one line, ends with 111, and hasn't served."""
-        with self.succeed(data) as spawner:
+        with self.succeed(data, listener) as spawner:
             try:
                 said = spawner.communicate(timeout=10)[1]
             finally:
@@ -64,6 +69,25 @@ class Earlier:
         assert said.startswith("twinlock-spawner: "), said
         assert said.count("\n") == 1, said
         assert spawner.returncode == 111
+
+
+def _read(folder: Path) -> bytes:
+    """The policy in the folder, as the check of a spawner that starts over writes it."""
+    state = os.memfd_create("state")
+    try:
+        argv = [
+            sys.executable,
+            "-m",
+            "twinlock_spawner",
+            "--policy",
+            str(folder / "policy.toml"),
+            "--check",
+            str(state),
+        ]
+        subprocess.run(argv, pass_fds=[state], check=True, timeout=30)
+        return os.pread(state, 1 << 20, 0)
+    finally:
+        os.close(state)
 
 
 @pytest.fixture
@@ -82,7 +106,7 @@ def earlier(tmp_path: Path) -> Iterator[Earlier]:
         pidfds = [os.pidfd_open(process.pid) for process in (reaped, running)]
         reaped.wait(10)
         try:
-            yield Earlier(tmp_path, listener, reaped.pid, pidfds[0], running.pid, pidfds[1])
+            yield Earlier(tmp_path, listener, reaped.pid, pidfds[0], running.pid, pidfds[1], _read(tmp_path))
         finally:
             for pidfd in pidfds:
                 os.close(pidfd)
@@ -115,6 +139,7 @@ def test_more_or_less_than_a_state(earlier: Earlier) -> None:
     data = earlier.state(earlier.row())
     earlier.assert_refused(data[:-1])
     earlier.assert_refused(data + b"\0")
+    earlier.assert_refused(earlier.policy)
     rows: list[Any] = [7, None, [], {}, [[]], [{}], {"a": "b"}]
     for row in rows:
         earlier.assert_refused(earlier.state(row))
@@ -122,9 +147,13 @@ def test_more_or_less_than_a_state(earlier: Earlier) -> None:
     earlier.assert_refused(earlier.state([*earlier.row(), None]))
 
 
-@pytest.mark.parametrize("listener", ["3", None, 1.5, math.inf, -1, 0, _NONE, 2**64 - 1])
-def test_listener_that_is_no_socket(listener: Any, earlier: Earlier) -> None:
-    earlier.assert_refused(msgpack.packb([listener, []]))
+def test_listener_that_is_no_socket(earlier: Earlier) -> None:
+    earlier.assert_refused(earlier.state(earlier.row()), earlier.running_pidfd)
+
+
+@pytest.mark.parametrize("policy", [None, 7, [], [None, 0, ""], [[], 0, ""], [{}, 0], [{}, 0, "", 0]])
+def test_policy_that_is_none(policy: Any, earlier: Earlier) -> None:
+    earlier.assert_refused(msgpack.packb(policy) + msgpack.packb([earlier.row()]))
 
 
 @pytest.mark.parametrize(
