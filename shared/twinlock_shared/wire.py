@@ -26,8 +26,7 @@ else:
 VERSION, MAX_DATAGRAM, SPAWN_FDS, MAX_TEXT, MAX_PAGE = 1, 16384, 2, 2000, 40
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_USER = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}\$?"
-_WORD = "[a-z][a-z0-9_-]{0,31}"
+_USER, _WORD = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}\$?", "[a-z][a-z0-9_-]{0,31}"
 _NAMES = {"id": _UUID, "name": rf"uep\.{_UUID}\.{_UUID}", "user": _USER, "program": _WORD}
 # What a text may be, by the name of its field; a field of the same name means the same in every message.
 _TEXTS = _NAMES | {"signal": "TERM|KILL", "stage": _WORD, "reason": rf"[^\ud800-\udfff]{{0,{MAX_TEXT}}}"}

@@ -49,7 +49,6 @@ def _begin() -> None:
     options = parser.parse_args()
     policy = load(options.policy)
     uid, gid = account(policy.broker_user)
-    os.umask(0o077)
     if options.check is None and os.environ.get("LISTEN_PID") != str(os.getpid()):
         _listen(policy.socket, gid)
     os.write(state := options.check or os.memfd_create("state", 0), msgpack.packb([vars(policy), uid, options.policy]))
@@ -68,10 +67,10 @@ def _listen(path: str, gid: int) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.path.lexists(path):
         os.unlink(path)
-    listener.bind(path)  # by the umask it is root's alone until the next lines
+    listener.bind(path)
     os.chown(path, -1, gid)
     os.chmod(path, 0o660)
-    listener.listen(1)
+    listener.listen(1)  # before that nobody can connect, whatever the umask
     os.dup2(os.dup(listener.detach()), LISTENER)  # as one that exec keeps
 
 
@@ -145,7 +144,8 @@ def _resume(server: Server, request: list[str], cgroup: str, kill: int, due: flo
     if b"\nPid:\t%d\n" % (child.pid if child.status is None else -1) not in info:
         raise ValueError(f"file descriptor {pidfd} is no pidfd of process {child.pid}")
     child.pidfd = io.FileIO(pidfd)
-    server.children[child.request.id], server.due[child] = child, float(due)
+    server.children[child.request.id] = child
+    server.due |= {child: float(due)} if child.ended is None else {}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from twinlock_spawner.policy import Policy
 # Seconds' worth of starts that may come at once; a program that ends within so many seconds costs as many starts more.
 _BURST, _EARLY, _NEVER = 20.0, 5.0, float("inf")
 STOP = {signal.SIGTERM, signal.SIGINT}
+_NOTED = {signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ} | STOP
 
 
 class Server:
@@ -37,10 +38,10 @@ class Server:
         self._selector.register(reader, selectors.EVENT_READ, lambda: os.read(reader, 4096))
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # what Python writes there wakes the loop up
         os.write(writer, b"!")  # as does this, for children that ended while an earlier self became us
-        # Also what whoever started us, or Python itself, has ignored: exec, in the child, keeps that but no handler.
+        # What is ignored, by Python or by who started us, would be so in the programs too: exec resets handlers only.
         ignored = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
-        for number in {signal.SIGCHLD, signal.SIGHUP} | STOP | ignored:
-            signal.signal(number, lambda number, _: self.signals.add(number))
+        for number in _NOTED | ignored:
+            signal.signal(number, (lambda got, _: self.signals.add(got)) if number in _NOTED else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # an earlier self blocked them
 
     def run(self) -> bool:

@@ -97,6 +97,10 @@ class Output:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
+    def close(self) -> None:
+        """Listen no more."""
+        os.close(self._fd)
+
     def line(self) -> str:
         """The next line, awaited for ten seconds at most."""
         data = b""
