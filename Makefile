@@ -9,6 +9,7 @@ FUZZ_SECONDS ?= 60
 BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 SITE_PACKAGES := rabbitmq-server
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge
+TEST_PACKAGES := strace
 PEER_VERSION := 4.19.0
 
 CODE := shared/twinlock_shared spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
@@ -36,7 +37,7 @@ demo:
 	exec '$(PREFIX)/bin/python' -m twinlock_testbed --prefix '$(PREFIX)' $(if $(SLURM),--slurm)
 
 test: lint
-	packaging/debian-packages $(SITE_PACKAGES) $(SLURM_PACKAGES)
+	packaging/debian-packages $(SITE_PACKAGES) $(SLURM_PACKAGES) $(TEST_PACKAGES)
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
 	TWINLOCK_PREFIX='$(PREFIX)' tests/run $(ARGS)
 

@@ -1,0 +1,97 @@
+"""What the kernel may refuse, or do at a bad moment: each is a clear end, and the spawner serves on."""
+
+import os
+import pwd
+import shutil
+import signal
+
+import pytest
+from nss_rig import NameService
+from proc_rig import children, until
+from spawner_rig import Broker, Start, gone, uep
+from twinlock_shared import wire
+
+pytestmark = pytest.mark.system
+
+
+def failing(call: str) -> tuple[str, ...]:
+    """Words before a spawner's command that let a system call fail in it and in its children, or lie; strace(1)."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    name = call.partition(":")[0]
+    return (
+        "strace",
+        "--daemonize",
+        "--follow-forks",
+        "--quiet=all",
+        "-o",
+        "/dev/null",
+        f"--trace={name}",
+        f"--inject={call}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "stage", "reason"),
+    [
+        ("keyctl:error=EDQUOT", "limits", "there is no session keyring to be had"),
+        ("setuid:retval=0", "readback", "root could be regained"),
+        ("getppid:retval=1", "parent", "the spawner ended meanwhile"),
+    ],
+)
+def test_a_call_that_fails_in_the_child(
+    start: Start, cgroup: str, alice: pwd.struct_passwd, call: str, stage: str, reason: str
+) -> None:
+    broker = start({"cgroup": cgroup}, failing(call)).connect()
+    broker.spawn(1, alice.pw_name)
+    assert broker.receive(wire.Refused) == wire.Refused(uep(1), stage, reason)
+    assert broker.children() == {}
+
+
+def test_a_child_that_cannot_be_watched_is_killed(start: Start, alice: pwd.struct_passwd, mode: dict[str, str]) -> None:
+    spawner = start(mode, failing("pidfd_open:error=EMFILE"))
+    others = children(spawner.process.pid)
+    broker = spawner.connect()
+    output = broker.spawn(1, alice.pw_name, "sleep")
+    assert broker.receive(wire.Refused) == wire.Refused(
+        uep(1), "fork", "the host can't start another: Too many open files"
+    )
+    assert output.rest() == ""
+    assert until(lambda: children(spawner.process.pid) == others)
+    assert broker.children() == {}
+
+
+def test_a_keeper_whose_spawner_ended_before_it_could_watch_ends(start: Start, cgroup: str) -> None:
+    """For it, its parent is another process from the first."""
+    spawner = start({"cgroup": cgroup}, failing("getppid:retval=1"))
+    assert until(lambda: children(spawner.process.pid) == [])
+
+
+def test_a_broker_that_goes_in_the_same_moment_as_its_start_succeeds(
+    start: Start, names: NameService, alice: pwd.struct_passwd, mode: dict[str, str]
+) -> None:
+    """Its last request comes in one turn with the reply that can't be sent any more."""
+    spawner = start(mode, names.prefix)
+    others = children(spawner.process.pid)
+    broker = spawner.connect()
+    with names.hangs(alice.pw_name):
+        output = broker.spawn(1, alice.pw_name, "sleep")
+        assert until(lambda: children(spawner.process.pid) != others)
+        spawner.process.send_signal(signal.SIGSTOP)
+    assert output.line() == "up\n"
+    broker.send(wire.List())
+    broker.close()
+    spawner.process.send_signal(signal.SIGCONT)
+    [child] = spawner.connect().children().values()
+    assert (child.id, child.ended) == (uep(1), None)
+
+
+def test_the_socket_of_a_spawner_that_was_killed_is_replaced(start: Start) -> None:
+    spawner = start()
+    spawner.process.kill()
+    spawner.process.wait(10)
+    assert spawner.socket.is_socket()
+    again = start({"socket": str(spawner.socket), "audit_log": str(spawner.folder / "audit.log")})
+    assert Broker(again.socket).receive(wire.Hello)
+    assert not gone(again.process.pid, 0)
+    os.unlink(spawner.socket)
