@@ -17,10 +17,11 @@ import twinlock_spawner.child
 def go(child: "twinlock_spawner.child.Child") -> Iterator[str]:
     """The last stages, each one's name before it; what follows them is the program."""
     yield "readback"
-    if child.account.pw_uid != os.geteuid():
-        raise ValueError(f"account {child.account.pw_name} can't be used without root")
     if child.root:
         _read_back(child)
+    elif child.account.pw_uid != os.geteuid():
+        raise ValueError(f"account {child.account.pw_name} can't be used without root")
+    if child.root:
         yield "capabilities"
         _check_capabilities(child)
     yield "parent"  # after the change of uid, which clears the setting; the parent may have ended before it was made

@@ -35,7 +35,9 @@ def failing(call: str) -> tuple[str, ...]:
     ("call", "stage", "reason"),
     [
         ("keyctl:error=EDQUOT", "limits", "there is no session keyring to be had"),
+        ("setresuid:retval=0", "readback", "the kernel shows another uid, gid or groups"),
         ("setuid:retval=0", "readback", "root could be regained"),
+        ("prctl:retval=0", "capabilities", "capabilities are left: CapBnd"),
         ("getppid:retval=1", "parent", "the spawner ended meanwhile"),
     ],
 )
@@ -44,7 +46,9 @@ def test_a_call_that_fails_in_the_child(
 ) -> None:
     broker = start({"cgroup": cgroup}, failing(call)).connect()
     broker.spawn(1, alice.pw_name)
-    assert broker.receive(wire.Refused) == wire.Refused(uep(1), stage, reason)
+    refused = broker.receive(wire.Refused)
+    assert (refused.id, refused.stage) == (uep(1), stage)
+    assert refused.reason.startswith(reason)
     assert broker.children() == {}
 
 
