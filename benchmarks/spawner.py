@@ -168,7 +168,7 @@ def _programs(folder: Path) -> dict[str, list[str]]:
 
 
 def _fork_to_exec(table: Table, host: Host) -> None:
-    """From the request to the program's first act, less what a request takes anyway: that leaves fork(2) to exec(2)."""
+    """By the kernel's events; without them from the request to the program's first act, less what any request takes."""
     try:
         events = Events()
     except OSError as error:
@@ -187,7 +187,8 @@ def _fork_to_exec(table: Table, host: Host) -> None:
     table.row("Spawn to Spawned, median", statistics.median(tellings), "ms")
     table.row("Spawn to first act of the program, median", statistics.median(acts), "ms")
     table.row("List, median", statistics.median(lists), "ms")
-    table.row("fork to exec, median", statistics.median(acts) - statistics.median(lists), "ms", FORK_TO_EXEC)
+    whole = [sum(step[1:-1]) for step in steps] or [statistics.median(acts) - statistics.median(lists)]
+    table.row("fork to exec, median", statistics.median(whole), "ms", FORK_TO_EXEC)
     for name, step in zip(STEPS.values(), zip(*steps, strict=True), strict=False):
         table.row(f"  {name}", statistics.median(step), "ms")
 

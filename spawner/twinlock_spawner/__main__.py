@@ -115,18 +115,14 @@ def _start_over(server: Server, path: str) -> str:
     """Execute what is installed now with the policy at `path`, if its ``--check`` is content; else return why not."""
     import subprocess  # not before it is needed: it isn't small
 
-    state = io.FileIO(os.memfd_create("state"), "w")
+    state = io.FileIO(os.memfd_create("state", 0), "w")
     argv = [sys.executable, "-I", "-m", "twinlock_spawner", "--policy", path, "--check", str(state.fileno())]
     due, children = server.due, server.children.values()
-    rows = [
-        (c.request, c.cgroup, c.kill, due.get(c, 9e9), c.pid, c.pidfd.fileno(), c.status, c.ended) for c in children
-    ]
+    rows = [(c.request, c.cgroup, c.kill, due.get(c, 9e9), c.pid, c.status, c.ended) for c in children]
     try:
         subprocess.run(argv, check=True, capture_output=True, timeout=10, pass_fds=[state.fileno()])
         state.write(msgpack.packb(rows))  # behind the policy, which the check wrote
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # until there are handlers again
-        for fd in (state.fileno(), LISTENER, *(row[5] for row in rows)):
-            os.set_inheritable(fd, True)
         if server.signals & STOP:
             raise InterruptedError("the spawner is to stop")
         os.execv(sys.executable, [*sys.orig_argv[:-1], str(state.fileno())])
@@ -138,14 +134,11 @@ def _start_over(server: Server, path: str) -> str:
 def _resume(server: Server, request: list[str], cgroup: str, kill: int, due: float, *row: int) -> None:
     """Take over a child of an earlier self. Raises `ValueError`, `TypeError` or `OSError` where it isn't that."""
     child = Child(server.policy, server.audit, wire.Spawn(*request), [], cgroup)
-    child.kill, (child.pid, pidfd, child.status, child.ended) = kill, row
+    child.kill, (child.pid, child.status, child.ended) = kill, row
     wire.check(child.row())
-    info = io.FileIO(f"/proc/self/fdinfo/{pidfd:d}").readall()  # of a process that was reaped, -1
-    if b"\nPid:\t%d\n" % (child.pid if child.status is None else -1) not in info:
-        raise ValueError(f"file descriptor {pidfd} is no pidfd of process {child.pid}")
-    child.pidfd = io.FileIO(pidfd)
-    server.children[child.request.id] = child
-    server.due |= {child: float(due)} if child.ended is None else {}
+    if child.status is None:  # it has to be a child of this process that wasn't reaped
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    server.add(child, float(due))
 
 
 if __name__ == "__main__":

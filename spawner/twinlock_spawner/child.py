@@ -35,7 +35,6 @@ class Child:
         self.policy, self.audit, self.request, self.fds, self.cgroup = policy, audit, request, fds, cgroup
         self.kill: int = signal.SIGKILL if cgroup and not policy.pam_service else guard.KILL  # the signal that ends it
         self.since, self.pid, self.parent, self.root = time.monotonic(), 0, os.getpid(), os.geteuid() == 0
-        self.pidfd: io.FileIO  # closes itself when the child is forgotten
         self.report: socket.socket | None = None  # where that comes from, until it is sure that the program runs
         self.status: int | None = None  # its wait status
         self.ended: int | None = None  # the same, once nothing that it started is left
@@ -48,10 +47,9 @@ class Child:
         return wire.Child(self.request.id, self.pid, self.request.user, self.request.name, self.ended)
 
     def start(self) -> socket.socket:
-        """Fork, and go through the stages in the child; where it reports. Raises `OSError`, with `pid` if it runs."""
+        """Fork, and go through the stages in the child; where it reports. Raises `OSError`."""
         self.report, report = socket.socketpair()
         self.pid = os.fork() or self._run(report.fileno())
-        self.pidfd = io.FileIO(os.pidfd_open(self.pid))
         return self.report
 
     def _run(self, report: int) -> int:

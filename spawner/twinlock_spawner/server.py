@@ -4,11 +4,13 @@ Single-threaded, since fork is safe only so. What the broker asks for and is tol
 """
 
 import contextlib
+import io
 import os
 import selectors
 import signal
 import socket
 import time
+from collections import Counter
 
 from twinlock_shared import wire
 
@@ -29,8 +31,9 @@ class Server:
         """`broker` is the uid whose processes may connect. Raises `OSError` where there can be no audit log."""
         self.policy, self.audit, self._listener, self._broker = policy, Audit(policy.audit_log), listener, broker
         # When to look at a child again, to give up, to kill, to try again. Until when an account's starts are paid; ""
-        # stands for all accounts together.
+        # stands for all accounts together. And the children by pid until they are reaped, and how many an account has.
         self.children, self.due, self._paid = dict[str, Child](), dict[Child, float](), dict[str, float]()
+        self._running, self._own = dict[int, Child](), Counter[str]()
         self._connection: socket.socket | None = None
         self.signals, self._selector = set[int](), selectors.DefaultSelector()
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -43,6 +46,13 @@ class Server:
         for number in _NOTED | ignored:
             signal.signal(number, (lambda got, _: self.signals.add(got)) if number in _NOTED else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # an earlier self blocked them
+
+    def add(self, child: Child, due: float) -> None:
+        """Have a child that was forked, now or by an earlier self, in all tables."""
+        self.children[child.request.id] = child
+        self._own[child.request.user] += 1
+        if child.ended is None:
+            self._running[child.pid], self.due[child] = child, due
 
     def run(self) -> bool:
         """Serve until SIGHUP: True, no child is just starting; or until SIGTERM or SIGINT: False, all have ended."""
@@ -63,8 +73,7 @@ class Server:
             key.data()
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                # None of them where it is an orphan of an endpoint's.
-                for child in [c for c in self.children.values() if c.pid == ended[0] and c.status is None]:
+                if (child := self._running.pop(ended[0], None)) and child.status is None:  # else it is an orphan
                     child.status, self.due[child] = ended[1], 0.0
         for child in [child for child, due in self.due.items() if due <= time.monotonic()]:
             del self.due[child]
@@ -73,7 +82,8 @@ class Server:
     def _stop(self, child: Child, word: str, grace: float = 1.0) -> None:
         """TERM now and KILL after `grace` seconds, or KILL now, as it is where the program hasn't been executed yet.
 
-        By its pidfd, which never comes to mean another process (pidfd_open(2)).
+        By a pidfd. It is opened now and means the right process, since the pid of a child that wasn't reaped can't come
+        to mean another; a thousand that are kept open would be copied and closed in each fork.
         """
         if child.status is None:
             term = word == "TERM" and not child.report
@@ -81,7 +91,8 @@ class Server:
             self.due[child] = min(self.due.get(child, _NEVER) if term else _NEVER, time.monotonic() + grace)
             if not term:
                 end_tree(child.cgroup)  # what traces it hears of its end in our place (ptrace(2)): all of them end
-            signal.pidfd_send_signal(child.pidfd.fileno(), signal.SIGTERM if term else child.kill)
+            with contextlib.suppress(OSError), io.FileIO(os.pidfd_open(child.pid)) as pidfd:  # or again when it is due
+                signal.pidfd_send_signal(pidfd.fileno(), signal.SIGTERM if term else child.kill)
 
     def _look_after(self, child: Child) -> None:
         """Kill what outstayed its time, end what it left behind, and say when nothing is left."""
@@ -90,13 +101,17 @@ class Server:
         elif child.report or (child.cgroup and not end_tree(child.cgroup)):
             self.due[child] = time.monotonic() + 0.02
         elif child.failure:
-            del self.children[child.request.id]
+            self._forget(child)
             self._tell(wire.Refused(child.request.id, *child.failure[: wire.MAX_TEXT].split("\n", 1)))
         else:
             child.ended = child.status
             if time.monotonic() - child.since < _EARLY:
                 self._paid |= self._pay(child.request.user, self.policy.start_rate_per_user, _EARLY)
             self._tell(wire.Exited(child.request.id, child.pid, child.status))
+
+    def _forget(self, child: Child) -> None:
+        del self.children[child.request.id]
+        self._own -= Counter([child.request.user])  # without those that come to 0
 
     def _accept(self) -> None:
         try:
@@ -158,19 +173,18 @@ class Server:
         elif isinstance(request, wire.Signal):
             self._tell(wire.Refused(request.id, "signal", "there is no such endpoint"))
         elif child and child.ended is not None:
-            del self.children[request.id]
+            self._forget(child)
 
     def _spawn(self, request: wire.Spawn, fds: list[int], accounted: bool) -> None:
         policy, user, now = self.policy, request.user, time.monotonic()
-        users = [child.request.user for child in self.children.values()]
         paid = self._pay("", policy.start_rate) | self._pay(user, policy.start_rate_per_user)
         for forbidden, stage, reason in (
             (self.signals & {signal.SIGHUP, *STOP}, "rate", "the spawner stops or starts over; again in 1 s"),
             (not accounted, "audit", "the audit log can't be written"),
             (request.id in self.children, "duplicate", "it is in the table already"),
             (request.program not in policy.programs, "policy", f"the policy has no program {request.program}"),
-            (len(users) >= policy.max_children, "limit", "the host has as many as it may have"),
-            (users.count(user) >= policy.max_children_per_user, "limit", f"account {user} has as many as it may have"),
+            (len(self.children) >= policy.max_children, "limit", "the host has as many as it may have"),
+            (self._own[user] >= policy.max_children_per_user, "limit", f"account {user} has as many as it may have"),
             (max(paid.values()) > now, "rate", f"too many starts; again in {int(max(paid.values()) - now) + 1} s"),
         ):
             if forbidden:
@@ -179,11 +193,9 @@ class Server:
         try:
             report = child.start()
         except OSError as error:
-            if child.pid:  # it can't be watched; when it has ended it is reaped like an orphan
-                os.kill(child.pid, signal.SIGKILL)
             return self._tell(wire.Refused(request.id, "fork", f"the host can't start another: {error.strerror}"))
         self._paid = {who: until for who, until in self._paid.items() if until > now - _BURST} | paid
-        self.children[request.id], self.due[child] = child, now + policy.exec_timeout
+        self.add(child, now + policy.exec_timeout)
         self._selector.register(report, selectors.EVENT_READ, lambda: self._reported(child, report))
 
     def _pay(self, who: str, rate: float, starts: float = 1.0) -> dict[str, float]:

@@ -147,10 +147,6 @@ def _datagrams() -> _Target:
     return wire_rig.check_datagram, [wire.encode(message) for message in messages], words
 
 
-# Where the pidfds of a handed-over state are: of this process, and of one that was reaped.
-_RUNNING, _REAPED = 500, 501
-
-
 def _states() -> _Target:
     """What a spawner that starts over finds in its memfd: what `_start_over` puts there, and anything else."""
     import msgpack
@@ -159,8 +155,9 @@ def _states() -> _Target:
     from twinlock_spawner import audit, policy
     from wire_rig import NAME, SPAWN, UEP
 
-    rules, pid = policy.Policy(broker_user="nobody", programs={}), os.getpid()
-    into: Any = SimpleNamespace(policy=rules, audit=audit.Audit("/dev/null"), children={}, due={})
+    rules, pid = policy.Policy(broker_user="nobody", programs={}), _child()
+    taken: list[Any] = []
+    into: Any = SimpleNamespace(policy=rules, audit=audit.Audit("/dev/null"), add=lambda child, _: taken.append(child))
 
     def resume(data: bytes) -> bool:
         """Whether the bytes are taken for a state; all in it can then be told to a broker."""
@@ -171,48 +168,37 @@ def _states() -> _Target:
         except (ValueError, TypeError, OSError):
             return False
         finally:
-            children = [*into.children.values()]
-            into.children.clear()
-            into.due.clear()
-        for child in children:
-            wire.check(child.row())
+            for child in taken:
+                wire.check(child.row())
+            taken.clear()
         return True
 
     def check(data: bytes) -> None:
-        _hand_over(pid)
         before = os.listdir("/proc/self/fd")
         resume(data)
-        _hand_over(pid)  # again, since a state that is taken takes them along
         assert os.listdir("/proc/self/fd") == before, "a file descriptor is left, or one was closed"
 
-    running = (SPAWN, "", signal.SIGQUIT, 12.5, pid, _RUNNING, None, None)
-    in_a_cgroup = (SPAWN, f"/sys/fs/cgroup/{UEP}", signal.SIGKILL, math.inf, pid, _RUNNING, None, None)
-    ending = (SPAWN._replace(id=NAME[4:40]), "", signal.SIGKILL, 12.5, pid, _REAPED, 256, None)
-    ended = (SPAWN, "", signal.SIGKILL, math.inf, pid, _REAPED, 0, 0)
+    running = (SPAWN, "", signal.SIGQUIT, 12.5, pid, None, None)
+    in_a_cgroup = (SPAWN, f"/sys/fs/cgroup/{UEP}", signal.SIGKILL, math.inf, pid, None, None)
+    ending = (SPAWN._replace(id=NAME[4:40]), "", signal.SIGKILL, 12.5, pid, 256, None)
+    ended = (SPAWN, "", signal.SIGKILL, math.inf, pid, 0, 0)
     seeds = [
         msgpack.packb([{}, 0, ""]) + msgpack.packb(rows) for rows in ([], [running], [in_a_cgroup, ending], [ended])
     ]
-    _hand_over(pid)
     for seed in seeds:
         assert resume(seed), "a seed is no state; has the form changed?"
-        _hand_over(pid)
     return check, seeds, [*running, *in_a_cgroup, *ending, UEP, NAME]
 
 
-def _hand_over(pid: int) -> None:
-    """Open the pidfds where they aren't open."""
-    if not os.path.exists(f"/proc/self/fd/{_RUNNING}"):
-        _move(os.pidfd_open(pid), _RUNNING)
-    if not os.path.exists(f"/proc/self/fd/{_REAPED}"):
-        child = os.fork() or os._exit(0)
-        pidfd = os.pidfd_open(child)
-        os.waitpid(child, 0)
-        _move(pidfd, _REAPED)
+def _child() -> int:
+    """A child of this process; it ends with it."""
+    import prctl
 
-
-def _move(fd: int, to: int) -> None:
-    os.dup2(fd, to)
-    os.close(fd)
+    if pid := os.fork():
+        return pid
+    prctl.set_pdeathsig(signal.SIGKILL)
+    while True:
+        signal.pause()
 
 
 _TARGETS: dict[str, Callable[[], _Target]] = {"datagrams": _datagrams, "states": _states}

@@ -17,7 +17,6 @@ from spawner_rig import Broker, write_policy
 from twinlock_shared import wire
 from wire_rig import SPAWN
 
-_NONE = 2**40  # no file descriptor
 SERVE = [sys.executable, "-IS", "-c", f"import sys; sys.path = {sys.path[1:]}; "]
 SERVE[-1] += "from twinlock_spawner.__main__ import main; main()"
 
@@ -29,15 +28,13 @@ class Earlier:
     folder: Path
     listener: socket.socket
     reaped: int
-    reaped_pidfd: int
     running: int
-    running_pidfd: int
     policy: bytes
 
     def row(self, **changes: Any) -> list[Any]:
         """The child that was reaped, but for the changes."""
         values = {"request": SPAWN, "cgroup": "", "kill": 9, "due": math.inf, "pid": self.reaped}
-        return [*(values | {"pidfd": self.reaped_pidfd, "status": 7, "ended": 7} | changes).values()]
+        return [*(values | {"status": 7, "ended": 7} | changes).values()]
 
     def state(self, *rows: Any) -> bytes:
         """The state with these rows, behind the policy."""
@@ -49,7 +46,7 @@ class Earlier:
         try:
             os.write(state, data)
             third = self.listener.fileno() if listener is None else listener
-            handed = [state, third, self.reaped_pidfd, self.running_pidfd]
+            handed = [state, third]
             assert 3 not in handed, "it would be replaced"
             code = f"import os; os.dup2({third}, 3); os.execv({SERVE[0]!r}, {[*SERVE, str(state)]})"
             argv = [sys.executable, "-c", code]
@@ -103,13 +100,8 @@ def earlier(tmp_path: Path) -> Iterator[Earlier]:
     ):
         listener.bind(str(tmp_path / "spawner.sock"))
         listener.listen(1)
-        pidfds = [os.pidfd_open(process.pid) for process in (reaped, running)]
         reaped.wait(10)
-        try:
-            yield Earlier(tmp_path, listener, reaped.pid, pidfds[0], running.pid, pidfds[1], _read(tmp_path))
-        finally:
-            for pidfd in pidfds:
-                os.close(pidfd)
+        yield Earlier(tmp_path, listener, reaped.pid, running.pid, _read(tmp_path))
 
 
 def test_what_an_earlier_self_left_is_taken_over(earlier: Earlier) -> None:
@@ -148,7 +140,8 @@ def test_more_or_less_than_a_state(earlier: Earlier) -> None:
 
 
 def test_listener_that_is_no_socket(earlier: Earlier) -> None:
-    earlier.assert_refused(earlier.state(earlier.row()), earlier.running_pidfd)
+    with open(os.devnull) as null:
+        earlier.assert_refused(earlier.state(earlier.row()), null.fileno())
 
 
 @pytest.mark.parametrize("policy", [None, 7, [], [None, 0, ""], [[], 0, ""], [{}, 0], [{}, 0, "", 0]])
@@ -166,12 +159,6 @@ def test_policy_that_is_none(policy: Any, earlier: Earlier) -> None:
         {"pid": None},
         {"pid": "1"},
         {"pid": -1},
-        {"pidfd": None},
-        {"pidfd": "/dev/null"},
-        {"pidfd": 1.5},
-        {"pidfd": -1},
-        {"pidfd": 2},
-        {"pidfd": _NONE},
         {"ended": "7"},
         {"ended": -1},
     ],
@@ -180,12 +167,7 @@ def test_row_that_is_no_child(changes: dict[str, Any], earlier: Earlier) -> None
     earlier.assert_refused(earlier.state(earlier.row(**changes)))
 
 
-def test_pidfd_of_another_process(earlier: Earlier) -> None:
-    alive = {"status": None, "ended": None}
-    for pid, pidfd in (
-        (os.getpid(), earlier.running_pidfd),
-        (earlier.running, earlier.reaped_pidfd),
-        (os.getpid(), f"../../{os.getpid()}/status"),  # the text that is looked for stands in other files as well
-    ):
-        earlier.assert_refused(earlier.state(earlier.row(pid=pid, pidfd=pidfd, **alive)))
-    earlier.assert_refused(earlier.state(earlier.row(pidfd=earlier.running_pidfd)))
+def test_a_process_that_is_no_child(earlier: Earlier) -> None:
+    """It could be anybody's, and would be killed with the spawner."""
+    for pid in (earlier.running, earlier.reaped, os.getpid(), 1, 0, 2**31 - 1):
+        earlier.assert_refused(earlier.state(earlier.row(pid=pid, status=None, ended=None)))
