@@ -6,18 +6,16 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from twinlock_broker import logs
 from twinlock_broker.broker import serve
+from twinlock_broker.command_line import Parser
 from twinlock_broker.config.folder import open_folder
 from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS, describe
 from twinlock_broker.config.settings import settle
 from twinlock_broker.errors import Fatal
 from twinlock_broker.privileges import refuse_own_privileges
 from twinlock_broker.secret import load_login
-
-USAGE_ERROR = 100
 
 _HELP = """\
 The unprivileged half of a Twinlock manager endpoint. It registers with the Compute service, maps identities,
@@ -48,18 +46,9 @@ exit codes: 0 stopped; 64 no endpoint named; 65 the service refuses the configur
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with the exit code that usage errors have in all of Twinlock's commands."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the usage and the reason, and exit."""
-        self.print_usage(sys.stderr)
-        self.exit(USAGE_ERROR, f"{self.prog}: {message}\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = _Parser(
+    made = Parser(
         prog="twinlock-broker",
         description=_HELP,
         epilog=_EPILOG,

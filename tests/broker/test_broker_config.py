@@ -36,7 +36,7 @@ def test_every_default_is_the_peers(tmp_path: Path) -> None:
         ("a: [", ["not valid YAML"]),
         ("engine: {type: ThreadPoolEngine}", ["move the 'engine' block", "user_config_template.yaml.j2"]),
         ("high_assurance: true", ["high_assurance", "audit"]),
-        ("pam: {enable: true}", ["pam", "check"]),
+        ("pam: {enable: true}", ["pam.enable", "pam_service", "spawner"]),
     ],
 )
 def test_a_bad_config_ends_with_78_and_names_the_key(tmp_path: Path, config: str, words: list[str]) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,10 +66,20 @@ class Folder:
 
     def read_site(self) -> Site:
         """The template and what goes with it. Raises `CommandError`: by then a user waits for an answer."""
-        template = _use(self.template_path, str)
-        schema = _use(self.schema_path, _schema) if self.schema_path.exists() else None
-        variables = self.path / "user_environment.yaml"
-        return Site(template, schema, _use(variables, _environment) if variables.exists() else {})
+        return Site(self.read_template(), self.read_schema(), self.read_environment())
+
+    def read_template(self) -> str:
+        """The template's text. Raises `CommandError`."""
+        return _use(self.template_path, str)
+
+    def read_schema(self) -> dict[str, Any] | None:
+        """The schema for options, None where there is none. Raises `CommandError`."""
+        return _use(self.schema_path, _schema) if self.schema_path.exists() else None
+
+    def read_environment(self) -> dict[str, str]:
+        """The variables of user_environment.yaml. Raises `CommandError`."""
+        path = self.path / "user_environment.yaml"
+        return _use(path, _environment) if path.exists() else {}
 
     def _named(self, key: str) -> Path | None:
         value: Path | None = self.settings[key]
@@ -77,7 +87,15 @@ class Folder:
 
 
 def open_folder(path: Path) -> Folder:
-    """The endpoint's folder at `path`. Raises `Fatal`: 66 where it isn't one, 78 for what its files say."""
+    """The endpoint's folder at `path`, good to serve. Raises `Fatal`: 66 where it isn't one, 78 for its files."""
+    folder = read_folder(path)
+    for problem in problems(folder):
+        raise problem
+    return folder
+
+
+def read_folder(path: Path) -> Folder:
+    """The folder with its config.yaml, whatever the other files are. Raises `Fatal` (66, 78)."""
     if not path.is_dir():
         raise Fatal(os.EX_NOINPUT, f"{path}: no such folder; --endpoint-dir names the folder that holds config.yaml")
     if (path / "config.py").exists():
@@ -88,9 +106,7 @@ def open_folder(path: Path) -> Folder:
         )
     source = _text(path / "config.yaml")
     settings = read_keys(MANAGER_KEYS, _mapping(source, path / "config.yaml"), str(path / "config.yaml"))
-    folder = Folder(path, settings, source)
-    _check(folder)
-    return folder
+    return Folder(path, settings, source)
 
 
 def _mapping(source: str, path: Path) -> dict[Any, Any]:
@@ -105,18 +121,22 @@ def _mapping(source: str, path: Path) -> dict[Any, Any]:
     return found
 
 
-def _check(folder: Folder) -> None:
+def problems(folder: Folder) -> Iterator[Fatal]:
+    """All that keeps the folder from being served, each as what `open_folder` would raise (66, 78)."""
     if (folder.settings["pam"] or {}).get("enable"):
-        raise Fatal(os.EX_CONFIG, "pam: this version has no PAM stage, and doesn't start endpoints without your check")
+        text = "the spawner opens PAM sessions, not the broker: set pam_service in its policy, and take this key out"
+        yield Fatal(os.EX_CONFIG, f"{folder.path / 'config.yaml'}: pam.enable: {text}")
     if folder.settings["high_assurance"]:
-        raise Fatal(os.EX_CONFIG, "high_assurance: this version can't audit task events, so it doesn't pretend to")
+        yield Fatal(os.EX_CONFIG, "high_assurance: this version can't audit task events, so it doesn't pretend to")
     for path in (folder.template_path, folder.mapping_path):
         if path is not None and not path.is_file():
-            raise Fatal(os.EX_NOINPUT, f"{path}: no such file; {folder.path / 'config.yaml'} or a default names it")
-    try:
-        folder.read_site()
-    except CommandError as error:
-        raise Fatal(os.EX_CONFIG, error.detail) from error
+            yield Fatal(os.EX_NOINPUT, f"{path}: no such file; {folder.path / 'config.yaml'} or a default names it")
+    for read in (folder.read_template, folder.read_schema, folder.read_environment):
+        try:
+            read()
+        except CommandError as error:
+            if folder.template_path.is_file() or read != folder.read_template:
+                yield Fatal(os.EX_CONFIG, error.detail)
 
 
 def _first(*paths: Path) -> Path:

@@ -113,7 +113,7 @@ MANAGER_KEYS = (
     Key("identity_mapping_config_path", PATH, None, "", "the identity mapping; needed where the spawner is root"),
     Key("user_config_template_path", PATH, None, "", "default user_config_template.yaml.j2, then the same without .j2"),
     Key("user_config_schema_path", PATH, None, "", "JSON schema of the options; default user_config_schema.json"),
-    Key("pam", PAM, None, "", "enable is refused: the spawner has no PAM stage yet"),
+    Key("pam", PAM, None, "", "enable is refused: PAM is the spawner's, pam_service in its policy"),
     Key("high_assurance", FLAG, False, "", "refused: there is no audit of task events yet"),
     Key("audit_log_path", PATH, None, "", "where high assurance would write its audit"),
     Key("environment", TEXT, None, "", "the service's environment; default production, `local` is localhost:5000"),
@@ -132,12 +132,18 @@ BROKER_KEYS = (
 
 
 def read_keys(keys: tuple[Key, ...], found: Mapping[Any, Any], source: str) -> dict[str, Any]:
-    """Every key with its value or default. Raises `Fatal` (78) for an unknown key or a value of another kind."""
+    """Every key with its value or default. Raises `Fatal` (78), a line for each unknown key and each wrong value."""
     table = {key.name: key for key in keys}
-    for name in found:
-        if name not in table:
-            raise Fatal(os.EX_CONFIG, f"{source}: unknown key {name!r}{_nearest(str(name), table)}")
-    return {key.name: _read(key, found.get(key.name), source) for key in keys}
+    wrong = [f"unknown key {name!r}{_nearest(str(name), table)}" for name in found if name not in table]
+    values = {}
+    for key in keys:
+        try:
+            values[key.name] = _read(key, found.get(key.name))
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise Fatal(os.EX_CONFIG, "\n".join(f"{source}: {text}" for text in wrong))
+    return values
 
 
 def _nearest(name: str, table: Mapping[str, Key]) -> str:
@@ -145,14 +151,14 @@ def _nearest(name: str, table: Mapping[str, Key]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(table))}"
 
 
-def _read(key: Key, value: Any, source: str) -> Any:
+def _read(key: Key, value: Any) -> Any:
     if value is None:
         return key.default
     try:
         return key.kind.read(value)
     except ValueError:
         unit = f" in {key.unit}" if key.unit else ""
-        raise Fatal(os.EX_CONFIG, f"{source}: {key.name} has to be {key.kind.name}{unit}, not {value!r}") from None
+        raise ValueError(f"{key.name} has to be {key.kind.name}{unit}, not {value!r}") from None
 
 
 def describe(keys: tuple[Key, ...]) -> str:

@@ -1,0 +1,65 @@
+"""What the command lines of Twinlock's programs have in common."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from twinlock_broker.errors import Fatal
+
+USAGE_ERROR = 100
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the exit code that usage errors have in all of Twinlock's commands."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the reason, and exit."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}\n")
+
+
+def read_text(name: str) -> str:
+    """The text of the file `name`, of standard input for ``-``. Raises `Fatal` (66)."""
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8"
+        raise Fatal(os.EX_NOINPUT, f"{name}: can't be read: {reason}") from error
+
+
+def read_json(name: str) -> Any:
+    """The JSON value in the file `name`. Raises `Fatal` (65, 66)."""
+    try:
+        return json.loads(read_text(name))
+    except (ValueError, RecursionError) as error:
+        raise Fatal(os.EX_DATAERR, f"{name}: not valid JSON: {error}") from error
+
+
+def read_object(name: str) -> dict[str, Any]:
+    """The JSON object in the file `name`. Raises `Fatal` (65, 66)."""
+    return _mapping(name, read_json(name), "a JSON object")
+
+
+def read_yaml_mapping(name: str) -> dict[str, Any]:
+    """The YAML mapping in the file `name`. Raises `Fatal` (65, 66)."""
+    try:
+        return _mapping(name, yaml.safe_load(read_text(name)) or {}, "a YAML mapping")
+    except yaml.YAMLError as error:
+        raise Fatal(os.EX_DATAERR, f"{name}: not valid YAML: {error}") from error
+
+
+def find_folder(name: str) -> Path:
+    """An endpoint's folder by its path or, as with the peer, by its name in $GLOBUS_COMPUTE_USER_DIR."""
+    home = os.environ.get("GLOBUS_COMPUTE_USER_DIR") or Path.home() / ".globus_compute"
+    return Path(name) if "/" in name or Path(name).is_dir() else Path(home) / name
+
+
+def _mapping(name: str, value: Any, kind: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Fatal(os.EX_DATAERR, f"{name}: has to be {kind}")
+    return value

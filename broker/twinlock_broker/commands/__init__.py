@@ -1,0 +1,1 @@
+"""The command ``twinlock``, for administrators: a module for each subcommand, each with `add` and `run`."""

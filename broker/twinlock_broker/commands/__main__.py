@@ -1,0 +1,60 @@
+"""``twinlock COMMAND``: the subcommands, and the exit codes that all of them have."""
+
+import argparse
+import importlib.metadata
+import os
+import sys
+
+import argcomplete
+
+from twinlock_broker.command_line import Parser
+from twinlock_broker.commands import check, configure, map_identity, render, whoami
+from twinlock_broker.errors import CommandError, Fatal
+
+COMMANDS = (configure, check, render, map_identity, whoami)
+
+_EPILOG = """\
+twinlock COMMAND --help tells more, with examples.
+Tab completion for bash: eval "$(register-python-argcomplete twinlock)"
+
+exit codes: 0 done; 64-78 as in sysexits.h (65 bad data, 66 a file is missing, 67 nobody is mapped, 69 the service
+  refuses, 73 can't write, 75 the service can't be reached, 77 no login, 78 configuration); 100 usage
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of all subcommands."""
+    made = Parser(
+        prog="twinlock",
+        description="Set up, check and look into a Twinlock manager endpoint.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--version", action="version", version=f"twinlock {importlib.metadata.version('twinlock')}")
+    commands = made.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    for command in COMMANDS:
+        command.add(commands).set_defaults(run=command.run)
+    return made
+
+
+def main() -> int:
+    """Run a subcommand; the exit code."""
+    made = parser()
+    argcomplete.autocomplete(made)
+    options = made.parse_args()
+    try:
+        status: int = options.run(options)
+    except Fatal as error:
+        print(f"twinlock: {error}", file=sys.stderr)
+        return error.status
+    except CommandError as error:
+        print(f"twinlock: {error.text}{f' [{error.detail}]' if error.detail else ''}", file=sys.stderr)
+        return os.EX_DATAERR
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return os.EX_OK
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""`twinlock`, as an administrator runs it: each subcommand as a process, with what it prints and how it exits."""
+
+import json
+import os
+import pwd
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+TWINLOCK = Path(sys.executable).with_name("twinlock")
+ADA = {"id": "7b1f2f6e-0000-4000-8000-000000000001", "username": "ada@example.org"}
+
+
+def run(*words: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    """The command's outcome."""
+    return subprocess.run([TWINLOCK, *words], input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder as `configure` makes it."""
+    made = run("configure", "--display-name", "The cluster", tmp_path / "endpoint")
+    assert (made.returncode, made.stderr) == (0, "")
+    return tmp_path / "endpoint"
+
+
+def test_help_names_every_subcommand() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(re.search(rf"\n    {name}\s", done.stdout) for name in ("configure", "check", "render", "map", "whoami"))
+
+
+@pytest.mark.parametrize("words", [(), ("chek",), ("render", "--nonsense"), ("map", "-")])
+def test_usage_errors_exit_with_100(words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.returncode == 100
+    assert "usage: twinlock" in done.stderr
+
+
+def test_what_configure_makes_can_be_served(folder: Path) -> None:
+    checked = run("check", folder)
+    assert checked.returncode == 0, checked.stdout
+    assert "FAIL" not in checked.stdout
+    assert yaml.safe_load((folder / "config.yaml").read_text())["display_name"] == "The cluster"
+
+
+def test_configure_overwrites_nothing(folder: Path) -> None:
+    before = (folder / "config.yaml").read_text()
+    done = run("configure", folder)
+    assert (done.returncode, "File exists" in done.stderr) == (os.EX_CANTCREAT, True)
+    assert (folder / "config.yaml").read_text() == before
+
+
+def test_configure_refuses_a_value_of_another_kind(tmp_path: Path) -> None:
+    done = run("configure", "--auth-policy", "mine", tmp_path / "endpoint")
+    assert (done.returncode, "authentication_policy has to be a uuid" in done.stderr) == (os.EX_CONFIG, True)
+    assert not (tmp_path / "endpoint").exists()
+
+
+def test_check_says_all_that_would_fail(folder: Path) -> None:
+    (folder / "config.yaml").write_text("heartbeat_perio: 5\npublic: maybe\n")
+    done = run("check", folder)
+    assert done.returncode == os.EX_CONFIG
+    failures = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
+    assert "did you mean 'heartbeat_period'" in failures[0]
+    assert "public has to be true or false" in failures[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("user_config_schema.json", '{"type": 7}', "user_config_schema.json"),
+        ("user_config_template.yaml.j2", "engine: {type: {{ x", "the options"),
+        ("user_config_template.yaml.j2", "a: 1\n", "has no engine"),
+        ("user_environment.yaml", "1a: x\n", "environment variable"),
+        ("identity_mapping_config.json", "[{}]", "identity mapping"),
+        ("endpoint.json", "{}", "endpoint_id"),
+    ],
+)
+def test_check_names_the_broken_file(folder: Path, name: str, text: str, words: str) -> None:
+    (folder / name).write_text(text)
+    done = run("check", folder)
+    assert done.returncode == os.EX_CONFIG
+    assert words in next(line for line in done.stdout.splitlines() if line.startswith("FAIL"))
+
+
+def test_check_makes_up_what_the_template_needs(folder: Path) -> None:
+    (folder / "user_config_schema.json").write_text(
+        json.dumps(
+            {"required": ["queue"], "properties": {"queue": {"enum": ["long", "short"]}, "cores": {"minimum": 4}}}
+        )
+    )
+    template = "engine: {type: GlobusComputeEngine, queue: {{ queue }}, cores: {{ cores + 0 }}}\n"
+    (folder / "user_config_template.yaml.j2").write_text(template)
+    done = run("check", folder)
+    assert done.returncode == os.EX_CONFIG  # a property without a type is a text, which can't be added to
+    (folder / "options.json").write_text('{"queue": "short", "cores": 4}')
+    assert run("check", "--options", folder / "options.json", folder).returncode == 0
+
+
+def test_check_reads_the_spawners_policy(folder: Path) -> None:
+    policy = folder / "spawner.toml"
+    head = f'broker_user = "{pwd.getpwuid(os.getuid()).pw_name}"\nsocket = "{folder}/s"\naudit_log = "{folder}/a"\n'
+    policy.write_text(head + '[programs]\nother = ["/bin/true"]\n')
+    done = run("check", "--policy", policy, folder)
+    assert done.returncode == os.EX_CONFIG
+    assert "programs has no 'endpoint'" in done.stdout
+    policy.write_text(head + '[programs]\nendpoint = ["/bin/true"]\n')
+    assert run("check", "--policy", policy, folder).returncode == 0
+    policy.write_text("min_uid = 0.5\n" + head + '[programs]\nendpoint = ["/bin/true"]\n')
+    assert "min_uid" in run("check", "--policy", policy, folder).stdout
+
+
+def test_render_shows_what_options_become(folder: Path) -> None:
+    done = run("render", "-e", folder, "-o", "-", stdin='{"worker_init": "echo \\"hi\\"\\nmodule: x", "workers": 3}')
+    assert (done.returncode, done.stderr) == (0, "")
+    engine = yaml.safe_load(done.stdout)["engine"]
+    assert engine["provider"]["worker_init"] == 'echo "hi"\nmodule: x'
+    assert engine["max_workers_per_node"] == 3
+
+
+def test_render_says_why_options_are_refused(folder: Path) -> None:
+    done = run("render", "-e", folder, "-o", "-", stdin='{"workers": 1000}')
+    assert (done.returncode, "schema" in done.stderr) == (os.EX_DATAERR, True)
+    done = run("render", "-e", folder, "-o", "-", stdin="[1]")
+    assert (done.returncode, "has to be a JSON object" in done.stderr) == (os.EX_DATAERR, True)
+
+
+def test_render_with_the_reserved_variables(tmp_path: Path) -> None:
+    files: dict[str, Any] = {
+        "mapped": {"local": {"uname": "grace", "uid": 77}, "globus": {"id": ADA["id"]}},
+        "runtime": {"globus_compute_sdk_version": "4.19.0"},
+        "parent": {"heartbeat_period": 7},
+    }
+    for name, value in files.items():
+        (tmp_path / name).write_text(json.dumps(value))
+    template = (
+        "engine: {type: X}\nu: {{ _GC.mapped_identity.local.uname }}-{{ mapped_identity.local.uid }}\n"
+        "g: {{ _GC.mapped_identity.globus.id }}\nv: {{ _GC.user_runtime.globus_compute_sdk_version }}\n"
+        "h: {{ _GC.parent_config.heartbeat_period }}\n"
+    )
+    (tmp_path / "t.j2").write_text(template)
+    words = ("--mapped-identity", tmp_path / "mapped", "--user-runtime", tmp_path / "runtime")
+    done = run("render", "-t", tmp_path / "t.j2", *words, "--parent-config", tmp_path / "parent")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout) == {
+        "engine": {"type": "X"},
+        "u": "grace-77",
+        "g": ADA["id"],
+        "v": "4.19.0",
+        "h": 7,
+    }
+
+
+def test_map_says_who_and_by_which_rule(folder: Path) -> None:
+    done = run("map", "-e", folder, "--json", "-", stdin=json.dumps([ADA | {"username": "x@elsewhere.org"}, ADA]))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"account": "ada", "identity": ADA["id"], "mapper": 0}
+    assert run("map", "-e", folder, "-", stdin=json.dumps(ADA)).stdout.startswith("ada\n")
+
+
+def test_map_of_nobody_exits_with_67(folder: Path) -> None:
+    done = run("map", "-e", folder, "-", stdin=json.dumps(ADA | {"username": "ada@example.com"}))
+    assert (done.returncode, done.stdout) == (os.EX_NOUSER, "")
+    assert "ada@example.com" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "7", "[[]]", '{"id": 7}', '{"username": "x"}'])
+def test_map_of_no_identity(folder: Path, text: str) -> None:
+    assert run("map", "-e", folder, "-", stdin=text).returncode == os.EX_DATAERR
+
+
+def test_whoami_without_a_login(folder: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GLOBUS_COMPUTE_CLIENT")}
+    argv = [str(TWINLOCK), "whoami", str(folder)]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "GLOBUS_COMPUTE_CLIENT_ID" in done.stderr) == (os.EX_NOPERM, True)
