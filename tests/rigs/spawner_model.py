@@ -143,7 +143,8 @@ class Session:
             uep(number): wire.Child(uep(number), puppet.pid, puppet.user, f"uep.{MANAGER}.{uep(number)}", puppet.ended)
             for number, puppet in self._table.items()
         }
-        assert self._broker.children() == expected
+        seen = self._broker.children()
+        assert seen == expected, sorted(set(seen.items()) ^ set(expected.items()))
         self._said["list"] += 1
         for account in self._users:
             own = [puppet for puppet in self._table.values() if puppet.user == account.pw_name and puppet.ended is None]
@@ -207,7 +208,8 @@ class Session:
     # What an administrator does.
 
     def _reload(self) -> None:
-        """With another limit."""
+        """With another limit. What the broker has sent is read by then: else it ends unread, with the connection."""
+        self._list()
         before = self._spawner.said.count()
         self._most = self._random.randint(8, 12)
         write_policy(self._spawner.folder, self._policy | {"max_children": self._most})
