@@ -55,11 +55,11 @@ NASTY = [
 ]
 
 
-def rendered(argv: list[str | Path], folder: Path, template: str, options: dict[str, Any]) -> Any:
+def rendered(argv: tuple[Path, str], folder: Path, template: str, options: dict[str, Any]) -> Any:
     """The configuration that a command's output is."""
     for name, text in (("t.j2", template), ("o.json", json.dumps(options))):
         (folder / name).write_text(text)
-    words = ["-t", folder / "t.j2", "-o", folder / "o.json"]
+    words = ("-t", str(folder / "t.j2"), "-o", str(folder / "o.json"))
     environment = os.environ | {"HOME": str(folder)}
     done = subprocess.run(
         [*argv, *words], env=environment, capture_output=True, text=True, timeout=120, check=False, cwd=folder
@@ -80,5 +80,5 @@ def rendered(argv: list[str | Path], folder: Path, template: str, options: dict[
 def test_a_rendering_is_the_peers(tmp_path: Path, template: str, options: dict[str, Any]) -> None:
     if not AGENT.exists():
         pytest.skip("needs the official agent in an environment of its own; make test installs it")
-    peer = rendered([AGENT, "render-user-config"], tmp_path, template, options)
-    assert rendered([OURS, "render"], tmp_path, template, options) == peer
+    peer = rendered((AGENT, "render-user-config"), tmp_path, template, options)
+    assert rendered((OURS, "render"), tmp_path, template, options) == peer

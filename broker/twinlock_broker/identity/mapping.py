@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from globus_identity_mapping.loader import load_mappers
+from globus_identity_mapping.mappers.external_program import ExternalIdentityMapping
 
 from twinlock_broker.errors import CommandError, Fatal
+from twinlock_broker.identity.external import ExternalMapper
 
 POSIX_CONNECTOR = "145812c8-decc-41f1-83cf-bb2a85a2a70b"
 """Globus' id of its POSIX connector; external mappers get it as ``-c``, as from the peer."""
@@ -77,7 +79,9 @@ class Mapper:
         mappers = load_mappers(documents, POSIX_CONNECTOR, self._endpoint_id)
         if len(mappers) != len(documents):
             raise ValueError("a DATA_TYPE in it is not known")
-        self._mappers = mappers
+        self._mappers = [
+            ExternalMapper(made) if isinstance(made, ExternalIdentityMapping) else made for made in mappers
+        ]
 
     def _stamp(self) -> tuple[int, ...]:
         stat = self._path.stat()
