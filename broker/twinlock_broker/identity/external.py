@@ -39,7 +39,7 @@ class ExternalMapper:
         self._argv = [*configured.command, *options]
 
     def map_identities(self, identities: Collection[Mapping[str, Any]]) -> list[dict[str, list[str]]]:
-        """The accounts of each identity that has any. Blocks. Raises `OSError` or `ValueError` for want of an answer."""
+        """The accounts of each identity that has any. Blocks. Raises `OSError` or `ValueError` where that fails."""
         request = json.dumps({"DATA_TYPE": _INPUT, "identities": [dict(identity) for identity in identities]})
         answer = run(self._argv, request.encode())
         known, found = {identity["id"] for identity in identities}, dict[str, list[str]]()
