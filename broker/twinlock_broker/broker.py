@@ -15,6 +15,7 @@ from twinlock_broker.compute.command_queue import CommandQueue
 from twinlock_broker.compute.heartbeat import Heartbeat
 from twinlock_broker.compute.notices import Notices
 from twinlock_broker.compute.register import Registration
+from twinlock_broker.compute.registrar import LIMIT, Registrar
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.config.state import remember
@@ -27,9 +28,6 @@ from twinlock_broker.notify import notify
 from twinlock_broker.offload import Offload
 from twinlock_broker.secret import Login
 from twinlock_broker.spawner.client import SpawnerClient
-
-REST_LIMIT = 300.0
-"""Seconds for a registration; globus-sdk's own limits and retries come first."""
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +47,8 @@ async def serve(settings: Settings, folder: Folder, login: Login) -> None:
 
 
 async def _work(settings: Settings, folder: Folder, login: Login) -> None:
-    registration = await _register(settings, folder, login)
+    registrar = Registrar(lambda known: register.register(folder, known, login))
+    registration = await _register(registrar, settings, folder)
     grace, port = folder.settings["mu_child_ep_grace_period_s"], folder.settings["amqp_port"]
     tell = Notices().send
     spawner = SpawnerClient(settings.spawner_socket)
@@ -58,8 +57,8 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
         await _unless_failed([link], spawner.ready.wait())
         path = StartPath(folder, settings.program, await _who(spawner, folder, registration, login))
         handler = CommandHandler(registration.endpoint_id, port, path, supervisor.command, tell)
-        commands = CommandQueue(registration.commands, handler.handle)
-        heartbeat = Heartbeat(registration, folder.settings["heartbeat_period"])
+        commands = CommandQueue(registrar, handler.handle)
+        heartbeat = Heartbeat(registrar, folder.settings["heartbeat_period"])
         try:
             async with _running(commands.run()) as consumer, _running(heartbeat.run()) as heart:
                 parts = [link, consumer, heart]
@@ -73,12 +72,8 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
             await heartbeat.say_goodbye()
 
 
-async def _register(settings: Settings, folder: Folder, login: Login) -> Registration:
-    known = folder.endpoint_id(settings.state)
-    try:
-        found = await Offload("rest", 1).run(REST_LIMIT, lambda: register.register(folder, known, login))
-    except TimeoutError as error:
-        raise Fatal(os.EX_TEMPFAIL, f"no registration within {REST_LIMIT:.0f} seconds; try again later") from error
+async def _register(registrar: Registrar, settings: Settings, folder: Folder) -> Registration:
+    found = await registrar.first(folder.endpoint_id(settings.state))
     remember(settings.state, found.endpoint_id)
     setproctitle.setproctitle(f"twinlock-broker [{found.endpoint_id}]")
     log.info("registered as endpoint %s", found.endpoint_id)
@@ -100,7 +95,7 @@ async def _who(
         return Mapper(path, registration.endpoint_id)
     if path is not None:
         log.warning("same-user mode: %s is not used, only the login's own identities are served", path)
-    return await Offload("rest", 1).run(REST_LIMIT, lambda: register.identities(folder, login))
+    return await Offload("rest", 1).run(LIMIT, lambda: register.identities(folder, login))
 
 
 def _announce(registration: Registration) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from twinlock_broker.compute.heartbeat import Heartbeat
 from twinlock_broker.compute.notices import Notices
 from twinlock_broker.compute.queues import Source, Target
 from twinlock_broker.compute.register import Registration
+from twinlock_broker.compute.registrar import Registrar
+from twinlock_broker.errors import Fatal
 from twinlock_broker.secret import Secret
 
 pytestmark = [pytest.mark.system, pytest.mark.asyncio(loop_scope="package")]
@@ -71,6 +75,13 @@ async def test_a_link_that_cant_be_opened_shows_no_password(rabbit: Rabbit, url:
     assert "hush" not in str(failed.value)
 
 
+async def registered(rabbit: Rabbit) -> Registrar:
+    """A registration whose credentials are taken."""
+    registrar = Registrar(lambda _: Registration(MANAGER, Source(Secret(rabbit.url), "cmds"), rabbit.target))
+    await registrar.first(None)
+    return registrar
+
+
 def state(body: bytes) -> tuple[str, dict[str, Any]]:
     """Whose report it is and what it says, by the service's own decoder."""
     report = messagepack.unpack(body)
@@ -79,8 +90,7 @@ def state(body: bytes) -> tuple[str, dict[str, Any]]:
 
 
 async def test_heartbeats_go_on_after_a_lost_connection_and_end_with_a_goodbye(rabbit: Rabbit) -> None:
-    registration = Registration(MANAGER, Source(Secret(rabbit.url), "cmds"), rabbit.target)
-    heartbeat = Heartbeat(registration, 3600)
+    heartbeat = Heartbeat(await registered(rabbit), 3600)
     running = asyncio.create_task(heartbeat.run())
     await asyncio.wait_for(heartbeat.first.wait(), 10)
     assert state(await rabbit.take("beats")) == (MANAGER, {"heartbeat_period": 3600})
@@ -96,6 +106,59 @@ async def test_heartbeats_go_on_after_a_lost_connection_and_end_with_a_goodbye(r
     assert beat == (MANAGER, {"heartbeat_period": 0})
 
 
+class Enrolments:
+    """Answers for a service: an outcome for each registration, in turn; the last one for all that follow."""
+
+    def __init__(self, *outcomes: Registration | Fatal) -> None:
+        self.outcomes = [*outcomes]
+        self.asked: list[str | None] = []
+
+    def __call__(self, known: str | None) -> Registration:
+        """Register."""
+        self.asked.append(known)
+        outcome = self.outcomes[min(len(self.asked), len(self.outcomes)) - 1]
+        if isinstance(outcome, Fatal):
+            raise outcome
+        return outcome
+
+
+async def test_credentials_that_are_refused_lead_to_a_new_registration(rabbit: Rabbit) -> None:
+    """Also where the service can't be reached at first; by then nothing has ended."""
+    good = Registration(MANAGER, Source(Secret(rabbit.url), "cmds"), rabbit.target)
+    old = rabbit.url.replace("hush", "expired")
+    expired = Registration(MANAGER, Source(Secret(old), "cmds"), replace(rabbit.target, url=Secret(old)))
+    service = Enrolments(expired, Fatal(os.EX_TEMPFAIL, "not now"), good)
+    registrar = Registrar(service)
+    await registrar.first(None)
+    seen: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def handle(found: Delivery) -> None:
+        seen.put_nowait(found.body)
+
+    commands, heartbeat = CommandQueue(registrar, handle), Heartbeat(registrar, 3600)
+    running = [asyncio.create_task(part) for part in (commands.run(), heartbeat.run())]
+    await asyncio.wait_for(heartbeat.first.wait(), 20)
+    assert state(await rabbit.take("beats")) == (MANAGER, {"heartbeat_period": 3600})
+    await rabbit.command(b"x")
+    assert await asyncio.wait_for(seen.get(), 20) == b"x"
+    assert service.asked == [None, MANAGER, MANAGER], "the same endpoint, once for both parts"
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+    await commands.stop()
+    await heartbeat.say_goodbye()
+    assert state(await rabbit.take("beats")) == (MANAGER, {"heartbeat_period": 0})
+
+
+async def test_a_service_that_has_no_such_endpoint_any_more_ends_the_broker(rabbit: Rabbit) -> None:
+    old = Secret(rabbit.url.replace("hush", "expired"))
+    expired = Registration(MANAGER, Source(old, "cmds"), replace(rabbit.target, url=old))
+    registrar = Registrar(Enrolments(expired, Fatal(os.EX_UNAVAILABLE, "it was deleted")))
+    await registrar.first(None)
+    with pytest.raises(Fatal, match="it was deleted"):
+        await asyncio.wait_for(Heartbeat(registrar, 3600).run(), 20)
+
+
 async def test_a_command_is_acknowledged_when_its_outcome_is_decided(rabbit: Rabbit) -> None:
     seen: asyncio.Queue[bytes] = asyncio.Queue()
     decided = asyncio.Event()
@@ -107,7 +170,7 @@ async def test_a_command_is_acknowledged_when_its_outcome_is_decided(rabbit: Rab
         if found.body == b"slow":
             await decided.wait()
 
-    commands = CommandQueue(Source(Secret(rabbit.url), "cmds"), handle)
+    commands = CommandQueue(await registered(rabbit), handle)
     running = asyncio.create_task(commands.run())
     await asyncio.wait_for(commands.ready.wait(), 10)
     for body in (b"slow", b"fails", b"quick"):

@@ -37,7 +37,6 @@ def failing(call: str) -> tuple[str, ...]:
         ("keyctl:error=EDQUOT", "limits", "there is no session keyring to be had"),
         ("setresuid:retval=0", "readback", "the kernel shows another uid, gid or groups"),
         ("setuid:retval=0", "readback", "root could be regained"),
-        ("prctl:retval=0", "capabilities", "capabilities are left: CapBnd"),
         ("getppid:retval=1", "parent", "the spawner ended meanwhile"),
     ],
 )
@@ -50,6 +49,15 @@ def test_a_call_that_fails_in_the_child(
     assert (refused.id, refused.stage) == (uep(1), stage)
     assert refused.reason.startswith(reason)
     assert broker.children() == {}
+
+
+def test_a_bounding_set_that_is_not_emptied(start: Start, alice: pwd.struct_passwd) -> None:
+    """Without a keeper, which could never be told of the spawner's end."""
+    broker = start({}, failing("prctl:retval=0")).connect()
+    broker.spawn(1, alice.pw_name)
+    refused = broker.receive(wire.Refused)
+    assert (refused.id, refused.stage) == (uep(1), "capabilities")
+    assert refused.reason.startswith("capabilities are left: CapBnd")
 
 
 def test_a_signal_that_cannot_be_sent_now_is_not_forgotten(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, AuthenticationError, ProbableAccessDeniedError, ProbableAuthenticationError
 
 from twinlock_broker.compute.command import Delivery
 from twinlock_broker.compute.queues import Target
@@ -17,10 +17,16 @@ OPEN_LIMIT = 30.0
 """Seconds for a connection and its channel to be there."""
 
 _CLOSE_LIMIT = 3.0
+_ACCESS_REFUSED = 403  # AMQP's reply code
+_REFUSALS = (ProbableAuthenticationError, ProbableAccessDeniedError, AuthenticationError)
 
 
 class LinkError(Exception):
     """The connection couldn't be made, ended, or didn't take a message. The text holds no credentials."""
+
+
+class LinkRefused(LinkError):
+    """RabbitMQ doesn't take the credentials, or takes them no longer."""
 
 
 class Link:
@@ -33,6 +39,7 @@ class Link:
         self._published = 0
         self._connection: Any = None
         self._channel: Any = None
+        self._refused = False
 
     @classmethod
     async def open(cls, url: Secret[str]) -> "Link":
@@ -46,6 +53,8 @@ class Link:
             raise LinkError(f"no connection within {OPEN_LIMIT:.0f} s") from error
         except (AMQPError, ValueError, OSError) as error:
             raise LinkError(f"can't connect: {type(error).__name__}") from error
+        except LinkError as error:
+            raise (LinkRefused(str(error)) if link._refused else error) from error
         except BaseException:
             await link.close()
             raise
@@ -101,8 +110,8 @@ class Link:
         self._connection = AsyncioConnection(
             pika.URLParameters(url.reveal()),
             on_open_callback=lambda connection: _resolve(opened, connection),
-            on_open_error_callback=lambda _, error: self._end(_reason(error)),
-            on_close_callback=lambda _, error: self._end(_reason(error)),
+            on_open_error_callback=lambda _, error: self._end_by(error),
+            on_close_callback=lambda _, error: self._end_by(error),
         )
         await self._or_closed(opened)
         channel = await self._ask(lambda done: self._connection.channel(on_open_callback=done))
@@ -148,6 +157,10 @@ class Link:
         if self._connection.is_open:
             self._connection.close()
         self._end(reason)
+
+    def _end_by(self, error: Any) -> None:
+        self._refused = isinstance(error, _REFUSALS) or getattr(error, "reply_code", 0) == _ACCESS_REFUSED
+        self._end(_reason(error))
 
     def _end(self, reason: str) -> None:
         _resolve(self._closed, reason)

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from twinlock_broker.backoff import delays
-from twinlock_broker.compute.amqp import Link, LinkError
+from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused
 from twinlock_broker.compute.command import Delivery
-from twinlock_broker.compute.queues import Source
+from twinlock_broker.compute.registrar import Registrar
 
 PREFETCH = 128
 """Commands handled at a time; a slow one must not hold up the others."""
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class CommandQueue:
-    """Consumes `source`; each message is handled in a task of its own and acknowledged when that is done."""
+    """Consumes the registration's queue; each message is handled in a task of its own and acknowledged after that."""
 
-    def __init__(self, source: Source, handle: Callable[[Delivery], Awaitable[None]]) -> None:
-        self._source = source
+    def __init__(self, registrar: Registrar, handle: Callable[[Delivery], Awaitable[None]]) -> None:
+        self._registrar = registrar
         self._handle = handle
         self._working: set[asyncio.Task[None]] = set()
         self._link: Link | None = None
@@ -32,16 +32,19 @@ class CommandQueue:
         """Set as soon as commands are consumed."""
 
     async def run(self) -> None:
-        """Consume without end; a connection that fails is made anew, however often."""
+        """Consume without end; a connection that fails is made anew, however often. Raises `Fatal`, see `Registrar`."""
         waits = delays()
         while True:
+            registration = self._registrar.current
             try:
-                self._link = link = await Link.open(self._source.url)
-                self._consumer = await link.consume(self._source.queue, PREFETCH, self._start(link))
+                self._link = link = await Link.open(registration.commands.url)
+                self._consumer = await link.consume(registration.commands.queue, PREFETCH, self._start(link))
                 log.info("consuming commands")
                 self.ready.set()
                 waits = delays()
                 log.warning("the command queue's connection ended: %s", await link.closed())
+            except LinkRefused:
+                await self._registrar.renew(registration)
             except LinkError as error:
                 log.warning("no connection to the command queue, it is made anew: %s", error)
             await self._drop()

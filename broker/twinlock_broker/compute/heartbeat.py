@@ -6,8 +6,8 @@ import logging
 
 from twinlock_broker.backoff import delays
 from twinlock_broker.compute import report
-from twinlock_broker.compute.amqp import Link, LinkError
-from twinlock_broker.compute.register import Registration
+from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused
+from twinlock_broker.compute.registrar import Registrar
 
 _CONFIRM_LIMIT = 10.0
 
@@ -17,25 +17,28 @@ log = logging.getLogger(__name__)
 class Heartbeat:
     """Tells the service every `period` seconds that the endpoint is there, over a connection of its own."""
 
-    def __init__(self, registration: Registration, period: float) -> None:
-        self._target = registration.heartbeats
-        self._endpoint_id = registration.endpoint_id
+    def __init__(self, registrar: Registrar, period: float) -> None:
+        self._registrar = registrar
+        self._used = registrar.current
         self._period = period
         self._link: Link | None = None
         self.first = asyncio.Event()
         """Set as soon as RabbitMQ has taken one."""
 
     async def run(self) -> None:
-        """Send without end; a connection that fails is made anew, however often."""
+        """Send without end; a connection that fails is made anew, however often. Raises `Fatal`, see `Registrar`."""
         waits = delays()
         while True:
+            self._used = self._registrar.current
             try:
-                self._link = await Link.open(self._target.url)
+                self._link = await Link.open(self._used.heartbeats.url)
                 while True:
                     await self._send(self._period)
                     self.first.set()
                     waits = delays()
                     await self._pause()
+            except LinkRefused:
+                await self._registrar.renew(self._used)
             except LinkError as error:
                 log.warning("no heartbeat goes out, the connection is made anew: %s", error)
                 await self._drop()
@@ -53,7 +56,7 @@ class Heartbeat:
             raise LinkError("there is no connection")
         try:
             async with asyncio.timeout(_CONFIRM_LIMIT):
-                await self._link.publish(self._target, report.heartbeat(self._endpoint_id, period))
+                await self._link.publish(self._used.heartbeats, report.heartbeat(self._used.endpoint_id, period))
         except TimeoutError as error:
             raise LinkError("a heartbeat wasn't confirmed in time") from error
 

@@ -1,0 +1,49 @@
+"""The endpoint's registration while it serves: made anew when RabbitMQ takes its credentials no longer."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+from twinlock_broker.compute.register import Registration
+from twinlock_broker.errors import Fatal
+from twinlock_broker.offload import Offload
+
+LIMIT = 300.0
+"""Seconds for a registration; globus-sdk's own limits and retries come first."""
+
+log = logging.getLogger(__name__)
+
+
+class Registrar:
+    """Makes registrations with `register`, which is given the endpoint's known uuid, blocks, and raises `Fatal`."""
+
+    def __init__(self, register: Callable[[str | None], Registration]) -> None:
+        self._register = register
+        self._offload = Offload("rest", 1)
+        self._lock = asyncio.Lock()
+        self.current: Registration
+
+    async def first(self, known: str | None) -> Registration:
+        """Register at the start, as `known` or as a new endpoint. Raises `Fatal`: 65, 69, 70, 75, 77."""
+        try:
+            self.current = await self._offload.run(LIMIT, lambda: self._register(known))
+        except TimeoutError as error:
+            raise Fatal(os.EX_TEMPFAIL, f"no registration within {LIMIT:.0f} seconds; try again later") from error
+        return self.current
+
+    async def renew(self, refused: Registration) -> None:
+        """Have another registration than `refused`, unless there is one already or the service can't be reached now.
+
+        Raises `Fatal` (65, 69, 70, 77) where the service won't have the endpoint any more.
+        """
+        async with self._lock:  # commands and heartbeats find out one after the other
+            if self.current is not refused:
+                return
+            log.warning("the credentials for RabbitMQ were refused, the endpoint is registered anew")
+            try:
+                await self.first(refused.endpoint_id)
+            except Fatal as error:
+                if error.status != os.EX_TEMPFAIL:
+                    raise
+                log.warning("not registered anew, it is tried again: %s", error)
