@@ -24,7 +24,7 @@ from twinlock_broker.endpoints.start import StartPath
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.mapping import Mapper
-from twinlock_broker.notify import notify
+from twinlock_broker.notify import notify, tell_systemd
 from twinlock_broker.offload import Offload
 from twinlock_broker.secret import Login
 from twinlock_broker.spawner.client import SpawnerClient
@@ -64,7 +64,7 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
                 parts = [link, consumer, heart]
                 await _unless_failed(parts, _all_set(spawner.ready, commands.ready, heartbeat.first))
                 _announce(registration)
-                await _unless_failed(parts, asyncio.Event().wait())
+                await _unless_failed(parts, tell_systemd(supervisor.summary))
         finally:
             notify("STOPPING=1")
             await commands.stop()

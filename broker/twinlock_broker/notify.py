@@ -1,7 +1,31 @@
-"""systemd's readiness protocol (sd_notify(3)): one datagram to the socket in NOTIFY_SOCKET."""
+"""systemd's notification protocol (sd_notify(3)): datagrams to the socket in NOTIFY_SOCKET."""
 
+import asyncio
 import os
 import socket
+from collections.abc import Callable
+
+PERIOD = 30.0
+"""Seconds between two STATUS texts where systemd asks for no watchdog."""
+
+
+async def tell_systemd(status: Callable[[], str]) -> None:
+    """Tell systemd the status from now on, and that the loop runs, twice in its watchdog's time; without end.
+
+    A loop that hangs can't tell, so that systemd restarts the service (WatchdogSec= in its unit).
+    """
+    limit = _watchdog()
+    while True:
+        notify(f"STATUS={status()}\nWATCHDOG=1" if limit else f"STATUS={status()}")
+        await asyncio.sleep(limit / 2 if limit else PERIOD)
+
+
+def _watchdog() -> float:
+    """Seconds within which systemd wants to hear from this process; 0 where it doesn't (sd_watchdog_enabled(3))."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    usec = os.environ.get("WATCHDOG_USEC", "")
+    return int(usec) / 1e6 if usec.isascii() and usec.isdigit() else 0.0
 
 
 def notify(state: str) -> None:

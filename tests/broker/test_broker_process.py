@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -79,7 +80,9 @@ class Broker:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, place: Path, spawner: Spawner, service: Service) -> "AsyncIterator[Broker]":
+    async def running(
+        cls, place: Path, spawner: Spawner, service: Service, environment: Mapping[str, str] | None = None
+    ) -> "AsyncIterator[Broker]":
         """It, when it says that it is ready; it ends with the block, however that ends."""
         (place / "broker.yaml").write_text(f"program: report\nspawner_socket: {spawner.socket}")
         login = {"GLOBUS_COMPUTE_CLIENT_ID": MANAGER, "GLOBUS_COMPUTE_CLIENT_SECRET": "the-client-secret"}
@@ -88,7 +91,7 @@ class Broker:
             *("--config", str(place / "broker.yaml")),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": "/usr/bin:/bin", **login, **service.environment},
+            env={"PATH": "/usr/bin:/bin", **login, **service.environment, **(environment or {})},
             cwd="/",
         )
         assert process.stdout is not None
@@ -152,6 +155,28 @@ async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
             assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
             for secret in (b"the-client-secret", b"hush"):
                 assert secret not in log
+
+
+@pytest.mark.system
+@pytest.mark.asyncio(loop_scope="package")
+async def test_what_systemd_is_told(rabbit: Rabbit, place: Path) -> None:
+    policy = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.settimeout(10)
+    systemd.bind(str(place / "notify"))
+    (place / "notify").chmod(0o777)
+    told = {"NOTIFY_SOCKET": str(place / "notify"), "WATCHDOG_USEC": "200000"}
+    with systemd, rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy) as spawner:
+        async with Broker.running(place, spawner, service, told) as broker:
+            heard = [await asyncio.to_thread(systemd.recv, 1000) for _ in range(4)]
+            assert heard[0] == b"READY=1"
+            assert {*heard[1:]} == {b"STATUS=user endpoints: none\nWATCHDOG=1"}
+            await broker.stop()
+        last = b""
+        while last != b"STOPPING=1":
+            last = systemd.recv(1000)
+    assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
+    assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
 
 
 @pytest.mark.system

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +94,11 @@ class Supervisor:
             self._end(endpoint, status)
         else:
             log.info("endpoint %s ended with wait status %d; nobody here waits for it", child, status)
+
+    def summary(self) -> str:
+        """How many endpoints there are in which state, for people."""
+        states = Counter(endpoint.state.value for endpoint in self._endpoints.values() if endpoint.state)
+        return "user endpoints: " + (", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none")
 
     async def settle(self) -> None:
         """Give notices that are on their way a moment."""
