@@ -15,12 +15,13 @@ from twinlock_broker.identity import account
 from twinlock_broker.identity.account import Account
 from twinlock_broker.identity.mapping import Mapper, Match, same_user
 from twinlock_broker.offload import Offload
-from twinlock_broker.rendering import options, rendered, template
 from twinlock_broker.rendering.document import Document
+from twinlock_broker.rendering.renderer import Renderer, Request
+from twinlock_broker.rendering.template import Reserved
 
 MAP_LIMIT = 15.0
 LOOK_UP_LIMIT = 10.0
-RENDER_LIMIT = 10.0
+RENDER_LIMIT = 12.0
 """Seconds for each of the steps that can block."""
 
 _ANY = "00000000-0000-0000-0000-000000000000"
@@ -57,6 +58,7 @@ class StartPath:
         self._mappers = Offload("mapper", 4)
         self._lookups = Offload("lookup", 8)
         self._renders = Offload("render", 2)
+        self._renderer = Renderer()
 
     async def prepare(self, command: StartCommand) -> StartRequest:
         """All steps in their order. Raises `CommandError`."""
@@ -81,24 +83,23 @@ class StartPath:
     def _render(self, command: StartCommand, match: Match, local: Account) -> StartRequest:
         """The steps that read the site's files; off the loop, since these may lie anywhere."""
         site = self._folder.read_site()
-        options.check(command.options, site.schema)
         environment = site.environment | command.environment
         config = self._config(command, site, match, local)
-        rendered.check(config)
         allowed = self._folder.settings["allowed_functions"]
         document = Document(command.credentials.amqp, config, match, allowed, environment)
         return StartRequest(command.name, local.name, self._program, command.credentials, document)
 
     def _config(self, command: StartCommand, site: Site, match: Match, local: Account) -> str:
         own = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": local.home, "USER": local.name}
-        reserved = template.Reserved(
+        reserved = Reserved(
             parent_config=self._folder.settings,
             runtime=command.runtime,
             account=local,
             match=match,
             environment=own | site.environment | command.environment,
         )
-        return template.render(site.template, self._folder.template_path.parent, command.options, reserved)
+        folder = self._folder.template_path.parent
+        return self._renderer.render(Request(site.template, folder, site.schema, command.options, reserved))
 
 
 def check_name(user: str) -> None:
