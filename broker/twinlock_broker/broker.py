@@ -68,6 +68,7 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
         finally:
             notify("STOPPING=1")
             await commands.stop()
+            path.close()
             await supervisor.settle()
             await heartbeat.say_goodbye()
 

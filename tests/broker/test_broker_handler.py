@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class Site:
         self.folder, self.told = folder, told
         self.started: list[StartRequest] = []
         mapper = Mapper(folder.path / "map.json", MANAGER)
-        self.handler = CommandHandler(MANAGER, None, StartPath(folder, "endpoint", mapper), self._start, told.send)
+        self.path = StartPath(folder, "endpoint", mapper)
+        self.handler = CommandHandler(MANAGER, None, self.path, self._start, told.send)
 
     async def _start(self, request: StartRequest) -> None:
         self.started.append(request)
@@ -42,7 +44,7 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, told: Told) -> Site:
+def site(tmp_path: Path, told: Told) -> Iterator[Site]:
     folder = make_folder(
         tmp_path / "ep",
         f"identity_mapping_config_path: map.json\nallowed_functions: [{UEP}]",
@@ -53,7 +55,8 @@ def site(tmp_path: Path, told: Told) -> Site:
     made = Site(folder, told)
     # the broker's own account has to be another than the endpoint's
     made.map_to(endpoint_user() if os.geteuid() == 0 else "nobody")
-    return made
+    yield made
+    made.path.close()
 
 
 async def test_a_good_command_becomes_a_start(site: Site) -> None:
@@ -167,3 +170,4 @@ async def test_same_user_mode(tmp_path: Path, told: Told) -> None:
         assert "mapped to root" in told.notices[-1][0]
     else:
         assert [request.user for request in started] == [pwd.getpwuid(os.getuid()).pw_name]
+    path.close()

@@ -60,6 +60,10 @@ class StartPath:
         self._renders = Offload("render", 2)
         self._renderer = Renderer()
 
+    def close(self) -> None:
+        """End the idle rendering processes."""
+        self._renderer.close()
+
     async def prepare(self, command: StartCommand) -> StartRequest:
         """All steps in their order. Raises `CommandError`."""
         match = await self._map(command)
