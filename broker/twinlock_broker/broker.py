@@ -20,7 +20,9 @@ from twinlock_broker.config.folder import Folder
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.config.state import remember
 from twinlock_broker.endpoints.handler import CommandHandler
+from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.start import StartPath
+from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.mapping import Mapper
@@ -52,7 +54,8 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
     grace, port = folder.settings["mu_child_ep_grace_period_s"], folder.settings["amqp_port"]
     tell = Notices().send
     spawner = SpawnerClient(settings.spawner_socket)
-    supervisor = Supervisor(registration.endpoint_id, grace, spawner, tell)
+    store = Store(settings.state / "endpoints", port)
+    supervisor = Supervisor(registration.endpoint_id, grace, Launcher(spawner), store, tell)
     async with _running(spawner.run(supervisor)) as link:
         await _unless_failed([link], spawner.ready.wait())
         path = StartPath(folder, settings.program, await _who(spawner, folder, registration, login))

@@ -11,6 +11,8 @@ import pytest_asyncio
 from broker_rabbit import Rabbit, rabbit_node
 from broker_rig import MANAGER, Told
 from spawner_rig import Spawner, launch, stop
+from twinlock_broker.endpoints.launcher import Launcher
+from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.spawner.client import SpawnerClient
 
@@ -50,9 +52,9 @@ async def client(spawner: Spawner) -> SpawnerClient:
 
 
 @pytest.fixture
-async def supervisor(client: SpawnerClient, told: Told) -> AsyncIterator[Supervisor]:
+async def supervisor(client: SpawnerClient, told: Told, tmp_path: Path) -> AsyncIterator[Supervisor]:
     """A supervisor that is connected."""
-    made = Supervisor(MANAGER, 30.0, client, told.send)
+    made = Supervisor(MANAGER, 30.0, Launcher(client), Store(tmp_path / "endpoints", None), told.send)
     running = asyncio.create_task(client.run(made))
     await asyncio.wait_for(client.ready.wait(), 10)
     yield made

@@ -26,18 +26,23 @@ def test_every_event_and_action_is_used() -> None:
 def test_a_command_is_never_lost(state: State | None) -> None:
     after, action = TABLE[(state, Event.COMMAND)]
     assert after is not None
-    assert action in (Action.START, Action.REMEMBER)
+    assert action in (Action.START, Action.REMEMBER, Action.REFRESH, Action.DELAY)
 
 
 def test_an_endpoint_is_forgotten_only_when_its_user_knows_or_nobody_waits() -> None:
-    gone = {event: action for (_, event), (after, action) in TABLE.items() if after is None}
-    assert gone == {Event.REFUSED: Action.TELL, Event.FAILED: Action.TELL, Event.STOPPED: Action.FORGET}
+    gone = {(before, event) for (before, event), (after, action) in TABLE.items() if after is None}
+    silent = {(before, event) for before, event in gone if TABLE[(before, event)][1] is not Action.TELL}
+    assert silent == {
+        (State.RUNNING, Event.STOPPED),  # idle, and no command came meanwhile
+        (State.RESTING, Event.STOP),  # told when it failed
+        (State.RESTING, Event.DUE),
+    }
 
 
 def test_an_endpoint_starts_only_where_none_runs() -> None:
     for (before, event), (after, action) in TABLE.items():
         if action is Action.START:
-            ended = event is Event.AWAITED
+            ended = event in (Event.AWAITED, Event.RESUMED)
             assert after is State.STARTING
             assert before in (None, State.RESTART_PENDING) or ended
 
@@ -53,14 +58,14 @@ def test_an_endpoint_starts_only_where_none_runs() -> None:
         (None, True, False, Event.FAILED),
         (None, True, True, Event.CRASHED),
         # before it was up: a newer command would meet the same end, unless it ended of its own will
-        (EXIT_7, False, True, Event.FAILED),
-        (0, False, False, Event.FAILED),
+        (EXIT_7, False, True, Event.DIED),
+        (0, False, False, Event.DIED),
         (0, False, True, Event.CRASHED),
     ],
 )
 def test_ends(status: int | None, up: bool, awaited: bool, event: Event) -> None:
     assert judge(Ending(status, up), State.RUNNING, awaited, 0) is event
-    assert judge(Ending(status, up), State.STOPPING, awaited, 0) is Event.AWAITED
+    assert judge(Ending(status, up), State.STOPPING, awaited, 0) is (Event.AWAITED if awaited else Event.STOPPED)
 
 
 def test_restarts_have_an_end_and_growing_delays() -> None:

@@ -2,22 +2,26 @@
 
 import asyncio
 import contextlib
+import datetime
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from broker_rig import MANAGER, Told, endpoint_user, request
 from spawner_rig import Spawner
 from twinlock_broker.endpoints import registry
+from twinlock_broker.endpoints.launcher import Launcher
+from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.spawner.client import SpawnerClient
 
 
 @contextlib.asynccontextmanager
-async def connected(spawner: Spawner, told: Told) -> AsyncIterator[tuple[Supervisor, SpawnerClient]]:
+async def connected(spawner: Spawner, told: Told, state: Path) -> AsyncIterator[tuple[Supervisor, SpawnerClient]]:
     """A broker's supervisor, for as long as the broker lives."""
     client = SpawnerClient(spawner.socket)
-    supervisor = Supervisor(MANAGER, 30.0, client, told.send)
+    supervisor = Supervisor(MANAGER, 30.0, Launcher(client), Store(state, None), told.send)
     running = asyncio.create_task(client.run(supervisor))
     await asyncio.wait_for(client.ready.wait(), 10)
     yield supervisor, client
@@ -95,12 +99,44 @@ async def test_many_commands_for_one_endpoint_start_it_once(
     assert told.notices == []
 
 
-async def test_a_new_broker_takes_over_what_runs(spawner: Spawner, told: Told) -> None:
-    async with connected(spawner, told) as (first, _):
+async def test_a_new_broker_takes_over_what_runs(spawner: Spawner, told: Told, tmp_path: Path) -> None:
+    async with connected(spawner, told, tmp_path / "lost") as (first, _):
         await first.command(request(endpoint_user(), "sleep"))
-    async with connected(spawner, told) as (second, client):
+    async with connected(spawner, told, tmp_path / "empty") as (second, client):
         newer = request(endpoint_user(), "gone")
         await second.command(newer)
         assert told.notices == [], "it runs already, so the command is remembered"
         await client.signal(newer.id, "TERM")
         assert "endpoint program is missing" in await told.next()
+
+
+async def test_a_program_that_dies_at_once_is_started_after_growing_delays(
+    supervisor: Supervisor, spawner: Spawner, told: Told
+) -> None:
+    for _ in range(3):
+        await supervisor.command(request(endpoint_user(), "fail"))
+        assert "ended with exit code 7 before it was up" in await told.next()
+    first, second, third = [line["time"] for line in spawner.audit() if line["event"] == "spawned"]
+    assert moment(second) - moment(first) >= 1
+    assert moment(third) - moment(second) >= 2
+
+
+async def test_the_administrator_stops_an_endpoint_and_its_user_is_told(supervisor: Supervisor, told: Told) -> None:
+    running = request(endpoint_user(), "sleep")
+    await supervisor.command(running)
+    assert await supervisor.stop(running.id)
+    assert "administrator stopped your endpoint" in await told.next()
+    assert not await supervisor.stop(running.id), "there is none any more"
+
+
+async def test_what_was_stopped_is_started_by_the_next_command(supervisor: Supervisor, told: Told) -> None:
+    running = request(endpoint_user(), "sleep")
+    await supervisor.command(running)
+    await supervisor.stop(running.id)
+    await supervisor.command(request(endpoint_user(), "gone"))
+    assert "endpoint program is missing" in await told.next(), "the newer command was carried out, nothing was told"
+
+
+def moment(text: str) -> float:
+    """Seconds since 1970 of a time in the audit log."""
+    return datetime.datetime.fromisoformat(text).timestamp()

@@ -88,16 +88,24 @@ def credentials(message: dict[str, Any], port: int | None) -> Credentials:
     """
     kwargs = message.get("kwargs")
     found = kwargs.get("amqp_creds") if isinstance(kwargs, dict) else None
+    try:
+        return read_credentials(found, port)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def read_credentials(found: Any, port: int | None) -> Credentials:
+    """The credentials in `amqp_creds`. Raises ValueError. `port` replaces that of the AMQP address."""
     if not isinstance(found, dict):
-        raise CommandError("no amqp_creds in kwargs")
+        raise ValueError("no amqp_creds in kwargs")
     for queue in ("task_queue_info", "result_queue_info"):
         if not isinstance(found.get(queue), dict):
-            raise CommandError(f"amqp_creds: no {queue}")
+            raise ValueError(f"amqp_creds: no {queue}")
     try:
         endpoint_id = str(uuid.UUID(_text(found, "endpoint_id")))
         return Credentials(endpoint_id, Secret(found), read_target(found.get("heartbeat_queue_info"), port))
     except ValueError as error:
-        raise CommandError(f"amqp_creds: {error}") from error
+        raise ValueError(f"amqp_creds: {error}") from error
 
 
 def check_fresh(timestamp: Any, now: float) -> None:

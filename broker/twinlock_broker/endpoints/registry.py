@@ -17,21 +17,25 @@ class State(Enum):
     RUNNING = "running"
     STOPPING = "stopping"
     RESTART_PENDING = "restart pending"
+    RESTING = "failed"
 
 
 class Event(Enum):
-    """What happens to an endpoint. The four ends differ by what has to follow; `judge` tells which one it is."""
+    """What happens to an endpoint. The five ends differ by what has to follow; `judge` tells which one it is."""
 
     COMMAND = "a start command"
     MOVED = "a start command for another account than it runs under"
     ADOPTED = "the spawner runs it already"
+    RESUMED = "an earlier broker was about to start it"
     SPAWNED = "the spawner started it"
     REFUSED = "the spawner refused it, or didn't answer"
     STOPPED = "it ended, and nobody waits for it"
     AWAITED = "it ended, and a newer command waits"
     CRASHED = "it ended badly, and a newer command waits"
     FAILED = "it ended badly"
-    DUE = "the wait before its restart is over"
+    DIED = "it ended badly before it was up"
+    STOP = "the administrator wants it to stop"
+    DUE = "its wait is over"
 
 
 class Action(Enum):
@@ -40,10 +44,13 @@ class Action(Enum):
     NOTHING = "nothing"
     START = "start it with the newest command"
     REMEMBER = "keep the command, should it end soon"
+    REFRESH = "give it the fresh credentials, and keep the command, should it end soon"
     REPLACE = "stop it, to start it under the other account"
+    STOP = "stop it"
     TELL = "tell the user, and forget it"
+    REST = "tell the user, and let a new start wait"
     FORGET = "forget it"
-    DELAY = "wait, then start it again"
+    DELAY = "wait, then start it"
 
 
 TABLE: dict[tuple[State | None, Event], tuple[State | None, Action]] = {
@@ -51,22 +58,35 @@ TABLE: dict[tuple[State | None, Event], tuple[State | None, Action]] = {
     (None, Event.ADOPTED): (State.RUNNING, Action.NOTHING),
     (State.STARTING, Event.COMMAND): (State.STARTING, Action.REMEMBER),
     (State.STARTING, Event.MOVED): (State.STARTING, Action.REMEMBER),
+    (State.STARTING, Event.RESUMED): (State.STARTING, Action.START),
     (State.STARTING, Event.SPAWNED): (State.RUNNING, Action.NOTHING),
     (State.STARTING, Event.REFUSED): (None, Action.TELL),
-    (State.RUNNING, Event.COMMAND): (State.RUNNING, Action.REMEMBER),
+    (State.RUNNING, Event.COMMAND): (State.RUNNING, Action.REFRESH),
     (State.RUNNING, Event.MOVED): (State.STOPPING, Action.REPLACE),
+    (State.RUNNING, Event.STOP): (State.STOPPING, Action.STOP),
     (State.RUNNING, Event.STOPPED): (None, Action.FORGET),
     (State.RUNNING, Event.AWAITED): (State.STARTING, Action.START),
     (State.RUNNING, Event.CRASHED): (State.RESTART_PENDING, Action.DELAY),
     (State.RUNNING, Event.FAILED): (None, Action.TELL),
+    (State.RUNNING, Event.DIED): (State.RESTING, Action.REST),
     (State.STOPPING, Event.COMMAND): (State.STOPPING, Action.REMEMBER),
     (State.STOPPING, Event.MOVED): (State.STOPPING, Action.REMEMBER),
+    (State.STOPPING, Event.STOP): (State.STOPPING, Action.STOP),
+    (State.STOPPING, Event.STOPPED): (None, Action.TELL),
     (State.STOPPING, Event.AWAITED): (State.STARTING, Action.START),
     (State.RESTART_PENDING, Event.COMMAND): (State.RESTART_PENDING, Action.REMEMBER),
     (State.RESTART_PENDING, Event.MOVED): (State.RESTART_PENDING, Action.REMEMBER),
+    (State.RESTART_PENDING, Event.STOP): (None, Action.TELL),
     (State.RESTART_PENDING, Event.DUE): (State.STARTING, Action.START),
+    (State.RESTING, Event.COMMAND): (State.RESTART_PENDING, Action.DELAY),
+    (State.RESTING, Event.MOVED): (State.RESTART_PENDING, Action.DELAY),
+    (State.RESTING, Event.STOP): (None, Action.FORGET),
+    (State.RESTING, Event.DUE): (None, Action.FORGET),
 }
 """What is not in it can't happen: it is logged, and changes nothing."""
+
+REST = 120.0
+"""Seconds for which an endpoint that died at once is remembered: a start within them waits, longer each time."""
 
 MAX_CRASHES = 5
 """Restarts after bad ends, one after the other, before the user is told."""
@@ -107,14 +127,14 @@ def settled(now: float, started: float, log_opened: float | None) -> bool:
 
 def judge(ending: Ending, state: State, awaited: bool, crashes: int) -> Event:
     """Which end it is. `awaited`: a newer command came within the grace period, or at any time to a stopping one."""
-    if state is State.STOPPING:
-        return Event.AWAITED
-    if ending.clean:
+    if state is State.STOPPING or ending.clean:
         return Event.AWAITED if awaited else Event.STOPPED
     restartable = ending.settled or ending.status == 0
-    return Event.CRASHED if awaited and restartable and crashes < MAX_CRASHES else Event.FAILED
+    if awaited and restartable and crashes < MAX_CRASHES:
+        return Event.CRASHED
+    return Event.FAILED if ending.settled else Event.DIED
 
 
-def restart_delay(crashes: int) -> float:
-    """Seconds before the restart after the `crashes`-th bad end in a row."""
-    return float(min(60, 2 ** (crashes - 1)))
+def restart_delay(bad_ends: int) -> float:
+    """Seconds from the last of so many bad ends in a row to the next start."""
+    return float(min(60, 2 ** (bad_ends - 1)))

@@ -1,53 +1,30 @@
 """The user endpoints: each command, answer and end goes through the registry's table, and its action is done here."""
 
 import asyncio
-import contextlib
 import logging
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from twinlock_shared import wire
 
 from twinlock_broker.compute.command import Credentials
-from twinlock_broker.endpoints.output import Output
+from twinlock_broker.endpoints import registry
+from twinlock_broker.endpoints.endpoint import Endpoint
+from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.refusals import explain
 from twinlock_broker.endpoints.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
 from twinlock_broker.endpoints.start import StartRequest
-from twinlock_broker.endpoints.turns import Turns
-from twinlock_broker.spawner.client import SpawnerClient
+from twinlock_broker.endpoints.store import Store
 
 SETTLE_LIMIT = 5.0
 """Seconds that notices on their way get when the broker stops."""
 
+_WAITING = (State.RESTART_PENDING, State.RESTING)
+_STOPPED = "The endpoint's administrator stopped your endpoint. Submit again to start another"
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Endpoint:
-    """One user endpoint. `request` is the newest; `waiting` says that it is newer than the process.
-
-    Times are time.monotonic(), `ended` is a wait status. An adopted endpoint was there before this broker: it has no
-    output.
-    """
-
-    id: str
-    user: str
-    state: State | None = None
-    request: StartRequest | None = None
-    waiting: bool = False
-    arrived: float = 0.0
-    started: float = 0.0
-    ended: int | None = None
-    output: Output | None = None
-    crashes: int = 0
-    restarted: bool = False
-    launch: asyncio.Task[None] | None = None
-    notice: asyncio.Task[None] | None = None
-
 
 Tell = Callable[[Credentials, str, str], Coroutine[Any, Any, None]]
 """Tells a user a text, and the administrator a detail besides; `Notices.send`."""
@@ -56,14 +33,21 @@ Tell = Callable[[Credentials, str, str], Coroutine[Any, Any, None]]
 class Supervisor:
     """All user endpoints of the manager `manager_id`. `grace` in seconds is mu_child_ep_grace_period_s."""
 
-    def __init__(self, manager_id: str, grace: float, spawner: SpawnerClient, tell: Tell) -> None:
+    def __init__(self, manager_id: str, grace: float, launcher: Launcher, store: Store, tell: Tell) -> None:
         self._prefix = f"uep.{manager_id}."
         self._grace = grace
-        self._spawner = spawner
+        self._launcher = launcher
+        self._store = store
         self._send = tell
-        self._turns = Turns()
-        self._endpoints: dict[str, Endpoint] = {}
+        self._endpoints = {endpoint.id: endpoint for endpoint in store.load()}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.refreshed: Callable[[Endpoint], None] = lambda endpoint: None
+        """Called with a running endpoint for which there are fresh credentials."""
+
+    @property
+    def endpoints(self) -> Iterable[Endpoint]:
+        """All that there are."""
+        return self._endpoints.values()
 
     async def command(self, request: StartRequest) -> None:
         """A start command; returns when its outcome is decided."""
@@ -72,6 +56,16 @@ class Supervisor:
         endpoint.request, endpoint.arrived = request, time.monotonic()
         if self._on(endpoint, event) is Action.START and endpoint.launch is not None:
             await endpoint.launch
+
+    async def stop(self, endpoint_id: str) -> bool:
+        """Stop an endpoint for the administrator; its user is told when it has ended. False where there is none."""
+        endpoint = self._endpoints.get(endpoint_id)
+        if endpoint is not None and endpoint.launch is not None:
+            await asyncio.wait((endpoint.launch,))  # a start can't be taken back, but what it started can be stopped
+        if endpoint is None or endpoint.state is None:
+            return False
+        self._on(endpoint, Event.STOP, _STOPPED)
+        return True
 
     def listed(self, children: Sequence[wire.Child]) -> None:
         """The spawner's table: unknown children are adopted, known ones that are not in it have ended unseen."""
@@ -82,8 +76,7 @@ class Supervisor:
                 endpoint.started = endpoint.arrived = time.monotonic()
                 self._on(endpoint, Event.ADOPTED)
         for endpoint in list(self._endpoints.values()):
-            if endpoint.state in (State.RUNNING, State.STOPPING) and endpoint.id not in table:
-                self._end(endpoint, None)
+            self._compare(endpoint, table.get(endpoint.id))
 
     def exited(self, child: str, status: int) -> None:
         """A child ended with the wait status `status`."""
@@ -105,68 +98,75 @@ class Supervisor:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=SETTLE_LIMIT)
 
+    def _compare(self, endpoint: Endpoint, child: wire.Child | None) -> None:
+        """What the spawner's table says about `endpoint`, whose state may be of an earlier broker's time."""
+        endpoint.pid = child.pid if child else 0
+        if endpoint.state in (State.RUNNING, State.STOPPING) and child is None:
+            self._end(endpoint, None)
+        elif endpoint.state is State.STARTING and endpoint.launch is None:
+            self._on(endpoint, Event.SPAWNED if child else Event.RESUMED)
+        elif endpoint.state in _WAITING and endpoint.timer is None:
+            self._wait(endpoint, restart_delay(max(1, endpoint.crashes, endpoint.deaths)))
+
     def _on(self, endpoint: Endpoint, event: Event, text: str = "", detail: str = "") -> Action:
         step = TABLE.get((endpoint.state, event))
         if step is None:
             log.error("endpoint %s: %s, which can't be while it is %s", endpoint.id, event.value, endpoint.state)
             return Action.NOTHING
-        before, (endpoint.state, action) = endpoint.state, step
+        endpoint.state, action = step
         follows = "" if action is Action.NOTHING else f"; {action.value}"
         log.info("endpoint %s of %s: %s%s", endpoint.id, endpoint.user, event.value, follows)
-        if endpoint.state is None and before is not None:
-            del self._endpoints[endpoint.id]
+        if endpoint.timer is not None and endpoint.state not in _WAITING:
+            endpoint.timer.cancel()
         self._act(endpoint, action, text, detail)
+        self._keep(endpoint)
         return action
+
+    def _keep(self, endpoint: Endpoint) -> None:
+        if endpoint.state is not None:
+            self._store.save(endpoint)
+        elif self._endpoints.pop(endpoint.id, None) is not None:
+            self._store.remove(endpoint)
 
     def _act(self, endpoint: Endpoint, action: Action, text: str, detail: str) -> None:
         if action is Action.START:
             endpoint.launch = self._later(self._launch(endpoint))
-        elif action in (Action.REMEMBER, Action.REPLACE):
-            endpoint.waiting = True
-            if action is Action.REPLACE:
-                self._later(self._spawner.signal(endpoint.id, "TERM"))
+        elif action in (Action.REMEMBER, Action.REFRESH, Action.REPLACE, Action.STOP):
+            endpoint.waiting = action is not Action.STOP
+            if action is Action.REFRESH:
+                self.refreshed(endpoint)
+            elif action is not Action.REMEMBER:
+                self._later(self._launcher.stop(endpoint))
         elif action is Action.DELAY:
-            delay = restart_delay(endpoint.crashes)
-            asyncio.get_running_loop().call_later(delay, self._on, endpoint, Event.DUE)
-        elif action is Action.TELL:
+            self._wait(endpoint, max(0.0, endpoint.again - time.monotonic()))
+        elif action in (Action.TELL, Action.REST):
             self._tell(endpoint, text, detail)
+            if action is Action.REST:
+                self._wait(endpoint, registry.REST)
+
+    def _wait(self, endpoint: Endpoint, delay: float) -> None:
+        if endpoint.timer is not None:
+            endpoint.timer.cancel()
+        endpoint.timer = asyncio.get_running_loop().call_later(delay, self._on, endpoint, Event.DUE)
 
     async def _launch(self, endpoint: Endpoint) -> None:
         """Have the newest request started; ends when the spawner has answered, and a user whom it refused knows."""
         request = endpoint.request
         assert request is not None, "only a command leads here"
         endpoint.waiting, endpoint.user, endpoint.ended = False, request.user, None
-        reply = await self._spawn(endpoint, request)
+        reply = await self._launcher.launch(endpoint, request)
         if isinstance(reply, wire.Refused):
             detail = f"spawner: {reply.stage}: {reply.reason}"
             self._on(endpoint, Event.REFUSED, explain(reply, request.user), detail)
             if endpoint.notice is not None:
                 await endpoint.notice
             return
-        endpoint.started = time.monotonic()
+        endpoint.started, endpoint.pid = time.monotonic(), reply.pid
         self._on(endpoint, Event.SPAWNED)
         if endpoint.ended is not None:
             self._end(endpoint, endpoint.ended)
         elif endpoint.waiting and endpoint.request is not None and endpoint.request.user != endpoint.user:
             self._on(endpoint, Event.MOVED)
-
-    async def _spawn(self, endpoint: Endpoint, request: StartRequest) -> wire.Spawned | wire.Refused:
-        spawn = wire.Spawn(request.id, request.user, request.name, request.program)
-        try:
-            with contextlib.ExitStack() as stack:
-                endpoint.output = Output()
-                stack.callback(endpoint.output.close_writer)
-                document = request.document.seal(self._spawner.pid(), endpoint.restarted)
-                stack.callback(os.close, document)
-                fds = document, endpoint.output.writer
-                reply = await self._turns.take(request.user, lambda: self._spawner.spawn(spawn, fds))
-        except TimeoutError:
-            reply = wire.Refused(request.id, "timeout", "no answer in time")
-        except (OSError, wire.WireError) as error:
-            reply = wire.Refused(request.id, "host", str(error))
-        if isinstance(reply, wire.Refused) and endpoint.output is not None:
-            endpoint.output.finish()
-        return reply
 
     def _end(self, endpoint: Endpoint, status: int | None) -> None:
         now = time.monotonic()
@@ -174,12 +174,16 @@ class Supervisor:
         if endpoint.output is not None:
             text = endpoint.output.finish()
             ending = Ending(status, settled(now, endpoint.started, endpoint.output.closed_at))
-        awaited = endpoint.waiting and now - endpoint.arrived <= self._grace
         assert endpoint.state is not None, "an endpoint that ends has a state"
+        stopping = endpoint.state is State.STOPPING
+        awaited = endpoint.waiting and (stopping or now - endpoint.arrived <= self._grace)
         event = judge(ending, endpoint.state, awaited, endpoint.crashes)
         endpoint.crashes = endpoint.crashes + 1 if event is Event.CRASHED else 0
+        endpoint.deaths = endpoint.deaths + 1 if event is Event.DIED else 0
+        endpoint.again = now + restart_delay(max(1, endpoint.crashes, endpoint.deaths))
         endpoint.restarted = event in (Event.AWAITED, Event.CRASHED)
-        self._on(endpoint, event, last_words(ending, text))
+        endpoint.pid = 0
+        self._on(endpoint, event, _STOPPED if stopping else last_words(ending, text))
 
     def _tell(self, endpoint: Endpoint, text: str, detail: str) -> None:
         if endpoint.request is None:

@@ -1,0 +1,56 @@
+"""The state folder's part for endpoints: a file each, STATE/endpoints/UUID.json, readable by the broker alone."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from twinlock_broker.endpoints import record
+from twinlock_broker.endpoints.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """Keeps endpoints in `folder`, so that a broker that was killed at any moment goes on where it was.
+
+    Files aren't synced to the disk: they have to outlive this process, not the host, with which the endpoints end too.
+    """
+
+    def __init__(self, folder: Path, amqp_port: int | None) -> None:
+        self._folder = folder
+        self._amqp_port = amqp_port
+
+    def save(self, endpoint: Endpoint) -> None:
+        """Write the endpoint down. A disk that is full is told in the log and stops nothing: what runs, runs."""
+        path = self._path(endpoint)
+        draft = path.with_suffix(".new")
+        try:
+            draft.write_text(record.dump(endpoint))
+            draft.replace(path)
+        except OSError as error:
+            log.error(
+                "%s: %s; should the broker end now, this endpoint's waiting command is lost", path, error.strerror
+            )
+
+    def remove(self, endpoint: Endpoint) -> None:
+        """Forget the endpoint."""
+        with contextlib.suppress(OSError):
+            self._path(endpoint).unlink(missing_ok=True)
+
+    def load(self) -> Iterator[Endpoint]:
+        """All endpoints that were kept. One that can't be read is left out, loudly; its file stays to be looked at."""
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            found = sorted(self._folder.glob("*.json"))
+        except OSError as error:
+            log.error("%s: %s; a restart of the broker may lose commands", self._folder, error.strerror)
+            return
+        for path in found:
+            try:
+                yield record.load(path.read_text(), self._amqp_port)
+            except (OSError, ValueError) as error:
+                log.error("%s: can't be read, what waited for this endpoint is lost: %s", path, error)
+
+    def _path(self, endpoint: Endpoint) -> Path:
+        return self._folder / f"{endpoint.id}.json"

@@ -1,0 +1,165 @@
+"""What a broker knows that follows one which was killed at any moment."""
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from broker_rig import MANAGER, UEP, Told, endpoint_user, request
+from spawner_rig import Spawner
+from twinlock_broker.endpoints import registry
+from twinlock_broker.endpoints.endpoint import Endpoint
+from twinlock_broker.endpoints.launcher import Launcher
+from twinlock_broker.endpoints.registry import State
+from twinlock_broker.endpoints.store import Store
+from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.spawner.client import SpawnerClient
+
+
+class Broker:
+    """The part of a broker that keeps endpoints, until it is killed."""
+
+    def __init__(self, spawner: Spawner, state: Path, told: Told) -> None:
+        self.client = SpawnerClient(spawner.socket)
+        self.supervisor = Supervisor(MANAGER, 30.0, Launcher(self.client), Store(state, None), told.send)
+        self._running = asyncio.create_task(self.client.run(self.supervisor))
+
+    async def ready(self) -> None:
+        """Wait for the spawner's table."""
+        await asyncio.wait_for(self.client.ready.wait(), 10)
+
+    async def kill(self) -> None:
+        """Have it do nothing more: no exit is noted, nothing is written."""
+        self._running.cancel()
+        await asyncio.wait((self._running,))
+
+
+def kept(folder: Path, **values: object) -> None:
+    """A record as a broker leaves it that is killed."""
+    endpoint = Endpoint(UEP, endpoint_user(), request=request(endpoint_user(), "sleep"))
+    for name, value in values.items():
+        setattr(endpoint, name, value)
+    store = Store(folder, None)
+    list(store.load())
+    store.save(endpoint)
+
+
+def spawned(spawner: Spawner) -> int:
+    """How often something was started."""
+    return sum('"event": "spawned"' in line for line in spawner.said.last(1000))
+
+
+async def test_a_command_that_waits_for_an_end_outlives_the_broker(
+    spawner: Spawner, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "SETTLED_AFTER", 0.0)
+    first = Broker(spawner, tmp_path / "s", told)
+    await first.ready()
+    await first.supervisor.command(request(endpoint_user(), "sleep"))
+    await first.supervisor.command(request(endpoint_user(), "gone"))
+    await first.kill()
+    second = Broker(spawner, tmp_path / "s", told)
+    await second.ready()
+    await second.client.signal(UEP, "TERM")
+    assert "endpoint program is missing" in await told.next(), "started with the command that the first one had taken"
+    await second.kill()
+
+
+async def test_an_end_without_a_broker_is_told_by_the_next_one(spawner: Spawner, told: Told, tmp_path: Path) -> None:
+    first = Broker(spawner, tmp_path / "s", told)
+    await first.ready()
+    await first.supervisor.command(request(endpoint_user(), "sleep"))
+    pid = next(iter(first.supervisor.endpoints)).pid
+    await first.kill()
+    said = spawner.said.count()
+    os.kill(pid, 9)
+    await asyncio.to_thread(spawner.said.wait_for, '"exited"', after=said)
+    second = Broker(spawner, tmp_path / "s", told)
+    await second.ready()
+    assert "killed by signal 9" in await told.next()
+    assert not list((tmp_path / "s").glob("*.json"))
+    await second.kill()
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.RESTART_PENDING])
+async def test_a_start_that_the_spawner_never_heard_of_is_made(
+    spawner: Spawner, told: Told, tmp_path: Path, state: State
+) -> None:
+    kept(tmp_path / "s", state=state, waiting=True)
+    broker = Broker(spawner, tmp_path / "s", told)
+    await broker.ready()
+    await asyncio.to_thread(spawner.said.wait_for, '"spawned"')
+    await broker.kill()
+    assert spawned(spawner) == 1
+
+
+async def test_a_start_that_the_spawner_has_made_is_not_made_again(
+    spawner: Spawner, told: Told, tmp_path: Path
+) -> None:
+    first = Broker(spawner, tmp_path / "a", told)
+    await first.ready()
+    await first.supervisor.command(request(endpoint_user(), "sleep"))
+    await first.kill()
+    kept(tmp_path / "b", state=State.STARTING)
+    second = Broker(spawner, tmp_path / "b", told)
+    await second.ready()
+    await second.supervisor.command(request(endpoint_user(), "sleep"))  # RabbitMQ delivers it again
+    assert [endpoint.state for endpoint in second.supervisor.endpoints] == [State.RUNNING]
+    await second.kill()
+    assert spawned(spawner) == 1
+
+
+async def test_an_endpoint_that_went_with_its_spawner_is_told_of(spawner: Spawner, told: Told, tmp_path: Path) -> None:
+    kept(tmp_path / "s", state=State.RUNNING)
+    broker = Broker(spawner, tmp_path / "s", told)
+    await broker.ready()
+    assert "lost with the site's spawner" in await told.next()
+    await broker.kill()
+
+
+async def test_a_broken_record_costs_nobody_else_anything(
+    spawner: Spawner, told: Told, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept(tmp_path / "s", state=State.RUNNING)
+    good = next((tmp_path / "s").glob("*.json")).read_text()
+    values = json.loads(good)
+    for number, text in enumerate(["", "[]", '{"id": 1}', good[:-40], json.dumps(values | {"state": "DANCING"})]):
+        (tmp_path / "s" / f"bad{number}.json").write_text(text)
+    broker = Broker(spawner, tmp_path / "s", told)
+    await broker.ready()
+    assert "lost with the site's spawner" in await told.next()
+    assert caplog.text.count("can't be read, what waited for this endpoint is lost") == 5
+    await broker.kill()
+
+
+async def test_a_state_folder_that_cant_be_written_stops_no_start(
+    spawner: Spawner, told: Told, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    broker = Broker(spawner, tmp_path / "file" / "s", told)
+    await broker.ready()
+    await broker.supervisor.command(request(endpoint_user(), "sleep"))
+    assert spawned(spawner) == 1
+    assert "should the broker end now" in caplog.text
+    await broker.kill()
+
+
+def test_records_are_the_brokers_alone(tmp_path: Path) -> None:
+    kept(tmp_path / "s", state=State.RUNNING)
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("change", [lambda values: values.pop("user"), lambda values: values.update(request={})])
+def test_records_that_we_did_not_write_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, object]], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    kept(tmp_path / "s", state=State.RUNNING)
+    path = next((tmp_path / "s").glob("*.json"))
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    assert list(Store(tmp_path / "s", None).load()) == []
+    assert path.name in caplog.text
