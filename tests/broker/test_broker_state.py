@@ -48,7 +48,8 @@ def kept(folder: Path, **values: object) -> None:
 
 
 def spawned(spawner: Spawner) -> int:
-    """How often something was started."""
+    """How often something was started, at least once."""
+    spawner.said.wait_for('"event": "spawned"')
     return sum('"event": "spawned"' in line for line in spawner.said.last(1000))
 
 
