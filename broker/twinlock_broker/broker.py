@@ -5,11 +5,13 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any
 
 import setproctitle
 
+from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute import register
 from twinlock_broker.compute.command_queue import CommandQueue
 from twinlock_broker.compute.heartbeat import Heartbeat
@@ -19,11 +21,14 @@ from twinlock_broker.compute.registrar import LIMIT, Registrar
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.config.state import remember
+from twinlock_broker.control.admin import Admin
+from twinlock_broker.control.listener import listening
+from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.endpoints.handler import CommandHandler
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.start import StartPath
 from twinlock_broker.endpoints.store import Store
-from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.endpoints.supervisor import Supervisor, Tell
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.notify import notify, tell_systemd
@@ -51,29 +56,68 @@ async def serve(settings: Settings, folder: Folder, login: Login) -> None:
 async def _work(settings: Settings, folder: Folder, login: Login) -> None:
     registrar = Registrar(lambda known: register.register(folder, known, login))
     registration = await _register(registrar, settings, folder)
-    grace, port = folder.settings["mu_child_ep_grace_period_s"], folder.settings["amqp_port"]
     tell = Notices().send
     spawner = SpawnerClient(settings.spawner_socket)
-    store = Store(settings.state / "endpoints", port)
-    supervisor = Supervisor(registration.endpoint_id, grace, Launcher(spawner), store, tell)
-    async with _running(spawner.run(supervisor)) as link:
-        await _unless_failed([link], spawner.ready.wait())
-        path = StartPath(folder, settings.program, await _who(spawner, folder, registration, login))
-        handler = CommandHandler(registration.endpoint_id, port, path, supervisor.command, tell)
-        commands = CommandQueue(registrar, handler.handle)
-        heartbeat = Heartbeat(registrar, folder.settings["heartbeat_period"])
-        try:
-            async with _running(commands.run()) as consumer, _running(heartbeat.run()) as heart:
-                parts = [link, consumer, heart]
-                await _unless_failed(parts, _all_set(spawner.ready, commands.ready, heartbeat.first))
-                _announce(registration)
-                await _unless_failed(parts, tell_systemd(supervisor.summary))
-        finally:
-            notify("STOPPING=1")
-            await commands.stop()
-            path.close()
-            await supervisor.settle()
-            await heartbeat.say_goodbye()
+    with _audit(folder, registration.endpoint_id) as audit:
+        supervisor = _supervisor(settings, folder, registration, spawner, tell)
+        sessions = Sessions(supervisor, audit)
+        about = {"endpoint": registration.endpoint_id, "name": folder.path.name, "started": round(time.time())}
+        admin = Admin(supervisor, sessions, lambda: about | {"spawner_connected": spawner.ready.is_set()})
+        sockets = (settings.control_socket, 0o666, sessions.serve), (settings.admin_socket, 0o600, admin.serve)
+        async with listening(*sockets[0]), listening(*sockets[1]), _running(spawner.run(supervisor)) as link:
+            await _unless_failed([link], spawner.ready.wait())
+            path = StartPath(folder, settings.program, await _who(spawner, folder, registration, login), audit)
+            port = folder.settings["amqp_port"]
+            handler = CommandHandler(registration.endpoint_id, port, path, supervisor.command, tell)
+            await _serve_commands(registrar, folder, handler, supervisor, link, spawner.ready)
+
+
+async def _serve_commands(
+    registrar: Registrar,
+    folder: Folder,
+    handler: CommandHandler,
+    supervisor: Supervisor,
+    link: asyncio.Task[None],
+    spawner_ready: asyncio.Event,
+) -> None:
+    commands = CommandQueue(registrar, handler.handle)
+    heartbeat = Heartbeat(registrar, folder.settings["heartbeat_period"])
+    try:
+        async with _running(commands.run()) as consumer, _running(heartbeat.run()) as heart:
+            parts = [link, consumer, heart]
+            await _unless_failed(parts, _all_set(spawner_ready, commands.ready, heartbeat.first))
+            _announce(registrar.current)
+            await _unless_failed(parts, tell_systemd(supervisor.summary))
+    finally:
+        notify("STOPPING=1")
+        await commands.stop()
+        handler.close()
+        await supervisor.settle()
+        await heartbeat.say_goodbye()
+
+
+def _supervisor(
+    settings: Settings, folder: Folder, registration: Registration, spawner: SpawnerClient, tell: Tell
+) -> Supervisor:
+    told = {"control": str(settings.control_socket), "audited": folder.audit_path is not None}
+    store = Store(settings.state / "endpoints", folder.settings["amqp_port"])
+    grace = folder.settings["mu_child_ep_grace_period_s"]
+    return Supervisor(registration.endpoint_id, grace, Launcher(spawner, told), store, tell)
+
+
+@contextlib.contextmanager
+def _audit(folder: Folder, endpoint_id: str) -> Iterator[AuditLog | None]:
+    """The audit log of a high assurance endpoint, None for others."""
+    if folder.audit_path is None:
+        if folder.settings["high_assurance"]:
+            log.warning("high_assurance without audit_log_path: no task event is audited")
+        yield None
+        return
+    audit = AuditLog(folder.audit_path, endpoint_id)
+    try:
+        yield audit
+    finally:
+        audit.close()
 
 
 async def _register(registrar: Registrar, settings: Settings, folder: Folder) -> Registration:

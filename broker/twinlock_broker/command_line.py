@@ -55,8 +55,12 @@ def read_yaml_mapping(name: str) -> dict[str, Any]:
 
 def find_folder(name: str) -> Path:
     """An endpoint's folder by its path or, as with the peer, by its name in $GLOBUS_COMPUTE_USER_DIR."""
-    home = os.environ.get("GLOBUS_COMPUTE_USER_DIR") or Path.home() / ".globus_compute"
-    return Path(name) if "/" in name or Path(name).is_dir() else Path(home) / name
+    return Path(name) if "/" in name or Path(name).is_dir() else endpoints_folder() / name
+
+
+def endpoints_folder() -> Path:
+    """Where the peer keeps endpoints' folders: $GLOBUS_COMPUTE_USER_DIR, else ~/.globus_compute."""
+    return Path(os.environ.get("GLOBUS_COMPUTE_USER_DIR") or Path.home() / ".globus_compute")
 
 
 def _mapping(name: str, value: Any, kind: str) -> dict[str, Any]:

@@ -1,37 +1,79 @@
 """The endpoint's AMQP connections: one for each URL that the document names, which is one as a rule."""
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import pika
 
 from twinlock_endpoint.config import Config
 from twinlock_endpoint.consumer import TaskConsumer
-from twinlock_endpoint.document import Document
+from twinlock_endpoint.document import Queues
 from twinlock_endpoint.errors import DocumentError
 from twinlock_endpoint.link import ChannelUser, Link, parameters
 from twinlock_endpoint.publisher import Publisher
 
 
-@dataclass(frozen=True, slots=True)
 class Connections:
-    """The links, and the publishers of results and heartbeats, which share a channel where they share a URL."""
+    """The links to `queues`, and what is published over them. Nothing is opened yet.
 
-    links: list[Link]
-    results: Publisher
-    heartbeats: Publisher
+    Results and heartbeats share a channel where they share a URL. DocumentError where a URL can't be used.
+    """
+
+    def __init__(
+        self, queues: Queues, config: Config, consumer: TaskConsumer, on_down: Callable[[BaseException], None]
+    ) -> None:
+        self._queues = queues
+        self._config = config
+        self._consumer = consumer
+        publishers = {url: Publisher() for url in (queues.results.url, queues.heartbeats.url)}
+        self._results, self._heartbeats = publishers[queues.results.url], publishers[queues.heartbeats.url]
+        users: dict[str, list[ChannelUser]] = {url: [publisher] for url, publisher in publishers.items()}
+        users.setdefault(queues.tasks.url, []).append(consumer)
+        self._links = {url: Link(self._parameters(url), of_url, on_down) for url, of_url in users.items()}
+        self._names = {url: name for name, url in reversed(_urls(queues).items())}
+
+    def open(self) -> None:
+        """Start to connect."""
+        for link in self._links.values():
+            link.open()
+
+    async def close(self) -> None:
+        """Close for good."""
+        for link in self._links.values():
+            await link.close()
+
+    def renew(self, queues: Queues) -> None:
+        """Use fresh credentials: what is connected stays so, and they count from the next connection on.
+
+        DocumentError where they can't be used; then nothing changes.
+        """
+        fresh = _urls(queues)
+        chosen = {url: self._parameters(fresh[name]) for url, name in self._names.items()}
+        self._queues = queues
+        self._consumer.queue = queues.tasks.queue
+        for url, link in self._links.items():
+            link.renew(chosen[url])
+
+    def publish_result(self, body: bytes) -> asyncio.Future[None]:
+        """Publish now or as soon as there is a connection. The future is done when the message is safe."""
+        return self._results.publish(self._queues.results, body)
+
+    def offer_heartbeat(self, body: bytes) -> None:
+        """Publish if there is a connection."""
+        self._heartbeats.offer(self._queues.heartbeats, body)
+
+    async def drain(self, limit_s: float) -> None:
+        """Wait until everything is confirmed, at most so many seconds for results and for heartbeats."""
+        await self._results.drain(limit_s)
+        if self._heartbeats is not self._results:
+            await self._heartbeats.drain(limit_s)
+
+    def _parameters(self, url: str) -> pika.URLParameters:
+        try:
+            return parameters(url, self._config.amqp_port, self._config.heartbeat_threshold)
+        except ValueError:
+            raise DocumentError("The start document has a connection_url that can't be used.") from None
 
 
-def make(
-    document: Document, config: Config, consumer: TaskConsumer, on_down: Callable[[BaseException], None]
-) -> Connections:
-    """Set the connections up; nothing is opened yet. DocumentError where a URL can't be used."""
-    publishers = {url: Publisher() for url in (document.results.url, document.heartbeats.url)}
-    users: dict[str, list[ChannelUser]] = {url: [publisher] for url, publisher in publishers.items()}
-    users.setdefault(document.tasks.url, []).append(consumer)
-    try:
-        links = [
-            Link(parameters(url, config.amqp_port, config.heartbeat_threshold), of_url, on_down)
-            for url, of_url in users.items()
-        ]
-    except ValueError:
-        raise DocumentError("The start document has a connection_url that can't be used.") from None
-    return Connections(links, publishers[document.results.url], publishers[document.heartbeats.url])
+def _urls(queues: Queues) -> dict[str, str]:
+    return {"results": queues.results.url, "heartbeats": queues.heartbeats.url, "tasks": queues.tasks.url}

@@ -27,7 +27,8 @@ class TaskConsumer:
     def __init__(
         self, queue: str, prefetch: int, on_delivery: Callable[[Delivery], None], on_ready: Callable[[], None]
     ) -> None:
-        self._queue = queue
+        self.queue = queue
+        """The queue that is consumed; a new name counts from the next channel on."""
         self._prefetch = prefetch
         self._on_delivery = on_delivery
         self._on_ready = on_ready
@@ -66,9 +67,7 @@ class TaskConsumer:
 
     def _consume(self) -> None:
         if self._wanted and self._channel is not None and self._channel.is_open:
-            self._tag = self._channel.basic_consume(
-                self._queue, self._deliver, callback=lambda _frame: self._on_ready()
-            )
+            self._tag = self._channel.basic_consume(self.queue, self._deliver, callback=lambda _frame: self._on_ready())
 
     def _current(self, delivery: Delivery) -> bool:
         return self._channel is not None and delivery.channel is self._channel and bool(self._channel.is_open)

@@ -1,7 +1,8 @@
 """The document that a manager endpoint writes to a user endpoint's standard input.
 
-One JSON object, compatible with what the peer's `_start-user-endpoint` reads, plus `environment` and
-`restarted`, which says that this endpoint follows one that has ended: its tasks may be done already.
+One JSON object, compatible with what the peer's `_start-user-endpoint` reads, plus `environment`, `restarted`, which
+says that this endpoint follows one that has ended: its tasks may be done already; `control`, the path of the manager
+endpoint's socket; and `audited`, which says that task events have to be audited there.
 """
 
 import json
@@ -31,21 +32,30 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """All that the manager endpoint says about this endpoint."""
+class Queues:
+    """The endpoint's queues. Fresh credentials come as a whole set of them."""
 
-    endpoint_id: str
     tasks: TaskSource
     results: Destination
     heartbeats: Destination
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """All that the manager endpoint says about this endpoint. `control` is empty where there is no such socket."""
+
+    endpoint_id: str
+    queues: Queues
     config: str
     info: dict[str, Any]
     allowed_functions: frozenset[str] | None
     environment: dict[str, str]
     restarted: bool
+    control: str
+    audited: bool
 
 
-KEYS = ("amqp_creds", "config", "ep_info", "allowed_functions", "environment", "restarted")
+KEYS = ("amqp_creds", "config", "ep_info", "allowed_functions", "environment", "restarted", "control", "audited")
 PUBLISH_KEYS = ("exchange", "routing_key", "mandatory", "properties")
 
 
@@ -61,14 +71,23 @@ def parse(raw: bytes) -> Document:
     creds = _get(whole, "amqp_creds", dict)
     return Document(
         endpoint_id=_get(creds, "endpoint_id", str, "amqp_creds"),
-        tasks=_task_source(creds),
-        results=_destination(creds, "result_queue_info"),
-        heartbeats=_destination(creds, "heartbeat_queue_info"),
+        queues=queues(creds),
         config=_get(whole, "config", str),
         info=_get(whole, "ep_info", dict),
         allowed_functions=_strings_or_none(whole, "allowed_functions"),
         environment=_environment(whole),
         restarted=_get({"restarted": False} | whole, "restarted", bool),
+        control=_get({"control": ""} | whole, "control", str),
+        audited=_get({"audited": False} | whole, "audited", bool),
+    )
+
+
+def queues(creds: dict[str, Any]) -> Queues:
+    """The queues in `amqp_creds`; DocumentError says which part is missing or of the wrong type."""
+    return Queues(
+        tasks=_task_source(creds),
+        results=_destination(creds, "result_queue_info"),
+        heartbeats=_destination(creds, "heartbeat_queue_info"),
     )
 
 

@@ -5,9 +5,9 @@ import logging
 from typing import Any
 
 from twinlock_endpoint import status
-from twinlock_endpoint.document import Destination
+from twinlock_endpoint.connections import Connections
+from twinlock_endpoint.control import Control
 from twinlock_endpoint.engines.base import Engine
-from twinlock_endpoint.publisher import Publisher
 from twinlock_endpoint.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -19,29 +19,31 @@ class Heartbeats:
     """Asks the engine for its figures and publishes them with the endpoint's identity."""
 
     def __init__(
-        self, endpoint_id: str, identity: dict[str, Any], engine: Engine, publisher: Publisher, destination: Destination
+        self, endpoint_id: str, identity: dict[str, Any], engine: Engine, connections: Connections, control: Control
     ) -> None:
         self._endpoint_id = endpoint_id
         self._identity = identity
         self._engine = engine
-        self._publisher = publisher
-        self._destination = destination
+        self._connections = connections
+        self._control = control
         self._figures: dict[str, Any] = {}
         self._asking: asyncio.Future[dict[str, Any]] | None = None
 
     async def send(self, period_s: float) -> None:
-        """Publish one; without a connection it is left out."""
+        """Publish one, and tell the manager endpoint; without a connection it is left out."""
         await self._ask_engine()
         self._publish(period_s)
+        figures = {name: value for name, value in self._figures.items() if type(value) in (int, float)}
+        self._control.send({"type": "figures", "figures": figures})
 
     async def send_last(self, limit_s: float) -> None:
         """Say that the endpoint shuts down, and wait at most `limit_s` seconds until that is confirmed."""
         self._publish(0)
-        await self._publisher.drain(limit_s)
+        await self._connections.drain(limit_s)
 
     def _publish(self, period_s: float) -> None:
         body = status.report(self._endpoint_id, self._identity, self._figures, period_s)
-        self._publisher.offer(self._destination, body)
+        self._connections.offer_heartbeat(body)
 
     async def _ask_engine(self) -> None:
         "A busy or stuck engine delays no heartbeat, which then carries the last known figures."

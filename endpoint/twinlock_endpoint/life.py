@@ -6,13 +6,17 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from setproctitle import setproctitle
 
-from twinlock_endpoint import connections, status
+from twinlock_endpoint import status
+from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.config import Config
+from twinlock_endpoint.connections import Connections
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
-from twinlock_endpoint.document import Document
+from twinlock_endpoint.control import Control
+from twinlock_endpoint.document import Document, queues
 from twinlock_endpoint.engines.base import Engine, Place
 from twinlock_endpoint.errors import EngineError
 from twinlock_endpoint.heartbeats import Heartbeats
@@ -77,29 +81,31 @@ class _Endpoint:
         self._quiet: asyncio.TimerHandle | None = None
         self._code = os.EX_OK
         limit = prefetch(setup.engine.max_workers)
-        self._consumer = TaskConsumer(document.tasks.queue, limit, self._deliver, self._consuming)
+        self._consumer = TaskConsumer(document.queues.tasks.queue, limit, self._deliver, self._consuming)
         self._ledger = Ledger(self._consumer.ack, limit)
-        self._connections = connections.make(document, config, self._consumer, self._link_down)
+        self._connections = Connections(document.queues, config, self._consumer, self._link_down)
+        self._control, self._audit = _control(document, self._connections)
         self._heartbeats = Heartbeats(
             document.endpoint_id,
             status.identity(document.info, config.raw),
             setup.engine,
-            self._connections.heartbeats,
-            document.heartbeats,
+            self._connections,
+            self._control,
         )
         self._tasks = Tasks(
             document.endpoint_id,
             setup.engine,
             _narrower(document.allowed_functions, config.allowed_functions),
             self._ledger,
-            lambda result: self._connections.results.publish(document.results, result),
+            self._connections.publish_result,
+            self._audit if document.audited else None,
         )
 
     async def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop, number.name)
-        for link in self._connections.links:
-            link.open()
+        self._connections.open()
+        control = self._loop.create_task(self._control.run())
         try:
             await self._start_engine()
             if not self._stopping:
@@ -107,6 +113,7 @@ class _Endpoint:
             await self._beat()
         finally:
             await self._shut_down()
+            control.cancel()
         return self._code
 
     async def _start_engine(self) -> None:
@@ -190,12 +197,12 @@ class _Endpoint:
         self._stopping = True
         self._consumer.end()
         self._tasks.leave()
-        await self._connections.results.drain(_FLUSH_S)
+        await self._connections.drain(_FLUSH_S)
         await self._stop_engine()
-        await self._connections.results.drain(_FLUSH_S)
+        await self._connections.drain(_FLUSH_S)
+        await self._audit.drain(_FLUSH_S)
         await self._heartbeats.send_last(_FLUSH_S)
-        for link in self._connections.links:
-            await link.close()
+        await self._connections.close()
         log.info("Ended; %d tasks stay in the queue", len(self._ledger))
 
     async def _stop_engine(self) -> None:
@@ -205,6 +212,19 @@ class _Endpoint:
             log.error("The engine did not stop within %.0f s", _ENGINE_STOP_S)
         elif stopping.exception() is not None:
             log.error("The engine did not stop cleanly", exc_info=stopping.exception())
+
+
+def _control(document: Document, connections: Connections) -> tuple[Control, Audit]:
+    """The connection to the manager endpoint, and the audit over it."""
+
+    def renew(message: dict[str, Any]) -> None:
+        connections.renew(queues(message.get("amqp_creds") or {}))
+        log.info("There are fresh credentials for the queues")
+
+    audit = Audit(lambda message: control.send(message))
+    handlers = {"credentials": renew, "audited": audit.audited, "unaudited": audit.unaudited}
+    control = Control(document.control, handlers, audit.connected)
+    return control, audit
 
 
 def _narrower(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:

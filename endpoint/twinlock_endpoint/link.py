@@ -60,6 +60,7 @@ class Link:
 
     def open(self) -> None:
         """Start to connect; the users hear when their channels are there."""
+        self._retry = None
         self._down.clear()
         self._connection = AsyncioConnection(
             self._parameters,
@@ -67,6 +68,14 @@ class Link:
             on_open_error_callback=self._lost,
             on_close_callback=self._lost,
         )
+
+    def renew(self, parameters: pika.URLParameters) -> None:
+        """Connect with these from the next time on; at once where there is no connection and none is being made."""
+        self._parameters = parameters
+        self._failures = 0
+        if self._retry is not None and not self._closing:
+            self._retry.cancel()
+            self.open()
 
     async def close(self) -> None:
         """Close for good, politely where the other side still answers."""

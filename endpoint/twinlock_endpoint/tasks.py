@@ -13,6 +13,7 @@ from typing import Any
 from globus_compute_common.messagepack import unpack
 
 from twinlock_endpoint import results
+from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.engines.base import Engine, Task
 from twinlock_endpoint.ledger import Ledger
@@ -30,12 +31,15 @@ class Tasks:
         allowed: frozenset[str] | None,
         ledger: Ledger,
         publish: Callable[[bytes], asyncio.Future[None]],
+        audit: Audit | None = None,
     ) -> None:
+        """With an `audit`, a task runs only after the audit has it."""
         self._endpoint_id = endpoint_id
         self._engine = engine
         self._allowed = allowed
         self._ledger = ledger
         self._publish = publish
+        self._audit = audit
         self._loop = asyncio.get_running_loop()
         self._failure: Exception | None = None
         self._leaving = False
@@ -69,17 +73,30 @@ class Tasks:
             return
         if self._allowed is not None and task.function_id not in self._allowed:
             log.warning("Task %s: function %s is not allowed here", task_id, task.function_id)
+            self._record(task, "RECEIVED", "FAILED - Function not permitted on endpoint")
             self._answer(task_id, results.not_allowed(task_id, task.function_id, self._endpoint_id))
-        elif self._failure is not None:
-            self._answer(task_id, results.lost(task_id, [self._failure]))
+        elif self._audit is None:
+            self._start(task)
         else:
+            states, start = ("RECEIVED", "EXEC_START"), partial(self._start, task)
+            self._audit.write(task.id, task.function_id, *states, written=start)
+
+    def _start(self, task: Task) -> None:
+        if self._failure is not None:
+            self._answer(task.id, results.lost(task.id, [self._failure]))
+        elif not self._leaving:
             self._submit(task, [])
+
+    def _record(self, task: Task, *states: str) -> None:
+        if self._audit is not None:
+            self._audit.write(task.id, task.function_id, *states)
 
     def _submit(self, task: Task, failures: list[BaseException]) -> None:
         try:
             future = self._engine.submit(task)
         except Exception as error:
             log.exception("Task %s can't be started", task.id)
+            self._record(task, "FAILED - It can't be started")
             self._answer(task.id, results.not_started(task.id, error))
             return
         future.add_done_callback(partial(self._tell_loop, task, failures))
@@ -93,6 +110,7 @@ class Tasks:
             return
         error = future.exception()
         if error is None:
+            self._record(task, "EXEC_END")
             self._answer(task.id, future.result())
         elif not self._leaving:
             self._lost(task, [*failures, error])
@@ -102,6 +120,7 @@ class Tasks:
         if len(failures) <= self._engine.retries and self._failure is None:
             self._submit(task, failures)
         else:
+            self._record(task, "FAILED - It was lost")
             self._answer(task.id, results.lost(task.id, failures))
 
     def _answer(self, task_id: str, result: bytes) -> None:

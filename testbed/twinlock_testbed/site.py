@@ -160,8 +160,9 @@ class Manager:
         self.endpoint_dir = self._endpoint_folder()
         self._state = self.folder / "broker"
         self._credentials = self.folder / "credentials"
-        for path in (self._state, self._credentials):
-            path.mkdir(mode=0o700)
+        self.runtime = self.folder / "broker-run"
+        for path, mode in ((self._state, 0o700), (self._credentials, 0o700), (self.runtime, 0o755)):
+            path.mkdir(mode=mode)
             if self.broker_user is not None:
                 shutil.chown(path, self.broker_user, self.broker_user)
         private_file(self._credentials / "client_id", self.service.login.client_id, self.broker_user)
@@ -184,6 +185,7 @@ class Manager:
         environment = {
             "HOME": str(self._state),
             "CREDENTIALS_DIRECTORY": str(self._credentials),
+            "RUNTIME_DIRECTORY": str(self.runtime),
             "GLOBUS_SDK_SERVICE_URL_AUTH": URL,
         }
         log = self.folder / "broker.log"

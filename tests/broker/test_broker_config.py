@@ -35,7 +35,7 @@ def test_every_default_is_the_peers(tmp_path: Path) -> None:
         ("- a\n- list", ["has to be a YAML mapping"]),
         ("a: [", ["not valid YAML"]),
         ("engine: {type: ThreadPoolEngine}", ["move the 'engine' block", "user_config_template.yaml.j2"]),
-        ("high_assurance: true", ["high_assurance", "audit"]),
+        ("high_assurance: 'yes'", ["high_assurance", "true or false"]),
         ("pam: {enable: true}", ["pam.enable", "pam_service", "spawner"]),
     ],
 )

@@ -27,7 +27,7 @@ class Site:
         self.folder, self.told = folder, told
         self.started: list[StartRequest] = []
         mapper = Mapper(folder.path / "map.json", MANAGER)
-        self.path = StartPath(folder, "endpoint", mapper)
+        self.path = StartPath(folder, "endpoint", mapper, None)
         self.handler = CommandHandler(MANAGER, None, self.path, self._start, told.send)
 
     async def _start(self, request: StartRequest) -> None:
@@ -161,7 +161,7 @@ async def test_same_user_mode(tmp_path: Path, told: Told) -> None:
     async def record(request: StartRequest) -> None:
         started.append(request)
 
-    path = StartPath(make_folder(tmp_path / "ep"), "endpoint", frozenset({ALICE}))
+    path = StartPath(make_folder(tmp_path / "ep"), "endpoint", frozenset({ALICE}), None)
     handler = CommandHandler(MANAGER, None, path, record, told.send)
     await handler.handle(delivery(message() | {"globus_identity_set": [identity(sub=UEP)]}))
     assert "identity that registered it" in told.notices[-1][0]

@@ -68,7 +68,9 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def test_a_document_is_sealed_and_complete() -> None:
     match = Match("ada", "some-uuid", [[{"some-uuid": ["ada"]}]])
-    fd = Document(Secret(amqp_creds()), "engine: {}", match, ("f",), {"A": "b"}).seal(parent=42, restarted=True)
+    fd = Document(Secret(amqp_creds()), "engine: {}", match, ("f",), {"A": "b"}).seal(
+        parent=42, further={"restarted": True}
+    )
     try:
         for write in (lambda: os.pwrite(fd, b"x", 0), lambda: os.ftruncate(fd, 0)):
             with pytest.raises(PermissionError):
@@ -91,7 +93,7 @@ def test_a_document_is_sealed_and_complete() -> None:
 
 
 def test_a_document_without_a_mapping() -> None:
-    fd = Document(Secret({}), "x", Match("me"), None, {}).seal(parent=1, restarted=False)
+    fd = Document(Secret({}), "x", Match("me"), None, {}).seal(parent=1, further={})
     found = json.loads(os.read(fd, 1 << 20))
     os.close(fd)
     assert found["ep_info"] == {"posix_ppid": 1}

@@ -25,7 +25,11 @@ def document(**changes: Any) -> dict[str, Any]:
 
 def test_a_complete_document() -> None:
     told = parse(json.dumps(document(allowed_functions=["ABC"], environment={"A": "b"})).encode())
-    assert (told.endpoint_id, told.tasks.queue, told.results.publish["exchange"]) == ("an-id", "tasks", "results")
+    assert (told.endpoint_id, told.queues.tasks.queue, told.queues.results.publish["exchange"]) == (
+        "an-id",
+        "tasks",
+        "results",
+    )
     assert (told.allowed_functions, told.environment, told.info) == (frozenset({"abc"}), {"A": "b"}, {"posix_ppid": 1})
 
 
@@ -49,6 +53,8 @@ def test_not_a_json_object(raw: bytes) -> None:
         ({"allowed_functions": [1]}, "'allowed_functions' is not a list of strings"),
         ({"environment": {"A": 1}}, "environment variable 'A' can't be set"),
         ({"environment": {"A=B": "x"}}, "environment variable 'A=B' can't be set"),
+        ({"control": None}, "'control' is a NoneType, not a str"),
+        ({"audited": 1}, "'audited' is a int, not a bool"),
         ({"confg": ""}, "unknown entry 'confg'; did you mean 'config'?"),
     ],
 )

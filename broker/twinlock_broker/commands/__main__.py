@@ -8,10 +8,20 @@ import sys
 import argcomplete
 
 from twinlock_broker.command_line import Parser
-from twinlock_broker.commands import check, configure, map_identity, render, whoami
+from twinlock_broker.commands import (
+    check,
+    configure,
+    list_folders,
+    map_identity,
+    render,
+    status,
+    stop,
+    top,
+    whoami,
+)
 from twinlock_broker.errors import CommandError, Fatal
 
-COMMANDS = (configure, check, render, map_identity, whoami)
+COMMANDS = (configure, check, render, map_identity, whoami, list_folders, status, top, stop)
 
 _EPILOG = """\
 twinlock COMMAND --help tells more, with examples.

@@ -54,6 +54,11 @@ class Folder:
         """The configured identity mapping."""
         return self._named("identity_mapping_config_path")
 
+    @property
+    def audit_path(self) -> Path | None:
+        """The configured audit log, of a high assurance endpoint only."""
+        return self._named("audit_log_path") if self.settings["high_assurance"] else None
+
     def endpoint_id(self, state: Path) -> str | None:
         """The endpoint's uuid by endpoint.json of `state` or of this folder. Raises `Fatal` (78) for a broken file."""
         for path in (state / "endpoint.json", self.path / "endpoint.json"):
@@ -126,8 +131,6 @@ def problems(folder: Folder) -> Iterator[Fatal]:
     if (folder.settings["pam"] or {}).get("enable"):
         text = "the spawner opens PAM sessions, not the broker: set pam_service in its policy, and take this key out"
         yield Fatal(os.EX_CONFIG, f"{folder.path / 'config.yaml'}: pam.enable: {text}")
-    if folder.settings["high_assurance"]:
-        yield Fatal(os.EX_CONFIG, "high_assurance: this version can't audit task events, so it doesn't pretend to")
     for path in (folder.template_path, folder.mapping_path):
         if path is not None and not path.is_file():
             yield Fatal(os.EX_NOINPUT, f"{path}: no such file; {folder.path / 'config.yaml'} or a default names it")

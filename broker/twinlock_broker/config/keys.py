@@ -114,8 +114,10 @@ MANAGER_KEYS = (
     Key("user_config_template_path", PATH, None, "", "default user_config_template.yaml.j2, then the same without .j2"),
     Key("user_config_schema_path", PATH, None, "", "JSON schema of the options; default user_config_schema.json"),
     Key("pam", PAM, None, "", "enable is refused: PAM is the spawner's, pam_service in its policy"),
-    Key("high_assurance", FLAG, False, "", "refused: there is no audit of task events yet"),
-    Key("audit_log_path", PATH, None, "", "where high assurance would write its audit"),
+    Key(
+        "high_assurance", FLAG, False, "", "register as a high assurance endpoint, and audit where audit_log_path says"
+    ),
+    Key("audit_log_path", PATH, None, "", "file for the audit of task events; used with high_assurance only"),
     Key("environment", TEXT, None, "", "the service's environment; default production, `local` is localhost:5000"),
     Key("local_compute_services", FLAG, False, "", "the service is on localhost:5000"),
     Key("debug", FLAG, False, "", "log details"),
@@ -126,6 +128,7 @@ BROKER_KEYS = (
     Key("endpoint_dir", PATH, None, "", "the endpoint's folder"),
     Key("spawner_socket", PATH, Path("/run/twinlock/spawner.sock"), "", "the spawner's socket"),
     Key("state_dir", PATH, None, "", "where endpoint.json is written; default $STATE_DIRECTORY, else the folder"),
+    Key("runtime_dir", PATH, None, "", "where the broker's sockets are; default $RUNTIME_DIRECTORY, else state_dir"),
     Key("program", TEXT, "endpoint", "", "name of the user endpoint's program in the spawner's policy"),
 )
 """The broker's own file (`--config`)."""

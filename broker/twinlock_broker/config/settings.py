@@ -18,7 +18,18 @@ class Settings:
     endpoint_dir: Path
     spawner_socket: Path
     state: Path
+    runtime: Path
     program: str
+
+    @property
+    def control_socket(self) -> Path:
+        """Where user endpoints connect to."""
+        return self.runtime / "control.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where the administrator's commands connect to."""
+        return self.runtime / "admin.sock"
 
 
 def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
@@ -27,9 +38,15 @@ def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
     endpoint_dir = values["endpoint_dir"]
     if endpoint_dir is None:
         raise Fatal(os.EX_USAGE, "which endpoint? Give --endpoint-dir DIR, or endpoint_dir in --config FILE")
-    # systemd lists several folders with colons; the first is ours
-    state = values["state_dir"] or os.environ.get("STATE_DIRECTORY", "").split(":")[0] or endpoint_dir
-    return Settings(endpoint_dir.absolute(), values["spawner_socket"], Path(state), values["program"])
+    state = Path(values["state_dir"] or _given_by_systemd("STATE_DIRECTORY") or endpoint_dir)
+    runtime = Path(values["runtime_dir"] or _given_by_systemd("RUNTIME_DIRECTORY") or state)
+    socket = values["spawner_socket"]
+    return Settings(endpoint_dir.absolute(), socket, state, runtime.absolute(), values["program"])
+
+
+def _given_by_systemd(name: str) -> str:
+    """The first folder in a variable of systemd.exec(5), which lists several with colons."""
+    return os.environ.get(name, "").split(":")[0]
 
 
 def _read(config: Path | None) -> dict[str, Any]:

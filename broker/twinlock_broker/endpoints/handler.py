@@ -49,6 +49,10 @@ class CommandHandler:
         else:
             await self._start(request)
 
+    def close(self) -> None:
+        """No more commands come."""
+        self._path.close()
+
     async def _prepare(self, delivery: Delivery, message: dict[str, object], credentials: Credentials) -> StartRequest:
         command.check_fresh(delivery.timestamp, time.time())
         command.check_known(message)

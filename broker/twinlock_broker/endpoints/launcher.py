@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from twinlock_shared import wire
 
@@ -13,10 +15,11 @@ from twinlock_broker.spawner.client import SpawnerClient
 
 
 class Launcher:
-    """Asks `spawner` for starts."""
+    """Asks `spawner` for starts. `told` is what every endpoint's document says besides, see `Document.seal`."""
 
-    def __init__(self, spawner: SpawnerClient) -> None:
+    def __init__(self, spawner: SpawnerClient, told: Mapping[str, Any]) -> None:
         self._spawner = spawner
+        self._told = dict(told)
         self._turns = Turns()
 
     async def launch(self, endpoint: Endpoint, request: StartRequest) -> wire.Spawned | wire.Refused:
@@ -26,7 +29,7 @@ class Launcher:
             with contextlib.ExitStack() as stack:
                 endpoint.output = Output()
                 stack.callback(endpoint.output.close_writer)
-                document = request.document.seal(self._spawner.pid(), endpoint.restarted)
+                document = request.document.seal(self._spawner.pid(), self._told | {"restarted": endpoint.restarted})
                 stack.callback(os.close, document)
                 fds = document, endpoint.output.writer
                 reply = await self._turns.take(request.user, lambda: self._spawner.spawn(spawn, fds))

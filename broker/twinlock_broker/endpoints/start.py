@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from twinlock_shared import wire
 
+from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import Credentials, StartCommand
 from twinlock_broker.config.folder import Folder, Site
 from twinlock_broker.errors import CommandError
@@ -49,12 +50,14 @@ class StartPath:
     """The steps for one manager endpoint.
 
     `who` is the mapper of a privileged site, or in same-user mode the identities of the login, who alone are served.
+    Where there is an `audit`, nothing is started while it can't be written.
     """
 
-    def __init__(self, folder: Folder, program: str, who: Mapper | frozenset[str]) -> None:
+    def __init__(self, folder: Folder, program: str, who: Mapper | frozenset[str], audit: AuditLog | None) -> None:
         self._folder = folder
         self._program = program
         self._who = who
+        self._audit = audit
         self._mappers = Offload("mapper", 4)
         self._lookups = Offload("lookup", 8)
         self._renders = Offload("render", 2)
@@ -66,6 +69,10 @@ class StartPath:
 
     async def prepare(self, command: StartCommand) -> StartRequest:
         """All steps in their order. Raises `CommandError`."""
+        if self._audit is not None and not self._audit.probe():
+            raise CommandError(
+                "This endpoint can't write its audit log, so it runs nothing. Tell the endpoint's administrator"
+            )
         match = await self._map(command)
         local = await self._look_up(match.user)
         account.check(local, os.getuid(), privileged=isinstance(self._who, Mapper))

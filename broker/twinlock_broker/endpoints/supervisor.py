@@ -49,6 +49,10 @@ class Supervisor:
         """All that there are."""
         return self._endpoints.values()
 
+    def of_process(self, pid: int) -> Endpoint | None:
+        """The running endpoint whose process id by the spawner's word is `pid`."""
+        return next((endpoint for endpoint in self._endpoints.values() if pid and endpoint.pid == pid), None)
+
     async def command(self, request: StartRequest) -> None:
         """A start command; returns when its outcome is decided."""
         endpoint = self._endpoints.setdefault(request.id, Endpoint(request.id, request.user))

@@ -19,7 +19,7 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Everything in it but the spawner's process id, which is known when it is sealed."""
+    """Everything in it but what is known only when it is sealed."""
 
     amqp: Secret[dict[str, Any]]
     config: str
@@ -27,16 +27,17 @@ class Document:
     allowed_functions: tuple[str, ...] | None
     environment: Mapping[str, str]
 
-    def seal(self, parent: int, restarted: bool) -> int:
+    def seal(self, parent: int, further: Mapping[str, Any]) -> int:
         """A file descriptor of the sealed document, at its beginning; the caller closes it.
 
-        `parent` is a pid. `restarted` tells the endpoint that it follows one that has ended, so that the tasks that it
-        is started for may be done already: then it needn't have seen one to be idle.
+        `parent` is the spawner's pid. `further` goes in as it is: `restarted` tells the endpoint that it follows one
+        that has ended, so that the tasks that it is started for may be done already, and it needn't have seen one to be
+        idle; `control` is the path of the broker's socket, `audited` says that task events have to be audited there.
         """
         fd = os.memfd_create("twinlock-document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             with open(fd, "wb", closefd=False) as file:
-                file.write(self._text(parent, restarted).encode())
+                file.write(self._text(parent, further).encode())
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
             os.lseek(fd, 0, os.SEEK_SET)
         except BaseException:
@@ -44,7 +45,7 @@ class Document:
             raise
         return fd
 
-    def _text(self, parent: int, restarted: bool) -> str:
+    def _text(self, parent: int, further: Mapping[str, Any]) -> str:
         info: dict[str, Any] = {"posix_ppid": parent}
         if self.match.identity is not None:
             info["globus_candidate_identities"] = self.match.candidates
@@ -54,8 +55,7 @@ class Document:
             "config": self.config,
             "ep_info": info,
             "environment": dict(self.environment),
-            "restarted": restarted,
-        }
+        } | dict(further)
         if self.allowed_functions is not None:
             values["allowed_functions"] = list(self.allowed_functions)
         return json.dumps(values)

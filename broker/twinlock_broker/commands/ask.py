@@ -1,0 +1,64 @@
+"""The administrator's side of the broker's admin socket."""
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from twinlock_broker.errors import Fatal
+
+DEFAULT = Path("/run/twinlock/broker/admin.sock")
+LIMIT = 70.0
+"""Seconds for an answer: a stop may have to wait for a start, and that for its turn."""
+
+
+def add_socket(parser: argparse.ArgumentParser) -> None:
+    """The option that names the broker."""
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        default=DEFAULT,
+        metavar="PATH",
+        help=f"the broker's admin socket, admin.sock in its runtime_dir (default {DEFAULT})",
+    )
+
+
+def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """The broker's answer. Raises `Fatal`: 69 no broker there, 75 no answer, 77 not for this account, 76 nonsense."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(LIMIT)
+            sock.connect(os.fspath(path))
+            sock.sendall(json.dumps(request).encode() + b"\n")
+            line = sock.makefile().readline()
+    except PermissionError as error:
+        raise Fatal(os.EX_NOPERM, f"{path}: only root and the broker's own account may ask; try sudo") from error
+    except TimeoutError as error:
+        raise Fatal(os.EX_TEMPFAIL, f"{path}: the broker didn't answer within {LIMIT:.0f} s; see its log") from error
+    except OSError as error:
+        text = f"{path}: no broker there ({error.strerror}); is it running, and is --socket right?"
+        raise Fatal(os.EX_UNAVAILABLE, text) from error
+    return _read(path, line)
+
+
+def _read(path: Path, line: str) -> dict[str, Any]:
+    if not line:
+        raise Fatal(os.EX_NOPERM, f"{path}: the broker hung up; only root and the broker's own account may ask")
+    try:
+        answer = json.loads(line)
+    except ValueError as error:
+        raise Fatal(os.EX_PROTOCOL, f"{path}: not a broker's answer") from error
+    if not isinstance(answer, dict) or "error" in answer:
+        raise Fatal(os.EX_PROTOCOL, f"{path}: {answer}; update broker and command together")
+    return answer
+
+
+def complete_endpoint(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """The uuids of the endpoints that there are, for tab completion."""
+    with contextlib.suppress(Fatal):
+        rows = ask(parsed_args.socket, {"request": "status"})["endpoints"]
+        return [row["id"] for row in rows if row["id"].startswith(prefix)]
+    return []

@@ -1,0 +1,86 @@
+"""``twinlock status`` and ``twinlock top``: the user endpoints of a running broker."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from twinlock_broker.commands.ask import add_socket, ask
+
+PERIOD = 2.0
+"""Seconds between two pictures of `top`."""
+
+_CLEAR = "\x1b[H\x1b[2J"
+_HEAD = ("USER", "ENDPOINT", "STATE", "PID", "RUNNING", "TASKS", "WORKERS", "IDLE")
+_EXAMPLES = """\
+  sudo twinlock status
+  sudo twinlock status --json | jq '.endpoints[] | select(.user == "ada")'
+
+TASKS are those that the endpoint has and hasn't answered, WORKERS and IDLE its workers; "-" where the endpoint isn't
+connected to the broker. "restart" behind the state: a newer start command waits, should the endpoint end soon.
+exit codes: 0 done; 69 no broker there; 75 no answer; 77 ask as root or as the broker's account
+"""
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The subcommand's part of the command line."""
+    made: argparse.ArgumentParser = commands.add_parser(
+        "status",
+        help="show the user endpoints of the running broker",
+        description="Show the user endpoints of the running broker.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
+    add_socket(made)
+    return made
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print the state; the exit code."""
+    found = ask(given.socket, {"request": "status"})
+    print(json.dumps(found, indent=2) if given.json else picture(found))
+    return os.EX_OK
+
+
+def watch(given: argparse.Namespace) -> int:
+    """Print the state again and again, until Ctrl-C; the exit code."""
+    try:
+        while True:
+            shown = picture(ask(given.socket, {"request": "status"}))
+            print((_CLEAR if sys.stdout.isatty() else "") + shown, flush=True)
+            time.sleep(PERIOD)
+    except KeyboardInterrupt:
+        return os.EX_OK
+
+
+def picture(found: dict[str, Any]) -> str:
+    """The state as a table for people."""
+    up = _duration(time.time() - found["started"])
+    link = "connected to the spawner" if found["spawner_connected"] else "NOT CONNECTED TO THE SPAWNER"
+    head = f"manager endpoint {found['endpoint']} ({found['name']}), broker up {up}, {link}"
+    rows = [_row(endpoint) for endpoint in found["endpoints"]]
+    return "\n".join([head, *(_table([_HEAD, *rows]) if rows else ["no user endpoints"])])
+
+
+def _row(endpoint: dict[str, Any]) -> tuple[str, ...]:
+    figures = endpoint["figures"] or {}
+    names = ("outstanding_tasks", "total_workers", "idle_workers")
+    state = endpoint["state"] + (" restart" if endpoint["restart_waits"] else "")
+    running = "-" if endpoint["seconds"] is None else _duration(endpoint["seconds"])
+    work = [str(figures.get(name, "-")) for name in names]
+    return (endpoint["user"], endpoint["id"], state, str(endpoint["pid"] or "-"), running, *work)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _duration(seconds: float) -> str:
+    minutes, left = divmod(round(max(0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{left:02}"

@@ -1,0 +1,20 @@
+"""``twinlock top``: `status` again and again."""
+
+import argparse
+from typing import Any
+
+from twinlock_broker.commands import status
+from twinlock_broker.commands.ask import add_socket
+
+run = status.watch
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The subcommand's part of the command line."""
+    made: argparse.ArgumentParser = commands.add_parser(
+        "top",
+        help="watch the user endpoints of the running broker",
+        description=f"Show the user endpoints of the running broker, anew every {status.PERIOD:.0f} s, until Ctrl-C.",
+    )
+    add_socket(made)
+    return made

@@ -1,0 +1,57 @@
+"""The administrator's socket, which `twinlock status`, `list`, `top` and `stop` ask. One request, one answer.
+
+Requests are JSON lines: {"request": "status"} and {"request": "stop", "endpoint": UUID}. Its file's mode lets nobody in
+but root and the broker's own account; the kernel's word about the caller is checked besides.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twinlock_broker.control.listener import Caller
+from twinlock_broker.control.sessions import Sessions
+from twinlock_broker.endpoints.endpoint import Endpoint
+from twinlock_broker.endpoints.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class Admin:
+    """Answers for `supervisor`; `state` gives what is known of the manager endpoint itself."""
+
+    def __init__(self, supervisor: Supervisor, sessions: Sessions, state: Callable[[], dict[str, Any]]) -> None:
+        self._supervisor = supervisor
+        self._sessions = sessions
+        self._state = state
+
+    async def serve(self, caller: Caller) -> None:
+        """A client's connection, from its start to its end."""
+        if caller.uid not in (0, os.getuid()):
+            log.warning("process %d of uid %d is no administrator; it was disconnected", caller.pid, caller.uid)
+            return
+        try:
+            while (request := await caller.receive()) is not None:
+                caller.send(await self._answer(request))
+        except ValueError as error:
+            caller.send({"error": f"not a request: {error}"})
+
+    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("request") == "status":
+            endpoints = sorted(self._supervisor.endpoints, key=lambda endpoint: (endpoint.user, endpoint.id))
+            return self._state() | {"endpoints": [self._row(endpoint) for endpoint in endpoints]}
+        if request.get("request") == "stop":
+            return {"stopped": await self._supervisor.stop(str(request.get("endpoint")))}
+        return {"error": f"unknown request {str(request.get('request'))[:40]!r}; known are status and stop"}
+
+    def _row(self, endpoint: Endpoint) -> dict[str, Any]:
+        return {
+            "id": endpoint.id,
+            "user": endpoint.user,
+            "state": endpoint.state.value if endpoint.state else "",
+            "pid": endpoint.pid,
+            "seconds": round(time.monotonic() - endpoint.started) if endpoint.pid else None,
+            "restart_waits": endpoint.waiting,
+            "figures": self._sessions.figures(endpoint),
+        }

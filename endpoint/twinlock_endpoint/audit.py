@@ -1,0 +1,68 @@
+"""The audit of task events, where the manager endpoint asks for one: no task runs before its record is written."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 2.0
+
+
+@dataclass(slots=True)
+class _Batch:
+    records: list[str]
+    written: Callable[[], None]
+
+
+class Audit:
+    """Sends records, keeps each until it is confirmed, and sends it again after a failure or a reconnect.
+
+    `send` is `Control.send`. A record may stand in the log twice, where its confirmation was lost; none is missing.
+    """
+
+    def __init__(self, send: Callable[[dict[str, Any]], bool]) -> None:
+        self._send = send
+        self._batches: dict[int, _Batch] = {}
+        self._number = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def write(self, task_id: str, function_id: str, *states: str, written: Callable[[], None] = lambda: None) -> None:
+        """Have the states of a task written in one go; `written` is called as soon as they are."""
+        self._number += 1
+        head = f"fid={function_id} tid={task_id} bid="
+        self._batches[self._number] = _Batch([f"{head} {state}" for state in states], written)
+        self._empty.clear()
+        self._offer(self._number)
+
+    def connected(self) -> None:
+        """There is a new connection: what wasn't confirmed goes out again."""
+        for number in list(self._batches):
+            self._offer(number)
+
+    def audited(self, message: dict[str, Any]) -> None:
+        """The answer to a batch that is in the log."""
+        batch = self._batches.pop(message.get("number", 0), None)
+        if not self._batches:
+            self._empty.set()
+        if batch is not None:
+            batch.written()
+
+    def unaudited(self, message: dict[str, Any]) -> None:
+        """The answer to a batch that the manager endpoint couldn't write."""
+        log.error("The manager endpoint can't write its audit log; tasks wait until it can")
+        asyncio.get_running_loop().call_later(_RETRY_S, self._offer, message.get("number", 0))
+
+    async def drain(self, limit_s: float) -> None:
+        """Wait until everything is written, at most `limit_s` seconds."""
+        try:
+            await asyncio.wait_for(self._empty.wait(), limit_s)
+        except TimeoutError:
+            log.error("%d audit records were not confirmed", len(self._batches))
+
+    def _offer(self, number: int) -> None:
+        if number in self._batches:
+            self._send({"type": "audit", "number": number, "records": self._batches[number].records})

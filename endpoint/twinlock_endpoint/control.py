@@ -1,0 +1,74 @@
+"""The connection to the manager endpoint: fresh credentials come down, figures and audit records go up.
+
+JSON lines with a `type` on a Unix socket. The other side knows by the kernel's word who this process is. Down:
+``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}. Up: ``figures`` {figures}, ``audit``
+{number, records}.
+"""
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twinlock_endpoint.errors import DocumentError
+
+log = logging.getLogger(__name__)
+
+_MAX_LINE = 1 << 20
+_FIRST_DELAY_S = 0.5
+_LONGEST_DELAY_S = 15.0
+
+Handler = Callable[[dict[str, Any]], None]
+"""Takes a message; ValueError (or a DocumentError) where it makes no sense, which ends the connection."""
+
+
+class Control:
+    """Keeps the connection to the socket at `path` and makes it anew, for as long as the endpoint lives."""
+
+    def __init__(self, path: str, handlers: Mapping[str, Handler], connected: Callable[[], None]) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._connected = connected
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def run(self) -> None:
+        """Connect, listen, and begin again, without end; not at all where there is no path."""
+        if not self._path:
+            return
+        delay = _FIRST_DELAY_S
+        while True:
+            try:
+                reader, self._writer = await asyncio.open_unix_connection(self._path, limit=_MAX_LINE)
+                log.info("Connected to the manager endpoint")
+                self._connected()
+                delay = _FIRST_DELAY_S
+                await self._listen(reader)
+                log.info("The manager endpoint hung up")
+            except (OSError, ValueError, DocumentError) as error:
+                log.log(logging.INFO if delay == _FIRST_DELAY_S else logging.DEBUG, "No manager endpoint: %s", error)
+            self._drop()
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            delay = min(_LONGEST_DELAY_S, 2 * delay)
+
+    def send(self, message: dict[str, Any]) -> bool:
+        """Send a message. False while there is no connection, or nobody reads at its other end."""
+        writer = self._writer
+        if writer is None or writer.is_closing() or writer.transport.get_write_buffer_size() > _MAX_LINE:
+            return False
+        writer.write(json.dumps(message).encode() + b"\n")
+        return True
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            message = json.loads(line)
+            handler = self._handlers.get(str(message.get("type"))) if isinstance(message, dict) else None
+            if handler is None:
+                raise ValueError("it sent a message of an unknown type")
+            handler(message)
+
+    def _drop(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
