@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def endpoint(launch: Launch) -> Manager:
 
 def twinlock(world: World, endpoint: Manager, *words: str) -> "subprocess.CompletedProcess[str]":
     """The command, as root."""
-    argv = [world.prefix / "bin/twinlock", *words, "--socket", endpoint.runtime / "admin.sock"]
+    argv: list[str | Path] = [world.prefix / "bin/twinlock", *words, "--socket", endpoint.runtime / "admin.sock"]
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -94,7 +95,7 @@ def test_stop_names_what_there_is(world: World, endpoint: Manager) -> None:
 
 
 def test_without_a_broker_the_commands_say_so(world: World, endpoint: Manager) -> None:
-    argv = [world.prefix / "bin/twinlock", "status", "--socket", endpoint.folder / "nobody.sock"]
+    argv: list[str | Path] = [world.prefix / "bin/twinlock", "status", "--socket", endpoint.folder / "nobody.sock"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == os.EX_UNAVAILABLE
     assert "no broker there" in done.stderr

@@ -1,0 +1,185 @@
+"""The connection to the manager endpoint, whose place the test takes: audit, figures, fresh credentials."""
+
+import asyncio
+import json
+import socket
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import aiohttp
+import pytest
+from endpoint_rig import Broker, Queues, Running, until, value
+from twinlock_service.management import Management
+from twinlock_service.rabbitmq import VHOST
+
+pytestmark = pytest.mark.system
+
+THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\nheartbeat_period: 5\n"
+LIMIT_S = 30.0
+
+
+class Manager:
+    """A manager endpoint's socket, with one endpoint connected to it at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "control.sock"
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.settimeout(LIMIT_S)
+        self._listener.bind(str(self.path))
+        self.path.chmod(0o666)
+        self._listener.listen()
+        self._endpoint: socket.socket | None = None
+        self._lines: TextIO | None = None
+
+    def accept(self) -> None:
+        """Wait for the endpoint."""
+        self._endpoint, _ = self._listener.accept()
+        self._endpoint.settimeout(LIMIT_S)
+        self._lines = self._endpoint.makefile()
+
+    def hang_up(self) -> None:
+        """End the endpoint's connection."""
+        assert self._endpoint is not None
+        assert self._lines is not None
+        self._lines.close()
+        self._endpoint.close()
+
+    def receive(self, kind: str) -> dict[str, Any]:
+        """The next message of that type."""
+        assert self._lines is not None
+        while True:
+            message: dict[str, Any] = json.loads(self._lines.readline())
+            if message["type"] == kind:
+                return message
+
+    def send(self, message: object) -> None:
+        """Send a message to the endpoint."""
+        assert self._endpoint is not None
+        self._endpoint.sendall(json.dumps(message).encode() + b"\n")
+
+    def close(self) -> None:
+        """End everything."""
+        self._listener.close()
+        if self._endpoint is not None:
+            self.hang_up()
+
+
+@pytest.fixture
+def manager() -> Iterator[Manager]:
+    """A socket in a folder that every account can enter."""
+    with tempfile.TemporaryDirectory(prefix="endpoint-manager-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        made = Manager(Path(name))
+        yield made
+        made.close()
+
+
+def double(number: int) -> int:
+    return number * 2
+
+
+def states(message: dict[str, Any]) -> list[str]:
+    """What an audit message says happened, without the ids."""
+    return [record.split("bid= ")[1] for record in message["records"]]
+
+
+def test_no_audited_task_runs_before_its_record_is_written(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager
+) -> None:
+    endpoint(THREADS, control=str(manager.path), audited=True)
+    manager.accept()
+    task = queues.submit(double, 4)
+    first = manager.receive("audit")
+    assert states(first) == ["RECEIVED", "EXEC_START"]
+    assert all(f"tid={task} " in record for record in first["records"])
+    manager.send({"type": "unaudited", "number": first["number"]})
+    assert manager.receive("audit") == first, "it is asked for again, and the task waits"
+    assert task not in queues.results
+    manager.send({"type": "audited", "number": first["number"]})
+    assert value(queues.result(task)) == 8
+    assert states(manager.receive("audit")) == ["EXEC_END"]
+
+
+def test_records_that_a_lost_connection_took_come_again(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager
+) -> None:
+    endpoint(THREADS, control=str(manager.path), audited=True)
+    manager.accept()
+    task = queues.submit(double, 5)
+    first = manager.receive("audit")
+    manager.hang_up()
+    manager.accept()
+    assert manager.receive("audit") == first
+    manager.send({"type": "audited", "number": first["number"]})
+    assert value(queues.result(task)) == 10
+
+
+def test_a_function_that_isnt_allowed_is_audited_too(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager
+) -> None:
+    endpoint(THREADS, control=str(manager.path), audited=True, allowed_functions=[str(uuid.uuid4())])
+    manager.accept()
+    queues.submit(double, 4)
+    assert states(manager.receive("audit")) == ["RECEIVED", "FAILED - Function not permitted on endpoint"]
+
+
+def test_the_manager_hears_the_engines_figures(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager
+) -> None:
+    endpoint(THREADS, control=str(manager.path))
+    manager.accept()
+    assert manager.receive("figures")["figures"]["total_workers"] == 1
+
+
+@pytest.mark.parametrize("message", [{"type": "dance"}, [], {"type": "credentials", "amqp_creds": {"x": 1}}])
+def test_what_the_manager_cant_mean_ends_the_connection_and_nothing_else(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager, message: object
+) -> None:
+    endpoint(THREADS, control=str(manager.path))
+    manager.accept()
+    manager.send(message)
+    manager.accept()
+    assert value(queues.result(queues.submit(double, 6))) == 12
+
+
+def test_without_a_manager_the_endpoint_works(endpoint: Callable[..., Running], queues: Queues) -> None:
+    running = endpoint(THREADS, control="/nonexistent/control.sock")
+    assert value(queues.result(queues.submit(double, 7))) == 14
+    assert "No manager endpoint: [Errno 2]" in running.log()
+
+
+def manage(broker: Broker, call: Callable[[Management], Awaitable[None]]) -> None:
+    """Make a call of RabbitMQ's management API."""
+
+    async def work() -> None:
+        async with aiohttp.ClientSession() as session:
+            await call(Management(session, broker.node.management_url, VHOST))
+
+    asyncio.run(work())
+
+
+def test_fresh_credentials_take_over_when_the_old_ones_are_refused(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager, broker: Broker
+) -> None:
+    old, new = (f"login-{uuid.uuid4()}" for _ in range(2))
+    manage(broker, lambda management: management.user(old, "hush", read=".*", write=".*"))
+    running = endpoint(THREADS, amqp_creds=creds(queues, broker, old), control=str(manager.path))
+    manager.accept()
+    assert value(queues.result(queues.submit(double, 8))) == 16
+    manage(broker, lambda management: management.user(new, "hush", read=".*", write=".*"))
+    manager.send({"type": "credentials", "amqp_creds": creds(queues, broker, new)})
+    until(lambda: "fresh credentials" in running.log())
+    manage(broker, lambda management: management.delete_user(old))
+    assert value(queues.result(queues.submit(double, 9))) == 18
+    manage(broker, lambda management: management.delete_user(new))
+
+
+def creds(queues: Queues, broker: Broker, user: str) -> dict[str, Any]:
+    """The endpoint's credentials, for another login."""
+    url = str(broker.node.url.with_user(user).with_password("hush"))
+    text = json.dumps(queues.creds()).replace(broker.endpoint_url, url)
+    found: dict[str, Any] = json.loads(text)
+    return found
