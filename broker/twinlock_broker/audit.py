@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from twinlock_broker import metrics
 from twinlock_broker.errors import Fatal
 
 MAX_RECORD = 1000
@@ -64,4 +65,5 @@ class AuditLog:
         elif not self.healthy:
             log.warning("%s: the audit log is written again", self._path)
         self.healthy = not reason
+        metrics.AUDIT_WRITABLE.set(self.healthy)
         return self.healthy

@@ -22,6 +22,7 @@ from twinlock_broker.config.folder import Folder
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.config.state import remember
 from twinlock_broker.control.admin import Admin
+from twinlock_broker.control.exporter import exporting
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.endpoints.handler import CommandHandler
@@ -31,6 +32,7 @@ from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor, Tell
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.mapping import Mapper
+from twinlock_broker.identity.resolver import Resolver
 from twinlock_broker.notify import notify, tell_systemd
 from twinlock_broker.offload import Offload
 from twinlock_broker.secret import Login
@@ -64,12 +66,19 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
         about = {"endpoint": registration.endpoint_id, "name": folder.path.name, "started": round(time.time())}
         admin = Admin(supervisor, sessions, lambda: about | {"spawner_connected": spawner.ready.is_set()})
         sockets = (settings.control_socket, 0o666, sessions.serve), (settings.admin_socket, 0o600, admin.serve)
-        async with listening(*sockets[0]), listening(*sockets[1]), _running(spawner.run(supervisor)) as link:
+        async with (
+            exporting(settings.metrics, supervisor),
+            listening(*sockets[0]),
+            listening(*sockets[1]),
+            _running(spawner.run(supervisor)) as link,
+        ):
             await _unless_failed([link], spawner.ready.wait())
-            path = StartPath(folder, settings.program, await _who(spawner, folder, registration, login), audit)
+            who = await _who(spawner, folder, registration, login)
+            path = StartPath(folder, settings.program, Resolver(who, settings.allow_groups), audit)
             port = folder.settings["amqp_port"]
             handler = CommandHandler(registration.endpoint_id, port, path, supervisor.command, tell)
-            await _serve_commands(registrar, folder, handler, supervisor, link, spawner.ready)
+            async with _running(who.watch() if isinstance(who, Mapper) else asyncio.sleep(0)):
+                await _serve_commands(registrar, folder, handler, supervisor, link, spawner.ready)
 
 
 async def _serve_commands(

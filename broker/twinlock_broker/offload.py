@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from twinlock_broker.errors import CommandError
+
 T = TypeVar("T")
 
 
@@ -44,3 +46,14 @@ def _work(outcome: Future[T], call: Callable[[], T]) -> None:
         outcome.set_exception(error)
     else:
         outcome.set_result(value)
+
+
+async def limited(offload: Offload, limit: float, doing: str, call: Callable[[], T]) -> T:
+    """`Offload.run` for a user who waits: an overrun becomes a `CommandError` that says what this site was `doing`."""
+    try:
+        return await offload.run(limit, call)
+    except TimeoutError as error:
+        raise CommandError(
+            f"This site took more than {limit:.0f} seconds for {doing}. Submit again later; where that doesn't help, "
+            "tell the endpoint's administrator"
+        ) from error

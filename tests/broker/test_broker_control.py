@@ -25,6 +25,7 @@ from twinlock_broker.endpoints.start import StartPath
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import CommandError, Fatal
+from twinlock_broker.identity.resolver import Resolver
 from twinlock_broker.spawner.client import SpawnerClient
 
 # An endpoint that says what its configuration holds, a line a message, and tells the length of each answer.
@@ -305,7 +306,7 @@ async def test_nothing_is_started_while_the_audit_cant_be_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     audit = AuditLog(tmp_path / "log", MANAGER)
-    path = StartPath(make_folder(tmp_path / "ep"), "endpoint", frozenset(), audit)
+    path = StartPath(make_folder(tmp_path / "ep"), "endpoint", Resolver(frozenset(), ()), audit)
     start = parse(message(), own_credentials(), MANAGER)
     with full_disk():
         assert not audit.write(1, 1, UEP, ["x"])

@@ -44,7 +44,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def test_a_program_maps(make: Make) -> None:
-    match = make(GOOD.format(manager=MANAGER)).map([identity(BOB, "bob@site.example"), identity()])
+    match = make(GOOD.format(manager=MANAGER)).map([identity(BOB, "bob@site.example"), identity()])[0]
     assert (match.user, match.identity) == ("bob", BOB)
     assert match.candidates == [[{BOB: ["bob"]}, {ALICE: ["alice"]}]]
 
@@ -62,7 +62,7 @@ def test_a_program_maps(make: Make) -> None:
     ids=["fails", "no JSON", "no result", "crashes", "somebody else", "floods"],
 )
 def test_one_that_fails_leaves_it_to_the_next(make: Make, text: str) -> None:
-    assert make(text, GOOD.format(manager=MANAGER)).map([identity()]).user == "alice"
+    assert make(text, GOOD.format(manager=MANAGER)).map([identity()])[0].user == "alice"
     with pytest.raises(CommandError, match="None of your identities maps"):
         make(text).map([identity()])
 
@@ -71,7 +71,7 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(make: Make, tmp_path: 
     monkeypatch.setattr(external, "SECONDS", 1.0)
     text = f"import os, time; os.fork(); open('{tmp_path}/' + str(os.getpid()) + '.pid', 'w').close(); time.sleep(1000)"
     begun = time.monotonic()
-    assert make(text, GOOD.format(manager=MANAGER)).map([identity()]).user == "alice"
+    assert make(text, GOOD.format(manager=MANAGER)).map([identity()])[0].user == "alice"
     assert time.monotonic() - begun < external.SECONDS + 10
     pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
     assert len(pids) == 2
@@ -83,7 +83,7 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(make: Make, tmp_path: 
 def test_it_gets_none_of_the_brokers_secrets(make: Make, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("GLOBUS_COMPUTE_CLIENT_SECRET", "hush")
     text = f"import os; open('{tmp_path}/environment', 'w').write(repr(dict(os.environ)))\n"
-    make(text + GOOD.format(manager=MANAGER)).map([identity()])
+    make(text + GOOD.format(manager=MANAGER)).map([identity()])[0]
     said = (tmp_path / "environment").read_text()
     assert "hush" not in said
     assert os.environ["PATH"] in said

@@ -12,10 +12,11 @@ import yaml
 from broker_rig import ALICE, MANAGER, UEP, Told, delivery, endpoint_user, identity, make_folder, message
 from twinlock_broker.compute.command import Delivery
 from twinlock_broker.config.folder import Folder
-from twinlock_broker.endpoints import start
 from twinlock_broker.endpoints.handler import CommandHandler
 from twinlock_broker.endpoints.start import StartPath, StartRequest
+from twinlock_broker.identity import resolver
 from twinlock_broker.identity.mapping import Mapper
+from twinlock_broker.identity.resolver import Resolver
 
 MAPPING = {"source": "{username}", "match": "(.*)@site\\.example", "output": "{0}"}
 
@@ -27,7 +28,7 @@ class Site:
         self.folder, self.told = folder, told
         self.started: list[StartRequest] = []
         mapper = Mapper(folder.path / "map.json", MANAGER)
-        self.path = StartPath(folder, "endpoint", mapper, None)
+        self.path = StartPath(folder, "endpoint", Resolver(mapper, ()), None)
         self.handler = CommandHandler(MANAGER, None, self.path, self._start, told.send)
 
     async def _start(self, request: StartRequest) -> None:
@@ -144,13 +145,13 @@ async def test_what_cant_be_told_is_logged_and_nothing_ends(site: Site, caplog: 
 async def test_a_mapper_that_hangs_is_told_and_holds_up_nobody_for_ever(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start, "MAP_LIMIT", 0.2)
+    monkeypatch.setattr(resolver, "MAP_LIMIT", 0.2)
     document = {"DATA_TYPE": "external_identity_mapping#1.0.0", "command": ["/bin/sh", "-c", "exec sleep 2", "mapper"]}
     (site.folder.path / "map.json").write_text(json.dumps([document]))
     await site.handle(delivery(message()))
     assert "more than 0 seconds for mapping you" in site.told.notices[-1][0]
     site.map_to("nobody")
-    monkeypatch.setattr(start, "MAP_LIMIT", 10)
+    monkeypatch.setattr(resolver, "MAP_LIMIT", 10)
     await site.handle(delivery(message()))
     assert len(site.started) == 1
 
@@ -161,7 +162,7 @@ async def test_same_user_mode(tmp_path: Path, told: Told) -> None:
     async def record(request: StartRequest) -> None:
         started.append(request)
 
-    path = StartPath(make_folder(tmp_path / "ep"), "endpoint", frozenset({ALICE}), None)
+    path = StartPath(make_folder(tmp_path / "ep"), "endpoint", Resolver(frozenset({ALICE}), ()), None)
     handler = CommandHandler(MANAGER, None, path, record, told.send)
     await handler.handle(delivery(message() | {"globus_identity_set": [identity(sub=UEP)]}))
     assert "identity that registered it" in told.notices[-1][0]

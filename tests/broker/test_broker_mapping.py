@@ -1,6 +1,9 @@
 """Identities to accounts, by globus-identity-mapping itself."""
 
+import asyncio
+import grp
 import json
+import logging
 import os
 import pwd
 from pathlib import Path
@@ -10,8 +13,9 @@ import pytest
 from broker_rig import ALICE, UEP, identity
 from twinlock_broker.endpoints.start import check_name
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.identity import account
+from twinlock_broker.identity import account, mapping
 from twinlock_broker.identity.mapping import Mapper, same_user
+from twinlock_broker.identity.resolver import Resolver
 
 EXPRESSION = "expression_identity_mapping#1.0.0"
 BOB = "7b1f2f6e-0000-4000-8000-000000000002"
@@ -34,7 +38,7 @@ def mapper(path: Path, *documents: Any) -> Mapper:
 
 def test_the_first_mapper_that_knows_somebody_wins(tmp_path: Path) -> None:
     made = mapper(tmp_path / "map.json", expression(LABS), expression(AT_SITE))
-    match = made.map([identity(), identity(BOB, "bob@elsewhere.example")])
+    match = made.map([identity(), identity(BOB, "bob@elsewhere.example")])[0]
     assert match.user == "alice"
     assert match.identity == ALICE
     assert match.candidates == [[], [{ALICE: ["alice"]}]]
@@ -48,7 +52,7 @@ def test_nobody_is_told_who_he_is(tmp_path: Path) -> None:
 def test_an_odd_identity_doesnt_break_the_next_mapper(tmp_path: Path) -> None:
     by_auth = {"source": "{last_authentication}", "match": "never", "output": "x"}
     made = mapper(tmp_path / "map.json", expression(by_auth), expression(AT_SITE))
-    assert made.map([identity()]).user == "alice"
+    assert made.map([identity()])[0].user == "alice"
 
 
 def test_an_external_mapper(tmp_path: Path) -> None:
@@ -57,19 +61,19 @@ def test_an_external_mapper(tmp_path: Path) -> None:
     program.write_text(f"#!/bin/sh\ncat >/dev/null; cat <<'END'\n{json.dumps(answer)}\nEND\n")
     program.chmod(0o755)
     document = {"DATA_TYPE": "external_identity_mapping#1.0.0", "command": [str(program)]}
-    assert mapper(tmp_path / "map.json", document).map([identity()]).user == "ada"
+    assert mapper(tmp_path / "map.json", document).map([identity()])[0].user == "ada"
 
 
 def test_a_changed_file_counts_at_once_and_a_bad_one_doesnt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "map.json"
     made = mapper(path, expression(AT_SITE))
     path.write_text(json.dumps([expression(AT_SITE | {"output": "new-{0}"})]))
-    assert made.map([identity()]).user == "new-alice"
+    assert made.map([identity()])[0].user == "new-alice"
     path.write_text("[{")
-    assert made.map([identity()]).user == "new-alice"
+    assert made.map([identity()])[0].user == "new-alice"
     assert "NOT IN FORCE" in caplog.text
     path.unlink()
-    assert made.map([identity()]).user == "new-alice"
+    assert made.map([identity()])[0].user == "new-alice"
 
 
 @pytest.mark.parametrize(
@@ -116,3 +120,33 @@ def test_a_name_that_the_protocol_doesnt_carry() -> None:
     check_name("alice.b@site")
     with pytest.raises(CommandError, match="can't be used"):
         check_name("al ice")
+
+
+async def test_a_bad_file_is_told_before_anybody_needs_it_and_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "WATCH_PERIOD", 0.01)
+    caplog.set_level(logging.INFO, "twinlock_broker")
+    made = mapper(tmp_path / "map.json", expression(AT_SITE))
+    (tmp_path / "map.json").unlink()
+    watching = asyncio.create_task(made.watch())
+    async with asyncio.timeout(10):
+        while "NOT IN FORCE" not in caplog.text:
+            await asyncio.sleep(0.01)
+        (tmp_path / "map.json").write_text(json.dumps([expression(AT_SITE | {"output": "new-{0}"})]))
+        while "read again" not in caplog.text:
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    assert caplog.text.count("NOT IN FORCE") == 1
+
+
+async def test_the_first_match_is_taken_and_with_groups_the_first_in_one_of_them(tmp_path: Path) -> None:
+    own = grp.getgrgid(pwd.getpwnam("nobody").pw_gid).gr_name
+    documents = [expression(AT_SITE | {"output": output}) for output in ("ghost", "daemon", "nobody", "bin")]
+    made = mapper(tmp_path / "map.json", *documents)
+    with pytest.raises(CommandError, match="account 'ghost', which doesn't exist"):
+        await Resolver(made, ()).resolve([identity()])
+    match, local = await Resolver(made, ("no-such-group", own)).resolve([identity()])
+    assert (match.user, local.name) == ("nobody", "nobody")
+    with pytest.raises(CommandError, match="'ghost', 'daemon', 'nobody', 'bin', which is in none of the groups"):
+        await Resolver(made, ("no-such-group",)).resolve([identity()])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from broker_rig import own_credentials
 from twinlock_broker.errors import Fatal
-from twinlock_broker.logs import OneLine
+from twinlock_broker.logs import KeyValue
 from twinlock_broker.privileges import refuse_privileges
 from twinlock_broker.secret import Secret, load_login
 
@@ -66,5 +66,14 @@ def test_root_and_capabilities_are_refused() -> None:
 
 def test_an_event_is_one_line_and_drives_no_terminal() -> None:
     record = logging.LogRecord("n", logging.INFO, "f", 1, "user says %s", ("a\nFAKE LINE\x1b[31m\u2028\x9b",), None)
-    line = OneLine("%(message)s").format(record)
-    assert line == "user says a\\nFAKE LINE\\x1b[31m\\u2028\\x9b"
+    line = KeyValue().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line.partition("event=")[2]) == "user says a\nFAKE LINE\x1b[31m\u2028\x9b"
+
+
+def test_an_event_names_what_it_is_about_in_pairs() -> None:
+    record = logging.LogRecord("twinlock_broker.x.y", logging.INFO, "f", 1, 'x" user=root', (), None)
+    record.__dict__ |= {"endpoint": "some-uuid", "user": "ada lovelace"}
+    line = KeyValue().format(record)
+    assert line.endswith(r'Z level=INFO logger=x.y endpoint=some-uuid user="ada lovelace" event="x\" user=root"')

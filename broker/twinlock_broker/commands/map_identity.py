@@ -48,7 +48,7 @@ def run(given: argparse.Namespace) -> int:
     """Print the account and the rule; the exit code."""
     mapper = Mapper(given.mapping or _mapping(given.endpoint), _ANY)
     try:
-        match = mapper.map(_identities(given.identity))
+        match = mapper.map(_identities(given.identity))[0]
     except CommandError as error:
         print(f"twinlock: {error.text}", file=sys.stderr)
         return os.EX_NOUSER

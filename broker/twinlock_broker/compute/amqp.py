@@ -84,7 +84,8 @@ class Link:
         await self._ask(lambda done: self._channel.basic_qos(prefetch_count=prefetch, callback=done))
 
         def received(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            deliver(Delivery(properties.content_type, properties.timestamp, body), method.delivery_tag)
+            sent = Delivery(properties.content_type, properties.timestamp, body, method.redelivered)
+            deliver(sent, method.delivery_tag)
 
         started = await self._ask(lambda done: self._channel.basic_consume(queue, received, callback=done))
         return str(started.method.consumer_tag)

@@ -5,6 +5,7 @@ format is the service's: a JSON object {command, args, kwargs, globus_username, 
 globus_identity_set}, with the properties content_type and timestamp.
 """
 
+import hashlib
 import json
 import re
 import uuid
@@ -27,11 +28,19 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message as it arrived; nothing in it was checked. `timestamp` in seconds since the epoch."""
+    """A message as it arrived; nothing in it was checked. `timestamp` in seconds since the epoch.
+
+    `redelivered` is RabbitMQ's word: it was delivered before, and it wasn't acknowledged.
+    """
 
     content_type: Any
     timestamp: Any
     body: bytes
+    redelivered: bool = False
+
+    def fingerprint(self) -> bytes:
+        """Tells this command from all others, but for its twins of the same second."""
+        return hashlib.sha256(repr((self.content_type, self.timestamp)).encode() + self.body).digest()
 
 
 @dataclass(frozen=True, slots=True)

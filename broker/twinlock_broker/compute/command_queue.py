@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from twinlock_broker import metrics
 from twinlock_broker.backoff import delays
 from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused
 from twinlock_broker.compute.command import Delivery
@@ -12,6 +14,11 @@ from twinlock_broker.compute.registrar import Registrar
 
 PREFETCH = 128
 """Commands handled at a time; a slow one must not hold up the others."""
+
+REMEMBERED = 2 * PREFETCH
+"""Decided commands that are known when they come again. Of an acknowledgement that was lost with its connection there
+can be no more than were delivered at a time.
+"""
 
 DRAIN_LIMIT = 10.0
 """Seconds that commands in work get when the broker stops; what isn't acknowledged then is delivered again."""
@@ -25,7 +32,9 @@ class CommandQueue:
     def __init__(self, registrar: Registrar, handle: Callable[[Delivery], Awaitable[None]]) -> None:
         self._registrar = registrar
         self._handle = handle
-        self._working: set[asyncio.Task[None]] = set()
+        self._decided: OrderedDict[bytes, None] = OrderedDict()
+        self._working: dict[bytes, list[tuple[Link, int]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._link: Link | None = None
         self._consumer = ""
         self.ready = asyncio.Event()
@@ -40,6 +49,8 @@ class CommandQueue:
                 self._link = link = await Link.open(registration.commands.url)
                 self._consumer = await link.consume(registration.commands.queue, PREFETCH, self._start(link))
                 log.info("consuming commands")
+                metrics.AMQP_CONNECTIONS.labels("commands").inc()
+                metrics.AMQP_CONNECTED.labels("commands").set(1)
                 self.ready.set()
                 waits = delays()
                 log.warning("the command queue's connection ended: %s", await link.closed())
@@ -55,28 +66,42 @@ class CommandQueue:
         if self._link is not None and self._consumer:
             with contextlib.suppress(LinkError):
                 await self._link.cancel(self._consumer)
-        if self._working:
-            await asyncio.wait(self._working, timeout=DRAIN_LIMIT)
-        for task in self._working:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=DRAIN_LIMIT)
+        for task in self._tasks:
             task.cancel()
         await self._drop()
 
     def _start(self, link: Link) -> Callable[[Delivery, int], None]:
         def deliver(delivery: Delivery, tag: int) -> None:
-            task = asyncio.create_task(self._work(link, delivery, tag))
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
+            fingerprint = delivery.fingerprint()
+            if delivery.redelivered and fingerprint in self._decided:
+                log.info("a command was delivered again whose outcome is decided")
+                metrics.COMMANDS.labels("duplicate").inc()
+                link.ack(tag)
+            elif delivery.redelivered and fingerprint in self._working:
+                self._working[fingerprint].append((link, tag))
+            else:
+                self._working.setdefault(fingerprint, []).append((link, tag))
+                task = asyncio.create_task(self._work(fingerprint, delivery))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
         return deliver
 
-    async def _work(self, link: Link, delivery: Delivery, tag: int) -> None:
+    async def _work(self, fingerprint: bytes, delivery: Delivery) -> None:
         try:
             await self._handle(delivery)
         except Exception:  # whatever it was, the same message would only bring it back
             log.exception("a command failed unexpectedly and is dropped")
-        link.ack(tag)
+        self._decided[fingerprint] = None
+        if len(self._decided) > REMEMBERED:
+            self._decided.popitem(last=False)
+        for link, tag in self._working.pop(fingerprint, ()):
+            link.ack(tag)
 
     async def _drop(self) -> None:
+        metrics.AMQP_CONNECTED.labels("commands").set(0)
         if self._link is not None:
             await self._link.close()
             self._link, self._consumer = None, ""

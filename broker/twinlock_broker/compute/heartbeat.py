@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 
+from twinlock_broker import metrics
 from twinlock_broker.backoff import delays
 from twinlock_broker.compute import report
 from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused
@@ -32,8 +33,11 @@ class Heartbeat:
             self._used = self._registrar.current
             try:
                 self._link = await Link.open(self._used.heartbeats.url)
+                metrics.AMQP_CONNECTIONS.labels("heartbeats").inc()
+                metrics.AMQP_CONNECTED.labels("heartbeats").set(1)
                 while True:
                     await self._send(self._period)
+                    metrics.HEARTBEATS.inc()
                     self.first.set()
                     waits = delays()
                     await self._pause()
@@ -66,6 +70,7 @@ class Heartbeat:
                 raise LinkError(await asyncio.wait_for(self._link.closed(), self._period))
 
     async def _drop(self) -> None:
+        metrics.AMQP_CONNECTED.labels("heartbeats").set(0)
         if self._link is not None:
             await self._link.close()
             self._link = None

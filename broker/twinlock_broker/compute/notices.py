@@ -4,6 +4,7 @@ import asyncio
 import logging
 import uuid
 
+from twinlock_broker import metrics
 from twinlock_broker.backoff import delays
 from twinlock_broker.compute import report
 from twinlock_broker.compute.amqp import Link, LinkError
@@ -27,18 +28,21 @@ class Notices:
         text = text.encode(errors="replace").decode()  # half of a surrogate pair can be neither sent nor logged
         error_id = uuid.uuid4().hex[:8]
         endpoint = credentials.endpoint_id
-        log.warning("endpoint %s failed, error id %s: %s%s", endpoint, error_id, text, f" [{detail}]" if detail else "")
+        about = {"endpoint": endpoint, "error_id": error_id}
+        log.warning("told to the user: %s%s", text, f" [{detail}]" if detail else "", extra=about)
         body = report.failure(endpoint, f"{text}\n(error id {error_id})")
         async with self._places:
             for _, delay in zip(range(_ATTEMPTS), delays(), strict=False):
                 try:
                     async with asyncio.timeout(_ATTEMPT_LIMIT):
                         await _publish(credentials, body)
+                    metrics.NOTICES.labels("sent").inc()
                     return
                 except (LinkError, TimeoutError) as error:
-                    log.warning("error id %s: the user couldn't be told: %r", error_id, error)
+                    log.warning("the user couldn't be told, it is tried again: %r", error, extra=about)
                 await asyncio.sleep(delay)
-        log.error("error id %s: the user was not told; the endpoint's credentials may have expired", error_id)
+        metrics.NOTICES.labels("lost").inc()
+        log.error("the user was not told; the endpoint's credentials may have expired", extra=about)
 
 
 async def _publish(credentials: Credentials, body: bytes) -> None:

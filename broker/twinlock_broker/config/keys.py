@@ -1,6 +1,7 @@
 """The configuration keys, each in one row: what validation, error texts and the documentation are made from."""
 
 import difflib
+import ipaddress
 import os
 import uuid
 from collections.abc import Callable, Mapping
@@ -76,10 +77,27 @@ def _uuids(value: Any) -> tuple[str, ...]:
     return tuple(map(_uuid, value))
 
 
+def _texts(value: Any) -> tuple[str, ...]:
+    if type(value) is not list or not all(type(text) is str for text in value):
+        raise ValueError
+    return tuple(value)
+
+
 def _path(value: Any) -> Path:
     if type(value) is not str or not value:
         raise ValueError
     return Path(value)
+
+
+def _address(value: Any) -> str:
+    """A path, or HOST:PORT on loopback."""
+    text: str = _exactly(str)(value)
+    if not text.startswith("/"):
+        host, _, port = text.rpartition(":")
+        loopback = ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+        if not loopback or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError
+    return text
 
 
 def _pam(value: Any) -> dict[str, Any]:
@@ -96,7 +114,9 @@ HEARTBEAT = Kind("a number, 0 or more", _heartbeat)
 PORT = Kind("a port number", _port)
 UUID = Kind("a uuid", _uuid)
 UUIDS = Kind("a list of uuids", _uuids)
+TEXTS = Kind("a list of texts", _texts)
 PATH = Kind("a path", _path)
+ADDRESS = Kind("a path, or HOST:PORT of a loopback address", _address)
 PAM = Kind("a map with enable and service_name", _pam)
 
 MANAGER_KEYS = (
@@ -129,6 +149,14 @@ BROKER_KEYS = (
     Key("spawner_socket", PATH, Path("/run/twinlock/spawner.sock"), "", "the spawner's socket"),
     Key("state_dir", PATH, None, "", "where endpoint.json is written; default $STATE_DIRECTORY, else the folder"),
     Key("runtime_dir", PATH, None, "", "where the broker's sockets are; default $RUNTIME_DIRECTORY, else state_dir"),
+    Key(
+        "allow_groups",
+        TEXTS,
+        (),
+        "",
+        "local groups: the first account that a person maps to and that is in one is taken",
+    ),
+    Key("metrics", ADDRESS, None, "", "where Prometheus fetches metrics: HOST:PORT on loopback, or a socket's path"),
     Key("program", TEXT, "endpoint", "", "name of the user endpoint's program in the spawner's policy"),
 )
 """The broker's own file (`--config`)."""
@@ -171,4 +199,4 @@ def describe(keys: tuple[Key, ...]) -> str:
 
 
 def _default(key: Key) -> str:
-    return "" if key.default in (None, False) else f" (default {key.default}{' ' + key.unit if key.unit else ''})"
+    return "" if key.default in (None, False, ()) else f" (default {key.default}{' ' + key.unit if key.unit else ''})"

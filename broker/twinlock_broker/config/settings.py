@@ -20,6 +20,8 @@ class Settings:
     state: Path
     runtime: Path
     program: str
+    metrics: str | None
+    allow_groups: tuple[str, ...]
 
     @property
     def control_socket(self) -> Path:
@@ -41,7 +43,8 @@ def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
     state = Path(values["state_dir"] or _given_by_systemd("STATE_DIRECTORY") or endpoint_dir)
     runtime = Path(values["runtime_dir"] or _given_by_systemd("RUNTIME_DIRECTORY") or state)
     socket = values["spawner_socket"]
-    return Settings(endpoint_dir.absolute(), socket, state, runtime.absolute(), values["program"])
+    rest = {name: values[name] for name in ("program", "metrics", "allow_groups")}
+    return Settings(endpoint_dir.absolute(), socket, state, runtime.absolute(), **rest)
 
 
 def _given_by_systemd(name: str) -> str:

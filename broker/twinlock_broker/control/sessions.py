@@ -54,7 +54,8 @@ class Sessions:
         try:
             await self._listen(endpoint, caller)
         except ValueError as error:
-            log.warning("endpoint %s: broke the control protocol and was disconnected: %s", endpoint.id, error)
+            about = {"endpoint": endpoint.id, "user": endpoint.user}
+            log.warning("broke the control protocol and was disconnected: %s", error, extra=about)
         finally:
             if self._callers.get(endpoint.id) is caller:
                 del self._callers[endpoint.id]

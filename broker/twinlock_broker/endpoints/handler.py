@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from twinlock_broker import metrics
 from twinlock_broker.compute import command
 from twinlock_broker.compute.command import Credentials, Delivery
 from twinlock_broker.endpoints.start import StartPath, StartRequest
@@ -37,16 +38,20 @@ class CommandHandler:
             credentials = command.credentials(message, self._amqp_port)
         except CommandError as error:
             log.error("a command was dropped, and nobody can be told: %s", error.text)
+            metrics.COMMANDS.labels("dropped").inc()
             return
         try:
             request = await self._prepare(delivery, message, credentials)
         except CommandError as error:
+            metrics.COMMANDS.labels("refused").inc()
             await self._tell(credentials, error.text, error.detail)
         except Exception as error:
-            log.exception("endpoint %s: a command failed unexpectedly", credentials.endpoint_id)
+            metrics.COMMANDS.labels("refused").inc()
+            log.exception("a command failed unexpectedly", extra={"endpoint": credentials.endpoint_id})
             text = "The endpoint failed on the start request. Tell the endpoint's administrator"
             await self._tell(credentials, text, repr(error))
         else:
+            metrics.COMMANDS.labels("carried_out").inc()
             await self._start(request)
 
     def close(self) -> None:
@@ -57,5 +62,5 @@ class CommandHandler:
         command.check_fresh(delivery.timestamp, time.time())
         command.check_known(message)
         start = command.parse(message, credentials, self._manager_id)
-        log.info("endpoint %s: start command of %s", credentials.endpoint_id, start.username)
+        log.info("start command of %s", start.username, extra={"endpoint": credentials.endpoint_id})
         return await self._path.prepare(start)

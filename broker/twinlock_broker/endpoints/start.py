@@ -1,10 +1,6 @@
 """The path of a start command, from the checked message to what the spawner is asked for. Each step is a function."""
 
-import os
-import pwd
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from twinlock_shared import wire
 
@@ -12,22 +8,18 @@ from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import Credentials, StartCommand
 from twinlock_broker.config.folder import Folder, Site
 from twinlock_broker.errors import CommandError
-from twinlock_broker.identity import account
 from twinlock_broker.identity.account import Account
-from twinlock_broker.identity.mapping import Mapper, Match, same_user
-from twinlock_broker.offload import Offload
+from twinlock_broker.identity.mapping import Match
+from twinlock_broker.identity.resolver import Resolver
+from twinlock_broker.offload import Offload, limited
 from twinlock_broker.rendering.document import Document
 from twinlock_broker.rendering.renderer import Renderer, Request
 from twinlock_broker.rendering.template import Reserved
 
-MAP_LIMIT = 15.0
-LOOK_UP_LIMIT = 10.0
 RENDER_LIMIT = 12.0
-"""Seconds for each of the steps that can block."""
+"""Seconds for reading the site's files and rendering the template."""
 
 _ANY = "00000000-0000-0000-0000-000000000000"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +41,14 @@ class StartRequest:
 class StartPath:
     """The steps for one manager endpoint.
 
-    `who` is the mapper of a privileged site, or in same-user mode the identities of the login, who alone are served.
     Where there is an `audit`, nothing is started while it can't be written.
     """
 
-    def __init__(self, folder: Folder, program: str, who: Mapper | frozenset[str], audit: AuditLog | None) -> None:
+    def __init__(self, folder: Folder, program: str, resolver: Resolver, audit: AuditLog | None) -> None:
         self._folder = folder
         self._program = program
-        self._who = who
+        self._resolver = resolver
         self._audit = audit
-        self._mappers = Offload("mapper", 4)
-        self._lookups = Offload("lookup", 8)
         self._renders = Offload("render", 2)
         self._renderer = Renderer()
 
@@ -73,23 +62,10 @@ class StartPath:
             raise CommandError(
                 "This endpoint can't write its audit log, so it runs nothing. Tell the endpoint's administrator"
             )
-        match = await self._map(command)
-        local = await self._look_up(match.user)
-        account.check(local, os.getuid(), privileged=isinstance(self._who, Mapper))
+        match, local = await self._resolver.resolve(command.identities)
         check_name(local.name)
         doing = "rendering the endpoint's template"
-        return await _limited(self._renders, RENDER_LIMIT, doing, lambda: self._render(command, match, local))
-
-    async def _map(self, command: StartCommand) -> Match:
-        who = self._who
-        if isinstance(who, Mapper):
-            return await _limited(self._mappers, MAP_LIMIT, "mapping you", lambda: who.map(command.identities))
-        return same_user(command.identities, who, pwd.getpwuid(os.getuid()).pw_name)
-
-    async def _look_up(self, name: str) -> Account:
-        return await _limited(
-            self._lookups, LOOK_UP_LIMIT, f"looking up the account {name!r}", lambda: account.look_up(name)
-        )
+        return await limited(self._renders, RENDER_LIMIT, doing, lambda: self._render(command, match, local))
 
     def _render(self, command: StartCommand, match: Match, local: Account) -> StartRequest:
         """The steps that read the site's files; off the loop, since these may lie anywhere."""
@@ -120,14 +96,4 @@ def check_name(user: str) -> None:
     except wire.WireError as error:
         raise CommandError(
             f"The account {user!r} has a name that can't be used here. Ask the endpoint's administrator for another"
-        ) from error
-
-
-async def _limited(offload: Offload, limit: float, doing: str, call: Callable[[], T]) -> T:
-    try:
-        return await offload.run(limit, call)
-    except TimeoutError as error:
-        raise CommandError(
-            f"This site took more than {limit:.0f} seconds for {doing}. Submit again later; where that doesn't help, "
-            "tell the endpoint's administrator"
         ) from error

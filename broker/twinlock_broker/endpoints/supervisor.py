@@ -9,6 +9,7 @@ from typing import Any
 
 from twinlock_shared import wire
 
+from twinlock_broker import metrics
 from twinlock_broker.compute.command import Credentials
 from twinlock_broker.endpoints import registry
 from twinlock_broker.endpoints.endpoint import Endpoint
@@ -90,7 +91,7 @@ class Supervisor:
         elif endpoint is not None and endpoint.state in (State.RUNNING, State.STOPPING):
             self._end(endpoint, status)
         else:
-            log.info("endpoint %s ended with wait status %d; nobody here waits for it", child, status)
+            log.info("ended with wait status %d; nobody here waits for it", status, extra={"endpoint": child})
 
     def summary(self) -> str:
         """How many endpoints there are in which state, for people."""
@@ -115,11 +116,11 @@ class Supervisor:
     def _on(self, endpoint: Endpoint, event: Event, text: str = "", detail: str = "") -> Action:
         step = TABLE.get((endpoint.state, event))
         if step is None:
-            log.error("endpoint %s: %s, which can't be while it is %s", endpoint.id, event.value, endpoint.state)
+            log.error("%s, which can't be while it is %s", event.value, endpoint.state, extra=_about(endpoint))
             return Action.NOTHING
         endpoint.state, action = step
         follows = "" if action is Action.NOTHING else f"; {action.value}"
-        log.info("endpoint %s of %s: %s%s", endpoint.id, endpoint.user, event.value, follows)
+        log.info("%s%s", event.value, follows, extra=_about(endpoint))
         if endpoint.timer is not None and endpoint.state not in _WAITING:
             endpoint.timer.cancel()
         self._act(endpoint, action, text, detail)
@@ -159,6 +160,7 @@ class Supervisor:
         assert request is not None, "only a command leads here"
         endpoint.waiting, endpoint.user, endpoint.ended = False, request.user, None
         reply = await self._launcher.launch(endpoint, request)
+        metrics.STARTS.labels(reply.stage if isinstance(reply, wire.Refused) else "started").inc()
         if isinstance(reply, wire.Refused):
             detail = f"spawner: {reply.stage}: {reply.reason}"
             self._on(endpoint, Event.REFUSED, explain(reply, request.user), detail)
@@ -166,6 +168,7 @@ class Supervisor:
                 await endpoint.notice
             return
         endpoint.started, endpoint.pid = time.monotonic(), reply.pid
+        metrics.START_SECONDS.observe(endpoint.started - endpoint.arrived)
         self._on(endpoint, Event.SPAWNED)
         if endpoint.ended is not None:
             self._end(endpoint, endpoint.ended)
@@ -191,7 +194,7 @@ class Supervisor:
 
     def _tell(self, endpoint: Endpoint, text: str, detail: str) -> None:
         if endpoint.request is None:
-            log.warning("endpoint %s: started by an earlier broker, its user can't be told: %s", endpoint.id, text)
+            log.warning("adopted, so that its user can't be told: %s", text, extra=_about(endpoint))
             return
         endpoint.notice = self._later(self._send(endpoint.request.credentials, text, detail))
 
@@ -205,6 +208,10 @@ class Supervisor:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a task failed unexpectedly", exc_info=task.exception())
+
+
+def _about(endpoint: Endpoint) -> dict[str, str]:
+    return {"endpoint": endpoint.id, "user": endpoint.user}
 
 
 def last_words(ending: Ending, text: str) -> str:

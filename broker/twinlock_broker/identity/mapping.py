@@ -1,5 +1,7 @@
 """From the identities in a command to the name of a local account, by the administrator's mapping."""
 
+import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -13,9 +15,13 @@ from globus_identity_mapping.mappers.external_program import ExternalIdentityMap
 
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.external import ExternalMapper
+from twinlock_broker.offload import Offload
 
 POSIX_CONNECTOR = "145812c8-decc-41f1-83cf-bb2a85a2a70b"
 """Globus' id of its POSIX connector; external mappers get it as ``-c``, as from the peer."""
+
+WATCH_PERIOD = 2.0
+"""Seconds between two looks at the file. Not inotify, which tells nothing of what changes on a network file system."""
 
 log = logging.getLogger(__name__)
 
@@ -40,23 +46,32 @@ class Mapper:
         self._endpoint_id = endpoint_id
         self._mappers: list[Any] = []
         self._seen: tuple[int, ...] = ()
+        self._complaint = ""
         try:
             self._load()
         except Exception as error:  # the library lets anything through that a bad file provokes
             raise Fatal(os.EX_CONFIG, f"{path}: the identity mapping can't be read: {error!r}") from error
 
-    def map(self, identities: Collection[Mapping[str, Any]]) -> Match:
-        """The first mapper's first match. Blocks: a mapper may be a program. Raises `CommandError` for nobody."""
-        self._refresh()
+    def map(self, identities: Collection[Mapping[str, Any]]) -> list[Match]:
+        """All matches, the first mapper's first. Blocks: a mapper may be a program. Raises `CommandError` for none."""
+        self.refresh()
         candidates = [self._ask(mapper, identities) for mapper in self._mappers]
-        for matches in candidates:
-            for identity, users in (item for match in matches for item in match.items()):
-                if users:
-                    return Match(users[0], identity, candidates)
-        raise CommandError(
-            f"None of your identities maps to an account of this site: {_names(identities)}. "
-            "Ask the endpoint's administrator for access, and name the identity that you log in with"
-        )
+        pairs = [item for matches in candidates for match in matches for item in match.items()]
+        found = [Match(user, identity, candidates) for identity, users in pairs for user in users]
+        if not found:
+            raise CommandError(
+                f"None of your identities maps to an account of this site: {_names(identities)}. "
+                "Ask the endpoint's administrator for access, and name the identity that you log in with"
+            )
+        return found
+
+    async def watch(self) -> None:
+        """Look for changes of the file all the time, so that a bad one is told before anybody needs it. Without end."""
+        offload = Offload("mapping", 1)
+        while True:
+            await asyncio.sleep(WATCH_PERIOD)
+            with contextlib.suppress(TimeoutError):  # its file system hangs; commands will say so
+                await offload.run(WATCH_PERIOD, self.refresh)
 
     def _ask(self, mapper: Any, identities: Collection[Mapping[str, Any]]) -> list[dict[str, list[str]]]:
         try:
@@ -65,13 +80,17 @@ class Mapper:
             log.warning("mapper %s failed, the next one is asked: %r", type(mapper).__name__, error)
             return []
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Read the file again if it changed. One that is bad leaves the former mapping in force. Blocks."""
         try:
             if self._stamp() != self._seen:
                 self._load()
                 log.info("identity mapping read again: %s", self._path)
+            self._complaint = ""
         except Exception as error:  # as at the start
-            log.error("THE CHANGED IDENTITY MAPPING IS NOT IN FORCE, the former one is: %s: %r", self._path, error)
+            if repr(error) != self._complaint:
+                log.error("THE CHANGED IDENTITY MAPPING IS NOT IN FORCE, the former one is: %s: %r", self._path, error)
+            self._complaint = repr(error)
 
     def _load(self) -> None:
         self._seen = self._stamp()

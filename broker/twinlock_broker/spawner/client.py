@@ -9,6 +9,7 @@ from typing import Protocol
 
 from twinlock_shared import wire
 
+from twinlock_broker import metrics
 from twinlock_broker.backoff import delays
 from twinlock_broker.errors import Fatal
 from twinlock_broker.spawner.connection import Peer, SpawnerSocket
@@ -99,7 +100,8 @@ class SpawnerClient:
         try:
             if not await self._send(request, fds):
                 raise SpawnerLost
-            return await answer
+            with metrics.ROUND_TRIP_SECONDS.time():
+                return await answer
         finally:
             del self._answers[request.id]
             self._repeated.discard(request.id)
@@ -116,6 +118,7 @@ class SpawnerClient:
         await self._list(connection, listener)
         log.info("connected to the spawner, %d children", len(self._table))
         self.ready.set()
+        metrics.SPAWNER_CONNECTED.set(1)
         while True:
             await self._receive(await connection.receive(), listener)
 
@@ -182,6 +185,7 @@ class SpawnerClient:
 
     def _lose(self) -> None:
         self.ready.clear()
+        metrics.SPAWNER_CONNECTED.set(0)
         self._socket = None
         for answer in self._answers.values():
             if not answer.done():

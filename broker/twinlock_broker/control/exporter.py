@@ -1,0 +1,99 @@
+"""The metrics over HTTP, on loopback or a Unix socket, for Prometheus to fetch.
+
+Not the library's own server: that one makes a thread a connection, without bound, and any local account may connect.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from twinlock_broker.control.listener import Caller, listening
+from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.errors import Fatal
+from twinlock_broker.metrics import REGISTRY
+
+_LIMIT = 5.0  # seconds for a client to ask
+_AT_ONCE = 16
+_HEAD = 8192
+
+
+@contextlib.asynccontextmanager
+async def exporting(address: str | None, supervisor: Supervisor) -> AsyncIterator[None]:
+    """Serve metrics at `address`, ``HOST:PORT`` or a path, while the block runs. Raises `Fatal` (73, 78)."""
+    if address is None:
+        yield
+        return
+    endpoints, exporter = Endpoints(supervisor), Exporter()
+    REGISTRY.register(endpoints)
+    try:
+        if address.startswith("/"):
+            serving: AbstractAsyncContextManager[Any] = listening(Path(address), 0o660, exporter.serve_caller)
+        else:
+            serving = await _tcp(address, exporter)
+        async with serving:
+            yield
+    finally:
+        REGISTRY.unregister(endpoints)
+
+
+async def _tcp(address: str, exporter: "Exporter") -> asyncio.Server:
+    host, _, port = address.rpartition(":")
+    try:
+        return await asyncio.start_server(exporter.serve, host.strip("[]"), int(port), limit=_HEAD)
+    except OSError as error:
+        raise Fatal(os.EX_CANTCREAT, f"metrics: {address}: {error.strerror or error}") from error
+
+
+class Endpoints(Collector):
+    """The user endpoints there are, by state and user, counted when they are asked for."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def collect(self) -> Iterable[Metric]:
+        """One family with a sample for each state and user that there is."""
+        family = GaugeMetricFamily("twinlock_endpoints", "User endpoints", labels=["state", "user"])
+        states = Counter((one.state.value, one.user) for one in self._supervisor.endpoints if one.state is not None)
+        for labels, number in states.items():
+            family.add_metric(labels, number)
+        yield family
+
+
+class Exporter:
+    """Answers requests, a few at a time."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def serve_caller(self, caller: Caller) -> None:
+        """A connection to the Unix socket."""
+        await self.serve(caller.reader, caller.writer)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A connection: one request, one answer."""
+        try:
+            async with asyncio.timeout(_LIMIT), self._places:
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_answer(head.split(b"\r\n", 1)[0]))
+                await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return  # whoever asks so slowly, or for so much, gets nothing
+        finally:
+            writer.close()
+
+
+def _answer(request: bytes) -> bytes:
+    if request.split(b" ")[:2] != [b"GET", b"/metrics"]:
+        return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    body = generate_latest(REGISTRY)
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE_LATEST}\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"Connection: close\r\n\r\n" + body

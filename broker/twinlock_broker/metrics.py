@@ -1,0 +1,36 @@
+"""What the broker counts, for Prometheus. Durations in seconds; every label has few values but `user`."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+"""Ours alone: what the library tells of the process by itself needs files that the broker's unit hides."""
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+COMMANDS = Counter(
+    "twinlock_commands",
+    "Start commands by outcome: carried_out, refused (the user was told), dropped (nobody can be told), "
+    "duplicate (delivered again after it had been decided)",
+    ["outcome"],
+    registry=REGISTRY,
+)
+STARTS = Counter(
+    "twinlock_starts",
+    "Answers of the spawner to starts: started, or the stage at which it was refused",
+    ["outcome"],
+    registry=REGISTRY,
+)
+START_SECONDS = Histogram(
+    "twinlock_start_seconds", "From a checked command to its start", buckets=_BUCKETS, registry=REGISTRY
+)
+ROUND_TRIP_SECONDS = Histogram(
+    "twinlock_spawner_round_trip_seconds", "From a request to the spawner's answer", buckets=_BUCKETS, registry=REGISTRY
+)
+NOTICES = Counter("twinlock_notices", "Failure notices to users: sent or lost", ["outcome"], registry=REGISTRY)
+AMQP_CONNECTED = Gauge(
+    "twinlock_amqp_connected", "Whether a connection stands: commands, heartbeats", ["link"], registry=REGISTRY
+)
+AMQP_CONNECTIONS = Counter("twinlock_amqp_connections", "Connections made", ["link"], registry=REGISTRY)
+HEARTBEATS = Counter("twinlock_heartbeats", "Heartbeats that RabbitMQ has taken", registry=REGISTRY)
+SPAWNER_CONNECTED = Gauge("twinlock_spawner_connected", "Whether the spawner is connected", registry=REGISTRY)
+AUDIT_WRITABLE = Gauge("twinlock_audit_writable", "Whether the last audit record was written", registry=REGISTRY)

@@ -1,0 +1,107 @@
+"""What Prometheus fetches, over HTTP from a real socket."""
+
+import asyncio
+import contextlib
+import http.client
+import socket
+from pathlib import Path
+
+import pytest
+from broker_rig import Told, endpoint_user, request
+from prometheus_client.parser import text_string_to_metric_families
+from twinlock_broker.config.keys import BROKER_KEYS, read_keys
+from twinlock_broker.control.exporter import exporting
+from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.errors import Fatal
+
+
+def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Each sample's value, by its name and its labels' values."""
+    families = text_string_to_metric_families(text)
+    return {(one.name, tuple(one.labels.values())): one.value for family in families for one in family.samples}
+
+
+async def fetch(path: Path, request: bytes = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") -> bytes:
+    """The whole answer."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(request)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+async def test_starts_and_endpoints_are_counted(supervisor: Supervisor, told: Told, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.sock"
+    async with exporting(str(path), supervisor):
+        before = samples((await fetch(path)).decode().partition("\r\n\r\n")[2])
+        await supervisor.command(request(endpoint_user(), "sleep"))
+        head, _, body = (await fetch(path)).decode().partition("\r\n\r\n")
+        found = samples(body)
+    assert head.startswith("HTTP/1.1 200 OK\r\nContent-Type: text/plain")
+    assert f"Content-Length: {len(body)}" in head
+    assert found["twinlock_endpoints", ("running", endpoint_user())] == 1
+    for name, labels in (("twinlock_starts_total", ("started",)), ("twinlock_spawner_round_trip_seconds_count", ())):
+        assert found[name, labels] == before.get((name, labels), 0) + 1
+    assert not path.exists()
+
+
+async def test_refusals_are_counted_by_their_stage(supervisor: Supervisor, told: Told, tmp_path: Path) -> None:
+    async with exporting(str(tmp_path / "sock"), supervisor):
+        await supervisor.command(request(endpoint_user(), "gone"))
+        found = samples((await fetch(tmp_path / "sock")).decode().partition("\r\n\r\n")[2])
+    assert found["twinlock_starts_total", ("program",)] >= 1
+
+
+async def test_it_is_plain_http_on_loopback(supervisor: Supervisor) -> None:
+    port = free_port()
+
+    def get() -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/metrics")
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    async with exporting(f"127.0.0.1:{port}", supervisor):
+        status, body = await asyncio.to_thread(get)
+    assert status == 200
+    assert b"# HELP twinlock_commands_total" in body
+
+
+@pytest.mark.parametrize("request_", [b"POST /metrics HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\r\n\r\n"])
+async def test_other_requests_get_404(supervisor: Supervisor, tmp_path: Path, request_: bytes) -> None:
+    async with exporting(str(tmp_path / "sock"), supervisor):
+        assert (await fetch(tmp_path / "sock", request_)).startswith(b"HTTP/1.1 404")
+
+
+async def test_a_request_without_end_gets_nothing_and_holds_nobody_up(supervisor: Supervisor, tmp_path: Path) -> None:
+    async with exporting(str(tmp_path / "sock"), supervisor):
+        _, writer = await asyncio.open_unix_connection(tmp_path / "sock")
+        writer.write(b"GET ")
+        with contextlib.suppress(ConnectionError):
+            assert await fetch(tmp_path / "sock", b"x" * (2 << 20)) == b""
+        assert (await fetch(tmp_path / "sock")).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_a_port_that_is_taken_is_named(supervisor: Supervisor) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+        with pytest.raises(Fatal, match=address):
+            async with exporting(address, supervisor):
+                pass
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:94", "a.example:80", "127.0.0.1", "127.0.0.1:0", "::1:x", "[::]:1"])
+def test_metrics_are_for_this_host_only(address: str) -> None:
+    with pytest.raises(Fatal, match="loopback"):
+        read_keys(BROKER_KEYS, {"metrics": address}, "broker.yaml")
+    assert read_keys(BROKER_KEYS, {"metrics": "[::1]:9469"}, "broker.yaml")["metrics"] == "[::1]:9469"
