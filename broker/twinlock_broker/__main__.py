@@ -10,12 +10,12 @@ from pathlib import Path
 from twinlock_broker import logs
 from twinlock_broker.broker import serve
 from twinlock_broker.command_line import Parser
+from twinlock_broker.compute.login import load_login
 from twinlock_broker.config.folder import open_folder
 from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS, describe
 from twinlock_broker.config.settings import settle
 from twinlock_broker.errors import Fatal
 from twinlock_broker.privileges import refuse_own_privileges
-from twinlock_broker.secret import load_login
 
 _HELP = """\
 The unprivileged half of a Twinlock manager endpoint. It registers with the Compute service, maps identities,
@@ -25,8 +25,8 @@ DIR is the folder of an endpoint as globus-compute-endpoint makes it; nothing in
   config.yaml, user_config_template.yaml.j2 (or .yaml), user_config_schema.json, user_environment.yaml,
   the identity mapping that config.yaml names, endpoint.json. Relative paths are relative to DIR.
 
-The client that registers: the systemd credentials client_id and client_secret, else the environment's
-  GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET.
+As whom it registers: the systemd credentials client_id and client_secret, else the environment's
+  GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, else the person who ran `twinlock login`.
 """
 _EPILOG = f"""\
 keys of DIR/config.yaml:
@@ -75,7 +75,7 @@ def main() -> int:
         settings = settle(given.config, chosen)
         folder = open_folder(settings.endpoint_dir)
         logs.set_up(folder.settings["debug"])
-        asyncio.run(serve(settings, folder, load_login()))
+        asyncio.run(serve(settings, folder, load_login(settings.state)))
     except Fatal as error:
         print(f"twinlock-broker: {error}", file=sys.stderr)
         return error.status

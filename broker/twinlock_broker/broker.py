@@ -15,6 +15,7 @@ from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute import register
 from twinlock_broker.compute.command_queue import CommandQueue
 from twinlock_broker.compute.heartbeat import Heartbeat
+from twinlock_broker.compute.login import Login
 from twinlock_broker.compute.notices import Notices
 from twinlock_broker.compute.register import Registration
 from twinlock_broker.compute.registrar import LIMIT, Registrar
@@ -35,7 +36,6 @@ from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.resolver import Resolver
 from twinlock_broker.notify import notify, tell_systemd
 from twinlock_broker.offload import Offload
-from twinlock_broker.secret import Login
 from twinlock_broker.spawner.client import SpawnerClient
 
 log = logging.getLogger(__name__)

@@ -58,6 +58,19 @@ def find_folder(name: str) -> Path:
     return Path(name) if "/" in name or Path(name).is_dir() else endpoints_folder() / name
 
 
+def add_state(parser: argparse.ArgumentParser) -> None:
+    """The option that names the broker's state folder."""
+    parser.add_argument(
+        "--state", type=Path, metavar="DIR", help="the broker's state folder (default $STATE_DIRECTORY, else DIR)"
+    )
+
+
+def state_folder(given: argparse.Namespace) -> Path:
+    """The state folder, by the option, by systemd, or the endpoint's own folder."""
+    systemd = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(given.state or systemd or find_folder(given.folder))
+
+
 def endpoints_folder() -> Path:
     """Where the peer keeps endpoints' folders: $GLOBUS_COMPUTE_USER_DIR, else ~/.globus_compute."""
     return Path(os.environ.get("GLOBUS_COMPUTE_USER_DIR") or Path.home() / ".globus_compute")

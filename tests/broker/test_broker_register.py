@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from broker_rest import Service, rest_service
 from broker_rig import ALICE, MANAGER, UEP, make_folder
+from twinlock_broker.compute.login import ClientLogin
 from twinlock_broker.compute.register import identities, register
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.errors import Fatal
-from twinlock_broker.secret import Login, Secret
+from twinlock_broker.secret import Secret
 
 URL = "amqp://mep:hush@127.0.0.1:5672/v"
-LOGIN = Login(MANAGER, Secret("the-client-secret"))
+LOGIN = ClientLogin(MANAGER, Secret("the-client-secret"))
 
 
 @pytest.fixture

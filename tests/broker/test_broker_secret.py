@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from broker_rig import own_credentials
+from twinlock_broker.compute.login import ClientLogin, PersonLogin, load_login
 from twinlock_broker.errors import Fatal
 from twinlock_broker.logs import KeyValue
 from twinlock_broker.privileges import refuse_privileges
-from twinlock_broker.secret import Secret, load_login
+from twinlock_broker.secret import Secret
 
 
 def test_a_secret_cant_be_shown() -> None:
@@ -37,17 +38,20 @@ def test_login_from_systemd_wins_over_the_environment(tmp_path: Path) -> None:
         "GLOBUS_COMPUTE_CLIENT_ID": "env-id",
         "GLOBUS_COMPUTE_CLIENT_SECRET": "env-secret",
     }
-    login = load_login(environ)
+    (tmp_path / "tokens.json").write_text("{}")
+    login = load_login(tmp_path, environ)
+    assert isinstance(login, ClientLogin)
     assert (login.client_id, login.client_secret.reveal()) == ("unit-id", "unit-secret")
     (tmp_path / "client_id").unlink()
     (tmp_path / "client_secret").unlink()
-    assert load_login(environ).client_id == "env-id"
+    assert load_login(tmp_path, environ).name == "client env-id"
+    assert isinstance(load_login(tmp_path, {}), PersonLogin)
 
 
 @pytest.mark.parametrize("name", ["GLOBUS_COMPUTE_CLIENT_ID", "GLOBUS_COMPUTE_CLIENT_SECRET", "OTHER"])
-def test_half_a_login_is_none(name: str) -> None:
+def test_half_a_login_is_none(tmp_path: Path, name: str) -> None:
     with pytest.raises(Fatal, match="GLOBUS_COMPUTE_CLIENT_SECRET") as ended:
-        load_login({name: "value-of-it"})
+        load_login(tmp_path, {name: "value-of-it"})
     assert ended.value.status == os.EX_NOPERM
     assert "value-of-it" not in str(ended.value)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 from broker_rig import UEP, amqp_creds
 
@@ -13,7 +14,9 @@ _TOKEN = {"access_token": "t", "token_type": "bearer", "expires_in": 99999, "sco
 
 
 class Service:
-    """Gives every request but those for tokens `status` and `answer`, and keeps what was asked."""
+    """Gives every request `status` and `answer`, those for tokens `token_status` and `tokens`, and keeps what was asked
+    (`logins`: the forms of those for tokens).
+    """
 
     def __init__(self, amqp: str, endpoint_id: str) -> None:
         commands = {"connection_url": amqp, "queue": "cmds"}
@@ -25,6 +28,9 @@ class Service:
             "heartbeat_queue_info": heartbeat,
         }
         self.asked: list[tuple[str, str, Any]] = []
+        self.token_status = 200
+        self.tokens: dict[str, Any] = _TOKEN | {"other_tokens": []}
+        self.logins: list[dict[str, str]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -55,7 +61,8 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
         def _do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.path.endswith("/token"):
-                self._say(200, _TOKEN | {"other_tokens": []})
+                service.logins.append(dict(parse_qsl(body.decode())))
+                self._say(service.token_status, service.tokens)
             else:
                 service.asked.append((self.command, self.path, json.loads(body or "null")))
                 self._say(service.status, service.answer)

@@ -12,6 +12,7 @@ from twinlock_broker.commands import (
     check,
     configure,
     list_folders,
+    login,
     map_identity,
     render,
     status,
@@ -21,7 +22,7 @@ from twinlock_broker.commands import (
 )
 from twinlock_broker.errors import CommandError, Fatal
 
-COMMANDS = (configure, check, render, map_identity, whoami, list_folders, status, top, stop)
+COMMANDS = (configure, check, render, map_identity, login, whoami, list_folders, status, top, stop)
 
 _EPILOG = """\
 twinlock COMMAND --help tells more, with examples.

@@ -13,10 +13,10 @@ from typing import Any
 import globus_sdk
 from globus_sdk.transport import RetryConfig
 
+from twinlock_broker.compute.login import AUTH_SCOPES, COMPUTE_SCOPES, Login
 from twinlock_broker.compute.queues import Source, Target, read_source, read_target
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.secret import Login
 
 LOCAL_URL = "http://localhost:5000"
 """Where the SDK and the peer look for a local Compute service."""
@@ -33,9 +33,10 @@ _STATUS = {
     HTTPStatus.CONFLICT: os.EX_UNAVAILABLE,
     HTTPStatus.LOCKED: os.EX_UNAVAILABLE,
 }
+_LOGIN_REFUSED = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _NEXT = {
     os.EX_DATAERR: "mend the endpoint's folder as the service says",
-    os.EX_NOPERM: "check the client id and secret, and that this client owns the endpoint",
+    os.EX_NOPERM: "check the client id and secret, or run twinlock login again; and that this login owns the endpoint",
     os.EX_UNAVAILABLE: "another process may hold this endpoint, or it was deleted: stop the other one and wait half a "
     "minute, or remove endpoint.json to register a new endpoint",
     os.EX_TEMPFAIL: "try again later",
@@ -113,11 +114,10 @@ def _site(folder: Folder) -> Any:
 
 
 def _register(folder: Folder, endpoint_id: str | None, login: Login) -> Mapping[str, Any]:
-    scopes = globus_sdk.ComputeClientV3.scopes.all
     with globus_sdk.ComputeClientV3(
         base_url=LOCAL_URL if _local(folder) else None,
-        environment=_environment(folder),
-        authorizer=_authorizer(folder, login, [scopes]),
+        environment=environment(folder),
+        authorizer=login.authorizer(environment(folder), COMPUTE_SCOPES),
         retry_config=RetryConfig(max_retries=2),
     ) as client:
         body = document(folder)
@@ -126,35 +126,30 @@ def _register(folder: Folder, endpoint_id: str | None, login: Login) -> Mapping[
 
 
 def _userinfo(folder: Folder, login: Login) -> Mapping[str, Any]:
-    # the peer asks for these two scopes; without the second, the answer holds no linked identities
-    scopes = [globus_sdk.scopes.AuthScopes.openid, globus_sdk.scopes.AuthScopes.manage_projects]
-    authorizer = _authorizer(folder, login, scopes)
-    with globus_sdk.AuthClient(environment=_environment(folder), authorizer=authorizer) as client:
+    authorizer = login.authorizer(environment(folder), AUTH_SCOPES)
+    with globus_sdk.AuthClient(environment=environment(folder), authorizer=authorizer) as client:
         return _mapping(client.userinfo().data)
-
-
-def _authorizer(folder: Folder, login: Login, scopes: list[Any]) -> globus_sdk.ClientCredentialsAuthorizer:
-    client = globus_sdk.ConfidentialAppAuthClient(
-        login.client_id,
-        login.client_secret.reveal(),
-        environment=_environment(folder),
-        retry_config=RetryConfig(max_retries=2),
-    )
-    return globus_sdk.ClientCredentialsAuthorizer(client, scopes)
 
 
 def _local(folder: Folder) -> bool:
     return bool(folder.settings["local_compute_services"]) or folder.settings["environment"] == "local"
 
 
-def _environment(folder: Folder) -> str | None:
-    """None leaves the choice to globus-sdk, which has never heard of `local`: Auth's URL is then set apart."""
+def environment(folder: Folder) -> str | None:
+    """The service's environment for globus-sdk.
+
+    None leaves the choice to globus-sdk, which has never heard of `local`: Auth's URL is then set apart.
+    """
     return None if folder.settings["environment"] == "local" else folder.settings["environment"]
 
 
 def _call(folder: Folder, call: Any) -> Mapping[str, Any]:
     try:
         answer: Mapping[str, Any] = call()
+    except globus_sdk.AuthAPIError as error:
+        said = f"{error.http_status} {error.message or error.text}"[:500]
+        status = os.EX_NOPERM if error.http_status in _LOGIN_REFUSED else os.EX_TEMPFAIL
+        raise Fatal(status, f"{folder.path.name}: Globus Auth refused the login ({said}); {_NEXT[status]}") from error
     except globus_sdk.GlobusAPIError as error:
         status = _STATUS.get(HTTPStatus(error.http_status), os.EX_TEMPFAIL)
         said = f"{error.http_status} {error.message or error.text}"[:500]

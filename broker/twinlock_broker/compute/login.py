@@ -1,0 +1,147 @@
+"""As whom the broker talks to the Compute service: a confidential client, or a person who ran ``twinlock login``."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import globus_sdk
+from globus_sdk.authorizers import GlobusAuthorizer
+from globus_sdk.token_storage import JSONTokenStorage
+from globus_sdk.transport import RetryConfig
+
+from twinlock_broker.errors import Fatal
+from twinlock_broker.secret import Secret
+
+NATIVE_CLIENT = "4cf29807-cf21-49ec-9443-ff9a3fb9f81c"
+"""The public client under which the official SDK and agent have people log in; it has no secret."""
+
+COMPUTE_SCOPES = [globus_sdk.ComputeClientV3.scopes.all]
+AUTH_SCOPES = [globus_sdk.scopes.AuthScopes.openid, globus_sdk.scopes.AuthScopes.manage_projects]
+"""What registration needs, and what asking for the login's own identities does: the second of them for linked ones."""
+
+_SERVERS = {
+    str(COMPUTE_SCOPES[0]): globus_sdk.ComputeClientV3.scopes.resource_server,
+    str(AUTH_SCOPES[0]): globus_sdk.scopes.AuthScopes.resource_server,
+}
+
+
+class Login(Protocol):
+    """Who logs in."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    def authorizer(self, environment: str | None, scopes: list[globus_sdk.Scope]) -> GlobusAuthorizer:
+        """What authorizes requests with one of the lists of scopes above. May block. Raises `Fatal` (77)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLogin:
+    """A confidential client."""
+
+    client_id: str
+    client_secret: Secret[str]
+
+    @property
+    def name(self) -> str:
+        return f"client {self.client_id}"
+
+    def authorizer(
+        self, environment: str | None, scopes: list[globus_sdk.Scope]
+    ) -> globus_sdk.ClientCredentialsAuthorizer:
+        client = globus_sdk.ConfidentialAppAuthClient(
+            self.client_id,
+            self.client_secret.reveal(),
+            environment=environment,
+            retry_config=RetryConfig(max_retries=2),
+        )
+        return globus_sdk.ClientCredentialsAuthorizer(client, scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonLogin:
+    """A person, by the tokens in the file at `path`, which globus-sdk keeps for its owner alone."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return f"the person who logged in, {self.path}"
+
+    def authorizer(self, environment: str | None, scopes: list[globus_sdk.Scope]) -> globus_sdk.RefreshTokenAuthorizer:
+        storage = JSONTokenStorage(self.path)
+        try:
+            found = storage.get_token_data(_SERVERS[str(scopes[0])])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Fatal(os.EX_NOPERM, f"{self.path}: can't be read ({error!r}); run twinlock login again") from error
+        if found is None or found.refresh_token is None:
+            raise Fatal(os.EX_NOPERM, f"{self.path}: the token that is needed isn't there; run twinlock login again")
+        return globus_sdk.RefreshTokenAuthorizer(
+            found.refresh_token,
+            native_client(environment),
+            access_token=found.access_token,
+            expires_at=found.expires_at_seconds,
+            on_refresh=storage.store_token_response,
+        )
+
+
+def native_client(environment: str | None) -> globus_sdk.NativeAppAuthClient:
+    """The public client."""
+    return globus_sdk.NativeAppAuthClient(
+        NATIVE_CLIENT, environment=environment, retry_config=RetryConfig(max_retries=2)
+    )
+
+
+def log_in(path: Path, environment: str | None, ask: Callable[[str], str]) -> None:
+    """Have a person log in: `ask` is given an address to open and gives back the code that is shown there.
+
+    The tokens go to `path`, mode 0600. Raises `Fatal`: 73 where it can't be written, and globus-sdk's own errors.
+    """
+    client = native_client(environment)
+    client.oauth2_start_flow(requested_scopes=[*COMPUTE_SCOPES, *AUTH_SCOPES], refresh_tokens=True)
+    tokens = client.oauth2_exchange_code_for_tokens(ask(client.oauth2_get_authorize_url()))
+    try:
+        JSONTokenStorage(path).store_token_response(tokens)
+    except OSError as error:
+        raise Fatal(
+            os.EX_CANTCREAT, f"{path}: {error.strerror}; log in as the account that the broker runs as"
+        ) from error
+
+
+def token_file(state: Path) -> Path:
+    """Where a person's tokens are in the broker's state folder."""
+    return state / "tokens.json"
+
+
+def load_login(state: Path, environ: Mapping[str, str] = os.environ) -> Login:
+    """The client from systemd's credentials `client_id` and `client_secret`, else from GLOBUS_COMPUTE_CLIENT_ID and
+    GLOBUS_COMPUTE_CLIENT_SECRET, else the person who logged in. Raises `Fatal` (77) where there is none, or half of a
+    client.
+    """
+    client_id = _credential(environ, "client_id") or environ.get("GLOBUS_COMPUTE_CLIENT_ID", "")
+    client_secret = _credential(environ, "client_secret") or environ.get("GLOBUS_COMPUTE_CLIENT_SECRET", "")
+    if client_id and client_secret:
+        return ClientLogin(client_id, Secret(client_secret))
+    if not client_id and not client_secret and token_file(state).exists():
+        return PersonLogin(token_file(state))
+    missing = "client secret" if client_id else "client id" if client_secret else "login"
+    raise Fatal(
+        os.EX_NOPERM,
+        f"no {missing}: set GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, or give systemd's "
+        f"LoadCredential= the files client_id and client_secret, or run twinlock login (tokens in {token_file(state)})",
+    )
+
+
+def _credential(environ: Mapping[str, str], name: str) -> str:
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        return ""
+    try:
+        return (Path(folder) / name).read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise Fatal(os.EX_NOINPUT, f"can't read the credential {name!r}: {error.strerror}") from error
