@@ -1,7 +1,6 @@
 """The program itself: its command line, and its whole life with a real spawner and a real RabbitMQ."""
 
 import asyncio
-import contextlib
 import json
 import os
 import pwd
@@ -9,23 +8,17 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from broker_process import BROKER, MAPPED, NOBODY, Broker, broker_place, running_spawner, start_command
 from broker_rabbit import Rabbit
-from broker_rest import Service, rest_service
-from broker_rig import ALICE, MANAGER, UEP, amqp_creds, identity, make_folder, message
+from broker_rest import rest_service
+from broker_rig import ALICE, MANAGER, UEP
 from globus_compute_common import messagepack
-from spawner_rig import Spawner, launch, stop
-
-BROKER = [sys.executable, "-m", "twinlock_broker"]
-NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=-all")
-MAPPED = "daemon"
-"""An account that every Debian has, and that isn't the broker's here."""
+from spawner_rig import Spawner
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -48,74 +41,11 @@ def test_root_is_refused() -> None:
     assert "must not run as root" in ended.stderr
 
 
-@contextlib.contextmanager
-def running_spawner(place: Path, policy: Mapping[str, object], prefix: tuple[str, ...] = ()) -> Iterator[Spawner]:
-    """A spawner, while it runs."""
-    spawner = launch(place, policy, prefix)
-    try:
-        yield spawner
-    finally:
-        stop(spawner)
-
-
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that the broker's user can enter, with an endpoint's folder and a state folder of its own in it."""
-    with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp") as name:
-        place = Path(name)
-        place.chmod(0o755)
-        (place / "state").mkdir()
-        shutil.chown(place / "state", "nobody", "nogroup")
-        mapping = [{"source": "{username}", "match": "(.*)@site\\.example", "output": MAPPED}]
-        document = [{"DATA_TYPE": "expression_identity_mapping#1.0.0", "mappings": mapping}]
-        make_folder(place / "ep", "identity_mapping_config_path: map.json", map__json=json.dumps(document))
-        yield place
-
-
-class Broker:
-    """The broker's process, under the user nobody. The program that it starts prints something and ends."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def running(
-        cls, place: Path, spawner: Spawner, service: Service, environment: Mapping[str, str] | None = None
-    ) -> "AsyncIterator[Broker]":
-        """It, when it says that it is ready; it ends with the block, however that ends."""
-        (place / "broker.yaml").write_text(f"program: report\nspawner_socket: {spawner.socket}")
-        login = {"GLOBUS_COMPUTE_CLIENT_ID": MANAGER, "GLOBUS_COMPUTE_CLIENT_SECRET": "the-client-secret"}
-        process = await asyncio.create_subprocess_exec(
-            *(*NOBODY, *BROKER, "--endpoint-dir", str(place / "ep"), "--state", str(place / "state")),
-            *("--config", str(place / "broker.yaml")),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={"PATH": "/usr/bin:/bin", **login, **service.environment, **(environment or {})},
-            cwd="/",
-        )
-        assert process.stdout is not None
-        try:
-            line = await asyncio.wait_for(process.stdout.readline(), 30)
-            assert line == f"twinlock-broker ready, endpoint {MANAGER}\n".encode()
-            yield cls(process)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-    async def stop(self) -> bytes:
-        """Ask it to end; its log."""
-        self.process.send_signal(signal.SIGTERM)
-        _, log = await asyncio.wait_for(self.process.communicate(), 30)
-        assert self.process.returncode == 0, log.decode()
-        return log
-
-
-async def start_command(rabbit: Rabbit) -> None:
-    """A start command of Alice arrives."""
-    command = message(amqp_creds=amqp_creds(rabbit.url)) | {"globus_identity_set": [identity()]}
-    await rabbit.command(json.dumps(command).encode(), round(time.time()))
+    """A folder with an endpoint's folder in it."""
+    with broker_place() as made:
+        yield made
 
 
 async def start_over(spawner: Spawner) -> None:
@@ -153,7 +83,7 @@ async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
 
             log = await broker.stop()
             assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
-            for secret in (b"the-client-secret", b"hush"):
+            for secret in ("the-client-secret", "hush"):
                 assert secret not in log
 
 
@@ -193,4 +123,4 @@ async def test_same_user_mode(rabbit: Rabbit, place: Path) -> None:
             assert spawned_uids(spawner) == [pwd.getpwnam("nobody").pw_uid]
             log = await broker.stop()
             assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
-            assert b"same-user mode: " in log
+            assert "same-user mode: " in log

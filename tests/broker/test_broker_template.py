@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 from broker_rig import TEMPLATE
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity.account import Account
 from twinlock_broker.identity.mapping import Match
-from twinlock_broker.rendering import options, rendered, template
+from twinlock_broker.rendering import options, places, rendered, template
 from twinlock_broker.rendering.template import Reserved, render, shell_escape
 
 ACCOUNT = Account("ada", 1234, 100, (100, 200), "Ada\n evil: x", "/bin/bash", "/home/ada")
@@ -231,6 +231,60 @@ def test_no_value_adds_or_changes_a_key(value: Any) -> None:
 @given(st.lists(TEXTS, max_size=4), st.dictionaries(NAMES, TEXTS, max_size=4))
 def test_lists_and_mappings_arrive_as_they_were(texts: list[str], mapping: dict[str, str]) -> None:
     assert made("a: {{ x }}\nb: {{ y }}", {"x": texts, "y": mapping}) == {"a": texts, "b": mapping}
+
+
+FLOW = {"flow": {"a": "", "b": ""}, "c": ""}
+LINE = {"a": "", "c": ""}
+QUOTED: dict[str, Any] = {
+    'flow: {a: "{{ x }}", b: 1}\nc: 2': FLOW,
+    "flow: {a: '{{ x }}', b: 1}\nc: 2": FLOW,
+    "flow: {a: pre{{ x }}, b: 1}  # {{ x }}\nc: 2": FLOW,
+    'flow: [{a: pre{{ x }}post}, "{{ x }}", b]\nc: 2': {"flow": [{"a": ""}, "", ""], "c": ""},
+    'a: "{{ x }}"\nc: 2': LINE,
+    "a: '{{ x }}'\nc: 2": LINE,
+    "a: {{ x }} more\nc: 2": LINE,
+    "flow: {a: \"{{ x|upper }}\", b: '{{ x|title }}'}\nc: {{ x }}": FLOW,
+    "a: |\n  {{ x }}\n{{ x }}: 1\nc: 2": {"a": "", "": "", "c": ""},
+    "- '{{ x }}'\n- {a: {{ x }}, c: [{{ x }}]}": ["", {"a": "", "c": [""]}],
+}
+"""Places where a template should not put an option, and some where it may; and the keys that come out."""
+
+
+def keys(value: Any) -> Any:
+    """The keys and where they are, whatever the values; one that the option is has no name."""
+    if isinstance(value, dict):
+        return {key if key in ("a", "b", "c", "d", "flow") else "": keys(item) for key, item in value.items()}
+    return [keys(item) for item in value] if isinstance(value, list) else ""
+
+
+@given(st.sampled_from(list(QUOTED)), TEXTS)
+@example(next(iter(QUOTED)), ", b: 100, z: ")
+@example(list(QUOTED)[7], ", b: 100, z: ")
+@example(list(QUOTED)[1], "' , b: 100, z: '")
+@example(list(QUOTED)[3], "}, {b: 1, z: ")
+@example(list(QUOTED)[2], "#")
+@example(list(QUOTED)[6], "x: {b: 1}")
+def test_in_quotes_of_the_template_too_a_text_adds_and_takes_no_key(text: str, option: str) -> None:
+    assume(option not in ("a", "b", "c", "d", "flow"))  # as a key it would be one of the template's own
+    found = render(text, NOWHERE, {"x": option}, RESERVED)
+    try:
+        value = yaml.safe_load(found)
+        places.check(found, {"x": option})
+    except (CommandError, yaml.YAMLError):
+        return
+    assert keys(value) == QUOTED[text]
+
+
+@pytest.mark.parametrize("option", ["it's", 'say "x"', "a, b: c", "#1", "C:\\x", "[1]"])
+def test_an_option_that_is_put_as_it_should_be_may_hold_anything(option: str) -> None:
+    found = render(PLACES, NOWHERE, {"x": option}, RESERVED)
+    places.check(found, {"x": option, "unused": {"list": [option]}})
+
+
+def test_an_option_that_would_be_more_than_a_value_is_named() -> None:
+    found = render(next(iter(QUOTED)), NOWHERE, {"x": ", b: 100, z: "}, RESERVED)
+    with pytest.raises(CommandError, match='The option ", b: 100, z: " would be more than a value'):
+        places.check(found, {"x": ", b: 100, z: "})
 
 
 def test_half_a_character_is_refused() -> None:

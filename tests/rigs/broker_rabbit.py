@@ -1,8 +1,11 @@
 """A private RabbitMQ node with what an endpoint has there."""
 
 import asyncio
+import json
+import os
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +24,9 @@ class Rabbit:
     `url` is a user's who may publish to `ep` and read `cmds`, as an endpoint may; `admin` may do everything.
     """
 
-    def __init__(self, url: str, admin: str, management: Management) -> None:
+    def __init__(self, url: str, admin: str, management: Management, folder: Path) -> None:
         self.url, self.admin, self.management = url, admin, management
+        self._folder = folder
 
     @property
     def target(self) -> Target:
@@ -37,6 +41,30 @@ class Rabbit:
         """Send a command as the service does."""
         properties = pika.BasicProperties(content_type="application/json", timestamp=timestamp)
         await asyncio.to_thread(_put, self.admin, "cmds", body, properties)
+
+    async def commands(self, bodies: Sequence[bytes], properties: Sequence[pika.BasicProperties]) -> None:
+        """Send commands over one connection; one alone is confirmed."""
+        await asyncio.to_thread(_put_all, self.admin, "cmds", bodies, properties)
+
+    async def waiting(self, queue: str) -> int:
+        """Messages of a queue that nobody holds."""
+        return await asyncio.to_thread(_count, self.admin, queue)
+
+    async def restart(self) -> None:
+        """Stop RabbitMQ and start it again: connections, queues and all, in the same process."""
+        ports = json.loads((self._folder / "rabbitmq" / "ports.json").read_text())
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(self._folder / "rabbitmq" / "node"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_NODENAME": f"twinlock-{ports['amqp']}@localhost",
+            "ERL_EPMD_PORT": str(ports["epmd"]),
+        }
+        argv = ["/usr/lib/rabbitmq/bin/rabbitmqctl", "eval", "rabbit:stop(), rabbit:start()."]
+        drop = ["setpriv", "--reuid=rabbitmq", "--regid=rabbitmq", "--init-groups"] if os.geteuid() == 0 else []
+        process = await asyncio.create_subprocess_exec(*drop, *argv, env=environment, cwd="/", stdout=subprocess.PIPE)
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
 
     async def hang_up(self, down: Callable[[], bool]) -> None:
         """Close the endpoint's connections, until it has noticed. (They show in the management API after a while.)"""
@@ -53,6 +81,20 @@ def _take(url: str, queue: str) -> bytes:
         assert body is not None, f"no message came to {queue}"
         channel.basic_ack(method.delivery_tag)
         return bytes(body)
+
+
+def _put_all(url: str, queue: str, bodies: Sequence[bytes], properties: Sequence[pika.BasicProperties]) -> None:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        if len(bodies) == 1:
+            channel.confirm_delivery()
+        for body, one in zip(bodies, properties, strict=True):
+            channel.basic_publish("", queue, body, one)
+
+
+def _count(url: str, queue: str) -> int:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
 
 
 def _put(url: str, queue: str, body: bytes, properties: Any) -> None:
@@ -73,4 +115,4 @@ async def rabbit_node() -> AsyncIterator[Rabbit]:
                 await management.queue(queue)
             await management.bind("ep", "beats", "beats")
             url = str(node.url.with_user("ep-user").with_password("hush"))
-            yield Rabbit(url, str(node.url), management)
+            yield Rabbit(url, str(node.url), management, Path(name))

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from twinlock_broker.compute.queues import Target, read_target
+from twinlock_broker.compute.queues import Target, read_source, read_target
 from twinlock_broker.errors import CommandError
 from twinlock_broker.secret import Secret
 
@@ -107,14 +107,17 @@ def read_credentials(found: Any, port: int | None) -> Credentials:
     """The credentials in `amqp_creds`. Raises ValueError. `port` replaces that of the AMQP address."""
     if not isinstance(found, dict):
         raise ValueError("no amqp_creds in kwargs")
-    for queue in ("task_queue_info", "result_queue_info"):
-        if not isinstance(found.get(queue), dict):
-            raise ValueError(f"amqp_creds: no {queue}")
+    reading = "endpoint_id"
     try:
         endpoint_id = str(uuid.UUID(_text(found, "endpoint_id")))
-        return Credentials(endpoint_id, Secret(found), read_target(found.get("heartbeat_queue_info"), port))
+        reading = "task_queue_info"
+        read_source(found.get(reading), port)
+        reading = "result_queue_info"
+        read_target(found.get(reading), port)
+        reading = "heartbeat_queue_info"
+        return Credentials(endpoint_id, Secret(found), read_target(found.get(reading), port))
     except ValueError as error:
-        raise ValueError(f"amqp_creds: {error}") from error
+        raise ValueError(f"amqp_creds: {reading}: {error}") from error
 
 
 def check_fresh(timestamp: Any, now: float) -> None:

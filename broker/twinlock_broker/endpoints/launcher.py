@@ -34,7 +34,7 @@ class Launcher:
                 fds = document, endpoint.output.writer
                 reply = await self._turns.take(request.user, lambda: self._spawner.spawn(spawn, fds))
         except TimeoutError:
-            reply = wire.Refused(request.id, "timeout", "no answer in time")
+            reply = wire.Refused(request.id, "unanswered", "no answer in time")
         except (OSError, wire.WireError) as error:
             reply = wire.Refused(request.id, "host", str(error))
         if isinstance(reply, wire.Refused) and endpoint.output is not None:

@@ -10,7 +10,9 @@ _SAID = {
     "rate": "Endpoints are started more often than this site allows: {reason}; submit again then",
     "audit": f"This site can't account for a start at the moment; {_ADMINISTRATOR}",
     "guard": f"This site doesn't open a session for the account {{user!r}}: {{reason}}; {_ADMINISTRATOR}",
-    "timeout": "This site's spawner didn't answer in time; submit again later",
+    "timeout": "The start of your endpoint took longer than this site allows. Your home directory, or the host's user "
+    "database, may not answer; submit again later, and where that doesn't help, tell the endpoint's administrator",
+    "unanswered": "This site's spawner didn't answer in time; submit again later",
     "lost": "This site's spawner was restarted during the start; submit again",
     "program": f"The endpoint program is missing on this host, or isn't safe to run; {_ADMINISTRATOR}",
     "exec": f"The endpoint program can't be executed on this host; {_ADMINISTRATOR}",

@@ -12,7 +12,7 @@ from typing import Any
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity.account import Account
 from twinlock_broker.identity.mapping import Match
-from twinlock_broker.rendering import options, rendered, template
+from twinlock_broker.rendering import options, places, rendered, template
 
 MAX_MEMORY = 512 << 20
 """Bytes of address space; the process itself, warm, has about a tenth of it in use."""
@@ -50,6 +50,7 @@ def _config(request: dict[str, Any]) -> str:
     reserved = template.Reserved(**known, **who)
     text = template.render(request["template"], Path(request["folder"]), request["options"], reserved)
     rendered.check(text)
+    places.check(text, request["options"])
     return text
 
 

@@ -1,0 +1,70 @@
+"""Whether each text of the options stayed within one value of the rendered configuration.
+
+A text is written as a double-quoted scalar, which is a value wherever a template puts it by itself. Where a template
+has quotes of its own around it, the two pairs of quotes meet, and what is between them can read as YAML: in
+``{account: "{{ x }}", nodes: 1}`` the option ``, nodes: 100, z: `` would be two more keys.
+"""
+
+import bisect
+import re
+import string
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from twinlock_broker.errors import CommandError
+from twinlock_broker.rendering.options import quote
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # each letter stays one
+# Without one of these no text can end a value or begin a key, in whichever quotes.
+_STRUCTURAL = re.compile(r"[,:#\[\]{}'\"\\]")
+
+
+def check(text: str, options: dict[str, Any]) -> None:
+    """Raise `CommandError` for an option that is more than a value in `text`, which is valid YAML."""
+    lowered = text.translate(_LOWER)  # templates may have made capitals of a text
+    literals = {quote(found).translate(_LOWER) for found in _texts(options) if _STRUCTURAL.search(found)}
+    present = [literal for literal in literals if literal in lowered]
+    if not present:
+        return
+    scalars = [
+        (token.start_mark.index, token.end_mark.index)
+        for token in yaml.scan(text)
+        if isinstance(token, yaml.ScalarToken)
+    ]
+    for literal in present:
+        for start in _occurrences(lowered, literal):
+            if not _contained(text, scalars, start, start + len(literal)):
+                raise CommandError(
+                    f"The option {literal[:100]} would be more than a value where the endpoint's template puts it: "
+                    "leave out its quotes, commas, colons and brackets, or tell the endpoint's administrator, whose "
+                    "template may put quotes around an option, which has its own"
+                )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _occurrences(text: str, literal: str) -> Iterator[int]:
+    start = text.find(literal)
+    while start >= 0:
+        yield start
+        start = text.find(literal, start + 1)
+
+
+def _contained(text: str, scalars: list[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether the range is part of one scalar, or of a comment."""
+    number = bisect.bisect_right(scalars, (start, len(text))) - 1
+    before = scalars[number] if number >= 0 else (0, 0)
+    if before[0] <= start and end <= before[1]:
+        return True
+    return start >= before[1] and "#" in text[before[1] : start].rpartition("\n")[2]

@@ -1,0 +1,92 @@
+"""What hangs or is full at a site: who is concerned gets an error that says so, and nobody else notices."""
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from site_rig import ADA, BOB, Launch, World
+from twinlock_testbed.site import Manager, Setup
+
+pytestmark = pytest.mark.system
+
+TEMPLATE = "engine: {type: ThreadPoolEngine, max_workers: 1}\n"
+MAPPERS = [
+    {"DATA_TYPE": "external_identity_mapping#1.0.0", "command": ["/bin/sh", "-c", "exec sleep 1000", "mapper"]},
+    {
+        "DATA_TYPE": "expression_identity_mapping#1.0.0",
+        "mappings": [{"source": "{username}", "match": "(twl-ada)@site\\.example", "output": "{0}"}],
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def endpoint(launch: Launch) -> Manager:
+    """A manager whose spawner gives up starts after two seconds."""
+    return launch("hard", Setup(TEMPLATE, policy={"exec_timeout": 2.0}))
+
+
+def test_a_mapper_that_hangs_costs_nobody_who_is_mapped_without_it(world: World, launch: Launch) -> None:
+    mapping = {"mapping.json": json.dumps(MAPPERS)}
+    setup = Setup(TEMPLATE, files=mapping, config={"identity_mapping_config_path": "mapping.json"})
+    manager = launch("mapper-hangs", setup)
+    first, second = world.script(ADA, manager.endpoint_id, {}), world.script(BOB, manager.endpoint_id, {})
+    assert first.outcomes(60)[0].error is None
+    assert "None of your identities maps to an account" in (second.outcomes(60)[0].error or "")
+
+
+@contextlib.contextmanager
+def mounted(*argv: str | Path) -> Iterator[None]:
+    """A file system, while the block runs."""
+    subprocess.run(["mount", *argv], check=True, timeout=10)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", argv[-1]], check=True, timeout=10)
+
+
+@contextlib.contextmanager
+def home_that_hangs(home: Path) -> Iterator[None]:
+    """A file system whose server never answers, as a dead NFS server doesn't: FUSE, with nobody at its other end."""
+    device = os.open("/dev/fuse", os.O_RDWR)
+    os.set_inheritable(device, True)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
+    argv: list[str | Path] = ["mount", "-i", "-t", "fuse", "-o", options, "nobody-there", home]
+    subprocess.run(argv, check=True, timeout=10, pass_fds=[device])
+    try:
+        yield
+    finally:
+        os.close(device)  # whoever waits for an answer gets an error now
+        subprocess.run(["umount", "--lazy", home], check=True, timeout=10)
+
+
+@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse, for a file system that hangs")
+def test_a_home_that_hangs_is_told_to_its_owner_and_holds_up_nobody(world: World, endpoint: Manager) -> None:
+    with home_that_hangs(Path(world.accounts["twl-bob"].pw_dir)):
+        first = world.script(BOB, endpoint.endpoint_id, {})
+        assert world.run(ADA, endpoint, {})[0].error is None
+        error = first.outcomes(60)[0].error or ""
+    assert "Your home directory, or the host's user database, may not answer" in error
+    assert "administrator" in error
+    assert world.run(BOB, endpoint, {"again": 1})[0].error is None
+
+
+def test_a_home_that_is_full_is_told_to_its_owner(world: World, endpoint: Manager) -> None:
+    account = world.accounts["twl-bob"]
+    owner = f"uid={account.pw_uid},gid={account.pw_gid},mode=700"
+    with mounted("-t", "tmpfs", "-o", f"size=4k,nr_inodes=2,{owner}", "full", Path(account.pw_dir)):
+        error = world.run(BOB, endpoint, {"full": 1})[0].error or ""
+    assert "can't be made: No space left on device" in error
+    assert account.pw_dir not in error, "no path of the host in a user's text"
+    assert world.run(ADA, endpoint, {"full": 1})[0].error is None
+
+
+def test_a_full_disk_of_the_broker_stops_nobody(world: World, endpoint: Manager) -> None:
+    state = endpoint.folder / "broker"
+    account = world.broker_user
+    with mounted("-t", "tmpfs", "-o", f"size=4k,nr_inodes=1,uid={account},mode=700", "full", state / "endpoints"):
+        assert world.run(ADA, endpoint, {"broker": "full"})[0].error is None
+    assert "No space left on device" in endpoint.broker.output()
