@@ -1,5 +1,6 @@
 """Endpoints whose workers are batch jobs of a real Slurm."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -49,6 +50,40 @@ def test_the_administrators_template(endpoint: Callable[..., Running], queues: Q
     end = running.end()
     assert (end.code, end.left) == (0, [])
     until(lambda: not slurm.jobs())
+
+
+MPI = """
+engine:
+  type: GlobusMPIEngine
+  mpi_launcher: srun
+  max_workers_per_block: 1
+  provider:
+    type: SlurmProvider
+    launcher: {type: SimpleLauncher}
+    walltime: "00:30:00"
+    nodes_per_block: 1
+"""
+
+
+def ranks() -> list[str]:
+    import os
+    import subprocess
+
+    command = f"{os.environ['PARSL_MPI_PREFIX']} sh -c 'echo rank $SLURM_PROCID of $SLURM_NTASKS'"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    return sorted(done.stdout.splitlines())
+
+
+def test_an_mpi_program_gets_the_ranks_that_it_asks_for(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm
+) -> None:
+    endpoint(MPI, environment=slurm.environment())
+    wanted = {"num_nodes": 1, "ranks_per_node": 2, "num_ranks": 2}
+    task = queues.submit(ranks, resource_specification=json.dumps(wanted))
+    assert value(queues.result(task, 60)) == ["rank 0 of 2", "rank 1 of 2"]
+    wrong = queues.submit(ranks, resource_specification=json.dumps({"nodes": 1}))
+    assert "nodes" in queues.result(wrong, 60).data
+    assert queues.heartbeat()["engine_type"] == "GlobusMPIEngine"
 
 
 def test_a_job_that_the_scheduler_refuses(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm) -> None:

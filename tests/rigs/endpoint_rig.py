@@ -115,10 +115,13 @@ class Queues:
         publish = {"exchange": "", "routing_key": queue, "mandatory": True, "properties": {"delivery_mode": 2}}
         return {"connection_url": self._url, "queue": queue, "exchange": "", "queue_publish_kwargs": publish}
 
-    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+    def submit(
+        self, function: Callable[..., Any], *args: Any, resource_specification: str | None = None, **kwargs: Any
+    ) -> str:
         """Publish a task; its id."""
         task_id = str(uuid.uuid4())
-        self.publish(task_body(task_id, function, *args, **kwargs), task_uuid=task_id)
+        body = task_body(task_id, function, *args, **kwargs)
+        self.publish(body, task_uuid=task_id, resource_specification=resource_specification)
         return task_id
 
     def publish(self, body: bytes, **headers: Any) -> None:

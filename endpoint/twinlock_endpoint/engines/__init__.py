@@ -9,6 +9,7 @@ from twinlock_endpoint.errors import ConfigError, nearest
 # Module and class, imported only when a configuration asks for it.
 ENGINES = {
     "GlobusComputeEngine": "twinlock_endpoint.engines.globus_compute",
+    "GlobusMPIEngine": "twinlock_endpoint.engines.globus_mpi",
     "ProcessPoolEngine": "twinlock_endpoint.engines.pools",
     "ThreadPoolEngine": "twinlock_endpoint.engines.pools",
 }

@@ -1,4 +1,4 @@
-"""Parsl's HighThroughputExecutor, made so that it asks nobody outside and tells when it breaks."""
+"""Parsl's HighThroughputExecutor and MPIExecutor, made so that they ask nobody outside and tell when they break."""
 
 import inspect
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
+from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
 from parsl.providers import LocalProvider
 
 from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses
@@ -38,8 +39,12 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
             self.set_bad_state_and_fail_all(RuntimeError(f"Parsl's interchange ended with exit code {status}"))
 
 
-def make(arguments: dict[str, Any]) -> Executor:
-    """An executor from the engine's arguments in the configuration; `provider` and `address` are built already.
+class MPIExecutor(Executor, ParslMPIExecutor):  # type: ignore[misc]
+    """The same for tasks that are MPI programs: a worker starts one on as many nodes of its block as it asks for."""
+
+
+def make(kind: type[Executor], what: str, arguments: dict[str, Any]) -> Executor:
+    """An executor of the engine `what` from its arguments in the configuration; `provider` and `address` are built.
 
     Without an address Parsl would look for one with a web service. Local workers need the loopback only; all others
     are told every address of this host, and the interchange listens on all of them.
@@ -48,11 +53,12 @@ def make(arguments: dict[str, Any]) -> Executor:
     arguments.setdefault("provider", LocalProvider())
     anywhere = "address" not in arguments and not isinstance(arguments["provider"], LocalProvider)
     arguments.setdefault("address", LOOPBACK)
-    arguments.setdefault("interchange_launch_cmd", _INTERCHANGE)
     for name in ("worker_port_range", "interchange_port_range"):
         if isinstance(arguments.get(name), list):
             arguments[name] = tuple(arguments[name])
-    executor = construct("GlobusComputeEngine", Executor, arguments)
+    executor = construct(what, kind, arguments)
+    if "interchange_launch_cmd" not in arguments:  # an argument of another type in each of Parsl's two classes
+        executor.interchange_launch_cmd = _INTERCHANGE
     # Workers may bring a Python of their own (worker_init); Parsl would end the whole executor over that.
     executor._check_python_mismatch = False
     if anywhere:
@@ -60,4 +66,6 @@ def make(arguments: dict[str, Any]) -> Executor:
     return executor
 
 
-ARGUMENTS = frozenset(inspect.signature(HighThroughputExecutor).parameters)
+def arguments_of(kind: type[Executor]) -> frozenset[str]:
+    """The names of the arguments that Parsl's class takes."""
+    return frozenset(inspect.signature(kind).parameters)

@@ -43,6 +43,8 @@ _OPTIONS = frozenset(Options.__dataclass_fields__)
 class GlobusComputeEngine(Engine):
     """The engine around one executor of Parsl's and the poller that scales it."""
 
+    executor_class: type[executor.Executor] = executor.Executor
+
     def __init__(self, executor: executor.Executor, options: Options) -> None:
         self._executor = executor
         self._options = options
@@ -58,16 +60,17 @@ class GlobusComputeEngine(Engine):
         """The engine from its arguments in a configuration; ConfigError says which one is wrong."""
         own = {name: value for name, value in arguments.items() if name in _OPTIONS}
         theirs = {name: value for name, value in arguments.items() if name not in _OPTIONS}
-        for name in theirs.keys() - executor.ARGUMENTS:
-            known = _OPTIONS | executor.ARGUMENTS
-            raise ConfigError(f"GlobusComputeEngine has no argument {name!r}; {nearest(str(name), known)}")
+        known = executor.arguments_of(cls.executor_class)
+        for name in theirs.keys() - known:
+            raise ConfigError(f"{cls.__name__} has no argument {name!r}; {nearest(str(name), _OPTIONS | known)}")
         if "provider" in theirs:
             theirs["provider"] = parsl_types.provider(theirs["provider"])
         if "address" in theirs:
             theirs["address"] = parsl_types.address(theirs["address"])
-        options = construct("GlobusComputeEngine", Options, own)
+        options = construct(cls.__name__, Options, {"label": cls.__name__} | own)
         _check_poller(options.poller())
-        return cls(executor.make({**theirs, "label": f"{options.label}-HighThroughputExecutor"}), options)
+        theirs["label"] = f"{options.label}-HighThroughputExecutor"
+        return cls(executor.make(cls.executor_class, cls.__name__, theirs), options)
 
     def start(self, place: Place) -> None:
         self._place = place
@@ -131,4 +134,5 @@ def _most_workers(parsl: executor.Executor) -> int:
     if per_node == float("inf"):
         # Only the node knows; this host's cores are the best guess.
         per_node = max(parsl.workers_per_node, os.cpu_count() or 1)
-    return max(1, int(per_node * parsl.provider.nodes_per_block * parsl.provider.max_blocks))
+    nodes = 1 if parsl.enable_mpi_mode else parsl.provider.nodes_per_block  # an MPI block has one pool of workers
+    return max(1, int(per_node * nodes * parsl.provider.max_blocks))

@@ -1,0 +1,10 @@
+"""GlobusMPIEngine: tasks that are MPI programs, each on as many nodes of a block as its resource specification says."""
+
+from twinlock_endpoint.engines import executor
+from twinlock_endpoint.engines.globus_compute import GlobusComputeEngine
+
+
+class GlobusMPIEngine(GlobusComputeEngine):
+    """The engine around Parsl's MPIExecutor, which tells a task by PARSL_MPI_PREFIX how to start its program."""
+
+    executor_class = executor.MPIExecutor
