@@ -9,13 +9,15 @@ from pathlib import Path
 from setproctitle import setproctitle
 
 from twinlock_endpoint import commands, config, document, folder
-from twinlock_endpoint.errors import DocumentError, StartError, UsageError
+from twinlock_endpoint.errors import ConfigError, DocumentError, StartError, UsageError
 from twinlock_endpoint.report import StartReport
 
 log = logging.getLogger(__name__)
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _NAME = re.compile(rf"uep\.{_UUID}\.({_UUID})")
+# What the peer's manager calls, the second one for users whose SDK is older than 4.10.
+_PEER_COMMANDS = (["_start-user-endpoint"], ["start"])
 
 
 def main() -> None:
@@ -55,6 +57,8 @@ def _endpoint(report: StartReport) -> int:
     os.environ.update(told.environment)
     _extend_path()
     settings = config.load(told.config)
+    if settings.high_assurance and not told.audited:
+        raise ConfigError("The manager endpoint doesn't keep the audit that 'high_assurance: true' asks for.")
     # Imported here: a bad document or configuration is told at once, without the half second that Parsl takes.
     from twinlock_endpoint import engines, life
 
@@ -71,8 +75,9 @@ def _endpoint(report: StartReport) -> int:
 
 
 def _arguments(argv: list[str]) -> tuple[str, str]:
-    "The endpoint's name and, from it, its id."
-    match = _NAME.fullmatch(argv[1]) if len(argv) == 2 else None
+    "The endpoint's name and, from it, its id. The peer's manager has a word before it, and may have some after it."
+    words = argv[2:] if argv[1:2] in _PEER_COMMANDS else argv[1:2] if len(argv) == 2 else []
+    match = _NAME.fullmatch(words[0]) if words else None
     if match is None:
         raise UsageError(
             "usage: twinlock-endpoint uep.<manager endpoint's uuid>.<user endpoint's uuid>\n"

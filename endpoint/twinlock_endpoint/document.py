@@ -2,7 +2,8 @@
 
 One JSON object, compatible with what the peer's `_start-user-endpoint` reads, plus `environment`, `restarted`, which
 says that this endpoint follows one that has ended: its tasks may be done already; `control`, the path of the manager
-endpoint's socket; and `audited`, which says that task events have to be audited there.
+endpoint's socket; and `audited`, which says that task events have to be audited there. The peer has `mem_fd`, `enckey`
+and `audit_fd` in their place, see `peer`.
 """
 
 import json
@@ -53,9 +54,13 @@ class Document:
     restarted: bool
     control: str
     audited: bool
+    shared_fd: int | None
+    shared_key: str = field(repr=False)
+    audit_fd: int | None
 
 
 KEYS = ("amqp_creds", "config", "ep_info", "allowed_functions", "environment", "restarted", "control", "audited")
+PEER_KEYS = ("mem_fd", "enckey", "audit_fd")
 PUBLISH_KEYS = ("exchange", "routing_key", "mandatory", "properties")
 
 
@@ -67,7 +72,8 @@ def parse(raw: bytes) -> Document:
         raise DocumentError(f"The start document is not JSON ({error}).") from None
     if not isinstance(whole, dict):
         raise DocumentError("The start document is not a JSON object.")
-    _only(whole, KEYS)
+    _only(whole, KEYS + PEER_KEYS)
+    whole = {name: value for name, value in whole.items() if name not in PEER_KEYS or value is not None}
     creds = _get(whole, "amqp_creds", dict)
     return Document(
         endpoint_id=_get(creds, "endpoint_id", str, "amqp_creds"),
@@ -78,7 +84,10 @@ def parse(raw: bytes) -> Document:
         environment=_environment(whole),
         restarted=_get({"restarted": False} | whole, "restarted", bool),
         control=_get({"control": ""} | whole, "control", str),
-        audited=_get({"audited": False} | whole, "audited", bool),
+        audited=_get({"audited": "audit_fd" in whole} | whole, "audited", bool),
+        shared_fd=_get(whole, "mem_fd", int) if "mem_fd" in whole else None,
+        shared_key=_get({"enckey": ""} | whole, "enckey", str),
+        audit_fd=_get(whole, "audit_fd", int) if "audit_fd" in whole else None,
     )
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from twinlock_endpoint import status
 from twinlock_endpoint.connections import Connections
-from twinlock_endpoint.control import Control
 from twinlock_endpoint.engines.base import Engine
+from twinlock_endpoint.manager import Manager
 from twinlock_endpoint.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -19,13 +19,13 @@ class Heartbeats:
     """Asks the engine for its figures and publishes them with the endpoint's identity."""
 
     def __init__(
-        self, endpoint_id: str, identity: dict[str, Any], engine: Engine, connections: Connections, control: Control
+        self, endpoint_id: str, identity: dict[str, Any], engine: Engine, connections: Connections, manager: Manager
     ) -> None:
         self._endpoint_id = endpoint_id
         self._identity = identity
         self._engine = engine
         self._connections = connections
-        self._control = control
+        self._manager = manager
         self._figures: dict[str, Any] = {}
         self._asking: asyncio.Future[dict[str, Any]] | None = None
 
@@ -33,8 +33,7 @@ class Heartbeats:
         """Publish one, and tell the manager endpoint; without a connection it is left out."""
         await self._ask_engine()
         self._publish(period_s)
-        figures = {name: value for name, value in self._figures.items() if type(value) in (int, float)}
-        self._control.send({"type": "figures", "figures": figures})
+        self._manager.tell(self._figures)
 
     async def send_last(self, limit_s: float) -> None:
         """Say that the endpoint shuts down, and wait at most `limit_s` seconds until that is confirmed."""

@@ -6,23 +6,21 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from setproctitle import setproctitle
 
 from twinlock_endpoint import status
-from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.config import Config
 from twinlock_endpoint.connections import Connections
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
-from twinlock_endpoint.control import Control
-from twinlock_endpoint.document import Document, queues
+from twinlock_endpoint.document import Document
 from twinlock_endpoint.engines.base import Engine, Place
 from twinlock_endpoint.errors import EngineError
 from twinlock_endpoint.heartbeats import Heartbeats
 from twinlock_endpoint.idle import Idle, IdleClock
 from twinlock_endpoint.ledger import Ledger
 from twinlock_endpoint.link import REFUSED
+from twinlock_endpoint.manager import Manager
 from twinlock_endpoint.report import StartReport
 from twinlock_endpoint.tasks import Tasks
 from twinlock_endpoint.threads import in_thread
@@ -84,13 +82,13 @@ class _Endpoint:
         self._consumer = TaskConsumer(document.queues.tasks.queue, limit, self._deliver, self._consuming)
         self._ledger = Ledger(self._consumer.ack, limit)
         self._connections = Connections(document.queues, config, self._consumer, self._link_down)
-        self._control, self._audit = _control(document, self._connections)
+        self._manager = Manager(document, self._connections)
         self._heartbeats = Heartbeats(
             document.endpoint_id,
             status.identity(document.info, config.raw),
             setup.engine,
             self._connections,
-            self._control,
+            self._manager,
         )
         self._tasks = Tasks(
             document.endpoint_id,
@@ -98,14 +96,14 @@ class _Endpoint:
             _narrower(document.allowed_functions, config.allowed_functions),
             self._ledger,
             self._connections.publish_result,
-            self._audit if document.audited else None,
+            self._manager.audit,
         )
 
     async def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop, number.name)
         self._connections.open()
-        control = self._loop.create_task(self._control.run())
+        manager = self._loop.create_task(self._manager.run())
         try:
             await self._start_engine()
             if not self._stopping:
@@ -113,7 +111,7 @@ class _Endpoint:
             await self._beat()
         finally:
             await self._shut_down()
-            control.cancel()
+            manager.cancel()
         return self._code
 
     async def _start_engine(self) -> None:
@@ -157,6 +155,7 @@ class _Endpoint:
     def _link_down(self, reason: BaseException) -> None:
         "Tasks in flight are worth waiting for without end; an endpoint without any that nobody reaches is not."
         self._offline_since = self._offline_since or self._loop.time()
+        self._manager.look_for_credentials()
         if len(self._ledger) or self._stopping:
             return
         if isinstance(reason, REFUSED):
@@ -200,7 +199,7 @@ class _Endpoint:
         await self._connections.drain(_FLUSH_S)
         await self._stop_engine()
         await self._connections.drain(_FLUSH_S)
-        await self._audit.drain(_FLUSH_S)
+        await self._manager.drain(_FLUSH_S)
         await self._heartbeats.send_last(_FLUSH_S)
         await self._connections.close()
         log.info("Ended; %d tasks stay in the queue", len(self._ledger))
@@ -212,19 +211,6 @@ class _Endpoint:
             log.error("The engine did not stop within %.0f s", _ENGINE_STOP_S)
         elif stopping.exception() is not None:
             log.error("The engine did not stop cleanly", exc_info=stopping.exception())
-
-
-def _control(document: Document, connections: Connections) -> tuple[Control, Audit]:
-    """The connection to the manager endpoint, and the audit over it."""
-
-    def renew(message: dict[str, Any]) -> None:
-        connections.renew(queues(message.get("amqp_creds") or {}))
-        log.info("There are fresh credentials for the queues")
-
-    audit = Audit(lambda message: control.send(message))
-    handlers = {"credentials": renew, "audited": audit.audited, "unaudited": audit.unaudited}
-    control = Control(document.control, handlers, audit.connected)
-    return control, audit
 
 
 def _narrower(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:

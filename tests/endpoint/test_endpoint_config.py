@@ -67,7 +67,7 @@ def test_null_is_the_default(name: str) -> None:
         (ENGINE + "endpoint_setup: [a]", "which is not a text"),
         (ENGINE + "allowed_functions: [abc]", "which is not a list of function ids"),
         (ENGINE + "paths: {endpoint_logs: x}", "paths.endpoint_logs; did you mean 'endpoint_log'?"),
-        (ENGINE + "high_assurance: true", "audit trail"),
+        (ENGINE + "high_assurance: 1", "true or false"),
     ],
 )
 def test_each_fault_is_named(text: str, said: str) -> None:

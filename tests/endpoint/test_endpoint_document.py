@@ -55,6 +55,8 @@ def test_not_a_json_object(raw: bytes) -> None:
         ({"environment": {"A=B": "x"}}, "environment variable 'A=B' can't be set"),
         ({"control": None}, "'control' is a NoneType, not a str"),
         ({"audited": 1}, "'audited' is a int, not a bool"),
+        ({"mem_fd": "3"}, "'mem_fd' is a str, not a int"),
+        ({"enckey": 3}, "'enckey' is a int, not a str"),
         ({"confg": ""}, "unknown entry 'confg'; did you mean 'config'?"),
     ],
 )

@@ -137,6 +137,7 @@ class Session:
         running = self._running()
         self._broker.send(wire.Noted(uep(self._random.choice([*running, 99]))))
         self._said["noted"] += 1
+        self._signal_nobody()  # when this is answered, that was read, and can't be taken for a note of a later end
 
     def _list(self) -> None:
         expected = {
@@ -144,7 +145,8 @@ class Session:
             for number, puppet in self._table.items()
         }
         seen = self._broker.children()
-        assert seen == expected, sorted(set(seen.items()) ^ set(expected.items()))
+        missing, more = (sorted(set(one) - set(other)) for one, other in ((expected, seen), (seen, expected)))
+        assert seen == expected, f"missing {missing}, too many {more}"
         self._said["list"] += 1
         for account in self._users:
             own = [puppet for puppet in self._table.values() if puppet.user == account.pw_name and puppet.ended is None]

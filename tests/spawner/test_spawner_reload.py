@@ -157,17 +157,18 @@ def test_nothing_piles_up(start: Start, alice: pwd.struct_passwd) -> None:
     broker.receive(wire.Spawned)
     _reload(spawner).close()
 
-    def resources() -> tuple[list[str], list[int]]:
-        return sorted(os.listdir(f"/proc/{spawner.process.pid}/fd")), children(spawner.process.pid)
+    def resources() -> tuple[int, list[int]]:
+        return len(os.listdir(f"/proc/{spawner.process.pid}/fd")), children(spawner.process.pid)
 
     spawner.said.wait_for('"disconnected"')
-    before = resources()
+    before = resources()  # one file more, maybe: the connection is closed after that line
     for _ in range(5):
         lines = spawner.said.count()
         _start_over(spawner)
         spawner.connect().close()
         spawner.said.wait_for('"disconnected"', after=lines)
-    assert eventually(lambda: resources() == before), (before, resources())
+    assert eventually(lambda: resources() <= before), (before, resources())
+    assert resources()[1] == before[1]
 
 
 @pytest.mark.parametrize(

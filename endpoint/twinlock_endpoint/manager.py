@@ -1,0 +1,78 @@
+"""The manager endpoint as this endpoint knows it: ours by its control socket, the peer's by what it left open."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from twinlock_endpoint.audit import Audit
+from twinlock_endpoint.connections import Connections
+from twinlock_endpoint.control import Control
+from twinlock_endpoint.document import Document, queues
+from twinlock_endpoint.errors import DocumentError
+from twinlock_endpoint.peer import AuditPipe, SharedCredentials
+
+log = logging.getLogger(__name__)
+
+
+class Manager:
+    """Takes fresh credentials to `connections`, and figures and audit records to the manager."""
+
+    def __init__(self, document: Document, connections: Connections) -> None:
+        self._connections = connections
+        self._shared = _shared(document)
+        self._used: dict[str, Any] | None = None
+        self._audit = Audit(
+            self._to_socket if document.audit_fd is None else self._to_pipe(AuditPipe(document.audit_fd))
+        )
+        handlers = {"credentials": self._renew, "audited": self._audit.audited, "unaudited": self._audit.unaudited}
+        self._control = Control(document.control, handlers, self._audit.connected)
+        self.audit = self._audit if document.audited else None
+        """Where the manager asks for one."""
+
+    async def run(self) -> None:
+        """Keep the connection, without end; return where there is none to keep."""
+        await self._control.run()
+
+    def tell(self, figures: dict[str, Any]) -> None:
+        """Tell the engine's figures."""
+        numbers = {name: value for name, value in figures.items() if type(value) in (int, float)}
+        self._control.send({"type": "figures", "figures": numbers})
+
+    def look_for_credentials(self) -> None:
+        """Use what the peer's manager wrote since the last time; to be called when a connection is lost."""
+        found = self._shared.read() if self._shared is not None else None
+        if found is not None and found != self._used:
+            self._used = found
+            try:
+                self._renew({"amqp_creds": found})
+            except DocumentError as error:
+                log.warning("The manager endpoint's credentials can't be used: %s", error)
+
+    async def drain(self, limit_s: float) -> None:
+        """Wait until every audit record is written, at most `limit_s` seconds."""
+        await self._audit.drain(limit_s)
+
+    def _renew(self, message: dict[str, Any]) -> None:
+        self._connections.renew(queues(message.get("amqp_creds") or {}))
+        log.info("There are fresh credentials for the queues")
+
+    def _to_socket(self, message: dict[str, Any]) -> bool:
+        return self._control.send(message)
+
+    def _to_pipe(self, pipe: AuditPipe) -> Callable[[dict[str, Any]], bool]:
+        def send(message: dict[str, Any]) -> bool:
+            answer = self._audit.audited if pipe.write(message["records"]) else self._audit.unaudited
+            asyncio.get_running_loop().call_soon(answer, message)
+            return True
+
+        return send
+
+
+def _shared(document: Document) -> SharedCredentials | None:
+    if document.shared_fd is None:
+        return None
+    try:
+        return SharedCredentials(document.shared_fd, document.shared_key)
+    except ValueError:
+        raise DocumentError("The start document has an enckey that is none.") from None
