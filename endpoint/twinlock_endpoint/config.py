@@ -44,6 +44,7 @@ class Config:
     debug: bool
     paths: dict[str, Path]
     high_assurance: bool
+    keep_unused_days: float
 
 
 def load(text: str) -> Config:
@@ -109,6 +110,12 @@ def _period(name: str, value: Any) -> float:
     return max(LEAST_HEARTBEAT_S, float(value))
 
 
+def _days(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise _bad(name, value, "a number of days")
+    return float(value)
+
+
 def _port(name: str, value: Any) -> int:
     if _count(name, value) not in range(1, 65536):
         raise _bad(name, value, "a port")
@@ -158,5 +165,8 @@ KEYS = {
     "amqp_port": Key(_port, None, "", "port of the queue's broker, instead of the one in its URL"),
     "debug": Key(_flag, False, "", "log in detail"),
     "paths": Key(_paths, {}, "", "endpoint_dir and endpoint_log, instead of the usual places"),
+    "keep_unused_days": Key(
+        _days, 0.0, "days", "remove folders of this user's endpoints that weren't used for so long; 0 is never"
+    ),
     "high_assurance": Key(_flag, False, "", "set by the peer's manager; true only where that audits task events"),
 }

@@ -6,16 +6,24 @@ import os
 import sys
 from pathlib import Path
 
+from twinlock_endpoint import unused
 from twinlock_endpoint.config import Config
 from twinlock_endpoint.errors import FolderError
+
+MAX_LOG = 10 << 20
+"""Bytes after which a log is moved aside; with the one before it there are two of them at most."""
+
+log = logging.getLogger(__name__)
 
 
 def prepare(name: str, endpoint_id: str, config: Config) -> Path:
     """Make the endpoint's folder, readable by its user only, and say in it which endpoint it is of."""
     base = Path(os.environ.get("GLOBUS_COMPUTE_USER_DIR") or "~/.globus_compute").expanduser()
     folder = config.paths.get("endpoint_dir", base / name)
+    if config.keep_unused_days:
+        unused.clean(base, folder, config.keep_unused_days)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unused.hold(folder)
         folder.chmod(0o700)
         (folder / "tasks_working_dir").mkdir(exist_ok=True)
         about = {"endpoint_id": endpoint_id, "display_name": config.display_name}
@@ -25,13 +33,33 @@ def prepare(name: str, endpoint_id: str, config: Config) -> Path:
     return folder.resolve()
 
 
-def redirect_output(folder: Path, config: Config) -> None:
+class Output:
+    """The files that standard output and error go to."""
+
+    def __init__(self, files: dict[int, Path]) -> None:
+        self._files = files
+        for descriptor, path in files.items():
+            _append_to(path, descriptor)
+
+    def rotate(self) -> None:
+        """Move a file that got long aside, in the place of the last such one, and begin it anew."""
+        for path in set(self._files.values()):
+            try:
+                if path.stat().st_size > MAX_LOG:
+                    path.replace(path.with_name(f"{path.name}.1"))
+                    for descriptor in (number for number, chosen in self._files.items() if chosen == path):
+                        _append_to(path, descriptor)
+            except OSError as error:  # it goes on in the file that it has
+                log.warning("The log %s can't be moved aside: %s", path.name, error.strerror)
+
+
+def redirect_output(folder: Path, config: Config) -> Output:
     """Send standard output and error to the log; from here on nothing is told to the manager endpoint by accident."""
     logs = config.log_dir or folder
-    log = config.paths.get("endpoint_log", logs / "endpoint.log")
+    usual = config.paths.get("endpoint_log", logs / "endpoint.log")
+    chosen = {1: config.stdout, 2: config.stderr}
     try:
-        for descriptor, chosen in ((1, config.stdout), (2, config.stderr)):
-            _append_to(logs / chosen if chosen else log, descriptor)
+        output = Output({descriptor: logs / name if name else usual for descriptor, name in chosen.items()})
     except OSError as error:
         raise FolderError(f"The endpoint's log can't be opened: {error.strerror}.") from error
     level = logging.DEBUG if config.debug else logging.INFO
@@ -40,6 +68,7 @@ def redirect_output(folder: Path, config: Config) -> None:
     # pika's own log has every frame, and Parsl's all that the endpoint's doesn't need to have twice.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("parsl").setLevel(level if config.debug else logging.WARNING)
+    return output
 
 
 def _append_to(path: Path, descriptor: int) -> None:

@@ -16,6 +16,7 @@ from twinlock_endpoint.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.document import Document
 from twinlock_endpoint.engines.base import Engine, Place
 from twinlock_endpoint.errors import EngineError
+from twinlock_endpoint.folder import Output
 from twinlock_endpoint.heartbeats import Heartbeats
 from twinlock_endpoint.idle import Idle, IdleClock
 from twinlock_endpoint.ledger import Ledger
@@ -42,6 +43,7 @@ class Setup:
     document: Document
     config: Config
     engine: Engine
+    output: Output
 
 
 def live(setup: Setup, report: StartReport) -> int:
@@ -130,6 +132,7 @@ class _Endpoint:
                 await asyncio.wait_for(self._wake.wait(), period_s)
             except TimeoutError:
                 self._consider_idleness()
+                self._setup.output.rotate()
             self._wake.clear()
             if self._offline_since is None and not self._stopping:
                 await self._heartbeats.send(period_s)

@@ -20,7 +20,7 @@ def test_each_key_is_read() -> None:
         ENGINE
         + "display_name: Mine\nheartbeat_period: 7.5\nheartbeat_threshold: 90\nidle_heartbeats_soft: 3\n"
         + "idle_heartbeats_hard: 9\nendpoint_setup: a\nendpoint_teardown: b\nlog_dir: /logs\nstdout: o\nstderr: e\n"
-        + "amqp_port: 443\ndebug: true\npaths: {endpoint_dir: /dir}\nhigh_assurance: false\n"
+        + "amqp_port: 443\ndebug: true\npaths: {endpoint_dir: /dir}\nhigh_assurance: false\nkeep_unused_days: 30\n"
         + "allowed_functions: [6B1F2F6E-0000-0000-0000-000000000001]\n"
     )
     assert (config.display_name, config.heartbeat_period, config.heartbeat_threshold) == ("Mine", 7.5, 90)
@@ -28,6 +28,7 @@ def test_each_key_is_read() -> None:
     assert (config.endpoint_setup, config.endpoint_teardown) == ("a", "b")
     assert (config.log_dir, config.stdout, config.stderr) == (Path("/logs"), "o", "e")
     assert (config.amqp_port, config.debug, config.paths) == (443, True, {"endpoint_dir": Path("/dir")})
+    assert config.keep_unused_days == 30
     assert config.allowed_functions == frozenset({"6b1f2f6e-0000-0000-0000-000000000001"})
 
 

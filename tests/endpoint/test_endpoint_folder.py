@@ -1,0 +1,119 @@
+"""The endpoint's folder: logs that grow, folders that nobody uses, and who holds one."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from endpoint_rig import until
+from twinlock_endpoint import config, folder, unused
+from twinlock_endpoint.errors import FolderError
+
+ENGINE = "engine: {type: ThreadPoolEngine}\n"
+MANAGER = uuid.UUID(int=1)
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where endpoints have their folders."""
+    monkeypatch.setenv("GLOBUS_COMPUTE_USER_DIR", str(tmp_path))
+    return tmp_path
+
+
+def old(base: Path, days: float) -> Path:
+    """The folder of an endpoint that ended so many days ago, with a file of a task in it."""
+    made = base / f"uep.{MANAGER}.{uuid.uuid4()}"
+    (made / "tasks_working_dir").mkdir(parents=True)
+    (made / "tasks_working_dir" / "result").write_text("x")
+    moment = time.time() - days * 86400
+    (made / "endpoint.log").write_text("ended")
+    os.utime(made / "endpoint.log", (moment, moment))
+    return made
+
+
+def prepare(text: str = "") -> Path:
+    """A new endpoint's folder."""
+    endpoint_id = str(uuid.uuid4())
+    return folder.prepare(f"uep.{MANAGER}.{endpoint_id}", endpoint_id, config.load(ENGINE + text))
+
+
+def test_folders_that_were_not_used_for_the_configured_time_are_removed(base: Path) -> None:
+    gone, young, strange = old(base, 31), old(base, 29), base / "uep.mine"
+    strange.mkdir()
+    own = prepare("keep_unused_days: 30")
+    until(lambda: not gone.exists())
+    assert young.exists()
+    assert strange.exists()
+    assert own.exists()
+
+
+def test_without_the_key_nothing_is_removed(base: Path) -> None:
+    kept, removed = old(base, 1000), old(base, 1000)
+    prepare()
+    unused.clean(base, kept, 1)
+    until(lambda: not removed.exists())
+    assert kept.exists()
+
+
+def test_a_folder_that_an_endpoint_holds_is_not_removed(base: Path) -> None:
+    held, gone = old(base, 1000), old(base, 1000)
+    with open(held / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        prepare("keep_unused_days: 1")
+        until(lambda: not gone.exists())
+        assert held.exists()
+
+
+def test_a_link_out_of_the_folder_is_not_followed(base: Path, tmp_path: Path) -> None:
+    outside, gone = tmp_path / "precious", old(base, 1000)
+    outside.mkdir()
+    os.utime(outside, (0, 0))
+    (base / f"uep.{MANAGER}.{uuid.uuid4()}").symlink_to(outside)
+    prepare("keep_unused_days: 1")
+    until(lambda: not gone.exists())
+    assert outside.exists()
+
+
+def test_two_endpoints_of_one_name_dont_share_a_folder(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unused, "_REMOVAL_S", 0.2)
+    made = old(base, 0)
+    with open(made / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FolderError, match="another process holds it"):
+            folder.prepare(made.name, "x", config.load(ENGINE))
+
+
+def test_a_folder_that_is_removed_in_the_same_moment_is_made_again(base: Path) -> None:
+    made = old(base, 0)
+    lock = open(made / "lock", "w")  # noqa: SIM115 - closed below, in the middle of the other's wait
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    code = "import sys; from pathlib import Path; from twinlock_endpoint import unused; unused.hold(Path(sys.argv[1]))"
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; print('held', flush=True); input()", made], stdin=-1, stdout=-1
+    )
+    shutil.rmtree(made)
+    lock.close()
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"held\n"
+    assert (made / "lock").exists()
+    other.communicate(b"\n", 10)
+
+
+def test_a_log_that_got_long_is_moved_aside_and_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "MAX_LOG", 100)
+    path, descriptor = tmp_path / "endpoint.log", os.open(os.devnull, os.O_WRONLY)
+    output = folder.Output({descriptor: path})
+    for number in range(3):
+        os.write(descriptor, f"{number}".encode() * 101)
+        output.rotate()
+    os.write(descriptor, b"new")
+    output.rotate()
+    assert path.read_text() == "new"
+    assert (tmp_path / "endpoint.log.1").read_text() == "2" * 101
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["endpoint.log", "endpoint.log.1"]
+    os.close(descriptor)
