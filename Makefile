@@ -24,7 +24,7 @@ help:
 	echo 'make test      run every test; ARGS="-k NAME" chooses some'
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its budget'
 	echo 'make fuzz      the decoders of root and broker, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
-	echo 'make bench     the speed and the memory of the spawner beside their budgets; as root'
+	echo 'make bench     speed and memory: the spawner beside its budgets, the endpoint beside the official one; as root'
 
 install:
 	packaging/debian-packages $(BUILD_PACKAGES)
@@ -57,3 +57,6 @@ fuzz: install-dev
 bench: export PYTHONPATH = testbed:tests/rigs
 bench: install-dev
 	'$(PREFIX)/bin/python' benchmarks/spawner.py
+	packaging/debian-packages $(SITE_PACKAGES)
+	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
+	'$(PREFIX)/bin/python' benchmarks/endpoint.py

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,10 @@ class Queues:
             self.results[str(result.task_id)] = result
         return self.results[task_id]
 
+    def raw_results(self, count: int, limit_s: float) -> Iterator[bytes]:
+        """The next results as they are, so many."""
+        return islice(self._messages(self.result_queue, limit_s, lambda: True), count)
+
     def heartbeat(self, limit_s: float = 30.0, *, last: bool = False) -> dict[str, Any]:
         """The next heartbeat's state; with `last` the one that says that the endpoint shuts down."""
         for body in self._messages(self.heartbeat_queue, limit_s, lambda: True):
@@ -228,13 +233,13 @@ def start(home: Path, queues: Queues, config: str, **document: Any) -> Running:
     return run(home, queues, json.dumps(told).encode(), endpoint_name(queues))
 
 
-def run(home: Path, queues: Queues, document: bytes, *arguments: str) -> Running:
+def run(home: Path, queues: Queues, document: bytes, *arguments: str, program: Path = PROGRAM) -> Running:
     """Start the program as `nobody` with these bytes on its standard input."""
     reading, writing = os.pipe()
     # TMPDIR: Parsl's worker pools leave a folder there when their block is cancelled.
     environment = {"HOME": str(home), "TMPDIR": str(home), "USER": "nobody", "LANG": "C.UTF-8"}
     drop = [shutil.which("setpriv") or "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    command = [sys.executable, str(REAPER), str(writing), str(PROGRAM), *arguments]
+    command = [sys.executable, str(REAPER), str(writing), str(program), *arguments]
     process = subprocess.Popen(
         [*drop, *command],
         stdin=subprocess.PIPE,
@@ -242,7 +247,7 @@ def run(home: Path, queues: Queues, document: bytes, *arguments: str) -> Running
         stderr=subprocess.STDOUT,
         pass_fds=[writing],
         cwd=home,
-        env={**environment, "PATH": "/usr/local/bin:/usr/bin:/bin"},
+        env={**environment, "PATH": f"{program.parent}:/usr/local/bin:/usr/bin:/bin"},
     )
     os.close(writing)
     assert process.stdin is not None
