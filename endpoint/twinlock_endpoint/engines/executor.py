@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from parsl.executors.errors import ScalingFailed
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
 from parsl.providers import LocalProvider
 
 from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses
 from twinlock_endpoint.engines.construct import construct
+from twinlock_endpoint.engines.scheduler import Words
 
 # Not "interchange.py" from PATH: a batch site may have another Parsl there. -P keeps the user's folder off sys.path.
 _INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
@@ -29,8 +31,20 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
         super().set_bad_state_and_fail_all(exception)
 
     def start(self) -> None:
+        self._scheduler = Words()
+        self._scheduler.listen()
         super().start()
         threading.Thread(target=self._watch_interchange, name="interchange-watch", daemon=True).start()
+
+    def _launch_block(self, block_id: str) -> Any:
+        "With the scheduler's own words, should it refuse the job."
+        try:
+            return super()._launch_block(block_id)
+        except Exception as error:
+            said = self._scheduler.text
+            if not said or said in str(error):
+                raise
+            raise ScalingFailed(self, f"{error}; {said}") from error
 
     def _watch_interchange(self) -> None:
         "Without its interchange the executor would take tasks for ever and answer none."
