@@ -136,11 +136,22 @@ def _drain(queues: Queues, tasks: int) -> tuple[float, float]:
 
 
 class Waiting(Queues):
-    """Queues in which tasks wait before the endpoint starts; `asked` are their ids."""
+    """Queues in which tasks wait before the endpoint starts; `asked` are their ids.
+
+    With an exchange of their own: the peer declares it passively, which no one may do with the default exchange.
+    """
 
     def __init__(self, admin: str, url: str, tasks: int) -> None:
         super().__init__(admin, url)
+        self._channel.exchange_declare(self.endpoint_id, "direct", durable=True)
+        for queue in (self.result_queue, self.heartbeat_queue):
+            self._channel.queue_bind(queue, self.endpoint_id, queue)
         self.asked = [self._put() for _ in range(tasks)]
+
+    def _destination(self, queue: str) -> dict[str, Any]:
+        made = super()._destination(queue)
+        made["exchange"] = made["queue_publish_kwargs"]["exchange"] = self.endpoint_id
+        return made
 
     def _put(self) -> str:
         task = str(uuid.uuid4())

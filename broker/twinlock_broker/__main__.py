@@ -59,7 +59,10 @@ def parser() -> argparse.ArgumentParser:
         "--spawner-socket", type=Path, metavar="PATH", help="the spawner's socket (default /run/twinlock/spawner.sock)"
     )
     made.add_argument(
-        "--state", type=Path, metavar="DIR", help="where endpoint.json is written (default $STATE_DIRECTORY, else DIR)"
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="where the broker keeps what outlives it (default $STATE_DIRECTORY, else DIR)",
     )
     made.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the broker's own keys, see below")
     return made

@@ -21,6 +21,9 @@ def run(*words: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str
     return subprocess.run([TWINLOCK, *words], input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
+COMMANDS = ("configure", "check", "render", "map", "login", "whoami", "list", "status", "top", "stop")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder as `configure` makes it."""
@@ -32,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def test_help_names_every_subcommand() -> None:
     done = run("--help")
     assert done.returncode == 0
-    assert all(re.search(rf"\n    {name}\s", done.stdout) for name in ("configure", "check", "render", "map", "whoami"))
+    assert all(re.search(rf"\n    {name}\s", done.stdout) for name in COMMANDS)
 
 
 @pytest.mark.parametrize("words", [(), ("chek",), ("render", "--nonsense"), ("map", "-")])
@@ -180,3 +183,25 @@ def test_whoami_without_a_login(folder: Path) -> None:
     argv = [str(TWINLOCK), "whoami", str(folder)]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "GLOBUS_COMPUTE_CLIENT_ID" in done.stderr) == (os.EX_NOPERM, True)
+
+
+def test_list_shows_the_folders_with_their_uuids(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run("configure", tmp_path / name)
+    (tmp_path / "two" / "endpoint.json").write_text(json.dumps({"endpoint_id": ADA["id"]}))
+    (tmp_path / "no-endpoint").mkdir()
+    done = run("list", tmp_path)
+    assert done.returncode == 0
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["-", str(tmp_path / "one")],
+        [ADA["id"], str(tmp_path / "two")],
+    ]
+    missing = run("list", tmp_path / "nowhere")
+    assert (missing.returncode, "nowhere" in missing.stderr) == (os.EX_NOINPUT, True)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_a_help_that_ends_with_its_exit_codes(name: str) -> None:
+    done = run(name, "--help")
+    assert done.returncode == 0
+    assert "exit codes:" in done.stdout

@@ -15,6 +15,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "top",
         help="watch the user endpoints of the running broker",
         description=f"Show the user endpoints of the running broker, anew every {status.PERIOD:.0f} s, until Ctrl-C.",
+        epilog="  sudo twinlock top\n\nexit codes: 0 Ctrl-C; 69 no broker there; 75 no answer; 77 ask as root",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_socket(made)
     return made

@@ -147,15 +147,9 @@ MANAGER_KEYS = (
 BROKER_KEYS = (
     Key("endpoint_dir", PATH, None, "", "the endpoint's folder"),
     Key("spawner_socket", PATH, Path("/run/twinlock/spawner.sock"), "", "the spawner's socket"),
-    Key("state_dir", PATH, None, "", "where endpoint.json is written; default $STATE_DIRECTORY, else the folder"),
+    Key("state_dir", PATH, None, "", "what outlives a restart, and tokens; default $STATE_DIRECTORY, else the folder"),
     Key("runtime_dir", PATH, None, "", "where the broker's sockets are; default $RUNTIME_DIRECTORY, else state_dir"),
-    Key(
-        "allow_groups",
-        TEXTS,
-        (),
-        "",
-        "local groups: the first account that a person maps to and that is in one is taken",
-    ),
+    Key("allow_groups", TEXTS, (), "", "local groups; of a person's accounts the first that is in one is taken"),
     Key("metrics", ADDRESS, None, "", "where Prometheus fetches metrics: HOST:PORT on loopback, or a socket's path"),
     Key("program", TEXT, "endpoint", "", "name of the user endpoint's program in the spawner's policy"),
 )
