@@ -105,10 +105,12 @@ def test_tasks_taken_in_advance(workers: int, tasks: int) -> None:
         ("{type: GlobusComputeEngine, provider: LocalProvider}", "provider has to be a mapping with a 'type'"),
         ("{type: GlobusComputeEngine, provider: {max_blocks: 1}}", "provider has to be a mapping with a 'type'"),
         ("{type: GlobusComputeEngine, provider: {type: SlurmProvidr}}", "did you mean 'SlurmProvider'?"),
+        ("{type: GlobusComputeEngine, provider: {type: CobaltProvider}}", "Parsl has no CobaltProvider any more"),
         ("{type: GlobusComputeEngine, provider: {type: slurm}}", "provider type 'slurm' is unknown"),
         ("{type: GlobusComputeEngine, provider: {type: LocalProvider, maxblocks: 1}}", "did you mean 'max_blocks'?"),
         ("{type: GlobusComputeEngine, provider: {type: LocalProvider, max_blocks: two}}", "'max_blocks': 'two'"),
         ("{type: GlobusComputeEngine, provider: {type: SlurmProvider, walltime: 30}}", "'walltime': 30"),
+        ("{type: GlobusComputeEngine, provider: {type: SlurmProvider, walltime: 10:00:00}}", "A time needs quotes"),
         (
             "{type: GlobusComputeEngine, provider: {type: LocalProvider, launcher: {type: SrunLauncer}}}",
             "did you mean 'SrunLauncher'?",

@@ -48,4 +48,6 @@ def _check(what: str, name: str, value: object, wanted: Any) -> None:
     try:
         check_type(value, wanted)
     except TypeCheckError as error:
-        raise ConfigError(f"{what} has {name!r}: {value!r}, which is wrong: {error}.") from None
+        # YAML takes 10:00:00 without quotes for a number to the base 60.
+        hint = " A time needs quotes in YAML." if name == "walltime" and isinstance(value, int) else ""
+        raise ConfigError(f"{what} has {name!r}: {value!r}, which is wrong: {error}.{hint}") from None

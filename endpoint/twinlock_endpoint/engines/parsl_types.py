@@ -20,6 +20,9 @@ def _public(module: Any) -> dict[str, Callable[..., Any]]:
 
 PROVIDERS = _public(parsl.providers)
 LAUNCHERS = _public(parsl.launchers)
+GONE = ("AdHocProvider", "CobaltProvider")
+"""Providers that templates of older sites name, and that Parsl has no more."""
+
 # The module has no __all__; of its functions these return one address.
 ADDRESSES = {
     name: function
@@ -47,6 +50,8 @@ def _typed(kind: str, known: Mapping[str, Callable[..., Any]], description: Any)
         raise ConfigError(f"The {kind} has to be a mapping with a 'type', one of: {', '.join(sorted(known))}")
     arguments = {name: value for name, value in description.items() if value is not None and name != "type"}
     name = description["type"]
+    if name in GONE:
+        raise ConfigError(f"Parsl has no {name} any more; name the provider of the site's scheduler of today")
     if name not in known:
         raise ConfigError(f"The {kind} type {name!r} is unknown; {nearest(str(name), known)}")
     return construct(name, known[name], arguments)
