@@ -26,14 +26,15 @@ class Heartbeats:
         self._engine = engine
         self._connections = connections
         self._manager = manager
-        self._figures: dict[str, Any] = {}
+        self.figures: dict[str, Any] = {}
+        """The engine's last known ones."""
         self._asking: asyncio.Future[dict[str, Any]] | None = None
 
     async def send(self, period_s: float) -> None:
         """Publish one, and tell the manager endpoint; without a connection it is left out."""
         await self._ask_engine()
         self._publish(period_s)
-        self._manager.tell(self._figures)
+        self._manager.tell(self.figures)
 
     async def send_last(self, limit_s: float) -> None:
         """Say that the endpoint shuts down, and wait at most `limit_s` seconds until that is confirmed."""
@@ -41,7 +42,7 @@ class Heartbeats:
         await self._connections.drain(limit_s)
 
     def _publish(self, period_s: float) -> None:
-        body = status.report(self._endpoint_id, self._identity, self._figures, period_s)
+        body = status.report(self._endpoint_id, self._identity, self.figures, period_s)
         self._connections.offer_heartbeat(body)
 
     async def _ask_engine(self) -> None:
@@ -53,6 +54,6 @@ class Heartbeats:
             return
         asked, self._asking = self._asking, None
         if asked.exception() is None:
-            self._figures = asked.result()
+            self.figures = asked.result()
         else:
             log.warning("The engine gave no figures: %r", asked.exception())

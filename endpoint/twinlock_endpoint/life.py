@@ -22,6 +22,7 @@ from twinlock_endpoint.idle import Idle, IdleClock
 from twinlock_endpoint.ledger import Ledger
 from twinlock_endpoint.link import REFUSED
 from twinlock_endpoint.manager import Manager
+from twinlock_endpoint.pythons import mismatch
 from twinlock_endpoint.report import StartReport
 from twinlock_endpoint.tasks import Tasks
 from twinlock_endpoint.threads import in_thread
@@ -98,6 +99,7 @@ class _Endpoint:
             _narrower(document.allowed_functions, config.allowed_functions),
             self._ledger,
             self._connections.publish_result,
+            lambda: mismatch(self._heartbeats.figures),
             self._manager.audit,
         )
 

@@ -24,15 +24,19 @@ def not_started(task_id: str, reason: object) -> bytes:
     return _pack(task_id, text, ResultErrorDetails(code="RemoteExecutionError", user_message=_FAILED))
 
 
-def lost(task_id: str, failures: Sequence[BaseException]) -> bytes:
-    """The answer to a task that no worker finished: one failure for each attempt, the last one last.
+def lost(task_id: str, failures: Sequence[BaseException], hint: str = "") -> bytes:
+    """The answer to a task that no worker finished: one failure for each attempt, the last one last, then a hint.
 
     The SDK finds the names of some exceptions in the text (WorkerLost) and adds its advice.
     """
     texts = ["".join(traceback.format_exception(failure)) for failure in failures]
     if len(texts) > 1:
         texts = [f"Attempt {number} of {len(texts)}:\n{text}" for number, text in enumerate(texts, start=1)]
-    return _pack(task_id, "\n".join(texts), ResultErrorDetails(code="RemoteExecutionError", user_message=_FAILED))
+    return _pack(
+        task_id,
+        "\n".join([*texts, hint] if hint else texts),
+        ResultErrorDetails(code="RemoteExecutionError", user_message=_FAILED),
+    )
 
 
 def _pack(task_id: str, data: str, error: ResultErrorDetails, details: dict[str, str] | None = None) -> bytes:

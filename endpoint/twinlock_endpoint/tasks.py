@@ -31,14 +31,16 @@ class Tasks:
         allowed: frozenset[str] | None,
         ledger: Ledger,
         publish: Callable[[bytes], asyncio.Future[None]],
+        hint: Callable[[], str],
         audit: Audit | None = None,
     ) -> None:
-        """With an `audit`, a task runs only after the audit has it."""
+        """With an `audit`, a task runs only after the audit has it. `hint` says what may have ended a worker."""
         self._endpoint_id = endpoint_id
         self._engine = engine
         self._allowed = allowed
         self._ledger = ledger
         self._publish = publish
+        self._hint = hint
         self._audit = audit
         self._loop = asyncio.get_running_loop()
         self._failure: Exception | None = None
@@ -121,7 +123,7 @@ class Tasks:
             self._submit(task, failures)
         else:
             self._record(task, "FAILED - It was lost")
-            self._answer(task.id, results.lost(task.id, failures))
+            self._answer(task.id, results.lost(task.id, failures, self._hint()))
 
     def _answer(self, task_id: str, result: bytes) -> None:
         if self._ledger.answer(task_id):

@@ -1,6 +1,7 @@
 """Whole endpoints on a real RabbitMQ: tasks and their answers."""
 
 import os
+import platform
 import stat
 import uuid
 from collections.abc import Callable
@@ -146,6 +147,16 @@ def test_a_worker_that_dies_ends_its_task_only(endpoint: Callable[..., Running],
     assert lost.error_details.code == "RemoteExecutionError"
     assert "WorkerLost" in lost.data or "BrokenProcessPool" in lost.data
     assert value(queues.result(queues.submit(double, 3), 60)) == 6
+
+
+@pytest.mark.parametrize(("version", "told"), [("3.6.1", True), (platform.python_version(), False)])
+def test_a_worker_that_dies_of_another_python_is_told_with_both_versions(
+    endpoint: Callable[..., Running], queues: Queues, version: str, told: bool
+) -> None:
+    endpoint(PROCESSES, environment={"GC_USER_PYTHON_VERSION": version})
+    text = queues.result(queues.submit(die), 60).data
+    hint = f"comes from Python {version}, and the workers have Python {platform.python_version()}"
+    assert (hint in text) is told
 
 
 def test_a_task_is_run_again_where_the_configuration_says_so(

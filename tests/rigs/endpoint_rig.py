@@ -236,6 +236,9 @@ def start(home: Path, queues: Queues, config: str, **document: Any) -> Running:
 def run(home: Path, queues: Queues, document: bytes, *arguments: str, program: Path = PROGRAM) -> Running:
     """Start the program as `nobody` with these bytes on its standard input."""
     reading, writing = os.pipe()
+    path = "/usr/local/bin:/usr/bin:/bin"
+    if program != PROGRAM:  # the peer's endpoint looks for its own programs there
+        path = f"{program.parent}:{path}"
     # TMPDIR: Parsl's worker pools leave a folder there when their block is cancelled.
     environment = {"HOME": str(home), "TMPDIR": str(home), "USER": "nobody", "LANG": "C.UTF-8"}
     drop = [shutil.which("setpriv") or "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
@@ -247,7 +250,7 @@ def run(home: Path, queues: Queues, document: bytes, *arguments: str, program: P
         stderr=subprocess.STDOUT,
         pass_fds=[writing],
         cwd=home,
-        env={**environment, "PATH": f"{program.parent}:/usr/local/bin:/usr/bin:/bin"},
+        env={**environment, "PATH": path},
     )
     os.close(writing)
     assert process.stdin is not None
