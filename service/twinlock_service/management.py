@@ -37,13 +37,16 @@ class Management:
         await self._call("PUT", "permissions", self._vhost, name, json=permissions)
 
     async def delete_user(self, name: str) -> None:
-        """Deletes a user and closes its connections."""
+        """Deletes a user, which makes RabbitMQ close its connections."""
         await self._call("DELETE", "users", name)
-        await self.disconnect(name)
 
     async def disconnect(self, user: str) -> None:
         """Closes the connections that a user has."""
-        await self._call("DELETE", "connections", "username", user)
+        try:
+            await self._call("DELETE", "connections", "username", user)
+        except ManagementError:
+            # One that ends by itself in the same moment makes RabbitMQ fail; what is left of them is closed now.
+            await self._call("DELETE", "connections", "username", user)
 
     async def queue(self, name: str, arguments: dict[str, Any] | None = None) -> None:
         """Declares a durable queue."""

@@ -36,7 +36,7 @@ async def broker() -> AsyncIterator[Broker]:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A home that belongs to `nobody`."""
-    folder = Path(tempfile.mkdtemp(prefix="endpoint-home-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="endpoint-home-", dir="/tmp")).resolve()
     os.chown(folder, NOBODY, NOBODY)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,6 @@ import stat
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from endpoint_rig import NOBODY, Queues, Running, task_body, value
@@ -29,7 +28,7 @@ def double(number: int) -> int:
     return number * 2
 
 
-def surroundings() -> dict[str, Any]:
+def surroundings() -> dict[str, object]:
     import os
     import shutil
 
