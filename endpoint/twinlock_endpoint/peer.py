@@ -8,8 +8,6 @@ import json
 import os
 from typing import Any
 
-from cryptography.fernet import Fernet, InvalidToken
-
 _MOST = 1 << 20
 
 
@@ -17,15 +15,19 @@ class SharedCredentials:
     """The file at the descriptor `fd`, with the key `key`; ValueError where that can't be one."""
 
     def __init__(self, fd: int, key: str) -> None:
+        # Only under the peer's manager: the package is a large one.
+        from cryptography.fernet import Fernet, InvalidToken
+
         self._fd = fd
         self._fernet = Fernet(key)
+        self._unreadable = (OSError, InvalidToken, ValueError, KeyError, TypeError)
 
     def read(self) -> dict[str, Any] | None:
         """The newest `amqp_creds`; None while there are none, or where they can't be read."""
         try:
             found = json.loads(self._fernet.decrypt(os.pread(self._fd, _MOST, 0)))
             creds: dict[str, Any] = found["amqp_creds"]
-        except (OSError, InvalidToken, ValueError, KeyError, TypeError):
+        except self._unreadable:
             return None
         return creds
 

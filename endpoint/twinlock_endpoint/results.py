@@ -4,9 +4,7 @@ import time
 import traceback
 from collections.abc import Sequence
 
-from globus_compute_common.messagepack import pack
-from globus_compute_common.messagepack.message_types import Result, ResultErrorDetails, TaskTransition
-from globus_compute_common.tasks import ActorName, TaskState
+from twinlock_endpoint import messages
 
 _FAILED = "An error occurred during the execution of this task"
 
@@ -15,13 +13,13 @@ def not_allowed(task_id: str, function_id: str, endpoint_id: str) -> bytes:
     """The answer to a task whose function this endpoint may not run."""
     text = f"Function {function_id} is not allowed on endpoint {endpoint_id}"
     details = {"fid": function_id, "eid": endpoint_id}
-    return _pack(task_id, text, ResultErrorDetails(code="FUNCTION_NOT_ALLOWED", user_message=text), details)
+    return _pack(task_id, text, ("FUNCTION_NOT_ALLOWED", text), details)
 
 
 def not_started(task_id: str, reason: object) -> bytes:
     """The answer to a task that never got into the engine."""
     text = f"Failed to start task: {reason}"
-    return _pack(task_id, text, ResultErrorDetails(code="RemoteExecutionError", user_message=_FAILED))
+    return _pack(task_id, text, ("RemoteExecutionError", _FAILED))
 
 
 def lost(task_id: str, failures: Sequence[BaseException], hint: str = "") -> bytes:
@@ -35,13 +33,10 @@ def lost(task_id: str, failures: Sequence[BaseException], hint: str = "") -> byt
     return _pack(
         task_id,
         "\n".join([*texts, hint] if hint else texts),
-        ResultErrorDetails(code="RemoteExecutionError", user_message=_FAILED),
+        ("RemoteExecutionError", _FAILED),
     )
 
 
-def _pack(task_id: str, data: str, error: ResultErrorDetails, details: dict[str, str] | None = None) -> bytes:
-    ended = TaskTransition(timestamp=time.time_ns(), state=TaskState.EXEC_END, actor=ActorName.INTERCHANGE)
-    packed: bytes = pack(
-        Result(task_id=task_id, data=data, error_details=error, details=details, task_statuses=[ended])
-    )
-    return packed
+def _pack(task_id: str, data: str, error: tuple[str, str], details: dict[str, str] | None = None) -> bytes:
+    ended = messages.transition("execution-end", "interchange", time.time_ns())
+    return messages.result(task_id, data, [ended], error=error, details=details)

@@ -1,12 +1,12 @@
 """The endpoint's heartbeat: a status report with who it is, since when, and what its engine does."""
 
+import math
 import os
 import pwd
 from datetime import datetime
 from typing import Any
 
-from globus_compute_common.messagepack import pack
-from globus_compute_common.messagepack.message_types import EPStatusReport
+from twinlock_endpoint import messages
 
 
 def identity(info: dict[str, Any], config_raw: str) -> dict[str, Any]:
@@ -29,5 +29,17 @@ def identity(info: dict[str, Any], config_raw: str) -> dict[str, Any]:
 def report(endpoint_id: str, identity: dict[str, Any], figures: dict[str, Any], period_s: float) -> bytes:
     """A packed heartbeat. A period of 0 says that this endpoint is shutting down."""
     state = {**figures, **identity, "heartbeat_period": period_s, "active": period_s > 0}
-    packed: bytes = pack(EPStatusReport(endpoint_id=endpoint_id, global_state=state, task_statuses={}))
-    return packed
+    parts = {"endpoint_id": endpoint_id, "global_state": _finite(state), "task_statuses": {}}
+    return messages.pack("ep_status_report", parts)
+
+
+def _finite(value: Any) -> Any:
+    "JSON has no infinity, which Parsl says for no limit, and the service reads null."
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {name: _finite(part) for name, part in value.items()}
+        case list() | tuple() | set():
+            return [_finite(part) for part in value]
+    return value

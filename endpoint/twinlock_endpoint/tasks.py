@@ -10,13 +10,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from globus_compute_common.messagepack import unpack
-
 from twinlock_endpoint import results
 from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.engines.base import Engine, Task
 from twinlock_endpoint.ledger import Ledger
+from twinlock_endpoint.messages import unpack
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ def _task_id(delivery: Delivery) -> str | None:
     with suppress(ValueError):
         return str(uuid.UUID(str(delivery.headers.get("task_uuid"))))
     try:
-        return str(unpack(delivery.body).task_id)
+        return str(uuid.UUID(unpack(delivery.body, "task")["task_id"]))
     except Exception:
         log.exception("A message has no task id")
         return None

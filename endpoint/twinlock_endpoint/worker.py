@@ -1,7 +1,7 @@
 """Executes one task in a worker, whatever started the worker: Parsl on a node, a pool of processes or of threads.
 
-Workers import this module alone, so it needs nothing but globus-compute-sdk and globus-compute-common. The environment
-variables and the form of the result are the peer's, on which functions and the service rely.
+Workers get this module and `messages`, whose imports are the standard library's and globus-compute-sdk's. The
+environment variables and the form of the result are the peer's, on which functions and the service rely.
 """
 
 import functools
@@ -12,18 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from globus_compute_common.messagepack import pack, unpack
-from globus_compute_common.messagepack.message_types import Result, ResultErrorDetails, Task, TaskTransition
-from globus_compute_common.tasks import ActorName, TaskState
 from globus_compute_sdk.errors import MaxResultSizeExceeded
 from globus_compute_sdk.sdk.utils import get_env_details
 from globus_compute_sdk.serialize import ComputeSerializer
 
+from twinlock_endpoint.messages import NotAMessageError, result, transition, unpack
+
 RESULT_LIMIT = 10 * 1024 * 1024
-
-
-class NotATaskError(Exception):
-    """The message that was to be executed is no task."""
 
 
 def execute_task(
@@ -42,7 +37,7 @@ def execute_task(
     `run_dir` becomes the working folder, with `run_in_sandbox` a folder of the task's own in it. `result_limit` is in
     bytes. Serializers are import paths of the SDK's strategies; none means any.
     """
-    started = _transition(TaskState.EXEC_START)
+    started = _transition("execution-start")
     try:
         _enter(task_id, Path(run_dir), run_in_sandbox)
         data = _run(body, task_deserializers, result_serializers)
@@ -51,19 +46,12 @@ def execute_task(
         error = None
     except (Exception, SystemExit) as exception:  # sys.exit() in a function ends the function, not the worker
         data, error = _describe(exception)
-    result = Result(
-        task_id=task_id,
-        data=data,
-        error_details=error,
-        details={**_environment(), "endpoint_id": endpoint_id},
-        task_statuses=[started, _transition(TaskState.EXEC_END)],
-    )
-    packed: bytes = pack(result)
-    return packed
+    states = [started, _transition("execution-end")]
+    return result(task_id, data, states, error=error, details={**environment(), "endpoint_id": endpoint_id})
 
 
-def _transition(state: TaskState) -> TaskTransition:
-    return TaskTransition(timestamp=time.time_ns(), state=state, actor=ActorName.WORKER)
+def _transition(state: str) -> dict[str, Any]:
+    return transition(state, "worker", time.time_ns())
 
 
 def _enter(task_id: str, folder: Path, sandbox: bool) -> None:
@@ -77,11 +65,11 @@ def _enter(task_id: str, folder: Path, sandbox: bool) -> None:
 
 
 def _run(body: bytes, deserializers: Sequence[str], serializers: Sequence[str]) -> str:
-    task = unpack(body)
-    if not isinstance(task, Task):
-        raise NotATaskError(f"a message of type {type(task).__name__} is no task")
+    buffers = unpack(body, "task").get("task_buffer")
+    if not isinstance(buffers, str):
+        raise NotAMessageError("the task has no task_buffer")
     serializer = _serializer(tuple(deserializers))
-    function, positional, keywords = serializer.unpack_and_deserialize(task.task_buffer)
+    function, positional, keywords = serializer.unpack_and_deserialize(buffers)
     value = _timed(function)(*positional, **keywords)
     return str(serializer.serialize_from_list(value, serializers))
 
@@ -97,14 +85,12 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
     return limited
 
 
-def _describe(exception: BaseException) -> tuple[str, ResultErrorDetails]:
+def _describe(exception: BaseException) -> tuple[str, tuple[str, str]]:
     "The text that the SDK raises on the user's side, and the code and message of the service's task record."
-    if isinstance(exception, MaxResultSizeExceeded | NotATaskError):
-        name = type(exception).__name__
-        return repr(exception), ResultErrorDetails(code=name, user_message=f"remote error: {exception}")
+    if isinstance(exception, (MaxResultSizeExceeded, NotAMessageError)):
+        return repr(exception), (type(exception).__name__, f"remote error: {exception}")
     text = "".join(traceback.format_exception(type(exception), exception, _users_part(exception)))
-    message = "An error occurred during the execution of this task"
-    return text, ResultErrorDetails(code="RemoteExecutionError", user_message=message)
+    return text, ("RemoteExecutionError", "An error occurred during the execution of this task")
 
 
 def _users_part(exception: BaseException) -> Any:
@@ -121,5 +107,6 @@ def _serializer(deserializers: tuple[str, ...]) -> ComputeSerializer:
 
 
 @functools.cache
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """What a result says about where it was made."""
     return dict(get_env_details())

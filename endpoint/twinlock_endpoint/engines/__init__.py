@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from twinlock_endpoint import deferred
 from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import ConfigError, nearest
 
@@ -23,5 +24,8 @@ def build(description: dict[str, Any]) -> Engine:
         raise ConfigError(f"The engine has no 'type'; known are: {', '.join(ENGINES)}")
     if kind not in ENGINES:
         raise ConfigError(f"The engine type {kind!r} is unknown; {nearest(str(kind), ENGINES)}")
-    engine: Engine = getattr(import_module(ENGINES[kind]), kind).from_config(arguments)
+    deferred.sdk()
+    with deferred.parsl():
+        module = import_module(ENGINES[kind])
+    engine: Engine = getattr(module, kind).from_config(arguments)
     return engine

@@ -4,9 +4,8 @@ import inspect
 import typing
 from collections.abc import Callable
 from numbers import Real
+from types import UnionType
 from typing import Any, TypeVar
-
-from typeguard import TypeCheckError, check_type
 
 from twinlock_endpoint.errors import ConfigError, nearest
 
@@ -45,9 +44,19 @@ def _like(default: object) -> Any:
 
 def _check(what: str, name: str, value: object, wanted: Any) -> None:
     "A wrong type that the class itself doesn't notice would fail far from here, in a thread of Parsl's."
+    if _is(value, wanted):
+        return
+    from typeguard import TypeCheckError, check_type  # a large package, that most configurations don't need
+
     try:
         check_type(value, wanted)
     except TypeCheckError as error:
         # YAML takes 10:00:00 without quotes for a number to the base 60.
         hint = " A time needs quotes in YAML." if name == "walltime" and isinstance(value, int) else ""
         raise ConfigError(f"{what} has {name!r}: {value!r}, which is wrong: {error}.{hint}") from None
+
+
+def _is(value: object, wanted: Any) -> bool:
+    "Whether the value is of a class that is wanted; False where that takes more than a look at the class."
+    kinds = typing.get_args(wanted) if typing.get_origin(wanted) in (typing.Union, UnionType) else (wanted,)
+    return any(kind is Any or (isinstance(kind, type) and isinstance(value, kind)) for kind in kinds)

@@ -1,7 +1,8 @@
 """Parsl's providers, launchers and addresses by the name that a configuration gives them."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
+from types import ModuleType
 from typing import Any
 
 import parsl.addresses
@@ -13,39 +14,31 @@ from parsl.providers.base import ExecutionProvider
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError, nearest
 
-
-def _public(module: Any) -> dict[str, Callable[..., Any]]:
-    return {name: getattr(module, name) for name in module.__all__}
-
-
-PROVIDERS = _public(parsl.providers)
-LAUNCHERS = _public(parsl.launchers)
 GONE = ("AdHocProvider", "CobaltProvider")
 """Providers that templates of older sites name, and that Parsl has no more."""
-
-# The module has no __all__; of its functions these return one address.
-ADDRESSES = {
-    name: function
-    for name, function in inspect.getmembers(parsl.addresses, inspect.isfunction)
-    if name.startswith("address_by_") or name == "get_any_address"
-}
 
 
 def provider(description: Any) -> ExecutionProvider:
     """The provider that `provider:` describes, with its launcher."""
     if isinstance(description, dict) and description.get("launcher") is not None:
-        launcher: Launcher = _typed("launcher", LAUNCHERS, description["launcher"])
+        launcher: Launcher = _typed("launcher", parsl.launchers, parsl.launchers.__all__, description["launcher"])
         description = {**description, "launcher": launcher}
-    made: ExecutionProvider = _typed("provider", PROVIDERS, description)
+    made: ExecutionProvider = _typed("provider", parsl.providers, parsl.providers.__all__, description)
     return made
 
 
 def address(description: Any) -> str:
     """The address that `address:` gives as text, or describes as one of Parsl's ways to find it."""
-    return description if isinstance(description, str) else str(_typed("address", ADDRESSES, description))
+    if isinstance(description, str):
+        return description
+    # The module has no __all__; of its functions these return one address.
+    functions = [name for name, _ in inspect.getmembers(parsl.addresses, inspect.isfunction)]
+    known = [name for name in functions if name.startswith("address_by_") or name == "get_any_address"]
+    return str(_typed("address", parsl.addresses, known, description))
 
 
-def _typed(kind: str, known: Mapping[str, Callable[..., Any]], description: Any) -> Any:
+def _typed(kind: str, module: ModuleType, known: Collection[str], description: Any) -> Any:
+    "Only what is asked for is taken from the module: Parsl's providers need much that others don't."
     if not isinstance(description, dict) or "type" not in description:
         raise ConfigError(f"The {kind} has to be a mapping with a 'type', one of: {', '.join(sorted(known))}")
     arguments = {name: value for name, value in description.items() if value is not None and name != "type"}
@@ -54,4 +47,5 @@ def _typed(kind: str, known: Mapping[str, Callable[..., Any]], description: Any)
         raise ConfigError(f"Parsl has no {name} any more; name the provider of the site's scheduler of today")
     if name not in known:
         raise ConfigError(f"The {kind} type {name!r} is unknown; {nearest(str(name), known)}")
-    return construct(name, known[name], arguments)
+    made: Callable[..., Any] = getattr(module, name)
+    return construct(name, made, arguments)
