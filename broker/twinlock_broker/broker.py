@@ -109,9 +109,10 @@ def _supervisor(
     settings: Settings, folder: Folder, registration: Registration, spawner: SpawnerClient, tell: Tell
 ) -> Supervisor:
     told = {"control": str(settings.control_socket), "audited": folder.audit_path is not None}
-    store = Store(settings.state / "endpoints", folder.settings["amqp_port"])
+    kept = settings.state / "endpoints"
+    store, launcher = Store(kept, folder.settings["amqp_port"]), Launcher(spawner, told, kept)
     grace = folder.settings["mu_child_ep_grace_period_s"]
-    return Supervisor(registration.endpoint_id, grace, Launcher(spawner, told), store, tell)
+    return Supervisor(registration.endpoint_id, grace, launcher, store, tell)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,9 @@ async def client(spawner: Spawner) -> SpawnerClient:
 @pytest.fixture
 async def supervisor(client: SpawnerClient, told: Told, tmp_path: Path) -> AsyncIterator[Supervisor]:
     """A supervisor that is connected."""
-    made = Supervisor(MANAGER, 30.0, Launcher(client, {}), Store(tmp_path / "endpoints", None), told.send)
+    made = Supervisor(
+        MANAGER, 30.0, Launcher(client, {}, tmp_path / "endpoints"), Store(tmp_path / "endpoints", None), told.send
+    )
     running = asyncio.create_task(client.run(made))
     await asyncio.wait_for(client.ready.wait(), 10)
     yield made

@@ -98,7 +98,8 @@ async def serving(
 ) -> AsyncIterator[Site]:
     """The site, while the block runs."""
     client = SpawnerClient(spawner.socket)
-    launcher = Launcher(client, {"control": str(runtime / "control.sock"), "audited": audit is not None})
+    control = {"control": str(runtime / "control.sock"), "audited": audit is not None}
+    launcher = Launcher(client, control, state / "endpoints")
     supervisor = Supervisor(MANAGER, 30.0, launcher, Store(state / "endpoints", None), told.send)
     sessions = Sessions(supervisor, audit)
     admin = Admin(supervisor, sessions, lambda: {"endpoint": MANAGER})

@@ -210,21 +210,56 @@ async def test_five_hundred_starts_in_a_second_for_fifty_users(rabbit: Rabbit, p
 
 async def test_a_broker_that_is_killed_at_fifty_points_of_starts_neither_loses_nor_doubles_any(rabbit: Rabbit) -> None:
     moments = random.Random(SEED)
-    asked = []
+    asked: list[str] = []
     with site(rabbit, max_children_per_user=100, start_rate_per_user=100.0) as (place, spawner, service):
-        for _ in range(50):
-            asked.append(command(rabbit, str(uuid.uuid4())))
+        for _ in range(10):
+            several = [str(uuid.uuid4()) for _ in range(5)]  # each is cut off at another point
             async with Broker.running(place, spawner, service, program="sleep") as broker:
-                await publish(rabbit, asked[-1])
-                await asyncio.sleep(moments.uniform(0, 0.06))  # the random point, not a wait for anything
+                for one in several:
+                    await publish(rabbit, command(rabbit, one))
+                    await asyncio.sleep(moments.uniform(0, 0.03))  # the random point, not a wait for anything
                 broker.process.kill()
                 await broker.process.wait()
+            asked += several
         async with Broker.running(place, spawner, service, program="sleep") as broker:
             await until(spawner, 50, 30)
             assert await rabbit.waiting("cmds") == 0
-            await broker.stop()
-        assert starts(spawner) == {one["kwargs"]["amqp_creds"]["endpoint_id"]: 1 for one in asked}, f"{SEED=}"
+            log = await broker.stop()
+        assert starts(spawner) == dict.fromkeys(asked, 1), f"{SEED=}"
+        assert "told to the user" not in log, f"{SEED=}"
     await purge(rabbit)
+
+
+async def test_a_start_outlives_the_broker_with_what_it_printed(rabbit: Rabbit) -> None:
+    endpoint = str(uuid.uuid4())
+    with site(rabbit) as (place, spawner, service):
+        async with Broker.running(place, spawner, service, program="late") as broker:
+            await publish(rabbit, command(rabbit, endpoint))
+            await until(spawner, 1, 20)
+            child = await waiting(spawner)
+            broker.process.kill()
+            await broker.process.wait()
+        child.send_signal(signal.SIGUSR1)
+        async with Broker.running(place, spawner, service, program="late") as broker:
+            child.send_signal(signal.SIGUSR1)
+            text = await notice(rabbit, endpoint)
+            assert "ended with exit code 1 before it was up. It printed:\nthe first word\nthe last word" in text
+            await broker.stop()
+        assert starts(spawner) == {endpoint: 1}
+        assert not [path for path in (place / "state" / "endpoints").iterdir() if path.suffix != ".json"]
+    await purge(rabbit)
+
+
+async def waiting(spawner: Spawner) -> psutil.Process:
+    """The program `late`, as soon as it waits."""
+    async with asyncio.timeout(20):
+        while True:
+            for child in psutil.Process(spawner.process.pid).children(recursive=True):
+                status = Path(f"/proc/{child.pid}/status").read_text()
+                blocked = int(status.split("SigBlk:")[1].split()[0], 16)
+                if child.uids().real != 0 and blocked >> (signal.SIGUSR2 - 1) & 1:
+                    return child
+            await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import socket
+import tempfile
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -50,8 +52,9 @@ async def running(client: SpawnerClient) -> AsyncIterator[Heard]:
 
 async def spawn(client: SpawnerClient, number: int, program: str) -> tuple[wire.Spawned | wire.Refused, Output]:
     """Have a child started whose stdin is empty."""
+    place = Path(tempfile.gettempdir(), f"twl-{uuid.uuid4()}")  # gone with the output
     request = wire.Spawn(uep(number), endpoint_user(), f"uep.{MANAGER}.{uep(number)}", program)
-    output, document = Output(), os.memfd_create("document")
+    output, document = Output(place), os.memfd_create("document")
     try:
         return await client.spawn(request, (document, output.writer)), output
     finally:
@@ -105,9 +108,11 @@ async def test_a_new_broker_finds_the_children_and_the_ends_that_nobody_saw(spaw
         replies = [await spawn(first, number, "sleep") for number in (1, 2)]
     killed = replies[1][0]
     assert isinstance(killed, wire.Spawned)
+    said = spawner.said.count()
     os.kill(killed.pid, signal.SIGKILL)
+    await asyncio.to_thread(spawner.said.wait_for, '"exited"', after=said)
     async with running(SpawnerClient(spawner.socket)) as heard:
-        assert await heard.end() == (uep(2), signal.SIGKILL)
+        assert heard.tables[-1][uep(2)].ended == signal.SIGKILL
         assert heard.tables[-1][uep(1)].ended is None
     async with running(SpawnerClient(spawner.socket)) as heard:
         assert heard.tables[-1].keys() == {uep(1)}
@@ -222,8 +227,9 @@ async def test_an_end_during_the_list_is_heard_and_noted_once(end: End) -> None:
     await end.accept(wire.Hello(wire.VERSION))
     assert await end.hear() == wire.List()
     await end.say(wire.Children([ROW] * wire.MAX_PAGE), wire.Exited(uep(1), 77, 9), wire.Children([]))
-    assert await heard.end() == (uep(1), 9)
     assert await end.hear() == wire.Noted(uep(1))
+    assert [table[uep(1)].ended for table in heard.tables] == [9]
+    assert heard.ends.empty()
     running.cancel()
     end.close()
 

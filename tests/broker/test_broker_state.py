@@ -24,7 +24,7 @@ class Broker:
 
     def __init__(self, spawner: Spawner, state: Path, told: Told) -> None:
         self.client = SpawnerClient(spawner.socket)
-        self.supervisor = Supervisor(MANAGER, 30.0, Launcher(self.client, {}), Store(state, None), told.send)
+        self.supervisor = Supervisor(MANAGER, 30.0, Launcher(self.client, {}, state), Store(state, None), told.send)
         self._running = asyncio.create_task(self.client.run(self.supervisor))
 
     async def ready(self) -> None:

@@ -21,7 +21,7 @@ from twinlock_broker.spawner.client import SpawnerClient
 async def connected(spawner: Spawner, told: Told, state: Path) -> AsyncIterator[tuple[Supervisor, SpawnerClient]]:
     """A broker's supervisor, for as long as the broker lives."""
     client = SpawnerClient(spawner.socket)
-    supervisor = Supervisor(MANAGER, 30.0, Launcher(client, {}), Store(state, None), told.send)
+    supervisor = Supervisor(MANAGER, 30.0, Launcher(client, {}, state), Store(state, None), told.send)
     running = asyncio.create_task(client.run(supervisor))
     await asyncio.wait_for(client.ready.wait(), 10)
     yield supervisor, client

@@ -140,6 +140,15 @@ print(flush=True)
 """
 SLEEP = "import signal; print('up', flush=True); signal.pause()"
 STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
+# Says a word at each SIGUSR1; the second is its last one. That it blocks SIGUSR2 shows that it is so far.
+LATE = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGUSR2])
+signal.sigwait([signal.SIGUSR1])
+print("the first word", flush=True)
+signal.sigwait([signal.SIGUSR1])
+sys.exit("the last word")
+"""
 DAEMON = """
 import os, signal
 reader, writer = os.pipe()
@@ -157,6 +166,7 @@ PROGRAMS = {
     "report": [*PYTHON, REPORT],
     "sleep": [*PYTHON, SLEEP],
     "stubborn": [*PYTHON, STUBBORN],
+    "late": [*PYTHON, LATE],
     "daemon": [*PYTHON, DAEMON],
     "fail": ["/bin/sh", "-c", "exit 7"],
 }

@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from twinlock_shared import wire
@@ -13,21 +14,38 @@ from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.endpoints.turns import Turns
 from twinlock_broker.spawner.client import SpawnerClient
 
+_PIPE = ".output"
+
 
 class Launcher:
-    """Asks `spawner` for starts. `told` is what every endpoint's document says besides, see `Document.seal`."""
+    """Asks `spawner` for starts. `told` is what every endpoint's document says besides, see `Document.seal`; the pipes
+    of the endpoints' first output are in the folder `outputs`.
+    """
 
-    def __init__(self, spawner: SpawnerClient, told: Mapping[str, Any]) -> None:
+    def __init__(self, spawner: SpawnerClient, told: Mapping[str, Any], outputs: Path) -> None:
         self._spawner = spawner
         self._told = dict(told)
+        self._outputs = outputs
         self._turns = Turns()
+
+    def resume(self, endpoints: Iterable[Endpoint]) -> None:
+        """Listen again to what `endpoints`, which an earlier broker started, print while they start."""
+        known = {endpoint.id: endpoint for endpoint in endpoints}
+        for path in self._outputs.glob(f"*{_PIPE}"):
+            with contextlib.suppress(OSError):
+                if path.stem in known:
+                    known[path.stem].output = Output(path, made=False)
+                else:
+                    path.unlink()
 
     async def launch(self, endpoint: Endpoint, request: StartRequest) -> wire.Spawned | wire.Refused:
         """The spawner's answer to `request`; where there is none, a refusal that says why. Sets the output."""
         spawn = wire.Spawn(request.id, request.user, request.name, request.program)
         try:
             with contextlib.ExitStack() as stack:
-                endpoint.output = Output()
+                if endpoint.output is not None:
+                    endpoint.output.finish()
+                endpoint.output = Output(self._outputs / f"{endpoint.id}{_PIPE}")
                 stack.callback(endpoint.output.close_writer)
                 document = request.document.seal(self._spawner.pid(), self._told | {"restarted": endpoint.restarted})
                 stack.callback(os.close, document)

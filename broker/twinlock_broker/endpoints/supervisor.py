@@ -41,6 +41,7 @@ class Supervisor:
         self._store = store
         self._send = tell
         self._endpoints = {endpoint.id: endpoint for endpoint in store.load()}
+        launcher.resume(self._endpoints.values())
         self._tasks: set[asyncio.Task[None]] = set()
         self.refreshed: Callable[[Endpoint], None] = lambda endpoint: None
         """Called with a running endpoint for which there are fresh credentials."""
@@ -104,12 +105,17 @@ class Supervisor:
             await asyncio.wait(self._tasks, timeout=SETTLE_LIMIT)
 
     def _compare(self, endpoint: Endpoint, child: wire.Child | None) -> None:
-        """What the spawner's table says about `endpoint`, whose state may be of an earlier broker's time."""
-        endpoint.pid = child.pid if child else 0
-        if endpoint.state in (State.RUNNING, State.STOPPING) and child is None:
-            self._end(endpoint, None)
+        """What the spawner's table says about `endpoint`, whose state may be of an earlier broker's time.
+
+        A start whose end no broker saw is made again: the broker that made it may be why it failed, and the command of
+        one that was killed is delivered again in any case.
+        """
+        running = child is not None and child.ended is None
+        endpoint.pid = child.pid if child and running else 0
+        if endpoint.state in (State.RUNNING, State.STOPPING) and not running:
+            self._end(endpoint, child.ended if child else None)
         elif endpoint.state is State.STARTING and endpoint.launch is None:
-            self._on(endpoint, Event.SPAWNED if child else Event.RESUMED)
+            self._on(endpoint, Event.SPAWNED if running else Event.RESUMED)
         elif endpoint.state in _WAITING and endpoint.timer is None:
             self._wait(endpoint, restart_delay(max(1, endpoint.crashes, endpoint.deaths)))
 

@@ -24,7 +24,9 @@ class Listener(Protocol):
     """Whoever keeps the endpoints' states. Its methods don't wait."""
 
     def listed(self, children: Sequence[wire.Child]) -> None:
-        """The spawner's whole table, after each connect and at its end: what isn't in it doesn't run."""
+        """The spawner's whole table, after each connect and at its end: what isn't in it doesn't run, and what has
+        `ended` in it isn't told of again.
+        """
 
     def exited(self, child: str, status: int) -> None:
         """The child `child` ended with the wait status `status`."""
@@ -135,11 +137,12 @@ class SpawnerClient:
             elif isinstance(reply, wire.Children):
                 table |= {child.id: child for child in reply.children}
                 more = len(reply.children) == wire.MAX_PAGE
+        table = {child.id: child._replace(ended=ended.get(child.id, child.ended)) for child in table.values()}
         self._table = table
         listener.listed(list(table.values()))
-        ended = {child.id: child.ended for child in table.values() if child.ended is not None} | ended
-        for child, status in ended.items():
-            await self._exited(child, status, listener)
+        for child in table.values():
+            if child.ended is not None:
+                await self._send(wire.Noted(child.id))
 
     async def _receive(self, reply: wire.Reply, listener: Listener) -> None:
         if isinstance(reply, wire.Exited):
