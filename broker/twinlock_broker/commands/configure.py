@@ -1,31 +1,42 @@
-"""``twinlock configure``: a new endpoint's folder, with comments that an administrator can follow."""
+"""``twinlock configure``: an endpoint's folder, new with comments that one can follow, or from the peer's and back."""
 
 import argparse
 import json
 import os
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command_line import find_folder
+from twinlock_broker.command_line import USAGE_ERROR, find_folder
+from twinlock_broker.commands import policy
 from twinlock_broker.config.keys import MANAGER_KEYS, Key, read_keys
 from twinlock_broker.errors import Fatal
+from twinlock_broker.migration import from_globus, to_globus
 
 MAPPING = "identity_mapping_config.json"
 _EXAMPLES = f"""\
   twinlock configure --display-name "Cluster of the physics department" /etc/twinlock/endpoint
+  twinlock configure --from-globus ~root/.globus_compute/cluster /etc/twinlock/endpoint
+  twinlock configure --to-globus ~root/.globus_compute/cluster /etc/twinlock/endpoint
 
 It makes config.yaml, user_config_template.yaml.j2, user_config_schema.json, user_environment.yaml and {MAPPING}.
 Then edit the mapping (who may in) and the template (what they get), and run: twinlock check DIR
-exit codes: 0 made; 73 it is there already, or can't be made; 78 a value isn't what its key has to be
+
+--from-globus makes DIR from the folder of a globus-compute-endpoint that runs as root, says what it did, and what to
+do next. The endpoint keeps its uuid. OLD and its unit aren't changed. --to-globus writes what was changed in DIR since
+then back into OLD; what it replaces there is kept as NAME.before.
+exit codes: 0 made; 66 OLD or one of its files isn't there; 67 there is no account for the broker; 73 DIR is there
+  already, or can't be made; 78 a value isn't what its key has to be, or can't be carried over; 100 usage
 """
+_NEW = ("display_name", "email", "authentication_policy", "subscription_id")
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
     made: argparse.ArgumentParser = commands.add_parser(
         "configure",
-        help="make the folder of a new endpoint",
-        description="Make the folder of a new endpoint.",
+        help="make the folder of an endpoint: a new one, or from globus-compute-endpoint's",
+        description="Make the folder of an endpoint: a new one, or from globus-compute-endpoint's and back.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -36,15 +47,53 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--auth-policy", metavar="UUID", dest="authentication_policy", help="Globus authentication policy"
     )
     made.add_argument("--subscription-id", metavar="UUID", help="Globus subscription")
+    _add_migration(made)
     return made
+
+
+def _add_migration(made: argparse.ArgumentParser) -> None:
+    direction = made.add_mutually_exclusive_group()
+    direction.add_argument("--from-globus", metavar="OLD", help="make DIR from this folder of globus-compute-endpoint")
+    direction.add_argument("--to-globus", metavar="OLD", help="write DIR's changes back into this folder")
+    group = made.add_argument_group("with --from-globus and --to-globus")
+    group.add_argument(
+        "--policy", metavar="FILE", type=Path, default=policy.DEFAULT, help="the spawner's policy (default %(default)s)"
+    )
+    group.add_argument(
+        "--state",
+        metavar="DIR",
+        type=Path,
+        default=Path("/var/lib/twinlock"),
+        help="the broker's state folder (default %(default)s)",
+    )
+    group.add_argument(
+        "--unit", metavar="FILE", type=Path, help="OLD's systemd unit (default: as enable-on-boot names it)"
+    )
 
 
 def run(given: argparse.Namespace) -> int:
     """Make the folder; the exit code."""
-    names = ("display_name", "email", "authentication_policy", "subscription_id")
-    chosen = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    chosen = {name: getattr(given, name) for name in _NEW if getattr(given, name) is not None}
     read_keys(MANAGER_KEYS, chosen, "the command line")
-    path = find_folder(given.folder)
+    if given.from_globus or given.to_globus:
+        return _migrate(given, chosen)
+    return _make(find_folder(given.folder), chosen)
+
+
+def _migrate(given: argparse.Namespace, chosen: dict[str, str]) -> int:
+    if chosen:
+        raise Fatal(
+            USAGE_ERROR, f"{', '.join(chosen)}: for a new folder only; edit {given.folder}/config.yaml afterwards"
+        )
+    places = from_globus.Places(Path(given.folder).absolute(), given.state, given.policy, given.unit)
+    if given.from_globus:
+        print(from_globus.migrate(find_folder(given.from_globus), places))
+    else:
+        print(to_globus.migrate(find_folder(given.to_globus), places))
+    return os.EX_OK
+
+
+def _make(path: Path, chosen: dict[str, str]) -> int:
     try:
         path.mkdir(mode=0o755)
         for name, text in _files(chosen | {"identity_mapping_config_path": MAPPING}).items():

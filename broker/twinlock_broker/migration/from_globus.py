@@ -1,0 +1,165 @@
+"""``twinlock configure --from-globus OLD DIR``: ours from the peer's. OLD and its unit stay as they are."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twinlock_broker.errors import Fatal
+from twinlock_broker.migration import keeper
+from twinlock_broker.migration.config_text import change, set_pam_service
+from twinlock_broker.migration.installation import Installation, read
+from twinlock_broker.migration.keeper import Keeper
+from twinlock_broker.migration.report import Report
+
+TEMPLATE = "user_config_template.yaml.j2"
+SCHEMA = "user_config_schema.json"
+MAPPING = "identity_mapping_config.json"
+_CLIENT = {"GLOBUS_COMPUTE_CLIENT_ID": "client_id", "GLOBUS_COMPUTE_CLIENT_SECRET": "client_secret"}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things are: the new folder, the broker's state, the spawner's policy, the peer's unit if not as usual."""
+
+    target: Path
+    state: Path
+    policy: Path
+    unit: Path | None
+
+    @property
+    def credentials(self) -> Path:
+        """The folder of client_id and client_secret, for systemd's LoadCredential=."""
+        return self.target.parent / "credentials"
+
+
+def migrate(source: Path, places: Places) -> Report:
+    """Make the folder. Raises `Fatal` (66, 67, 73, 78) before anything was written, or 73 where writing fails."""
+    old = read(source.absolute(), places.unit)
+    account, report = keeper.find(places.policy), Report()
+    known = old.folder.endpoint_id(old.folder.path)
+    files = _files(old, places, report)
+    pam = _policy_with_pam(old, places)
+    commands = [path for path in old.mapping_commands() if not account.may_read(path, 0o1)]
+    try:
+        account.make_folder(places.target)
+        for name, content in files.items():
+            (places.target / name).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            account.write(places.target / name, content)
+        _take_client(old, places, account, report)
+        if pam is not None:
+            places.policy.write_text(pam)
+            report.done.append(f"{places.policy}: pam_service = {old.pam_service!r}, in place of pam in config.yaml")
+    except OSError as error:
+        raise Fatal(
+            os.EX_CANTCREAT, f"{error.filename}: {error.strerror}; what is there already wasn't changed"
+        ) from error
+    report.done.append(f"the endpoint keeps its uuid: {known}" if known else "it never ran, so it has no uuid yet")
+    _advise(old, places, account, commands, report)
+    return report
+
+
+def _files(old: Installation, places: Places, report: Report) -> dict[str, bytes]:
+    """The new folder's files. What lies outside of the old folder is named by its path, and stays there."""
+    folder, changes, names = old.folder, _changes(old, places, report), dict[str, Path]()
+    if old.owns(folder.template_path):
+        names |= {name: folder.template_path.parent / name for name in old.included()}
+        names[TEMPLATE] = folder.template_path
+    if folder.schema_path.exists() and old.owns(folder.schema_path):
+        names[SCHEMA] = folder.schema_path
+    if folder.mapping_path and old.owns(folder.mapping_path):
+        names[MAPPING] = folder.mapping_path
+    for name in ("user_environment.yaml", "endpoint.json"):
+        if (folder.path / name).exists():
+            names[name] = folder.path / name
+    for name, path in names.items():
+        report.done.append(f"{places.target / name}: copied from {path}")
+    return {"config.yaml": change(folder.source, changes).encode()} | {n: p.read_bytes() for n, p in names.items()}
+
+
+def _changes(old: Installation, places: Places, report: Report) -> dict[str, Any]:
+    """What changes in config.yaml."""
+    folder, settings = old.folder, old.folder.settings
+    changes: dict[str, Any] = {}
+    for key in ("user_config_template_path", "user_config_schema_path"):
+        if settings[key] and old.owns(folder.path / settings[key]):
+            changes[key] = None
+    if folder.mapping_path and old.owns(folder.mapping_path):
+        changes["identity_mapping_config_path"] = MAPPING
+    if folder.audit_path and old.owns(folder.audit_path):
+        changes["audit_log_path"] = str(places.state / "audit.log")
+    if settings["display_name"] is None and places.target.name != old.name:
+        changes["display_name"] = old.name
+    if old.pam_service:
+        changes["pam"] = None
+    report.done.append(f"{places.target / 'config.yaml'}: copied from {folder.path / 'config.yaml'}")
+    report.done += [f"  {key}: {'taken out' if value is None else value}" for key, value in changes.items()]
+    return changes
+
+
+def _policy_with_pam(old: Installation, places: Places) -> str | None:
+    """The policy's new text, None where it needs none or isn't there. Raises `Fatal` (78)."""
+    if not old.pam_service or not places.policy.exists():
+        return None
+    try:
+        return set_pam_service(places.policy.read_text(), old.pam_service)
+    except (OSError, ValueError) as error:
+        raise Fatal(
+            os.EX_CONFIG, f"{places.policy}: pam_service can't be set: {error}; mend the policy first"
+        ) from error
+
+
+def _take_client(old: Installation, places: Places, account: Keeper, report: Report) -> None:
+    """The client's id and secret from the unit, into files that only root can read."""
+    found = {
+        file: old.unit.environment[name] for name, file in _CLIENT.items() if old.unit and name in old.unit.environment
+    }
+    if len(found) < len(_CLIENT):
+        return
+    places.credentials.mkdir(mode=0o700, exist_ok=True)
+    for path, value in ((places.credentials / file, value) for file, value in found.items()):
+        if path.exists():
+            report.done.append(f"{path}: is there already, not changed")
+            continue
+        account.write(path, f"{value}\n".encode(), secret=True)
+        report.done.append(f"{path}: from the unit's environment; only root can read it")
+
+
+def _advise(old: Installation, places: Places, account: Keeper, commands: list[Path], report: Report) -> None:
+    target, policy = places.target, places.policy
+    report.done.append(f"{old.folder.path} and its unit: not changed, {account.name} can't read them")
+    kept = (old.folder.template_path, old.folder.schema_path, old.folder.mapping_path)
+    for path in (path for path in kept if path and path.exists() and not old.owns(path)):
+        report.done.append(f"{path}: used where it is")
+        if not account.may_read(path):
+            report.todo.append(f"let {account.name} read {path}: chgrp {account.name} {path}; chmod 640 {path}")
+    for path in commands:
+        report.todo.append(f"{path}: {account.name} can't run it, the identity mapping needs it: move it, or its mode")
+    if old.pam_service and not policy.exists():
+        report.todo.append(f"put pam_service = {old.pam_service!r} into the spawner's policy ({policy} isn't there)")
+    report.todo.append(f"twinlock check --policy {policy} {target}")
+    report.todo += _of_login(old, places, account) + _of_unit(old)
+    report.todo.append(f"{old.stop}   (ends its user endpoints and their tasks)")
+    report.todo.append("systemctl enable --now twinlock-spawner twinlock-broker")
+    report.back.append(f"systemctl disable --now twinlock-broker twinlock-spawner && {old.start}")
+    report.back.append(
+        f"Changes since then go back first with: twinlock configure --to-globus {old.folder.path} {target}"
+    )
+
+
+def _of_login(old: Installation, places: Places, account: Keeper) -> list[str]:
+    if (places.credentials / "client_secret").exists():
+        return []
+    login = f"sudo -u {account.name} twinlock login --state {places.state} {places.target}"
+    text = f"log in again as the endpoint's owner: {login}"
+    stays = f" (the login in {old.tokens} is root's; it stays there, unused)" if old.tokens else ""
+    return [f"{text}{stays}; or put a client's id and secret into {places.credentials}/client_id and client_secret"]
+
+
+def _of_unit(old: Installation) -> list[str]:
+    if old.unit is None:
+        return []
+    head = f"not carried over from {old.unit.path.name}"
+    left = [f"{head}: {text}; where endpoints need it: systemctl edit twinlock-spawner" for text in old.unit.others]
+    names = ", ".join(sorted(old.unit.environment.keys() - _CLIENT.keys()))
+    return left + ([f"{head}: {names}; where it is needed: systemctl edit twinlock-broker"] if names else [])

@@ -1,0 +1,111 @@
+"""A root installation of the peer: the endpoint's folder, its unit, and where its login is."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from jinja2 import meta
+
+from twinlock_broker.config.folder import Folder, problems, read_folder
+from twinlock_broker.errors import Fatal
+from twinlock_broker.migration import unit
+
+PAM_SERVICE = "globus-compute-endpoint"
+"""The service that the peer's `pam` has without `service_name`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What there is of it; `unit` is None where `enable-on-boot` was never run."""
+
+    folder: Folder
+    unit: unit.Unit | None
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name, which is its folder's."""
+        return self.folder.path.name
+
+    @property
+    def pam_service(self) -> str | None:
+        """The PAM service that it opens sessions with, if any."""
+        pam: dict[str, Any] = self.folder.settings["pam"] or {"enable": False}
+        return (pam["service_name"] or PAM_SERVICE) if pam["enable"] else None
+
+    @property
+    def tokens(self) -> Path | None:
+        """The file with the tokens of who logged in as root, if there is one."""
+        path = self.folder.path.parent / "storage.db"
+        return path if path.exists() else None
+
+    @property
+    def start(self) -> str:
+        """The command that starts it."""
+        if self.unit is None:
+            return f"globus-compute-endpoint start {self.name}"
+        return f"systemctl enable --now {self.unit.path.stem}"
+
+    @property
+    def stop(self) -> str:
+        """The command that stops it for good."""
+        if self.unit is None:
+            return f"globus-compute-endpoint stop {self.name}"
+        return f"systemctl disable --now {self.unit.path.stem}"
+
+    def owns(self, path: Path) -> bool:
+        """Whether the file is in the folder, so that it has to move with it."""
+        return path.resolve().is_relative_to(self.folder.path.resolve())
+
+    def mapping_commands(self) -> list[Path]:
+        """The programs that external mappers run. Raises `Fatal` (78) for a mapping that isn't JSON."""
+        path = self.folder.mapping_path
+        if path is None:
+            return []
+        try:
+            documents = json.loads(path.read_text())
+            return [Path(document["command"][0]) for document in documents if document.get("command")]
+        except (ValueError, AttributeError, LookupError, TypeError, OSError) as error:
+            raise Fatal(os.EX_CONFIG, f"{path}: the identity mapping can't be read: {error}") from error
+
+    def included(self) -> Iterator[str]:
+        """The template's other files: what include, extends and import name, again and again, each once."""
+        home, seen = self.folder.template_path.parent, set[str]()
+        names = [self.folder.template_path.name]
+        while names:
+            found = _references((home / names.pop()).read_text())
+            new = {name for name in found if name is not None and (home / name).is_file()} - seen
+            seen |= new
+            names += sorted(new)
+            yield from sorted(new)
+
+
+def read(path: Path, unit_path: Path | None) -> Installation:
+    """The installation in the folder `path`. Raises `Fatal` (66, 78) where it can't be carried over."""
+    folder = read_folder(path)
+    without_pam = replace(folder, settings=folder.settings | {"pam": None})
+    for problem in problems(without_pam):
+        raise problem
+    place = unit_path or unit.default_path(folder.path.name)
+    try:
+        return Installation(folder, unit.read(place))
+    except (OSError, ValueError) as error:
+        raise Fatal(os.EX_NOINPUT, f"{place}: can't be read: {error}") from error
+
+
+def _references(text: str) -> set[str | None]:
+    """The names in a template's include, extends and import; None stands for those that aren't known before it runs."""
+    try:
+        return set(meta.find_referenced_templates(jinja2.Environment(autoescape=False).parse(text)))  # noqa: S701
+    except jinja2.TemplateSyntaxError:
+        return set()  # `twinlock check` says what is wrong with it
+
+
+def values(folder: Folder) -> dict[str, Any]:
+    """config.yaml as it stands there, without defaults."""
+    found: dict[str, Any] = yaml.safe_load(folder.source) or {}
+    return found

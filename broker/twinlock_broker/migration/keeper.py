@@ -1,0 +1,74 @@
+"""The account that the broker runs under: whose group may read the new files, and what it may read already."""
+
+import os
+import pwd
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinlock_broker.errors import Fatal
+
+_ACCOUNT = "twinlock"
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """The broker's account. Without root it is ours, and files are made for ourselves alone."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: frozenset[int]
+
+    def make_folder(self, path: Path) -> None:
+        """A folder that the account may read. Raises `OSError`."""
+        path.mkdir(mode=0o700, parents=True)
+        self._share(path, 0o750)
+
+    def write(self, path: Path, content: bytes, *, secret: bool = False) -> None:
+        """A new file: root's, readable for the account's group; with `secret` for nobody else. Raises `OSError`."""
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_bytes(content)
+        if not secret:
+            self._share(path, 0o640)
+
+    def may_read(self, path: Path, wanted: int = 0o4) -> bool:
+        """Whether mode bits let the account read the file (`wanted` 1: execute it), folders above it included."""
+        try:
+            return all(self._allowed(folder, 0o1) for folder in path.parents) and self._allowed(path, wanted)
+        except OSError:
+            return False
+
+    def _allowed(self, path: Path, wanted: int) -> bool:
+        status = path.stat()
+        shift = 6 if status.st_uid == self.uid else 3 if status.st_gid in self.groups else 0
+        return self.uid == 0 or bool(status.st_mode >> shift & wanted)
+
+    def _share(self, path: Path, mode: int) -> None:
+        if os.geteuid() == 0:
+            os.chown(path, 0, self.gid)
+            path.chmod(mode)
+
+
+def find(policy: Path) -> Keeper:
+    """The broker's account by the policy's `broker_user`, else `twinlock`. Raises `Fatal` (67) where there is none."""
+    if os.geteuid() != 0:
+        return _keeper(pwd.getpwuid(os.geteuid()))
+    name = _named(policy)
+    try:
+        return _keeper(pwd.getpwnam(name))
+    except KeyError:
+        text = f"there is no account {name!r}; create it first: useradd --system --user-group --no-create-home {name}"
+        raise Fatal(os.EX_NOUSER, text) from None
+
+
+def _keeper(entry: pwd.struct_passwd) -> Keeper:
+    groups = frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return Keeper(entry.pw_name, entry.pw_uid, entry.pw_gid, groups)
+
+
+def _named(policy: Path) -> str:
+    try:
+        return str(tomllib.loads(policy.read_text()).get("broker_user", _ACCOUNT))
+    except (OSError, ValueError):
+        return _ACCOUNT  # `twinlock check` says what is wrong with it

@@ -1,0 +1,19 @@
+"""What a migration tells the administrator: what it did, and what to do next."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Report:
+    """Lines in the order in which they came up. `back` is how to undo it."""
+
+    done: list[str] = field(default_factory=list)
+    todo: list[str] = field(default_factory=list)
+    back: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        steps = [f"  {number}. {text}" for number, text in enumerate(self.todo, 1)]
+        parts = [*self.done, "", "Next:", *steps]
+        if self.back:
+            parts += ["", "To go back:", *(f"  {text}" for text in self.back)]
+        return "\n".join(parts)

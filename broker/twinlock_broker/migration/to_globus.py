@@ -1,0 +1,125 @@
+"""``twinlock configure --to-globus OLD DIR``: what was changed since goes back into the peer's folder."""
+
+import json
+import os
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twinlock_broker.config.folder import Folder, open_folder, read_folder
+from twinlock_broker.errors import Fatal
+from twinlock_broker.migration import unit
+from twinlock_broker.migration.config_text import change
+from twinlock_broker.migration.from_globus import MAPPING, SCHEMA, TEMPLATE, Places
+from twinlock_broker.migration.installation import PAM_SERVICE, Installation, values
+from twinlock_broker.migration.report import Report
+
+
+def migrate(peer: Path, places: Places) -> Report:
+    """Write what differs into the folder `peer`, which is made where it isn't there. Raises `Fatal` (66, 73, 78)."""
+    peer, report = peer.absolute(), Report()
+    ours = Installation(open_folder(places.target), None)
+    there = read_folder(peer) if peer.is_dir() else Folder(peer, ours.folder.settings, "")
+    theirs = Installation(there, unit.read(places.unit or unit.default_path(peer.name)))
+    try:
+        peer.mkdir(mode=0o700, exist_ok=True)
+        for path, content in _files(ours, theirs, places).items():
+            report.done.append(f"{path}: {_put(path, content)}")
+    except OSError as error:
+        raise Fatal(os.EX_CANTCREAT, f"{error.filename}: {error.strerror}") from error
+    report.done.append(
+        "the policy's limits and allow_groups: not carried over, globus-compute-endpoint has no such keys"
+    )
+    report.todo.append("systemctl disable --now twinlock-broker twinlock-spawner   (ends its user endpoints)")
+    report.todo.append(theirs.start)
+    return report
+
+
+def _files(ours: Installation, theirs: Installation, places: Places) -> dict[Path, bytes]:
+    """What the peer's folder has to hold, under the names that it has there already."""
+    here, there = ours.folder, theirs.folder
+    home = there.path
+    moves = {
+        "user_config_template_path": (here.template_path, _own(theirs, there.template_path, home / TEMPLATE)),
+        "user_config_schema_path": (here.schema_path, _own(theirs, there.schema_path, home / SCHEMA)),
+        "identity_mapping_config_path": (here.mapping_path, _own(theirs, there.mapping_path, home / MAPPING)),
+    }
+    moved = {
+        key: (source, to) for key, (source, to) in moves.items() if source and source.exists() and ours.owns(source)
+    }
+    made = {to: source.read_bytes() for source, to in moved.values()}
+    if ours.owns(here.template_path):
+        to = moves["user_config_template_path"][1].parent
+        made |= {to / name: (here.template_path.parent / name).read_bytes() for name in ours.included()}
+    if (here.path / "user_environment.yaml").exists():
+        made[home / "user_environment.yaml"] = (here.path / "user_environment.yaml").read_bytes()
+    known = here.endpoint_id(places.state)
+    if known and there.endpoint_id(home) != known:
+        made[home / "endpoint.json"] = json.dumps({"endpoint_id": known}).encode()
+    usual = (home / TEMPLATE, home / SCHEMA)  # which nobody has to name
+    changes = {key: None if to in usual else str(to) for key, (_, to) in moved.items()}
+    changes |= _settings(here, there, places)
+    return made | {home / "config.yaml": _config(here, there, changes)}
+
+
+def _own(theirs: Installation, path: Path | None, default: Path) -> Path:
+    """The place that a file has in the peer's folder already; one elsewhere isn't the migration's to write."""
+    return path if path and theirs.owns(path) else default
+
+
+def _settings(here: Folder, there: Folder, places: Places) -> dict[str, Any]:
+    """The keys of config.yaml that have another value with the peer, the paths of its files apart."""
+    old, changes = values(there), dict[str, Any]()
+    service = _pam_service(places.policy)
+    if service:
+        changes["pam"] = {"enable": True, "service_name": service}
+    if here.audit_path:
+        changes["audit_log_path"] = old.get("audit_log_path", str(there.path / "audit.log"))
+    if old.get("display_name") is None and here.settings["display_name"] == there.path.name:
+        changes["display_name"] = None
+    return changes
+
+
+def _config(here: Folder, there: Folder, changes: dict[str, Any]) -> bytes:
+    """config.yaml, letter by letter as it was where it says the same."""
+    made = replace(there, source=change(here.source, changes))
+    same = there.source and _said(there) == _said(made)
+    return (there if same else made).source.encode()
+
+
+def _said(folder: Folder) -> dict[str, Any]:
+    """What config.yaml says, whether it spells the defaults out or not."""
+    paths = {"user_config_template_path": TEMPLATE, "user_config_schema_path": SCHEMA}
+    found = {key: value for key, value in values(folder).items() if value is not None}
+    pam = {"enable": "pam" in found, "service_name": PAM_SERVICE} | found.get("pam", {})
+    return {key: str(folder.path / name) for key, name in paths.items()} | found | {"pam": pam["enable"] and pam}
+
+
+def _pam_service(policy: Path) -> str:
+    try:
+        return str(tomllib.loads(policy.read_text()).get("pam_service", ""))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        text = f"{policy}: can't be read: {error}; its pam_service belongs into config.yaml"
+        raise Fatal(os.EX_CONFIG, text) from error
+
+
+def _put(path: Path, content: bytes) -> str:
+    """Write the file where that changes it; what was there before stays beside it."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create(path, content, 0o600)
+        return "written"
+    if path.read_bytes() == content:
+        return "as it was"
+    mode = path.stat().st_mode & 0o777
+    path.replace(path.with_name(f"{path.name}.before"))
+    _create(path, content, mode)
+    return f"written; before: {path.name}.before"
+
+
+def _create(path: Path, content: bytes, mode: int) -> None:
+    path.touch(mode=mode, exist_ok=False)
+    path.write_bytes(content)
