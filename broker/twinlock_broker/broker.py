@@ -17,6 +17,7 @@ from twinlock_broker.compute.command_queue import CommandQueue
 from twinlock_broker.compute.heartbeat import Heartbeat
 from twinlock_broker.compute.login import Login
 from twinlock_broker.compute.notices import Notices
+from twinlock_broker.compute.outbox import Outbox
 from twinlock_broker.compute.register import Registration
 from twinlock_broker.compute.registrar import LIMIT, Registrar
 from twinlock_broker.config.folder import Folder
@@ -28,7 +29,7 @@ from twinlock_broker.control.listener import listening
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.endpoints.handler import CommandHandler
 from twinlock_broker.endpoints.launcher import Launcher
-from twinlock_broker.endpoints.start import StartPath
+from twinlock_broker.endpoints.start import StartPath, StartRequest
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor, Tell
 from twinlock_broker.errors import Fatal
@@ -58,10 +59,10 @@ async def serve(settings: Settings, folder: Folder, login: Login) -> None:
 async def _work(settings: Settings, folder: Folder, login: Login) -> None:
     registrar = Registrar(lambda known: register.register(folder, known, login))
     registration = await _register(registrar, settings, folder)
-    tell = Notices().send
+    notices = Notices(Outbox(settings.state / "notices", folder.settings["amqp_port"]))
     spawner = SpawnerClient(settings.spawner_socket)
     with _audit(folder, registration.endpoint_id) as audit:
-        supervisor = _supervisor(settings, folder, registration, spawner, tell)
+        supervisor = _supervisor(settings, folder, registration, spawner, notices.send)
         sessions = Sessions(supervisor, audit)
         about = {"endpoint": registration.endpoint_id, "name": folder.path.name, "started": round(time.time())}
         admin = Admin(supervisor, sessions, lambda: about | {"spawner_connected": spawner.ready.is_set()})
@@ -70,13 +71,19 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
             exporting(settings.metrics, supervisor),
             listening(*sockets[0]),
             listening(*sockets[1]),
+            _running(notices.run()),
             _running(spawner.run(supervisor)) as link,
         ):
             await _unless_failed([link], spawner.ready.wait())
             who = await _who(spawner, folder, registration, login)
             path = StartPath(folder, settings.program, Resolver(who, settings.allow_groups), audit)
             port = folder.settings["amqp_port"]
-            handler = CommandHandler(registration.endpoint_id, port, path, supervisor.command, tell)
+
+            async def start(request: StartRequest) -> None:
+                notices.forget(request.id)
+                await supervisor.command(request)
+
+            handler = CommandHandler(registration.endpoint_id, port, path, start, notices.send)
             async with _running(who.watch() if isinstance(who, Mapper) else asyncio.sleep(0)):
                 await _serve_commands(registrar, folder, handler, supervisor, link, spawner.ready)
 

@@ -26,7 +26,13 @@ START_SECONDS = Histogram(
 ROUND_TRIP_SECONDS = Histogram(
     "twinlock_spawner_round_trip_seconds", "From a request to the spawner's answer", buckets=_BUCKETS, registry=REGISTRY
 )
-NOTICES = Counter("twinlock_notices", "Failure notices to users: sent or lost", ["outcome"], registry=REGISTRY)
+NOTICES = Counter(
+    "twinlock_notices",
+    "Failure notices to users: sent, lost (the user wasn't told), void (a newer start came first)",
+    ["outcome"],
+    registry=REGISTRY,
+)
+NOTICES_WAITING = Gauge("twinlock_notices_waiting", "Failure notices that haven't gone out yet", registry=REGISTRY)
 AMQP_CONNECTED = Gauge(
     "twinlock_amqp_connected", "Whether a connection stands: commands, heartbeats", ["link"], registry=REGISTRY
 )

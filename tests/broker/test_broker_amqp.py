@@ -3,21 +3,24 @@
 import asyncio
 import json
 import os
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from broker_rabbit import Rabbit
 from broker_rig import MANAGER, UEP, amqp_creds, message
 from globus_compute_common import messagepack
-from twinlock_broker.compute import command
+from twinlock_broker.compute import command, notices
 from twinlock_broker.compute.amqp import Link, LinkError
-from twinlock_broker.compute.command import Delivery
+from twinlock_broker.compute.command import Credentials, Delivery
 from twinlock_broker.compute.command_queue import CommandQueue
 from twinlock_broker.compute.heartbeat import Heartbeat
 from twinlock_broker.compute.notices import Notices
+from twinlock_broker.compute.outbox import Outbox
 from twinlock_broker.compute.queues import Source, Target
 from twinlock_broker.compute.register import Registration
 from twinlock_broker.compute.registrar import Registrar
@@ -212,9 +215,13 @@ async def test_a_command_is_acknowledged_when_its_outcome_is_decided(rabbit: Rab
     assert await rabbit.take("cmds") == b"after", "all else was acknowledged, and nobody consumes any more"
 
 
-async def test_a_notice_reaches_the_service(rabbit: Rabbit, caplog: pytest.LogCaptureFixture) -> None:
-    found = command.credentials(message(amqp_creds=amqp_creds(rabbit.url)), None)
-    await Notices().send(found, "what is wrong \ud800", "a detail")
+def about(rabbit: Rabbit, url: str = "", key: str = "beats") -> Credentials:
+    """Credentials of an endpoint whose notices go to the service by `key`."""
+    return command.credentials(message(amqp_creds=amqp_creds(url or rabbit.url, key=key)), None)
+
+
+async def test_a_notice_reaches_the_service(rabbit: Rabbit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await Notices(Outbox(tmp_path / "n", None)).send(about(rabbit), "what is wrong \ud800", "a detail")
     endpoint, said = state(await rabbit.take("beats"))
     assert endpoint == UEP
     assert said["heartbeat_period"] == 3
@@ -225,10 +232,42 @@ async def test_a_notice_reaches_the_service(rabbit: Rabbit, caplog: pytest.LogCa
     ]
     assert "a detail" in caplog.text
     assert "a detail" not in json.dumps(said)
+    assert list((tmp_path / "n").iterdir()) == []
 
 
-async def test_a_notice_that_cant_be_sent_is_in_the_log(rabbit: Rabbit, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_notice_that_cant_be_sent_is_in_the_log(
+    rabbit: Rabbit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     url = rabbit.url.replace("hush", "wrong")
-    await Notices().send(command.credentials(message(amqp_creds=amqp_creds(url)), None), "what is wrong", "")
+    await Notices(Outbox(tmp_path / "n", None)).send(about(rabbit, url), "what is wrong", "")
     assert "the user was not told" in caplog.text
     assert "wrong@" not in caplog.text
+
+
+async def test_a_notice_waits_for_rabbitmq_and_outlives_the_broker(
+    rabbit: Rabbit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "_ATTEMPTS", 1)
+    monkeypatch.setattr(notices, "RETRY", 0.1)
+    await Notices(Outbox(tmp_path / "n", None)).send(about(rabbit, key="later"), "what is wrong", "")
+    [kept] = (tmp_path / "n").iterdir()
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700, "it holds credentials"
+    kept.with_name("broken.json").write_text("{}")
+    sending = asyncio.create_task(Notices(Outbox(tmp_path / "n", None)).run())
+    await rabbit.management.bind("ep", "beats", "later")
+    endpoint, said = state(await rabbit.take("beats"))
+    assert (endpoint, said["error"].partition("\n")[0]) == (UEP, "what is wrong")
+    async with asyncio.timeout(10):
+        while kept.exists():
+            await asyncio.sleep(0.01)
+    sending.cancel()
+
+
+async def test_a_notice_is_void_when_its_endpoint_is_started_again(
+    rabbit: Rabbit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "_ATTEMPTS", 1)
+    sender = Notices(Outbox(tmp_path / "n", None))
+    await sender.send(about(rabbit, key="never"), "what is wrong", "")
+    sender.forget(UEP)
+    assert list(Outbox(tmp_path / "n", None).load()) == []

@@ -2,13 +2,26 @@
 
 import asyncio
 import logging
+import time
 import uuid
+from collections.abc import Coroutine
+from typing import Any
 
 from twinlock_broker import metrics
 from twinlock_broker.backoff import delays
 from twinlock_broker.compute import report
-from twinlock_broker.compute.amqp import Link, LinkError
+from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused
 from twinlock_broker.compute.command import Credentials
+from twinlock_broker.compute.outbox import Notice, Outbox
+
+RETRY = 30.0
+"""Seconds between two rounds of attempts, while RabbitMQ is away or has no queue for the notice."""
+
+KEEP = 86400.0
+"""Seconds after which a notice is given up."""
+
+MOST = 1000
+"""Notices that may wait; commands can name hosts that nobody answers at."""
 
 _ATTEMPTS = 4
 _ATTEMPT_LIMIT = 15.0
@@ -18,36 +31,73 @@ log = logging.getLogger(__name__)
 
 
 class Notices:
-    """Sends notices, each over a short connection with the credentials of the endpoint that it is about."""
+    """Sends notices, each over a short connection with the credentials of the endpoint that it is about.
 
-    def __init__(self) -> None:
+    From `send` on a notice is in the `outbox`, until it was sent, or a newer start of its endpoint made it `forget`.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._waiting: dict[str, Notice] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    async def send(self, credentials: Credentials, text: str, detail: str = "") -> None:
-        """Tell the user `text`; the log gets `detail` too. Tries a few times, then leaves it at the log line."""
+    def send(self, credentials: Credentials, text: str, detail: str = "") -> Coroutine[Any, Any, None]:
+        """Tell the user `text`; the log gets `detail` too. What is returned ends when the user was told, or after a few
+        attempts; `run` makes the others.
+        """
         text = text.encode(errors="replace").decode()  # half of a surrogate pair can be neither sent nor logged
-        error_id = uuid.uuid4().hex[:8]
-        endpoint = credentials.endpoint_id
-        about = {"endpoint": endpoint, "error_id": error_id}
-        log.warning("told to the user: %s%s", text, f" [{detail}]" if detail else "", extra=about)
-        body = report.failure(endpoint, f"{text}\n(error id {error_id})")
+        notice = Notice(credentials, text, uuid.uuid4().hex[:8])
+        log.warning("told to the user: %s%s", text, f" [{detail}]" if detail else "", extra=notice.about)
+        self._waiting[notice.endpoint] = notice
+        metrics.NOTICES_WAITING.set(len(self._waiting))
+        self._outbox.save(notice)
+        return self._deliver(notice)
+
+    def forget(self, endpoint: str) -> None:
+        """The endpoint is started again, and may do what a notice on its way would call failed."""
+        if (notice := self._waiting.get(endpoint)) is not None:
+            log.info("not told to the user: a newer start makes it void", extra=notice.about)
+            self._drop(notice, "void")
+
+    async def run(self) -> None:
+        """Send what an earlier broker left, and what couldn't be sent at first. Without end."""
+        self._waiting = {notice.endpoint: notice for notice in self._outbox.load()} | self._waiting
+        while True:
+            await asyncio.gather(*(self._deliver(notice) for notice in list(self._waiting.values())))
+            await asyncio.sleep(RETRY)
+
+    async def _deliver(self, notice: Notice) -> None:
+        """Some attempts. Two may do so at a time; what is told twice is harmless."""
+        refused = False
         async with self._places:
             for _, delay in zip(range(_ATTEMPTS), delays(), strict=False):
+                if self._waiting.get(notice.endpoint) is not notice:
+                    return
                 try:
                     async with asyncio.timeout(_ATTEMPT_LIMIT):
-                        await _publish(credentials, body)
-                    metrics.NOTICES.labels("sent").inc()
+                        await _publish(notice)
+                    self._drop(notice, "sent")
                     return
                 except (LinkError, TimeoutError) as error:
-                    log.warning("the user couldn't be told, it is tried again: %r", error, extra=about)
+                    log.warning("the user couldn't be told, it is tried again: %r", error, extra=notice.about)
+                    refused = isinstance(error, LinkRefused)
                 await asyncio.sleep(delay)
-        metrics.NOTICES.labels("lost").inc()
-        log.error("the user was not told; the endpoint's credentials may have expired", extra=about)
+        if refused or time.time() - notice.made > KEEP or len(self._waiting) > MOST:
+            self._drop(notice, "lost")
+            log.error("the user was not told; the endpoint's credentials may have expired", extra=notice.about)
+
+    def _drop(self, notice: Notice, outcome: str) -> None:
+        if self._waiting.get(notice.endpoint) is notice:
+            del self._waiting[notice.endpoint]
+            self._outbox.remove(notice)
+            metrics.NOTICES.labels(outcome).inc()
+            metrics.NOTICES_WAITING.set(len(self._waiting))
 
 
-async def _publish(credentials: Credentials, body: bytes) -> None:
-    link = await Link.open(credentials.notices.url)
+async def _publish(notice: Notice) -> None:
+    link = await Link.open(notice.credentials.notices.url)
     try:
-        await link.publish(credentials.notices, body)
+        text = f"{notice.text}\n(error id {notice.error_id})"
+        await link.publish(notice.credentials.notices, report.failure(notice.endpoint, text))
     finally:
         await link.close()

@@ -1,0 +1,79 @@
+"""Failure notices that haven't gone out yet, a file each in the state folder: they outlive the broker."""
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twinlock_broker.compute.command import Credentials, read_credentials
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a user is told of an endpoint, with that endpoint's credentials. `made` in seconds since 1970."""
+
+    credentials: Credentials
+    text: str
+    error_id: str
+    made: float = field(default_factory=time.time)
+
+    @property
+    def endpoint(self) -> str:
+        """The user endpoint's uuid."""
+        return self.credentials.endpoint_id
+
+    @property
+    def about(self) -> dict[str, str]:
+        """For the log."""
+        return {"endpoint": self.endpoint, "error_id": self.error_id}
+
+
+class Outbox:
+    """Keeps the newest notice of each endpoint in `folder`, for the broker's eyes. `amqp_port` as for a command."""
+
+    def __init__(self, folder: Path, amqp_port: int | None) -> None:
+        self._folder = folder
+        self._amqp_port = amqp_port
+
+    def save(self, notice: Notice) -> None:
+        """Write it down. A disk that is full is told in the log, and the notice is sent all the same."""
+        path = self._path(notice)
+        draft = path.with_suffix(".new")
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            draft.write_text(_dump(notice))
+            draft.replace(path)
+        except OSError as error:
+            log.error("%s: %s; should the broker end now, a user isn't told", path, error.strerror, extra=notice.about)
+
+    def remove(self, notice: Notice) -> None:
+        """It was sent, or is of no use any more."""
+        with contextlib.suppress(OSError):
+            self._path(notice).unlink(missing_ok=True)
+
+    def load(self) -> Iterator[Notice]:
+        """All that an earlier broker left. One that can't be read is told in the log."""
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                yield _load(json.loads(path.read_text()), self._amqp_port)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.error("%s: can't be read, a user isn't told: %r", path, error)
+
+    def _path(self, notice: Notice) -> Path:
+        return self._folder / f"{notice.endpoint}.json"
+
+
+def _dump(notice: Notice) -> str:
+    plain = {"text": notice.text, "error_id": notice.error_id, "made": notice.made}
+    return json.dumps(plain | {"amqp": notice.credentials.amqp.reveal()})
+
+
+def _load(values: dict[str, Any], amqp_port: int | None) -> Notice:
+    found = read_credentials(values["amqp"], amqp_port)
+    return Notice(found, str(values["text"]), str(values["error_id"]), float(values["made"]))
