@@ -122,20 +122,34 @@ def test_a_name_that_the_protocol_doesnt_carry() -> None:
         check_name("al ice")
 
 
-async def test_a_bad_file_is_told_before_anybody_needs_it_and_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mapping, "WATCH_PERIOD", 0.01)
-    caplog.set_level(logging.INFO, "twinlock_broker")
-    made = mapper(tmp_path / "map.json", expression(AT_SITE))
-    (tmp_path / "map.json").unlink()
-    watching = asyncio.create_task(made.watch())
+async def said(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """Wait for a log line."""
     async with asyncio.timeout(10):
-        while "NOT IN FORCE" not in caplog.text:
+        while text not in caplog.text:
             await asyncio.sleep(0.01)
-        (tmp_path / "map.json").write_text(json.dumps([expression(AT_SITE | {"output": "new-{0}"})]))
-        while "read again" not in caplog.text:
-            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("kernel_tells", [True, False])
+async def test_a_bad_file_is_told_before_anybody_needs_it_and_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kernel_tells: bool
+) -> None:
+    caplog.set_level(logging.INFO, "twinlock_broker")
+    monkeypatch.setattr(mapping, "LOOK_PERIOD", 3600 if kernel_tells else 0.05)
+    path = tmp_path / "folder" / "map.json"
+    path.parent.mkdir()
+    made = mapper(path, expression(AT_SITE))
+    watching = asyncio.create_task(made.watch())
+    await asyncio.sleep(0)  # it watches now
+    if kernel_tells:
+        path.unlink()
+    else:  # as on a network file system: the folder that the kernel watches isn't the one that changes
+        path.parent.rename(tmp_path / "elsewhere")
+        path.parent.mkdir()
+    await said(caplog, "NOT IN FORCE")
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps([expression(AT_SITE | {"output": "new-{0}"})]))
+    draft.replace(path)
+    await said(caplog, "read again")
     watching.cancel()
     assert caplog.text.count("NOT IN FORCE") == 1
 

@@ -15,13 +15,17 @@ from globus_identity_mapping.mappers.external_program import ExternalIdentityMap
 
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.external import ExternalMapper
+from twinlock_broker.identity.inotify import changes
 from twinlock_broker.offload import Offload
 
 POSIX_CONNECTOR = "145812c8-decc-41f1-83cf-bb2a85a2a70b"
 """Globus' id of its POSIX connector; external mappers get it as ``-c``, as from the peer."""
 
-WATCH_PERIOD = 2.0
-"""Seconds between two looks at the file. Not inotify, which tells nothing of what changes on a network file system."""
+LOOK_PERIOD = 30.0
+"""Seconds between two looks at the file: inotify tells nothing of what other hosts change on network file systems."""
+
+READ_LIMIT = 10.0
+"""Seconds for reading the file; past them its file system hangs."""
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +72,13 @@ class Mapper:
     async def watch(self) -> None:
         """Look for changes of the file all the time, so that a bad one is told before anybody needs it. Without end."""
         offload = Offload("mapping", 1)
-        while True:
-            await asyncio.sleep(WATCH_PERIOD)
-            with contextlib.suppress(TimeoutError):  # its file system hangs; commands will say so
-                await offload.run(WATCH_PERIOD, self.refresh)
+        with changes(self._path.parent) as changed:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), LOOK_PERIOD)
+                changed.clear()
+                with contextlib.suppress(TimeoutError):  # commands will say so
+                    await offload.run(READ_LIMIT, self.refresh)
 
     def _ask(self, mapper: Any, identities: Collection[Mapping[str, Any]]) -> list[dict[str, list[str]]]:
         try:
