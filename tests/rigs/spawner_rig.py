@@ -83,7 +83,7 @@ class Broker:
         rows: list[wire.Child] = []
         while True:
             page = wire.decode(self.socket.recv(wire.MAX_DATAGRAM + 1), wire.REPLIES)
-            if isinstance(page, wire.Exited):  # told meanwhile; the row says the same
+            if isinstance(page, wire.Spawned | wire.Exited):  # told meanwhile; the row says the same
                 continue
             assert isinstance(page, wire.Children), page
             rows += page.children
