@@ -186,7 +186,8 @@ def _endpoint(
 
 def _processes() -> list[psutil.Process]:
     """All processes of the user, but the one that keeps them together for the measurement."""
-    found = [process for process in psutil.process_iter() if process.uids().real == NOBODY]
+    found = [one for one in psutil.process_iter(["uids", "status"]) if one.info["uids"].real == NOBODY]
+    found = [one for one in found if one.info["status"] != psutil.STATUS_ZOMBIE]
     return [process for process in found if not any("endpoint_reaper" in word for word in process.cmdline())]
 
 

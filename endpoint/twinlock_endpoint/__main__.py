@@ -65,6 +65,7 @@ def _endpoint(report: StartReport) -> int:
     engine = engines.build(settings.engine)
     home = folder.prepare(name, endpoint_id, settings)
     output = folder.redirect_output(home, settings)
+    engine.prepare()
     setup = life.Setup(title, home, told, settings, engine, output)
     if settings.endpoint_setup:
         commands.run("endpoint_setup", settings.endpoint_setup)

@@ -42,7 +42,8 @@ def double(number: int) -> int:
 
 
 def interchanges(running: Running) -> list[psutil.Process]:
-    return [child for child in psutil.Process(running.pid).children() if "interchange" in " ".join(child.cmdline())]
+    children = psutil.Process(running.pid).children(recursive=True)
+    return [child for child in children if "interchange" in " ".join(child.cmdline())]
 
 
 def title(running: Running) -> str:

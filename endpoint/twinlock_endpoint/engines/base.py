@@ -70,6 +70,9 @@ class Engine(ABC):
     retries = 0
     """How often a task is run again when a worker or a node was lost under it."""
 
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to fork
+        """Fork what is to be forked: called once, before the process has a second thread."""
+
     @abstractmethod
     def start(self, place: Place) -> None:
         """Be ready for tasks. Raises whatever is in the way."""

@@ -1,6 +1,7 @@
 """Parsl's HighThroughputExecutor and MPIExecutor, made so that they ask nobody outside and tell when they break."""
 
 import inspect
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -14,15 +15,22 @@ from parsl.providers import LocalProvider
 from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.scheduler import Words
+from twinlock_endpoint.zygote.client import Zygote
+from twinlock_endpoint.zygote.programs import InterchangeProgram
 
 # Not "interchange.py" from PATH: a batch site may have another Parsl there. -P keeps the user's folder off sys.path.
-_INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
+INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
+
+_INTERCHANGE_S = 120
 
 
 class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
     """The executor, with a callback for the moment in which it can't run tasks any more."""
 
     on_failure: Callable[[Exception], None] | None = None
+    worker_port: int | None
+    zygote: Zygote | None = None
+    """Forks the interchange; without one it is started as a program."""
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         "Our callback comes first: whoever holds the tasks knows the reason before their futures fail."
@@ -35,6 +43,32 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
         self._scheduler.listen()
         super().start()
         threading.Thread(target=self._watch_interchange, name="interchange-watch", daemon=True).start()
+
+    def _start_local_interchange_process(self) -> None:
+        "As Parsl does it, with the same arguments, but from the zygote."
+        if self.zygote is None:
+            super()._start_local_interchange_process()
+            return
+        config = {
+            "client_address": self.loopback_address,
+            "client_ports": (self.outgoing_q.port, self.incoming_q.port, self.command_client.port),
+            "interchange_address": self.address,
+            "worker_port": self.worker_port,
+            "worker_port_range": self.worker_port_range,
+            "hub_address": None,
+            "hub_zmq_port": None,
+            "logdir": self.logdir,
+            "heartbeat_threshold": self.heartbeat_threshold,
+            "poll_period": self.poll_period,
+            "logging_level": logging.DEBUG if self.worker_debug else logging.INFO,
+            "cert_dir": self.cert_dir,
+            "manager_selector": self.manager_selector,
+            "run_id": self.run_id,
+            "log_config": self.log_config,
+            "_check_python_mismatch": self._check_python_mismatch,
+        }
+        self.interchange_proc = self.zygote.start(InterchangeProgram(title="parsl: HTEX interchange", config=config))
+        self.worker_port = self.command_client.run("WORKER_BINDS", timeout_s=_INTERCHANGE_S)
 
     def _launch_block(self, block_id: str) -> Any:
         "With the scheduler's own words, should it refuse the job."
@@ -72,7 +106,7 @@ def make(kind: type[Executor], what: str, arguments: dict[str, Any]) -> Executor
             arguments[name] = tuple(arguments[name])
     executor = construct(what, kind, arguments)
     if "interchange_launch_cmd" not in arguments:  # an argument of another type in each of Parsl's two classes
-        executor.interchange_launch_cmd = _INTERCHANGE
+        executor.interchange_launch_cmd = INTERCHANGE
     # Workers may bring a Python of their own (worker_init); Parsl would end the whole executor over that.
     executor._check_python_mismatch = False
     if anywhere:

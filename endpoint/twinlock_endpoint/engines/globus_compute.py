@@ -10,11 +10,12 @@ from typing import Any, Self
 from parsl.jobs.job_status_poller import JobStatusPoller
 from parsl.jobs.strategy import Strategy
 
-from twinlock_endpoint.engines import blocks, executor, parsl_types
+from twinlock_endpoint.engines import blocks, executor, forked, parsl_types
 from twinlock_endpoint.engines.base import Engine, Execution, Place, Task
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_endpoint.zygote.client import Zygote
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class GlobusComputeEngine(Engine):
         self._execution = Execution(options.working_dir, options.run_in_sandbox, options.allowed_serializers)
         self._container = Container(options.container_type, options.container_uri, options.container_cmd_options)
         self._poller: JobStatusPoller | None = None
+        self._zygote: Zygote | None = None
         self._place: Place
         self.retries = options.max_retries_on_system_failure
         self.max_workers = _most_workers(executor)
@@ -71,6 +73,17 @@ class GlobusComputeEngine(Engine):
         _check_poller(options.poller())
         theirs["label"] = f"{options.label}-HighThroughputExecutor"
         return cls(executor.make(cls.executor_class, cls.__name__, theirs), options)
+
+    def prepare(self) -> None:
+        parsl = self._executor
+        if parsl.interchange_launch_cmd != executor.INTERCHANGE:
+            return  # one of the configuration's own
+        from twinlock_endpoint import worker
+
+        worker.environment()
+        parsl.zygote = self._zygote = Zygote()
+        if self._container.type is None and forked.possible(parsl):
+            parsl._provider = forked.LocalProvider(parsl.provider, self._zygote)  # Parsl sets it only once
 
     def start(self, place: Place) -> None:
         self._place = place
@@ -102,6 +115,8 @@ class GlobusComputeEngine(Engine):
         blocks.cancel_rest(self._executor)
         self._executor.shutdown()
         blocks.end_groups(local)
+        if self._zygote is not None:
+            self._zygote.close()
 
 
 class _Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types

@@ -1,0 +1,131 @@
+"""The endpoint's end of the zygote: starts it, and starts processes through it.
+
+A request is a datagram with two descriptors: a file in memory with the program to run, pickled, and the writing end of
+a pipe. Through the pipe comes first the pid, then, when the process has ended, its exit code, a line each. Without
+these lines the pipe's end says that the zygote has gone, and its children with it.
+"""
+
+import gc
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from typing import NoReturn
+
+from twinlock_endpoint.zygote import server
+from twinlock_endpoint.zygote.programs import Program
+
+_LOST = 255
+_END_S = 5.0
+
+
+class ZygoteError(RuntimeError):
+    """The zygote can't start a process."""
+
+
+class Zygote:
+    """A fork of the calling process, which must have no other thread yet. What is imported by now is shared with it."""
+
+    def __init__(self) -> None:
+        if threading.active_count() > 1:
+            raise ZygoteError("the process has threads already")
+        gc.collect()
+        gc.freeze()  # else the collector would write into the pages of everything that lives, and so copy them
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._pid = os.fork()
+        if self._pid == 0:
+            _serve(theirs)
+        theirs.close()
+
+    def start(self, program: Program) -> "Child":
+        """Fork a process that runs the program; ZygoteError where the zygote has gone. From any thread."""
+        reading, writing = os.pipe()
+        memory = os.memfd_create("program", os.MFD_CLOEXEC)
+        try:
+            with os.fdopen(memory, "wb", closefd=False) as file:
+                pickle.dump(program, file)
+            socket.send_fds(self._socket, [b"start"], [memory, writing])
+        except OSError as error:
+            os.close(reading)
+            raise ZygoteError(f"the endpoint's zygote has ended ({error.strerror})") from error
+        finally:
+            os.close(memory)
+            os.close(writing)
+        return Child(reading)
+
+    def close(self) -> None:
+        """End the zygote and with it whatever it started that still runs."""
+        self._socket.close()
+        deadline = time.monotonic() + _END_S
+        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(self._pid, signal.SIGKILL)
+            time.sleep(0.005)
+
+
+class Child:
+    """A process that the zygote forked, with as much of subprocess.Popen's methods as Parsl calls."""
+
+    def __init__(self, report: int) -> None:
+        self._report = os.fdopen(report, "rb", buffering=0)
+        self._readable = select.poll()
+        self._readable.register(report, select.POLLIN)
+        self._lines = b""
+        self._lock = threading.Lock()
+        self.returncode: int | None = None
+        pid = self._line()
+        if pid is None:
+            raise ZygoteError("the endpoint's zygote has ended")
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code; subprocess.TimeoutExpired when it still runs after so many seconds."""
+        code = self._ended(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Signal the process and all of its group, unless it has ended."""
+        if self.poll() is None:
+            os.killpg(self.pid, number)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _ended(self, timeout: float | None) -> int | None:
+        if self.returncode is None and self._readable.poll(None if timeout is None else timeout * 1000):
+            with self._lock:
+                if self.returncode is None:
+                    code = self._line()
+                    self.returncode = _LOST if code is None else code
+        return self.returncode
+
+    def _line(self) -> int | None:
+        while b"\n" not in self._lines:
+            read = self._report.read(64)
+            if not read:
+                return None
+            self._lines += read
+        line, _, self._lines = self._lines.partition(b"\n")
+        return int(line)
+
+
+def _serve(requests: socket.socket) -> NoReturn:
+    try:
+        server.serve(requests)
+    finally:
+        os._exit(os.EX_SOFTWARE)

@@ -1,0 +1,83 @@
+"""Makes a fork of the zygote look like a process that was just started."""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import traceback
+from types import ModuleType
+from typing import NoReturn
+
+from setproctitle import setproctitle
+
+from twinlock_endpoint.zygote.programs import Program
+
+_PR_SET_PDEATHSIG = 1
+_MOST_FDS = 1 << 20
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(program: Program, parent: int) -> NoReturn:
+    """Become the program, and end the process with it."""
+    code = os.EX_SOFTWARE
+    try:
+        die_with(parent)
+        os.setpgid(0, 0)
+        close_all_but()
+        _standard_streams(program)
+        setproctitle(program.title)
+        _forget()
+        sys.argv[1:] = program.arguments
+        os.environ.update(program.environment)
+        program.run()
+        code = os.EX_OK
+    except SystemExit as exit:
+        code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def die_with(parent: int) -> None:
+    """SIGKILL for this process when its parent ends, however that ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(os.EX_SOFTWARE)
+
+
+def close_all_but(kept: int = -1) -> None:
+    """Close all descriptors but the standard ones and this: locks, pipes and sockets of the process forked from.
+
+    Their objects stay referenced by the frames below this one, and the process ends by os._exit, so that none of them
+    closes its number a second time.
+    """
+    os.closerange(3, max(3, kept))
+    os.closerange(max(3, kept + 1), _MOST_FDS)
+
+
+def _standard_streams(program: Program) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    for number, path in ((1, program.stdout), (2, program.stderr)):
+        if path:
+            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            os.dup2(opened, number)
+            os.close(opened)
+
+
+def _forget() -> None:
+    "What the endpoint set up for itself: its logging, and the main module, which unpickled functions live in."
+    logging.captureWarnings(False)
+    for handler in list(logging.root.handlers):
+        logging.root.removeHandler(handler)
+    logging.root.setLevel(logging.WARNING)
+    for name in ("parsl", "pika"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    sys.modules["__main__"] = ModuleType("__main__")

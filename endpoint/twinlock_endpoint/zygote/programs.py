@@ -1,0 +1,41 @@
+"""What a fork of the zygote can become."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from parsl.executors.high_throughput.interchange import Interchange
+
+from twinlock_endpoint.zygote import pool
+
+
+@dataclass(frozen=True)
+class Program:
+    """How to run something: `title` is what ps shows; without a path an output goes where the endpoint's goes."""
+
+    title: str = ""
+    arguments: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    stdout: str = ""
+    stderr: str = ""
+
+    def run(self) -> None:
+        """The program's own work."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class InterchangeProgram(Program):
+    """Parsl's interchange, with its arguments."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def run(self) -> None:
+        Interchange(**self.config).start()
+
+
+@dataclass(frozen=True)
+class PoolProgram(Program):
+    """A pool of Parsl's workers; `arguments` are those of its process_worker_pool.py."""
+
+    def run(self) -> None:
+        pool.main(self.arguments)

@@ -1,0 +1,81 @@
+"""The zygote itself: forks a process for each request, tells how it ended, and ends with the endpoint.
+
+It has one thread and loads nothing, so that a fork of it is as good as a fresh process that has everything loaded.
+"""
+
+import os
+import pickle
+import selectors
+import signal
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from setproctitle import getproctitle, setproctitle
+
+from twinlock_endpoint.zygote import fresh
+from twinlock_endpoint.zygote.programs import Program
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    pid: int
+    pidfd: int
+    report: int
+
+
+def serve(requests: socket.socket) -> NoReturn:
+    """Serve until the endpoint has closed its end, by intention or by dying; then end what still runs."""
+    os.setpgid(0, 0)  # a signal for the endpoint's group is for the endpoint to carry out
+    fresh.close_all_but(requests.fileno())
+    setproctitle(f"{getproctitle()}: zygote")
+    waiting = selectors.DefaultSelector()
+    waiting.register(requests, selectors.EVENT_READ)
+    children: dict[int, _Child] = {}
+    while True:
+        for key, _ in waiting.select():
+            if key.fileobj is not requests:
+                waiting.unregister(key.fileobj)
+                _bury(children.pop(key.fd))
+            elif (child := _fork(requests)) is not None:
+                children[child.pidfd] = child
+                waiting.register(child.pidfd, selectors.EVENT_READ)
+            else:
+                _end(list(children.values()))
+
+
+def _fork(requests: socket.socket) -> _Child | None:
+    "The child of the next request; None where there won't be another."
+    message, descriptors, _, _ = socket.recv_fds(requests, 16, 2)
+    if not message:
+        return None
+    memory, report = descriptors
+    with os.fdopen(memory, "rb") as file:
+        file.seek(0)
+        program: Program = pickle.load(file)  # noqa: S301 - from the process that this one is a fork of
+    zygote = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        fresh.run(program, zygote)
+    with suppress(OSError):
+        os.setpgid(pid, pid)  # the child does it as well; whoever is told the pid may signal the group
+    os.write(report, b"%d\n" % pid)
+    return _Child(pid, os.pidfd_open(pid), report)
+
+
+def _bury(child: _Child) -> None:
+    _, status = os.waitpid(child.pid, 0)
+    with suppress(BrokenPipeError):  # nobody wants to know
+        os.write(child.report, b"%d\n" % os.waitstatus_to_exitcode(status))
+    os.close(child.report)
+    os.close(child.pidfd)
+
+
+def _end(children: list[_Child]) -> NoReturn:
+    for child in children:
+        with suppress(OSError):
+            os.killpg(child.pid, signal.SIGKILL)
+    for child in children:
+        os.waitpid(child.pid, 0)
+    os._exit(os.EX_OK)
