@@ -38,11 +38,11 @@ def test_help_names_every_subcommand() -> None:
     assert all(re.search(rf"\n    {name}\s", done.stdout) for name in COMMANDS)
 
 
-@pytest.mark.parametrize("words", [(), ("chek",), ("render", "--nonsense"), ("map", "-")])
+@pytest.mark.parametrize("words", [(), ("chek",), ("render", "--nonsense"), ("map", "-"), ("render",)])
 def test_usage_errors_exit_with_100(words: tuple[str, ...]) -> None:
     done = run(*words)
     assert done.returncode == 100
-    assert "usage: twinlock" in done.stderr
+    assert "twinlock" in done.stderr
 
 
 def test_what_configure_makes_can_be_served(folder: Path) -> None:
@@ -163,8 +163,14 @@ def test_render_with_the_reserved_variables(tmp_path: Path) -> None:
 def test_map_says_who_and_by_which_rule(folder: Path) -> None:
     done = run("map", "-e", folder, "--json", "-", stdin=json.dumps([ADA | {"username": "x@elsewhere.org"}, ADA]))
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"account": "ada", "identity": ADA["id"], "mapper": 0}
-    assert run("map", "-e", folder, "-", stdin=json.dumps(ADA)).stdout.startswith("ada\n")
+    assert json.loads(done.stdout) == {"account": "ada", "identity": ADA["id"], "mapper": 0, "mapping": 0}
+    assert "no account 'ada' on this host" in done.stderr
+    mapping = folder / "identity_mapping_config.json"
+    documents = json.loads(mapping.read_text())
+    documents[0]["mappings"].insert(0, {"source": "{email}", "match": "never", "output": "root"})
+    mapping.write_text(json.dumps(documents))
+    said = run("map", "-e", folder, "-", stdin=json.dumps(ADA)).stdout
+    assert said.startswith(f"ada\nby identity {ADA['id']}, mapper 0, mapping 1: {{username}} matches ")
 
 
 def test_map_of_nobody_exits_with_67(folder: Path) -> None:

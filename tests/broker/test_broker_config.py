@@ -30,13 +30,17 @@ def test_every_default_is_the_peers(tmp_path: Path) -> None:
         ("heartbeat_period: true", ["heartbeat_period", "a number"]),
         ("amqp_port: 0", ["amqp_port", "a port number"]),
         ("admins: [nobody]", ["admins", "a list of uuids"]),
-        ("public: 'yes'", ["public", "true or false"]),
+        ("public: maybe", ["public", "true or false"]),
+        ("public: 2", ["public", "true or false"]),
+        ("amqp_port: https", ["amqp_port", "a port number"]),
         ("pam: {enabled: true}", ["pam", "enable"]),
         ("- a\n- list", ["has to be a YAML mapping"]),
         ("a: [", ["not valid YAML"]),
         ("engine: {type: ThreadPoolEngine}", ["move the 'engine' block", "user_config_template.yaml.j2"]),
-        ("high_assurance: 'yes'", ["high_assurance", "true or false"]),
+        ("high_assurance: [true]", ["high_assurance", "true or false"]),
         ("pam: {enable: true}", ["pam.enable", "pam_service", "spawner"]),
+        ("pam: {enable: 'yes'}", ["pam.enable", "pam_service", "spawner"]),
+        ("pam: {}", ["pam.enable", "pam_service", "spawner"]),
     ],
 )
 def test_a_bad_config_ends_with_78_and_names_the_key(tmp_path: Path, config: str, words: list[str]) -> None:
@@ -76,11 +80,20 @@ def test_paths_are_relative_to_the_folder(tmp_path: Path) -> None:
     assert folder.mapping_path == tmp_path / "ep" / "map.json"
 
 
-@pytest.mark.parametrize("key", ["identity_mapping_config_path", "user_config_template_path"])
+@pytest.mark.parametrize(
+    "key", ["identity_mapping_config_path", "user_config_template_path", "user_config_schema_path"]
+)
 def test_a_file_that_the_config_names_has_to_be_there(tmp_path: Path, key: str) -> None:
     with pytest.raises(Fatal, match="gone") as ended:
         make_folder(tmp_path / "ep", f"{key}: gone")
     assert ended.value.status == os.EX_NOINPUT
+
+
+def test_a_schema_that_goes_while_it_is_needed_lets_nobody_in(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "ep", "user_config_schema_path: s.json", s__json="{}")
+    (tmp_path / "ep" / "s.json").unlink()
+    with pytest.raises(CommandError):
+        folder.read_site()
 
 
 def test_the_template_may_lack_its_j2(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_mapper_that_hangs_costs_nobody_who_is_mapped_without_it(world: World,
     manager = launch("mapper-hangs", setup)
     first, second = world.script(ADA, manager.endpoint_id, {}), world.script(BOB, manager.endpoint_id, {})
     assert first.outcomes(60)[0].error is None
-    assert "None of your identities maps to an account" in (second.outcomes(60)[0].error or "")
+    assert "its identity mapping failed" in (second.outcomes(60)[0].error or "")
 
 
 @contextlib.contextmanager

@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from globus_identity_mapping.loader import load_mappers
+
 from twinlock_broker.command_line import find_folder, read_json
 from twinlock_broker.config.folder import open_folder
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.identity.mapping import Mapper
+from twinlock_broker.identity import account
+from twinlock_broker.identity.mapping import POSIX_CONNECTOR, Mapper
 
 _ANY = "00000000-0000-0000-0000-000000000000"
 _TEXTS = ("username", "email", "name", "organization", "identity_provider", "identity_provider_display_name")
@@ -22,7 +25,8 @@ IDENTITY is a file with one identity document as Globus Auth has it, or a list o
   echo '{"id": "7b1f2f6e-0000-4000-8000-000000000001", "username": "ada@example.org"}' | \\
     twinlock map -e /etc/twinlock/endpoint -
 
-prints the account, the identity that led to it, and the mapper (0 is the first of the file).
+prints the account, the identity that led to it, and the rule: the mapper of the file (0 is the first), and of an
+expression mapper the mapping. That an account isn't on this host is told on standard error.
 exit codes: 0 mapped; 67 nobody; 65 no identity document; 66 a file is missing; 78 configuration
 """
 
@@ -40,25 +44,43 @@ def add(commands: Any) -> argparse.ArgumentParser:
     where = made.add_mutually_exclusive_group(required=True)
     where.add_argument("-e", "--endpoint", metavar="DIR", help="endpoint folder whose mapping is used")
     where.add_argument("-m", "--mapping", metavar="FILE", type=Path, help="identity mapping to use (JSON)")
-    made.add_argument("--json", action="store_true", help="print an object with account, identity, mapper")
+    made.add_argument("--json", action="store_true", help="print an object with account, identity, mapper, mapping")
     return made
 
 
 def run(given: argparse.Namespace) -> int:
     """Print the account and the rule; the exit code."""
-    mapper = Mapper(given.mapping or _mapping(given.endpoint), _ANY)
+    path = given.mapping or _mapping(given.endpoint)
+    identities = _identities(given.identity)
     try:
-        match = mapper.map(_identities(given.identity))[0]
+        match = Mapper(path, _ANY).map(identities)[0]
     except CommandError as error:
         print(f"twinlock: {error.text}", file=sys.stderr)
         return os.EX_NOUSER
     index = next(number for number, matches in enumerate(match.candidates) if any(any(m.values()) for m in matches))
-    found = {"account": match.user, "identity": match.identity, "mapper": index}
+    number, rule = _rule(json.loads(path.read_bytes())[index], identities)
     if given.json:
-        print(json.dumps(found))
+        print(json.dumps({"account": match.user, "identity": match.identity, "mapper": index, "mapping": number}))
     else:
-        print(f"{match.user}\nby identity {match.identity}, mapper {index}")
+        print(f"{match.user}\nby identity {match.identity}, mapper {index}{rule}")
+    _look_up(match.user)
     return os.EX_OK
+
+
+def _rule(document: dict[str, Any], identities: list[dict[str, Any]]) -> tuple[int | None, str]:
+    """Which of an expression mapper's mappings it was, and that in words."""
+    for number, rule in enumerate(document.get("mappings") or ()):
+        [alone] = load_mappers([document | {"mappings": [rule]}], POSIX_CONNECTOR, _ANY)
+        if any(any(match.values()) for match in alone.map_identities(identities)):
+            return number, f", mapping {number}: {rule['source']} matches {rule['match']}, so {rule['output']}"
+    return None, ""
+
+
+def _look_up(user: str) -> None:
+    try:
+        account.look_up(user)
+    except CommandError:
+        print(f"twinlock: there is no account {user!r} on this host; the broker would refuse the user", file=sys.stderr)
 
 
 def _mapping(name: str) -> Path:

@@ -6,7 +6,7 @@ import pwd
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command_line import find_folder, read_object, read_text, read_yaml_mapping
+from twinlock_broker.command_line import USAGE_ERROR, find_folder, read_object, read_text, read_yaml_mapping
 from twinlock_broker.config.folder import Folder, open_folder
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity import account
@@ -23,7 +23,7 @@ FILE may be - for standard input. Without --mapped-identity the template is rend
   echo '{"account_id": "physics"}' | twinlock render -t template.yaml.j2 -s schema.json -o -
 
 exit codes: 0 rendered; 65 the options are refused, or the result is no configuration (it is printed all the same);
-  66 a file is missing; 78 configuration
+  66 a file is missing; 78 configuration; 100 usage
 """
 
 
@@ -71,7 +71,7 @@ def _template(given: argparse.Namespace, folder: Folder | None) -> tuple[str, Pa
         place = Path.cwd() if given.template == "-" else Path(given.template).parent
         return read_text(given.template), place
     if folder is None:
-        raise Fatal(os.EX_USAGE, "which template? Give -t FILE, or -e DIR for that of an endpoint")
+        raise Fatal(USAGE_ERROR, "which template? Give -t FILE, or -e DIR for that of an endpoint")
     return folder.read_site().template, folder.template_path.parent
 
 

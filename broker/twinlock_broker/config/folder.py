@@ -78,8 +78,9 @@ class Folder:
         return _use(self.template_path, str)
 
     def read_schema(self) -> dict[str, Any] | None:
-        """The schema for options, None where there is none. Raises `CommandError`."""
-        return _use(self.schema_path, _schema) if self.schema_path.exists() else None
+        """The schema for options, None where there is none and config.yaml names none. Raises `CommandError`."""
+        named = self.settings["user_config_schema_path"] is not None
+        return _use(self.schema_path, _schema) if named or self.schema_path.exists() else None
 
     def read_environment(self) -> dict[str, str]:
         """The variables of user_environment.yaml. Raises `CommandError`."""
@@ -102,7 +103,7 @@ def open_folder(path: Path) -> Folder:
 def read_folder(path: Path) -> Folder:
     """The folder with its config.yaml, whatever the other files are. Raises `Fatal` (66, 78)."""
     if not path.is_dir():
-        raise Fatal(os.EX_NOINPUT, f"{path}: no such folder; --endpoint-dir names the folder that holds config.yaml")
+        raise Fatal(os.EX_NOINPUT, f"{path}: no such folder; name the one that holds config.yaml")
     if (path / "config.py").exists():
         raise Fatal(
             os.EX_CONFIG,
@@ -131,15 +132,17 @@ def problems(folder: Folder) -> Iterator[Fatal]:
     if (folder.settings["pam"] or {}).get("enable"):
         text = "the spawner opens PAM sessions, not the broker: set pam_service in its policy, and take this key out"
         yield Fatal(os.EX_CONFIG, f"{folder.path / 'config.yaml'}: pam.enable: {text}")
-    for path in (folder.template_path, folder.mapping_path):
-        if path is not None and not path.is_file():
-            yield Fatal(os.EX_NOINPUT, f"{path}: no such file; {folder.path / 'config.yaml'} or a default names it")
-    for read in (folder.read_template, folder.read_schema, folder.read_environment):
+    schema = folder.schema_path if folder.settings["user_config_schema_path"] else None
+    gone = [path for path in (folder.template_path, folder.mapping_path, schema) if path and not path.is_file()]
+    for path in gone:
+        yield Fatal(os.EX_NOINPUT, f"{path}: no such file; {folder.path / 'config.yaml'} or a default names it")
+    files = (folder.template_path, folder.read_template), (folder.schema_path, folder.read_schema)
+    for path, read in (*files, (folder.path / "user_environment.yaml", folder.read_environment)):
         try:
-            read()
+            if path not in gone:
+                read()
         except CommandError as error:
-            if folder.template_path.is_file() or read != folder.read_template:
-                yield Fatal(os.EX_CONFIG, error.detail)
+            yield Fatal(os.EX_CONFIG, error.detail)
 
 
 def _first(*paths: Path) -> Path:

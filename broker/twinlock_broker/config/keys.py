@@ -34,6 +34,17 @@ class Key:
     meaning: str
 
 
+_YES, _NO = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n", "off")
+
+
+def _flag(value: Any) -> bool:
+    """The peer takes words and 0 and 1 too (pydantic's lax mode)."""
+    word = str(value).lower()
+    if type(value) not in (bool, int, str) or word not in _YES + _NO:
+        raise ValueError
+    return word in _YES
+
+
 def _exactly(*types: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if type(value) not in types:
@@ -50,7 +61,8 @@ def _name(value: Any) -> str | None:
 
 
 def _seconds(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+    """As with the peer, in quotes too."""
+    if type(value) not in (int, float, str) or not 0 <= float(value) < float("inf"):
         raise ValueError
     return float(value)
 
@@ -60,9 +72,9 @@ def _heartbeat(value: Any) -> float:
 
 
 def _port(value: Any) -> int:
-    if type(value) is not int or not 0 < value < 65536:
+    if type(value) not in (int, str) or not 0 < int(value) < 65536:
         raise ValueError
-    return value
+    return int(value)
 
 
 def _uuid(value: Any) -> str:
@@ -103,12 +115,12 @@ def _address(value: Any) -> str:
 def _pam(value: Any) -> dict[str, Any]:
     if type(value) is not dict or not value.keys() <= {"enable", "service_name"}:
         raise ValueError
-    return {"enable": value.get("enable", True) is True, "service_name": str(value.get("service_name", ""))}
+    return {"enable": _flag(value.get("enable", True)), "service_name": str(value.get("service_name", ""))}
 
 
 TEXT = Kind("a text", _exactly(str))
 NAME = Kind("a text", _name)
-FLAG = Kind("true or false", _exactly(bool))
+FLAG = Kind("true or false", _flag)
 SECONDS = Kind("a number, 0 or more", _seconds)
 HEARTBEAT = Kind("a number, 0 or more", _heartbeat)
 PORT = Kind("a port number", _port)

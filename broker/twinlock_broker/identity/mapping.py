@@ -59,9 +59,15 @@ class Mapper:
     def map(self, identities: Collection[Mapping[str, Any]]) -> list[Match]:
         """All matches, the first mapper's first. Blocks: a mapper may be a program. Raises `CommandError` for none."""
         self.refresh()
-        candidates = [self._ask(mapper, identities) for mapper in self._mappers]
+        asked = [self._ask(mapper, identities) for mapper in self._mappers]
+        candidates = [matches or [] for matches in asked]
         pairs = [item for matches in candidates for match in matches for item in match.items()]
         found = [Match(user, identity, candidates) for identity, users in pairs for user in users]
+        if not found and None in asked:
+            raise CommandError(
+                f"This site couldn't find out who you are here, {_names(identities)}: its identity mapping failed. "
+                "Submit again later; where that doesn't help, tell the endpoint's administrator"
+            )
         if not found:
             raise CommandError(
                 f"None of your identities maps to an account of this site: {_names(identities)}. "
@@ -80,12 +86,13 @@ class Mapper:
                 with contextlib.suppress(TimeoutError):  # commands will say so
                     await offload.run(READ_LIMIT, self.refresh)
 
-    def _ask(self, mapper: Any, identities: Collection[Mapping[str, Any]]) -> list[dict[str, list[str]]]:
+    def _ask(self, mapper: Any, identities: Collection[Mapping[str, Any]]) -> list[dict[str, list[str]]] | None:
+        """Its matches; None where the site's program failed."""
         try:
             return [match for match in mapper.map_identities(identities) if match]
         except Exception as error:  # one bad mapper, or one odd identity, is not the end of the others
             log.warning("mapper %s failed, the next one is asked: %r", type(mapper).__name__, error)
-            return []
+            return None if isinstance(mapper, ExternalMapper) else []
 
     def refresh(self) -> None:
         """Read the file again if it changed. One that is bad leaves the former mapping in force. Blocks."""
