@@ -63,6 +63,8 @@ def _endpoint(report: StartReport) -> int:
     from twinlock_endpoint import engines, life
 
     engine = engines.build(settings.engine)
+    if (settings.high_assurance or told.audited) and not engine.encrypted:
+        raise ConfigError("The engine of a high assurance endpoint needs 'encrypted: true'.")
     home = folder.prepare(name, endpoint_id, settings)
     output = folder.redirect_output(home, settings)
     engine.prepare()

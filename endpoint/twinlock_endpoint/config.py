@@ -1,5 +1,6 @@
 """The rendered configuration of a user endpoint: its keys, their checks, and what they become."""
 
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,14 @@ import yaml
 from twinlock_endpoint.errors import ConfigError, nearest
 
 LEAST_HEARTBEAT_S = 5.0
+
+GONE = ("detach_endpoint", "multi_user", "force_mu_allow_same_user", "results_ttl", "funcx_service_address")
+"""Keys that configurations for the peer's older agents have."""
+
+MANAGERS = ("authentication_policy", "subscription_id", "admins", "environment", "local_compute_services")
+"""Keys of a manager endpoint, which the peer accepts in templates too; they have no effect there."""
+
+_TRUE, _FALSE = ("true", "1", "on", "t", "yes", "y"), ("false", "0", "off", "f", "no", "n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,9 @@ def load(text: str) -> Config:
     if not isinstance(given, dict):
         raise ConfigError("The endpoint's configuration is not a mapping of keys to values.")
     for name in given:
-        if name not in KEYS:
+        if name in GONE:
+            raise ConfigError(f"The endpoint's configuration has {name!r}, which means nothing any more; leave it out.")
+        if name not in KEYS and name not in MANAGERS:
             raise ConfigError(f"The endpoint's configuration has an unknown key {name!r}; {nearest(str(name), KEYS)}")
     if given.get("engine") is None:
         raise ConfigError("The endpoint's configuration has no 'engine'; without one it can't run any task.")
@@ -93,33 +104,46 @@ def _name(name: str, value: Any) -> str | None:
 
 
 def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
+    word = str(value).lower()
+    if not isinstance(value, bool | int | str) or word not in _TRUE + _FALSE:
         raise _bad(name, value, "true or false")
-    return value
+    return word in _TRUE
+
+
+def _number(name: str, value: Any, wanted: str) -> float:
+    "Users' options often arrive as texts; a number in one is as good, as with the peer."
+    try:
+        number = float("no" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        raise _bad(name, value, wanted) from None
+    if not math.isfinite(number):
+        raise _bad(name, value, wanted)
+    return number
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = _number(name, value, "a whole number")
+    if not number.is_integer():
         raise _bad(name, value, "a whole number")
-    return max(0, value)
+    return max(0, int(number))
 
 
 def _period(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _bad(name, value, "a number of seconds")
-    return max(LEAST_HEARTBEAT_S, float(value))
+    return max(LEAST_HEARTBEAT_S, _number(name, value, "a number of seconds"))
 
 
 def _days(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    days = _number(name, value, "a number of days")
+    if days < 0:
         raise _bad(name, value, "a number of days")
-    return float(value)
+    return days
 
 
 def _port(name: str, value: Any) -> int:
-    if _count(name, value) not in range(1, 65536):
+    port = _count(name, value)
+    if port not in range(1, 65536):
         raise _bad(name, value, "a port")
-    return int(value)
+    return port
 
 
 def _path(name: str, value: Any) -> Path:

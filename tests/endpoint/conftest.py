@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,6 +32,15 @@ async def broker() -> AsyncIterator[Broker]:
             yield login
     finally:
         shutil.rmtree(state)
+
+
+@pytest.fixture(scope="session")
+def peer() -> Path:
+    """The folder with the programs of the official agent and its Python."""
+    folder = Path(os.environ.get("TWINLOCK_PREFIX", sys.prefix)) / "peer"
+    if not folder.exists():
+        pytest.skip("needs globus-compute-endpoint in an environment of its own; make test installs it")
+    return folder.resolve() / "bin"
 
 
 @pytest.fixture

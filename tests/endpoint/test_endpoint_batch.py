@@ -73,6 +73,24 @@ def test_tasks_run_in_the_jobs_that_the_template_asks_for(
     until(lambda: not job.exists())
 
 
+def package() -> str:
+    import twinlock_endpoint
+
+    return twinlock_endpoint.__path__[0]
+
+
+@pytest.mark.peer
+def test_the_code_that_workers_need_comes_along_where_they_dont_see_the_users_home(
+    endpoint: Callable[..., Running], queues: Queues, home: Path, batch: Path, peer: Path
+) -> None:
+    """HTCondor's hosts needn't; here they do, but nothing of the endpoint's folder is on the worker's path."""
+    template = CONDOR.replace("project: phys", f"worker_init: 'export PATH={peer}:$PATH'")
+    endpoint(template, environment=environment(batch))
+    found = Path(value(queues.result(queues.submit(package), 60)))
+    assert found.parents[1] == home
+    assert not found.is_relative_to(home / ".globus_compute")
+
+
 @pytest.mark.parametrize("template", [PBS, LSF, CONDOR], ids=["PBS Pro", "LSF", "HTCondor"])
 def test_a_refusal_is_told_in_the_schedulers_words(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str

@@ -44,6 +44,14 @@ def test_a_name_that_old_agents_wrote_for_none() -> None:
     assert load(ENGINE + "display_name: 'None'").display_name is None
 
 
+def test_texts_with_numbers_are_as_good_as_numbers() -> None:
+    config = load(
+        ENGINE + "heartbeat_period: '40'\nidle_heartbeats_soft: '3'\nidle_heartbeats_hard: 9.0\ndebug: 'yes'\n"
+    )
+    assert (config.heartbeat_period, config.idle_heartbeats_soft, config.idle_heartbeats_hard) == (40, 3, 9)
+    assert config.debug is True
+
+
 @pytest.mark.parametrize("name", sorted(set(KEYS) - {"engine"}))
 def test_null_is_the_default(name: str) -> None:
     assert getattr(load(ENGINE + f"{name}: null"), name) == getattr(load(ENGINE), name)
@@ -61,14 +69,17 @@ def test_null_is_the_default(name: str) -> None:
         (ENGINE + "idle_heartbeat_soft: 1", "unknown key 'idle_heartbeat_soft'; did you mean 'idle_heartbeats_soft'?"),
         (ENGINE + "zzz: 1", "unknown key 'zzz'; known are: allowed_functions, "),
         (ENGINE + "1: 1", "unknown key 1"),
-        (ENGINE + "debug: 1", "'debug': 1, which is not true or false"),
+        (ENGINE + "debug: 2", "'debug': 2, which is not true or false"),
+        (ENGINE + "heartbeat_period: true", "which is not a number of seconds"),
+        (ENGINE + "heartbeat_period: .nan", "which is not a number of seconds"),
+        (ENGINE + "detach_endpoint: true", "'detach_endpoint', which means nothing any more; leave it out"),
         (ENGINE + "heartbeat_period: often", "which is not a number of seconds"),
         (ENGINE + "idle_heartbeats_hard: 1.5", "which is not a whole number"),
         (ENGINE + "amqp_port: 70000", "which is not a port"),
         (ENGINE + "endpoint_setup: [a]", "which is not a text"),
         (ENGINE + "allowed_functions: [abc]", "which is not a list of function ids"),
         (ENGINE + "paths: {endpoint_logs: x}", "paths.endpoint_logs; did you mean 'endpoint_log'?"),
-        (ENGINE + "high_assurance: 1", "true or false"),
+        (ENGINE + "high_assurance: maybe", "true or false"),
     ],
 )
 def test_each_fault_is_named(text: str, said: str) -> None:

@@ -22,6 +22,7 @@ def executor(text: str) -> Any:
 
 
 WIDE = "{type: LocalProvider, nodes_per_block: 2, max_blocks: 5}"
+SIMPLE = "{type: LocalProvider, launcher: {type: SimpleLauncher}}"
 SLURM = "{type: SlurmProvider, account: abc, launcher: {type: SrunLauncher}, walltime: '00:30:00'}"
 
 
@@ -69,8 +70,27 @@ def test_arguments_of_the_executor_are_passed_on() -> None:
     assert (htex.label, htex.heartbeat_period) == ("mine-HighThroughputExecutor", 15)
 
 
-def test_traffic_is_encrypted_by_default() -> None:
-    assert executor("{type: GlobusComputeEngine}").encrypted
+@pytest.mark.parametrize("kind", ["GlobusComputeEngine}", f"GlobusMPIEngine, provider: {SIMPLE}}}"])
+def test_traffic_is_encrypted_unless_somebody_says_otherwise(kind: str) -> None:
+    assert executor(f"{{type: {kind}").encrypted
+    open_engine = made(f"{{encrypted: false, type: {kind}")
+    assert (open_engine.encrypted, open_engine._executor.encrypted) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "scaling"),
+    [
+        ("", ("simple", 120, 5)),
+        ("strategy: null", ("simple", 120, 5)),
+        ("strategy: htex_auto_scale", ("htex_auto_scale", 120, 5)),
+        ("strategy: {type: SimpleStrategy, max_idletime: 90}", ("simple", 90, 5)),
+        ("strategy: simple, job_status_kwargs: {strategy: none, strategy_period: 0.5}", ("none", 120, 0.5)),
+        ("job_status_kwargs: {strategy: null, max_idletime: 3}", ("none", 3, 5)),
+    ],
+)
+def test_scaling(text: str, scaling: tuple[str, float, float]) -> None:
+    found = made(f"{{type: GlobusComputeEngine, {text}}}")._scaling
+    assert (found["strategy"], found["max_idletime"], found["strategy_period"]) == scaling
 
 
 @pytest.mark.parametrize(
@@ -118,6 +138,18 @@ def test_tasks_taken_in_advance(workers: int, tasks: int) -> None:
         ("{type: GlobusComputeEngine, provider: {type: KubernetesProvider}}", "needs the argument 'image'"),
         ("{type: GlobusComputeEngine, address: {type: get_all_addresses}}", "did you mean 'get_any_address'?"),
         ("{type: GlobusComputeEngine, address: {type: address_by_interface, ifname: nope0}}", "can't be made"),
+        ("{type: HighThroughputEngine}", "no HighThroughputEngine any more; GlobusComputeEngine has its place"),
+        ("{type: GlobusComputeEngine, enable_mpi_mode: true}", "GlobusMPIEngine is for MPI programs"),
+        ("{type: GlobusComputeEngine, provider: {type: SlurmProvider, channel: {}}}", "any more: Parsl runs the sched"),
+        ("{type: GlobusComputeEngine, strategy: {max_idletime: 1}}", "'strategy' is a mapping without a 'type'"),
+        (
+            "{type: GlobusComputeEngine, strategy: {type: simple, idle: 1}}",
+            "'job_status_kwargs' has no 'idle'; known are: max",
+        ),
+        (
+            "{type: GlobusComputeEngine, job_status_kwargs: {max_idletime: soon}}",
+            "'soon', which is not a number of sec",
+        ),
         ("{type: GlobusComputeEngine, strategy: simpel}", "did you mean 'simple'?"),
         ("{type: GlobusComputeEngine, job_status_kwargs: {max_idle: 1}}", "did you mean 'max_idletime'?"),
         ("{type: GlobusComputeEngine, allowed_serializers: [os.path]}", "'allowed_serializers' can't be used"),

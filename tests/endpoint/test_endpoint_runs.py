@@ -5,6 +5,7 @@ import platform
 import stat
 import uuid
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,25 @@ def test_what_a_function_finds(endpoint: Callable[..., Running], queues: Queues,
     # The site's own programs come first; Parsl's worker pool is found all the same.
     assert seen["path"].startswith("/usr/local/bin:/usr/bin:/bin:")
     assert seen["pool"]
+
+
+def python() -> str:
+    import sys
+
+    return sys.prefix
+
+
+@pytest.mark.peer
+def test_workers_may_run_in_an_environment_that_has_the_peers_agent_only(
+    endpoint: Callable[..., Running], queues: Queues, peer: Path
+) -> None:
+    own_python = LOCAL.replace("max_blocks: 1", f"max_blocks: 1, worker_init: 'export PATH={peer}:$PATH'")
+    endpoint(f"{own_python}heartbeat_period: 5\n")
+    assert Path(value(queues.result(queues.submit(python), 60))) == peer.parent
+    while not (jobs := queues.heartbeat()["node_info"]):
+        pass
+    ((node,),) = jobs.values()
+    assert node["endpoint_version"] == version("globus-compute-sdk"), "the agent's, which is the SDK's"
 
 
 def test_only_allowed_functions_run(endpoint: Callable[..., Running], queues: Queues) -> None:

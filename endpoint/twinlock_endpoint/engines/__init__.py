@@ -14,6 +14,8 @@ ENGINES = {
     "ProcessPoolEngine": "twinlock_endpoint.engines.pools",
     "ThreadPoolEngine": "twinlock_endpoint.engines.pools",
 }
+# What the peer's first agents called theirs.
+_OLD = ("HighThroughputEngine", "HighThroughputExecutor")
 
 
 def build(description: dict[str, Any]) -> Engine:
@@ -22,6 +24,8 @@ def build(description: dict[str, Any]) -> Engine:
     kind = arguments.pop("type", None)
     if kind is None:
         raise ConfigError(f"The engine has no 'type'; known are: {', '.join(ENGINES)}")
+    if kind in _OLD:
+        raise ConfigError(f"There is no {kind} any more; GlobusComputeEngine has its place, with the same arguments.")
     if kind not in ENGINES:
         raise ConfigError(f"The engine type {kind!r} is unknown; {nearest(str(kind), ENGINES)}")
     deferred.sdk()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from twinlock_endpoint.errors import ConfigError
 
@@ -32,11 +32,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How workers execute tasks, whatever engine runs the workers; the names are those of the configuration."""
+    """How workers execute tasks, whatever engine runs them; names and meanings are those of the configuration."""
 
-    working_dir: str = "tasks_working_dir"
-    run_in_sandbox: bool = False
-    allowed_serializers: Sequence[str] = ()
+    working_dir: Annotated[str, "where functions run; relative to the endpoint's folder"] = "tasks_working_dir"
+    run_in_sandbox: Annotated[bool, "each task runs in a folder of its own in working_dir"] = False
+    allowed_serializers: Annotated[Sequence[str], "import paths of the only serializers that tasks may use"] = ()
 
     def __post_init__(self) -> None:
         if not self.allowed_serializers:
@@ -66,6 +66,9 @@ class Engine(ABC):
 
     max_workers: int
     """Most workers that can ever run at once; an estimate where only the nodes know."""
+
+    encrypted = True
+    """Whether nobody can listen to its traffic between hosts."""
 
     retries = 0
     """How often a task is run again when a worker or a node was lost under it."""

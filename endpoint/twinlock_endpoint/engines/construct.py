@@ -3,6 +3,7 @@
 import inspect
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from numbers import Real
 from types import UnionType
 from typing import Any, TypeVar
@@ -11,15 +12,24 @@ from twinlock_endpoint.errors import ConfigError, nearest
 
 T = TypeVar("T")
 
+_DROPPED = {
+    "channel": "Parsl runs the scheduler's commands on the endpoint's host",
+    "move_files": "Parsl never moves the scripts of its jobs",
+}
+"""Arguments in templates made for older versions of Parsl, and what holds now."""
+
 
 def construct(what: str, call: Callable[..., T], arguments: dict[str, Any]) -> T:
     """`call(**arguments)`; ConfigError names `what`, the argument and the nearest one that there is."""
     parameters = inspect.signature(call).parameters
     types = _types(call)
+    arguments = dict(arguments)
     for name, value in arguments.items():
+        if name in _DROPPED and name not in parameters:
+            raise ConfigError(f"{what} has no argument {name!r} any more: {_DROPPED[name]}; leave it out.")
         if name not in parameters:
             raise ConfigError(f"{what} has no argument {name!r}; {nearest(str(name), parameters)}")
-        _check(what, name, value, types.get(name, _like(parameters[name].default)))
+        arguments[name] = _fit(what, name, value, types.get(name, _like(parameters[name].default)))
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in arguments:
             raise ConfigError(f"{what} needs the argument {name!r}.")
@@ -42,18 +52,30 @@ def _like(default: object) -> Any:
     return Real if isinstance(default, Real) else Any
 
 
-def _check(what: str, name: str, value: object, wanted: Any) -> None:
-    "A wrong type that the class itself doesn't notice would fail far from here, in a thread of Parsl's."
+def _fit(what: str, name: str, value: object, wanted: Any) -> object:
+    """The value, of the wanted type; YAML has no tuples, so lists are taken for those.
+
+    A wrong type that the class itself doesn't notice would fail far from here, in a thread of Parsl's.
+    """
     if _is(value, wanted):
-        return
+        return value
     from typeguard import TypeCheckError, check_type  # a large package, that most configurations don't need
 
+    for form in _with_tuples(value) if "Tuple[" in str(wanted) else ():
+        with suppress(TypeCheckError):
+            return check_type(form, wanted)
     try:
-        check_type(value, wanted)
+        return check_type(value, wanted)
     except TypeCheckError as error:
         # YAML takes 10:00:00 without quotes for a number to the base 60.
         hint = " A time needs quotes in YAML." if name == "walltime" and isinstance(value, int) else ""
         raise ConfigError(f"{what} has {name!r}: {value!r}, which is wrong: {error}.{hint}") from None
+
+
+def _with_tuples(value: object) -> list[object]:
+    if not isinstance(value, list):
+        return []
+    return [tuple(value), [tuple(item) if isinstance(item, list) else item for item in value]]
 
 
 def _is(value: object, wanted: Any) -> bool:

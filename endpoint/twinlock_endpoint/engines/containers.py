@@ -4,10 +4,12 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinlock_endpoint.engines.shipped import literal
 from twinlock_endpoint.errors import ConfigError, nearest
 
 _DOCKER = ("docker", "podman", "podman-hpc")
 _APPTAINER = ("apptainer", "singularity")
+_OWN_CONTAINERS = ("AWSProvider", "AzureProvider", "GoogleCloudProvider", "KubernetesProvider")
 TYPES = (*_DOCKER, *_APPTAINER, "custom")
 
 
@@ -27,19 +29,19 @@ class Container:
         if self.type not in (None, "custom") and not self.uri:
             raise ConfigError(f"A {self.type} container needs 'container_uri', the image.")
 
+    def fits(self, provider: str) -> None:
+        """ConfigError where the provider of that name brings containers of its own."""
+        if self.type and provider in _OWN_CONTAINERS:
+            raise ConfigError(f"'container_type' can't be used with {provider}, which has an image of its own.")
+
     def wrap(self, command: str, folder: Path) -> str:
         """The worker's launch command inside this container; `folder` is the endpoint's, which workers write to."""
-        options, uri, shared = _literal(self.options), _literal(self.uri or ""), _literal(shlex.quote(str(folder)))
+        options, uri, shared = literal(self.options), literal(self.uri or ""), literal(shlex.quote(str(folder)))
         if self.type in _DOCKER:
             return f"{self.type} run {options} -v {shared}:{shared} -t {uri} {command}"
         if self.type in _APPTAINER:
             return f"{self.type} run {options} {uri} {command}"
         if self.type == "custom":
-            placed = options.replace(_literal("{EXECUTOR_RUNDIR}"), shared)
-            return placed.replace(_literal("{EXECUTOR_LAUNCH_CMD}"), command)
+            placed = options.replace(literal("{EXECUTOR_RUNDIR}"), shared)
+            return placed.replace(literal("{EXECUTOR_LAUNCH_CMD}"), command)
         return command
-
-
-def _literal(text: str) -> str:
-    "Parsl formats a launch command twice; text from the configuration has to come out of that as it went in."
-    return text.replace("{", "{{{{").replace("}", "}}}}")

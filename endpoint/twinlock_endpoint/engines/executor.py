@@ -101,9 +101,6 @@ def make(kind: type[Executor], what: str, arguments: dict[str, Any]) -> Executor
     arguments.setdefault("provider", LocalProvider())
     anywhere = "address" not in arguments and not isinstance(arguments["provider"], LocalProvider)
     arguments.setdefault("address", LOOPBACK)
-    for name in ("worker_port_range", "interchange_port_range"):
-        if isinstance(arguments.get(name), list):
-            arguments[name] = tuple(arguments[name])
     executor = construct(what, kind, arguments)
     if "interchange_launch_cmd" not in arguments:  # an argument of another type in each of Parsl's two classes
         executor.interchange_launch_cmd = INTERCHANGE

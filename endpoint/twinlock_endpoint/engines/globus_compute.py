@@ -3,42 +3,22 @@
 import os
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from parsl.jobs.job_status_poller import JobStatusPoller
-from parsl.jobs.strategy import Strategy
 
-from twinlock_endpoint.engines import blocks, executor, forked, parsl_types
-from twinlock_endpoint.engines.base import Engine, Execution, Place, Task
+from twinlock_endpoint.engines import blocks, executor, forked, parsl_types, shipped
+from twinlock_endpoint.engines.base import Engine, Place, Task
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
+from twinlock_endpoint.engines.options import Options
+from twinlock_endpoint.engines.strategies import poller_arguments
 from twinlock_endpoint.errors import ConfigError, nearest
 from twinlock_endpoint.zygote.client import Zygote
 
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The arguments of the engine that are not Parsl's own; the defaults are the peer's."""
-
-    label: str = "GlobusComputeEngine"
-    max_retries_on_system_failure: int = 0
-    strategy: str = "simple"
-    job_status_kwargs: dict[str, Any] = field(default_factory=dict)
-    working_dir: str = "tasks_working_dir"
-    run_in_sandbox: bool = False
-    allowed_serializers: list[str] = field(default_factory=list)
-    container_type: str | None = None
-    container_uri: str | None = None
-    container_cmd_options: str = ""
-
-    def poller(self) -> dict[str, Any]:
-        """Arguments of Parsl's JobStatusPoller, which scales the blocks; periods in seconds."""
-        return {"strategy": self.strategy, "max_idletime": 120.0, "strategy_period": 5.0, **self.job_status_kwargs}
-
-
 _OPTIONS = frozenset(Options.__dataclass_fields__)
+_MPI = ("enable_mpi_mode", "mpi_launcher")
 
 
 class GlobusComputeEngine(Engine):
@@ -49,11 +29,13 @@ class GlobusComputeEngine(Engine):
     def __init__(self, executor: executor.Executor, options: Options) -> None:
         self._executor = executor
         self._options = options
-        self._execution = Execution(options.working_dir, options.run_in_sandbox, options.allowed_serializers)
+        self._scaling = poller_arguments(options.strategy, options.job_status_kwargs)
         self._container = Container(options.container_type, options.container_uri, options.container_cmd_options)
+        self._container.fits(type(executor.provider).__name__)
         self._poller: JobStatusPoller | None = None
         self._zygote: Zygote | None = None
         self._place: Place
+        self.encrypted = executor.encrypted
         self.retries = options.max_retries_on_system_failure
         self.max_workers = _most_workers(executor)
 
@@ -64,14 +46,15 @@ class GlobusComputeEngine(Engine):
         theirs = {name: value for name, value in arguments.items() if name not in _OPTIONS}
         known = executor.arguments_of(cls.executor_class)
         for name in theirs.keys() - known:
+            if name in _MPI:
+                raise ConfigError(f"{cls.__name__} has no argument {name!r}; GlobusMPIEngine is for MPI programs.")
             raise ConfigError(f"{cls.__name__} has no argument {name!r}; {nearest(str(name), _OPTIONS | known)}")
         if "provider" in theirs:
             theirs["provider"] = parsl_types.provider(theirs["provider"])
         if "address" in theirs:
             theirs["address"] = parsl_types.address(theirs["address"])
         options = construct(cls.__name__, Options, {"label": cls.__name__} | own)
-        _check_poller(options.poller())
-        theirs["label"] = f"{options.label}-HighThroughputExecutor"
+        theirs = {"encrypted": True, **theirs, "label": f"{options.label}-{cls.executor_class.__bases__[-1].__name__}"}
         return cls(executor.make(cls.executor_class, cls.__name__, theirs), options)
 
     def prepare(self) -> None:
@@ -91,14 +74,16 @@ class GlobusComputeEngine(Engine):
         parsl.run_dir = str(place.folder)
         parsl.provider.script_dir = str(place.folder / "submit_scripts")
         Path(parsl.provider.script_dir).mkdir(exist_ok=True)
-        parsl.launch_cmd = self._container.wrap(parsl.launch_cmd, place.folder)
+        if not isinstance(parsl.provider, forked.LocalProvider):
+            command = shipped.with_code(parsl.launch_cmd, place.folder, type(parsl.provider).__name__)
+            parsl.launch_cmd = self._container.wrap(command, place.folder)
         parsl.on_failure = place.on_failure
         parsl.start()
-        self._poller = _Poller(parsl, self._options.poller())
+        self._poller = _Poller(parsl, self._scaling)
 
     def submit(self, task: Task) -> Future[bytes]:
         self._executor.validate_resource_spec(task.resources)
-        positional, keywords = self._execution.call(task, self._place)
+        positional, keywords = self._options.call(task, self._place)
         # Parsl's worker imports the function by this name and calls it with the body and these arguments.
         function = {"f": "twinlock_endpoint.worker.execute_task", "a": positional, "k": keywords}
         context = {"task_executor": function, **({"resource_spec": task.resources} if task.resources else {})}
@@ -131,17 +116,6 @@ class _Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
     def poll(self) -> None:
         self._filled.wait()
         super().poll()
-
-
-def _check_poller(arguments: dict[str, Any]) -> None:
-    "The poller starts a thread as soon as it is made, so its arguments are checked without making one."
-    known = ("strategy", "max_idletime", "strategy_period")
-    for name in arguments.keys() - set(known):
-        raise ConfigError(f"The engine's 'job_status_kwargs' has no {name!r}; {nearest(str(name), known)}")
-    strategy = arguments["strategy"]
-    strategies = [name for name in Strategy(strategy="none", max_idletime=0).strategies if name]
-    if strategy not in strategies:
-        raise ConfigError(f"The strategy {strategy!r} is unknown; {nearest(str(strategy), strategies)}")
 
 
 def _most_workers(parsl: executor.Executor) -> int:

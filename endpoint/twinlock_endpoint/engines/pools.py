@@ -71,6 +71,7 @@ class PoolEngine(Engine):
             "engine_type": type(self).__name__,
             "total_cores": os.cpu_count(),
             "total_mem": round(psutil.virtual_memory().available / 2**30, 1),
+            "total_core_hrs": 0,
             "total_workers": self.max_workers,
             "max_workers_per_node": self.max_workers,
             "idle_workers": max(0, self.max_workers - self._outstanding),

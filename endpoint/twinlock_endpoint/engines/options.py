@@ -1,0 +1,26 @@
+"""The keys of GlobusComputeEngine and GlobusMPIEngine that are not arguments of Parsl's executor."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from twinlock_endpoint.engines.base import Execution
+
+
+@dataclass(frozen=True, slots=True)
+class Options(Execution):
+    """Each with its type, its meaning and the peer's default."""
+
+    label: Annotated[str, "name of the engine's log folder and of its batch jobs"] = "GlobusComputeEngine"
+    max_retries_on_system_failure: Annotated[int, "how often a task whose worker or node was lost runs again"] = 0
+    strategy: Annotated[
+        str | dict[str, Any] | None, "how blocks are scaled: simple (the default), htex_auto_scale or none"
+    ] = None
+    job_status_kwargs: Annotated[
+        dict[str, Any],
+        "more of the scaling: strategy; max_idletime (120 s), after which an idle block ends; strategy_period (5 s)",
+    ] = field(default_factory=dict)
+    container_type: Annotated[
+        str | None, "workers run in a container: docker, podman, podman-hpc, apptainer, singularity or custom"
+    ] = None
+    container_uri: Annotated[str | None, "the container's image"] = None
+    container_cmd_options: Annotated[str, "options of the container's command; for custom the command itself"] = ""
