@@ -13,9 +13,9 @@ TEST_PACKAGES := strace
 PEER_VERSION := 4.19.0
 
 CODE := shared/twinlock_shared spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
-        service/twinlock_service testbed/twinlock_testbed benchmarks
+        service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
-.PHONY: help install install-dev demo test lint fuzz bench
+.PHONY: help install install-dev demo test lint fuzz bench docs
 .SILENT:
 
 help:
@@ -24,6 +24,7 @@ help:
 	echo 'make test      run every test; ARGS="-k NAME" chooses some'
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its budget'
 	echo 'make fuzz      the decoders of root and broker, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
 	echo 'make bench     speed and memory: the spawner beside its budgets, the endpoint beside the official one; as root'
 
 install:
@@ -60,3 +61,8 @@ bench: install-dev
 	packaging/debian-packages $(SITE_PACKAGES)
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
 	'$(PREFIX)/bin/python' benchmarks/endpoint.py
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: install-dev
+	'$(PREFIX)/bin/mkdocs' build --quiet --strict
+	echo 'the site is in build/site; open build/site/index.html'

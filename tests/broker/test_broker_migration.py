@@ -149,9 +149,9 @@ def test_a_root_installation_becomes_ours(host: Host) -> None:
         "debug": True,
         "identity_mapping_config_path": "identity_mapping_config.json",
     }
-    credentials = host.new.parent / "credentials"
-    assert (credentials / "client_secret").read_text() == "hush hush\n"
-    for secret in (credentials, credentials / "client_id", credentials / "client_secret"):
+    client = host.new.parent / "client"
+    assert ((client / "id").read_text(), (client / "secret").read_text()) == ("abc\n", "hush hush\n")
+    for secret in (client, client / "id", client / "secret"):
         assert stat.S_IMODE(secret.stat().st_mode) & 0o077 == 0
     for path in (host.new, *host.new.iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) & 0o007 == 0
@@ -166,7 +166,9 @@ def test_back_without_a_change_changes_nothing(host: Host) -> None:
     add(host.old / "config.yaml", f"audit_log_path: {host.old}/audit.log\n")
     before = tree(host.home)
     assert host.migrate().returncode == 0
-    assert yaml.safe_load((host.new / "config.yaml").read_text())["audit_log_path"] == "/var/lib/twinlock/audit.log"
+    assert (
+        yaml.safe_load((host.new / "config.yaml").read_text())["audit_log_path"] == "/var/log/twinlock-broker/audit.log"
+    )
     done = host.migrate("--to-globus")
     assert (done.returncode, done.stderr) == (0, "")
     assert tree(host.home) == before

@@ -10,7 +10,7 @@ from typing import Any
 
 from twinlock_broker.errors import Fatal
 
-DEFAULT = Path("/run/twinlock/broker/admin.sock")
+DEFAULT = Path("/run/twinlock-broker/admin.sock")
 LIMIT = 70.0
 """Seconds for an answer: a stop may have to wait for a start, and that for its turn."""
 

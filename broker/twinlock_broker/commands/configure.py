@@ -67,6 +67,13 @@ def _add_migration(made: argparse.ArgumentParser) -> None:
         help="the broker's state folder (default %(default)s)",
     )
     group.add_argument(
+        "--logs",
+        metavar="DIR",
+        type=Path,
+        default=Path("/var/log/twinlock-broker"),
+        help="the broker's folder for the audit log of a high assurance endpoint (default %(default)s)",
+    )
+    group.add_argument(
         "--unit", metavar="FILE", type=Path, help="OLD's systemd unit (default: as enable-on-boot names it)"
     )
 
@@ -85,7 +92,7 @@ def _migrate(given: argparse.Namespace, chosen: dict[str, str]) -> int:
         raise Fatal(
             USAGE_ERROR, f"{', '.join(chosen)}: for a new folder only; edit {given.folder}/config.yaml afterwards"
         )
-    places = from_globus.Places(Path(given.folder).absolute(), given.state, given.policy, given.unit)
+    places = from_globus.Places(Path(given.folder).absolute(), given.state, given.logs, given.policy, given.unit)
     if given.from_globus:
         print(from_globus.migrate(find_folder(given.from_globus), places))
     else:

@@ -15,22 +15,24 @@ from twinlock_broker.migration.report import Report
 TEMPLATE = "user_config_template.yaml.j2"
 SCHEMA = "user_config_schema.json"
 MAPPING = "identity_mapping_config.json"
-_CLIENT = {"GLOBUS_COMPUTE_CLIENT_ID": "client_id", "GLOBUS_COMPUTE_CLIENT_SECRET": "client_secret"}
+UNITS = "twinlock-broker twinlock-spawner twinlock-spawner.socket"
+_CLIENT = {"GLOBUS_COMPUTE_CLIENT_ID": "id", "GLOBUS_COMPUTE_CLIENT_SECRET": "secret"}
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things are: the new folder, the broker's state, the spawner's policy, the peer's unit if not as usual."""
+    """Where things are: the new folder, the broker's state and logs, the policy; the peer's unit if not as usual."""
 
     target: Path
     state: Path
+    logs: Path
     policy: Path
     unit: Path | None
 
     @property
-    def credentials(self) -> Path:
-        """The folder of client_id and client_secret, for systemd's LoadCredential=."""
-        return self.target.parent / "credentials"
+    def client(self) -> Path:
+        """The folder of a client's `id` and `secret`, which the broker's unit loads as credentials."""
+        return self.target.parent / "client"
 
 
 def migrate(source: Path, places: Places) -> Report:
@@ -87,7 +89,7 @@ def _changes(old: Installation, places: Places, report: Report) -> dict[str, Any
     if folder.mapping_path and old.owns(folder.mapping_path):
         changes["identity_mapping_config_path"] = MAPPING
     if folder.audit_path and old.owns(folder.audit_path):
-        changes["audit_log_path"] = str(places.state / "audit.log")
+        changes["audit_log_path"] = str(places.logs / "audit.log")
     if settings["display_name"] is None and places.target.name != old.name:
         changes["display_name"] = old.name
     if old.pam_service:
@@ -116,8 +118,8 @@ def _take_client(old: Installation, places: Places, account: Keeper, report: Rep
     }
     if len(found) < len(_CLIENT):
         return
-    places.credentials.mkdir(mode=0o700, exist_ok=True)
-    for path, value in ((places.credentials / file, value) for file, value in found.items()):
+    places.client.mkdir(mode=0o700, exist_ok=True)
+    for path, value in ((places.client / file, value) for file, value in found.items()):
         if path.exists():
             report.done.append(f"{path}: is there already, not changed")
             continue
@@ -139,21 +141,24 @@ def _advise(old: Installation, places: Places, account: Keeper, commands: list[P
         report.todo.append(f"put pam_service = {old.pam_service!r} into the spawner's policy ({policy} isn't there)")
     report.todo.append(f"twinlock check --policy {policy} {target}")
     report.todo += _of_login(old, places, account) + _of_unit(old)
+    if old.pam_service:
+        report.todo.append("systemctl try-reload-or-restart twinlock-spawner   (reads the policy again)")
     report.todo.append(f"{old.stop}   (ends its user endpoints and their tasks)")
-    report.todo.append("systemctl enable --now twinlock-spawner twinlock-broker")
-    report.back.append(f"systemctl disable --now twinlock-broker twinlock-spawner && {old.start}")
+    report.todo.append(f"systemctl enable --now {UNITS}")
+    report.back.append(f"systemctl disable --now {UNITS} && {old.start}")
     report.back.append(
         f"Changes since then go back first with: twinlock configure --to-globus {old.folder.path} {target}"
     )
 
 
 def _of_login(old: Installation, places: Places, account: Keeper) -> list[str]:
-    if (places.credentials / "client_secret").exists():
+    if (places.client / "secret").exists():
         return []
-    login = f"sudo -u {account.name} twinlock login --state {places.state} {places.target}"
-    text = f"log in again as the endpoint's owner: {login}"
     stays = f" (the login in {old.tokens} is root's; it stays there, unused)" if old.tokens else ""
-    return [f"{text}{stays}; or put a client's id and secret into {places.credentials}/client_id and client_secret"]
+    folder = f"install -d -m 700 -o {account.name} -g {account.name} {places.state}"
+    login = f"sudo -u {account.name} twinlock login --state {places.state} {places.target}"
+    client = f"or put a client's id and secret into the files id and secret in {places.client} (mode 600)"
+    return [f"log in again as the endpoint's owner{stays}: {folder}; {login}; {client}"]
 
 
 def _of_unit(old: Installation) -> list[str]:

@@ -11,7 +11,7 @@ from twinlock_broker.config.folder import Folder, open_folder, read_folder
 from twinlock_broker.errors import Fatal
 from twinlock_broker.migration import unit
 from twinlock_broker.migration.config_text import change
-from twinlock_broker.migration.from_globus import MAPPING, SCHEMA, TEMPLATE, Places
+from twinlock_broker.migration.from_globus import MAPPING, SCHEMA, TEMPLATE, UNITS, Places
 from twinlock_broker.migration.installation import PAM_SERVICE, Installation, values
 from twinlock_broker.migration.report import Report
 
@@ -31,7 +31,7 @@ def migrate(peer: Path, places: Places) -> Report:
     report.done.append(
         "the policy's limits and allow_groups: not carried over, globus-compute-endpoint has no such keys"
     )
-    report.todo.append("systemctl disable --now twinlock-broker twinlock-spawner   (ends its user endpoints)")
+    report.todo.append(f"systemctl disable --now {UNITS}   (ends its user endpoints)")
     report.todo.append(theirs.start)
     return report
 

@@ -1,0 +1,135 @@
+"""The reference's tables, out of the tables that the programs themselves read: for the site and for the man pages."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+import parsl.launchers
+import parsl.providers
+from twinlock_broker import metrics
+from twinlock_broker.config import keys as broker_keys
+from twinlock_endpoint import config as endpoint_config
+from twinlock_endpoint.engines import ENGINES
+from twinlock_endpoint.engines.containers import TYPES
+from twinlock_endpoint.engines.globus_compute import Options
+from twinlock_spawner.policy import Policy
+
+REQUIRED = "required"
+
+_ENGINE_MEANINGS = {
+    "label": "a name in logs",
+    "max_retries_on_system_failure": "how often a task is run again when a worker or a node was lost under it",
+    "strategy": "how blocks are added and removed: `none`, `simple`, or `htex_auto_scale`",
+    "job_status_kwargs": "`max_idletime` (s) until an unused block is given back, `strategy_period` (s) between looks",
+    "working_dir": "where tasks run: relative to the endpoint's folder, or absolute",
+    "run_in_sandbox": "give each task a folder of its own in `working_dir`",
+    "allowed_serializers": "the only serializers that tasks may have used; empty: all",
+    "container_type": f"what starts workers: {', '.join(f'`{name}`' for name in TYPES)}",
+    "container_uri": "the container's image",
+    "container_cmd_options": "options of the container's command; with `custom` the whole command",
+}
+"""Of the engine's own arguments. A new one without a line here ends the build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A key: its value's kind, default and meaning, for people."""
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def rows(table: str) -> list[Row]:
+    """The rows of the table with this name. Raises `KeyError`."""
+    return list(_TABLES[table]())
+
+
+def names(table: str) -> list[str]:
+    """The list with this name. Raises `KeyError`."""
+    return sorted(_LISTS[table])
+
+
+def _manager() -> Iterable[Row]:
+    return (_of_broker(key) for key in broker_keys.MANAGER_KEYS)
+
+
+def _broker() -> Iterable[Row]:
+    return (_of_broker(key) for key in broker_keys.BROKER_KEYS)
+
+
+def _of_broker(key: broker_keys.Key) -> Row:
+    return Row(key.name, _unit(key.kind.name, key.unit), _value(key.default), key.meaning)
+
+
+def _policy() -> Iterable[Row]:
+    hints = typing.get_type_hints(Policy, localns={"Annotated": typing.Annotated}, include_extras=True)
+    for name, hint in hints.items():
+        kind, _, meaning = typing.get_args(hint)
+        default = _value(getattr(Policy, name)) if hasattr(Policy, name) else REQUIRED
+        yield Row(name, _POLICY_KINDS[kind], default, meaning)
+
+
+_POLICY_KINDS: dict[Any, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list[str]: "a list of texts",
+    dict[str, str]: "a table of texts",
+    dict[str, list[str]]: "a table of lists of texts",
+    dict[str, list[int]]: "a table of pairs of numbers",
+}
+
+
+def _endpoint() -> Iterable[Row]:
+    for name, key in endpoint_config.KEYS.items():
+        default = REQUIRED if name == "engine" else _value(key.default)
+        yield Row(name, key.unit, default, key.meaning)
+
+
+def _engine() -> Iterable[Row]:
+    for field in fields(Options):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        yield Row(field.name, "", _value(default), _ENGINE_MEANINGS[field.name])
+
+
+def _metrics() -> Iterable[Row]:
+    for metric in metrics.REGISTRY.collect():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        yield Row(name, metric.type, "", metric.documentation)
+
+
+def _unit(kind: str, unit: str) -> str:
+    return f"{kind}, in {unit}" if unit else kind
+
+
+def _value(value: Any) -> str:
+    if value in (None, "", (), [], {}):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return ", ".join(value) if isinstance(value, list | tuple) else str(value)
+
+
+_TABLES: dict[str, Callable[[], Iterable[Row]]] = {
+    "manager": _manager,
+    "broker": _broker,
+    "policy": _policy,
+    "endpoint": _endpoint,
+    "engine": _engine,
+    "metrics": _metrics,
+}
+_LISTS: dict[str, Iterable[str]] = {
+    "engines": ENGINES,
+    "providers": parsl.providers.__all__,
+    "launchers": parsl.launchers.__all__,
+}

@@ -1,0 +1,55 @@
+"""The site builds without a warning, and what the programs say stands in it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docs_texts import ROOT, exit_codes, refusals, stages
+
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
+SPANS = [span for span in re.findall(r"`([^`\n]+)`", PAGE) if "…" in span or len(span) > 12]
+
+
+def fits(span: str, text: str) -> bool:
+    """Whether the parts of the entry `span`, which has … for values, come in this order in the text."""
+    parts = [part for part in re.split(r"\s*…[.:]?\s*", span) if part.strip()]
+    place = 0
+    for part in parts:
+        place = text.find(part, place)
+        if place < 0:
+            return False
+        place += len(part)
+    return bool(parts)
+
+
+def test_every_refusal_can_be_looked_up() -> None:
+    plain = {text.replace("`", ""): where for text, where in refusals().items()}
+    assert len(plain) > 100
+    missing = [f"{where}: {text}" for text, where in plain.items() if not any(fits(span, text) for span in SPANS)]
+    assert not missing, "\n".join(missing)
+
+
+def test_every_stage_and_exit_code_can_be_looked_up() -> None:
+    assert len(stages()) > 20
+    assert [name for name in sorted(stages() | exit_codes()) if f"`{name}`" not in PAGE] == []
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    mkdocs = Path(sys.executable).with_name("mkdocs")
+    argv: list[str | Path] = [mkdocs, "build", "--strict", "-f", ROOT / "mkdocs.yml", "--site-dir", tmp_path]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "configuration.html").read_text()
+    assert "max_children_per_user" in reference
+    assert "<!-- table" not in reference
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "THREATS.md", "CHANGELOG.md"])
+def test_links_of_the_papers_lead_somewhere(name: str) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text()):
+        if "://" not in link:
+            assert (ROOT / link.partition("#")[0]).exists(), link

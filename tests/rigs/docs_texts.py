@@ -1,0 +1,88 @@
+"""Every text with which a program of ours refuses something, out of the sources; "…" is where a value stands."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+ERRORS = {
+    "Fatal": 1,
+    "StartError": 1,
+    "CommandError": 0,
+    "UsageError": 0,
+    "DocumentError": 0,
+    "ConfigError": 0,
+    "FolderError": 0,
+    "EngineError": 0,
+}
+"""The errors by the place of their text among the arguments."""
+
+
+def refusals() -> dict[str, str]:
+    """The texts, each with the file and line where it stands."""
+    found = {}
+    for part in ("broker", "endpoint", "service"):
+        for path in sorted((ROOT / part).rglob("*.py")):
+            for line, text in _of(path):
+                found[text] = f"{path.relative_to(ROOT)}:{line}"
+    return found
+
+
+def _of(path: Path) -> Iterator[tuple[int, str]]:
+    tree = ast.parse(path.read_text())
+    texts = _assigned(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS:
+            for argument in node.args[ERRORS[node.func.id] :][:1]:
+                found = [_text(argument)] if not isinstance(argument, ast.Name) else texts.get(argument.id, [])
+                yield from ((node.lineno, text) for text in found if len(text.strip("… ")) > 3)
+
+
+def _assigned(tree: ast.AST) -> dict[str, list[str]]:
+    """What is assigned to names: some texts are put together before they are raised."""
+    found: dict[str, list[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _text(node.value):
+            found.setdefault(node.targets[0].id, []).append(_text(node.value))
+    return found
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    if isinstance(node, ast.Call) and node.args:
+        return _text(node.args[0])
+    return ""
+
+
+def stages() -> set[str]:
+    """The names of the stages of a start, as the spawner and the broker's own refusals say them."""
+    return set(_yielded()) | set(_refused())
+
+
+def _yielded() -> Iterator[str]:
+    for name in ("child", "user"):
+        for node in ast.walk(ast.parse((ROOT / f"spawner/twinlock_spawner/{name}.py").read_text())):
+            if isinstance(node, ast.Yield) and isinstance(node.value, ast.Constant):
+                yield str(node.value.value)
+
+
+def _refused() -> Iterator[str]:
+    """Those that the broker explains, and those of the spawner's that stand in a table of conditions."""
+    tree = ast.parse((ROOT / "broker/twinlock_broker/endpoints/refusals.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            yield from (str(key.value) for key in node.keys if isinstance(key, ast.Constant))
+
+
+def exit_codes() -> set[str]:
+    """The names in sysexits.h that our programs end with."""
+    found = set()
+    for part in ("broker", "endpoint", "service", "spawner"):
+        for path in (ROOT / part).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Attribute) and node.attr.startswith("EX_"):
+                    found.add(node.attr)
+    return found
