@@ -15,7 +15,7 @@ PEER_VERSION := 4.19.0
 CODE := shared/twinlock_shared spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
         service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
-.PHONY: help install install-dev demo test lint fuzz bench docs
+.PHONY: help install install-dev demo test lint fuzz bench docs man
 .SILENT:
 
 help:
@@ -25,11 +25,14 @@ help:
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its budget'
 	echo 'make fuzz      the decoders of root and broker, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
+	echo 'make man       the manual pages, in build/man'
 	echo 'make bench     speed and memory: the spawner beside its budgets, the endpoint beside the official one; as root'
 
 install:
 	packaging/debian-packages $(BUILD_PACKAGES)
 	packaging/install '$(PREFIX)' all
+	'$(PREFIX)/bin/python' docs/tools/man.py '$(PREFIX)/share/man'
+	packaging/completion '$(PREFIX)'
 
 demo: export PYTHONPATH = testbed
 demo:
@@ -61,6 +64,10 @@ bench: install-dev
 	packaging/debian-packages $(SITE_PACKAGES)
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
 	'$(PREFIX)/bin/python' benchmarks/endpoint.py
+
+# Into build/man, from the environment in PREFIX: the pages are made of the programs' own parsers and tables.
+man: install-dev
+	'$(PREFIX)/bin/python' docs/tools/man.py build/man
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: install-dev

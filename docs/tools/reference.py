@@ -14,7 +14,7 @@ from twinlock_broker.config import keys as broker_keys
 from twinlock_endpoint import config as endpoint_config
 from twinlock_endpoint.engines import ENGINES
 from twinlock_endpoint.engines.containers import TYPES
-from twinlock_endpoint.engines.globus_compute import Options
+from twinlock_endpoint.engines.options import Options
 from twinlock_spawner.policy import Policy
 
 REQUIRED = "required"

@@ -1,0 +1,105 @@
+"""man.py DIR: write the manual pages to DIR/man5 and DIR/man8, from the programs' parsers and tables, and prose.py."""
+
+import argparse
+import importlib.metadata
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import prose
+import reference
+import roff
+from parsers import all_parsers, subcommands
+
+VERSION = importlib.metadata.version("twinlock")
+_TABLES = {
+    "twinlock-spawner.toml": {"KEYS": "policy"},
+    "twinlock-broker.yaml": {"KEYS OF BROKER.YAML": "broker", "KEYS OF CONFIG.YAML": "manager"},
+    "twinlock-endpoint": {"CONFIGURATION": "endpoint", "ARGUMENTS OF GLOBUSCOMPUTEENGINE": "engine"},
+}
+_EXIT_CODES = re.compile(r"exit codes: (.*)", re.IGNORECASE | re.DOTALL)
+
+
+def page(name: str, parser: argparse.ArgumentParser | None) -> str:
+    """The page's text."""
+    number = 5 if name.partition(".")[2] else 8
+    lines = [roff.heading(name, number, VERSION)]
+    lines += roff.section("NAME", [f"{roff.escape(name)} \\- {roff.escape(prose.ONE_LINE[name])}"])
+    if parser is not None:
+        lines += roff.section("SYNOPSIS", roff.synopsis(parser))
+    lines += roff.section("DESCRIPTION", _description(name, parser))
+    lines += [line for part in _middle(name, parser) for line in part]
+    for title, text in prose.SECTIONS.get(name, {}).items():
+        lines += roff.section(title, roff.paragraphs(text))
+    if parser is not None and "EXIT STATUS" not in prose.SECTIONS.get(name, {}):
+        lines += roff.section("EXIT STATUS", _exit_codes(parser))
+    lines += roff.section("SEE ALSO", [f"{roff.escape(', '.join(prose.SEE_ALSO[name]))}"])
+    return "\n".join(lines) + "\n"
+
+
+def _description(name: str, parser: argparse.ArgumentParser | None) -> Iterator[str]:
+    if name in prose.DESCRIPTION:
+        yield from roff.paragraphs(prose.DESCRIPTION[name])
+    elif parser is not None:
+        yield from roff.paragraphs(parser.description or "")
+        yield from roff.paragraphs(_epilog(parser))
+
+
+def _middle(name: str, parser: argparse.ArgumentParser | None) -> Iterator[list[str]]:
+    if parser is not None:
+        yield roff.section("OPTIONS", roff.options(parser))
+        found = subcommands(parser)
+        if found:
+            yield roff.section("COMMANDS", (line for made in found.values() for line in _subcommand(made)))
+    for title, table in _TABLES.get(name, {}).items():
+        yield roff.section(title, (line for row in reference.rows(table) for line in _row(row)))
+
+
+def _subcommand(parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield f'.SS "{roff.escape(parser.prog)}"'
+    yield from roff.synopsis(parser)
+    yield from roff.paragraphs(parser.description or "")
+    yield from roff.options(parser)
+    yield from roff.paragraphs(_epilog(parser))
+    codes = _EXIT_CODES.search(parser.epilog or "")
+    if codes:
+        yield from (".PP", *roff.prose(f"Exit codes: {codes[1]}"))
+
+
+def _row(row: reference.Row) -> list[str]:
+    default = (
+        ""
+        if not row.default
+        else " It is required."
+        if row.default == reference.REQUIRED
+        else f" Default: {row.default}."
+    )
+    kind = f" ({row.kind})" if row.kind else ""
+    return roff.item(row.name, f"{row.meaning}{kind}.{default}")
+
+
+def _epilog(parser: argparse.ArgumentParser) -> str:
+    """Without the exit codes, which have a place of their own."""
+    return _EXIT_CODES.sub("", parser.epilog or "")
+
+
+def _exit_codes(parser: argparse.ArgumentParser) -> Iterator[str]:
+    codes = _EXIT_CODES.search(parser.epilog or "")
+    for part in re.split(r";\s+", codes[1].strip()) if codes else ():
+        number, _, meaning = " ".join(part.split()).partition(" ")
+        yield from roff.item(number, meaning.rstrip("."))
+
+
+def main(target: Path) -> None:
+    """Write all pages."""
+    found = all_parsers()
+    for name in prose.ONE_LINE:
+        number = 5 if "." in name else 8
+        folder = target / f"man{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.{number}").write_text(page(name, found.get(name)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,132 @@
+"""What manual pages say beyond the programs' own help and tables. "`term`: text" is an item, indented lines stay."""
+
+ONE_LINE = {
+    "twinlock": "set up, check and look into a Twinlock manager endpoint",
+    "twinlock-spawner": "start user endpoints as their users",
+    "twinlock-broker": "serve a manager endpoint of Globus Compute without privileges",
+    "twinlock-endpoint": "run a user's tasks",
+    "twinlock-service": "local Compute service",
+    "twinlock-spawner.toml": "what twinlock-spawner may do",
+    "twinlock-broker.yaml": "settings of twinlock-broker and of a manager endpoint",
+}
+
+SEE_ALSO = {
+    "twinlock": ["twinlock-broker(8)", "twinlock-spawner(8)", "twinlock-broker.yaml(5)", "twinlock-spawner.toml(5)"],
+    "twinlock-spawner": ["twinlock-spawner.toml(5)", "twinlock-broker(8)", "twinlock-endpoint(8)", "pam(8)"],
+    "twinlock-broker": ["twinlock(8)", "twinlock-broker.yaml(5)", "twinlock-spawner(8)", "systemd.exec(5)"],
+    "twinlock-endpoint": ["twinlock-spawner(8)", "twinlock-broker(8)"],
+    "twinlock-service": ["twinlock-broker(8)", "rabbitmq-server(8)"],
+    "twinlock-spawner.toml": ["twinlock-spawner(8)", "setrlimit(2)", "cgroups(7)", "pam(8)"],
+    "twinlock-broker.yaml": ["twinlock-broker(8)", "twinlock(8)", "twinlock-spawner.toml(5)"],
+}
+
+DESCRIPTION = {
+    "twinlock-broker": """\
+The half of a Twinlock manager endpoint that talks to the network. It registers with the Compute service, maps
+identities, renders the template, and asks the spawner to start user endpoints. It never runs a task, and refuses to
+run as root or with capabilities.
+
+It registers as the client in the systemd credentials client_id and client_secret, else in the environment's
+GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, else as the person who ran `twinlock login`.
+
+When it is registered, connected to the spawner and takes commands, it says so in one line on standard output, and tells
+systemd. Its log goes to standard error, an event a line. User endpoints outlive it: the next broker takes them over.
+""",
+    "twinlock-spawner": """\
+The half of a Twinlock manager endpoint that runs as root. The broker asks it, over one Unix socket, to start
+the one program that its policy names, as a user whom the policy allows; it forks, becomes the user, executes,
+and reports the end. It reads nothing but its policy and that socket.
+
+When a user endpoint ends, nothing that it started on this host stays alive. When the spawner ends, all its
+endpoints do.
+
+Without root it serves its own account alone.
+""",
+    "twinlock-endpoint": """\
+A user endpoint: it takes one user's tasks from the Compute service, runs them on Parsl, and sends the
+results. It runs as the user. It isn't for the command line: twinlock-spawner(8) starts it, with a document on
+its standard input that holds its configuration and its credentials.
+
+The configuration is what the administrator's template makes of the user's options. It is YAML with the keys
+below. An unknown key is an error.
+""",
+    "twinlock-spawner.toml": """\
+The policy of twinlock-spawner(8), /etc/twinlock/spawner.toml, in TOML. It belongs to root, and neither it nor
+any folder above it may be writable by others. `twinlock-spawner --check` says whether it is good. A running
+spawner reads it again on SIGHUP; a bad one changes nothing.
+""",
+    "twinlock-broker.yaml": """\
+Two YAML files. The broker's own, /etc/twinlock/broker.yaml, is named by `twinlock-broker --config`; its
+command line wins. The endpoint's, config.yaml in the endpoint's folder, has the keys of globus-compute-
+endpoint's manager. An unknown key is an error that names the nearest known one. Both count when the broker
+starts.
+""",
+}
+
+SECTIONS = {
+    "twinlock-spawner": {
+        "SIGNALS": """\
+`SIGHUP`: start over in place, with the installed version and the policy as it is now. Endpoints don't
+notice. Where the new policy or version is wrong, nothing changes; the audit log says why.
+`SIGTERM, SIGINT`: end all endpoints in order, with TERM and after stop_grace with KILL, then end.
+""",
+        "FILES": """\
+`/etc/twinlock/spawner.toml`: the policy
+`/run/twinlock/spawner.sock`: where the broker connects
+`/var/log/twinlock/audit.log`: one JSON line for each request, decision, start and end
+""",
+        "EXIT STATUS": """\
+`0`: stopped as asked
+`78`: the policy can't be used
+`100`: usage
+`111`: the system refused something
+""",
+    },
+    "twinlock-broker": {
+        "SIGNALS": """\
+`SIGTERM, SIGINT`: take no more commands, tell the service, and end. User endpoints stay.
+""",
+        "FILES": """\
+`/etc/twinlock/broker.yaml`: its own settings
+`/etc/twinlock/endpoint`: the endpoint's folder
+`/etc/twinlock/client/id, secret`: the client as whom it registers; systemd hands them over as credentials
+`/var/lib/twinlock`: its state: the endpoint's uuid, tokens of a login, what it knows of user endpoints
+`/run/twinlock-broker/admin.sock`: where twinlock(8) connects
+""",
+    },
+    "twinlock-endpoint": {
+        "FILES": """\
+`~/.globus_compute/uep.MANAGER.ENDPOINT/`: the endpoint's folder, closed to others
+`endpoint.log`: its log; moved aside at 10 MiB
+`tasks_working_dir`: where tasks run
+""",
+        "EXIT STATUS": """\
+`0`: idle, or stopped as asked
+`65`: the document is broken
+`69`: the engine didn't start, or broke
+`70`: an unexpected error
+`73`: its folder or log can't be made
+`78`: the configuration can't be used
+`100`: started by hand
+""",
+    },
+    "twinlock-spawner.toml": {
+        "EXAMPLE": """\
+  broker_user = "twinlock"
+  min_uid = 1000
+  max_children_per_user = 5
+
+  [environment]
+  PATH = "/usr/local/bin:/usr/bin:/bin"
+
+  [programs]
+  endpoint = ["/usr/bin/twinlock-endpoint"]
+""",
+    },
+    "twinlock-broker.yaml": {
+        "EXAMPLE": """\
+  endpoint_dir: /etc/twinlock/endpoint
+  metrics: 127.0.0.1:9464
+""",
+    },
+}

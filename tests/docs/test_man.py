@@ -1,0 +1,64 @@
+"""The manual pages: formatted without a warning, and complete."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docs_texts import ROOT
+from twinlock_broker.commands.__main__ import COMMANDS
+from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS
+from twinlock_endpoint.config import KEYS
+from twinlock_spawner.policy import Policy
+
+PROGRAMS = ("twinlock", "twinlock-broker", "twinlock-spawner", "twinlock-service", "twinlock-endpoint")
+PAGES = [*(f"man8/{name}.8" for name in PROGRAMS), "man5/twinlock-broker.yaml.5", "man5/twinlock-spawner.toml.5"]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `make man` fills."""
+    folder = tmp_path_factory.mktemp("man")
+    subprocess.run([sys.executable, ROOT / "docs/tools/man.py", folder], check=True, timeout=60)
+    return folder
+
+
+def words(page: Path) -> str:
+    """The page as its reader sees it, on one line."""
+    if shutil.which("groff") is None:
+        pytest.skip("needs groff")
+    argv: list[str | Path] = ["groff", "-man", "-Tascii", "-P-cbou", "-ww", page]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30)
+    assert done.stderr == ""
+    return " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_formatted_without_a_warning(pages: Path, page: str) -> None:
+    assert "NAME" in words(pages / page)
+
+
+def test_every_command_has_its_part(pages: Path) -> None:
+    text = words(pages / "man8/twinlock.8")
+    names = [command.__name__.rpartition(".")[2] for command in COMMANDS]
+    for name in names:
+        known = {"map_identity": "map", "list_folders": "list"}.get(name, name)
+        assert f"twinlock {known} " in text
+    assert text.count("Exit codes:") == len(names)
+
+
+def test_every_option_and_key_has_its_entry(pages: Path) -> None:
+    for program in PROGRAMS[:-1]:
+        done = subprocess.run(
+            [Path(sys.executable).with_name(program), "--help"], capture_output=True, text=True, timeout=60
+        )
+        told = {word for line in done.stdout.splitlines() for word in line.split()[:1] if word.startswith("--")}
+        text = words(pages / f"man8/{program}.8")
+        assert [option for option in told if option.strip(",") not in text] == []
+    broker = words(pages / "man5/twinlock-broker.yaml.5")
+    assert [key.name for key in (*BROKER_KEYS, *MANAGER_KEYS) if key.name not in broker] == []
+    policy = words(pages / "man5/twinlock-spawner.toml.5")
+    assert [key for key in Policy.__annotations__ if key not in policy] == []
+    endpoint = words(pages / "man8/twinlock-endpoint.8")
+    assert [key for key in KEYS if key not in endpoint] == []
