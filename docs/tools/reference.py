@@ -13,25 +13,10 @@ from twinlock_broker import metrics
 from twinlock_broker.config import keys as broker_keys
 from twinlock_endpoint import config as endpoint_config
 from twinlock_endpoint.engines import ENGINES
-from twinlock_endpoint.engines.containers import TYPES
 from twinlock_endpoint.engines.options import Options
 from twinlock_spawner.policy import Policy
 
 REQUIRED = "required"
-
-_ENGINE_MEANINGS = {
-    "label": "a name in logs",
-    "max_retries_on_system_failure": "how often a task is run again when a worker or a node was lost under it",
-    "strategy": "how blocks are added and removed: `none`, `simple`, or `htex_auto_scale`",
-    "job_status_kwargs": "`max_idletime` (s) until an unused block is given back, `strategy_period` (s) between looks",
-    "working_dir": "where tasks run: relative to the endpoint's folder, or absolute",
-    "run_in_sandbox": "give each task a folder of its own in `working_dir`",
-    "allowed_serializers": "the only serializers that tasks may have used; empty: all",
-    "container_type": f"what starts workers: {', '.join(f'`{name}`' for name in TYPES)}",
-    "container_uri": "the container's image",
-    "container_cmd_options": "options of the container's command; with `custom` the whole command",
-}
-"""Of the engine's own arguments. A new one without a line here ends the build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +78,10 @@ def _endpoint() -> Iterable[Row]:
 
 
 def _engine() -> Iterable[Row]:
+    hints = typing.get_type_hints(Options, include_extras=True)
     for field in fields(Options):
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        yield Row(field.name, "", _value(default), _ENGINE_MEANINGS[field.name])
+        yield Row(field.name, "", _value(default), typing.get_args(hints[field.name])[1])
 
 
 def _metrics() -> Iterable[Row]:

@@ -29,7 +29,7 @@ def test_every_refusal_can_be_looked_up() -> None:
     plain = {text.replace("`", ""): where for text, where in refusals().items()}
     assert len(plain) > 100
     missing = [f"{where}: {text}" for text, where in plain.items() if not any(fits(span, text) for span in SPANS)]
-    assert not missing, "\n".join(missing)
+    assert not missing, "\n".join(["each needs an entry in docs/troubleshooting.md:", *missing])
 
 
 def test_every_stage_and_exit_code_can_be_looked_up() -> None:
