@@ -82,6 +82,19 @@ async def test_an_output_for_which_the_disk_has_no_room_works(tmp_path: Path) ->
     assert output.finish() == "last words"
 
 
+async def test_an_output_is_listened_to_again(tmp_path: Path) -> None:
+    first = Output(tmp_path / "o")
+    second = Output(tmp_path / "o", made=False)
+    assert second.reopen()
+    os.write(first.writer, b"from the first start, ")
+    os.write(second.writer, b"from the second")
+    first.close_writer()
+    second.close_writer()
+    assert second.finish() == "from the first start, from the second"
+    assert not second.reopen()
+    first.finish()
+
+
 def _write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]

@@ -221,6 +221,20 @@ async def test_a_start_between_fork_and_exec_is_waited_for(end: End) -> None:
         assert (await starting)[0] == wire.Spawned(uep(1), 79)
 
 
+async def test_a_start_of_an_earlier_broker_between_fork_and_exec_is_waited_for(end: End) -> None:
+    client = SpawnerClient(end.path)
+    running = asyncio.create_task(client.run(Heard()))
+    starting = asyncio.create_task(spawn(client, 1, "sleep"))
+    await end.accept_list()
+    assert isinstance(await end.hear(), wire.Spawn)
+    await end.say(wire.Refused(uep(1), "duplicate", "it is there"), wire.Spawned(uep(1), 79))
+    reply, output = await starting
+    assert reply == wire.Spawned(uep(1), 79)
+    output.finish()
+    running.cancel()
+    end.close()
+
+
 async def test_an_end_during_the_list_is_heard_and_noted_once(end: End) -> None:
     client, heard = SpawnerClient(end.path), Heard()
     running = asyncio.create_task(client.run(heard))

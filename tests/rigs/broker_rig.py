@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pwd
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,22 @@ def endpoint_user() -> str:
     return "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
 
 
+_NEXT_STEP = re.compile(r"[Ss]ubmit|user_endpoint_config|administrator")
+_HOST_PATH = re.compile(r"(?<![\w.:/])/(bin|etc|home|opt|root|run|srv|tmp|usr|var)\b")
+
+
+def check_notice(text: str) -> None:
+    """What each text for a user has to be: it says what to do, and neither a path of the host nor a secret.
+
+    What an endpoint printed is its own.
+    """
+    ours = text.partition("It printed:")[0]
+    assert _NEXT_STEP.search(ours) or ours != text, f"no next step: {text}"
+    assert not _HOST_PATH.search(ours), f"a path of the host: {text}"
+    assert "hush" not in text, f"a secret: {text}"
+    assert len(text) < 6000, "it is cut off on its way"
+
+
 @dataclass
 class Told:
     """What users were told. `send` stands where `Notices.send` does."""
@@ -111,6 +128,7 @@ class Told:
     async def send(self, found: Credentials, text: str, detail: str = "") -> None:
         """Record it."""
         assert found.endpoint_id == UEP
+        check_notice(text)
         self.notices.append((text, detail))
         self.arrived.set()
 

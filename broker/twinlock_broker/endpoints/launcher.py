@@ -43,9 +43,8 @@ class Launcher:
         spawn = wire.Spawn(request.id, request.user, request.name, request.program)
         try:
             with contextlib.ExitStack() as stack:
-                if endpoint.output is not None:
-                    endpoint.output.finish()
-                endpoint.output = Output(self._outputs / f"{endpoint.id}{_PIPE}")
+                if endpoint.output is None or not endpoint.output.reopen():
+                    endpoint.output = Output(self._outputs / f"{endpoint.id}{_PIPE}")
                 stack.callback(endpoint.output.close_writer)
                 document = request.document.seal(self._spawner.pid(), self._told | {"restarted": endpoint.restarted})
                 stack.callback(os.close, document)

@@ -43,6 +43,12 @@ class Output:
         """time.monotonic() of when the last writer closed it: the endpoint writes its own log, or has ended."""
         self._listen()
 
+    def reopen(self) -> bool:
+        """Have a writer again, for a start that an earlier broker may have made already. False where it is closed."""
+        if self._open:
+            self.writer = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        return self._open
+
     def close_writer(self) -> None:
         """Close our own copy of the writing end, once the child has its."""
         os.close(self.writer)

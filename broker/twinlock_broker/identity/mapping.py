@@ -126,7 +126,7 @@ def same_user(identities: Collection[Mapping[str, Any]], allowed: Collection[str
     if not any(identity["sub"] in allowed for identity in identities):
         raise CommandError(
             "This endpoint serves nobody but the identity that registered it (it runs without a privileged spawner). "
-            f"You are {_names(identities)}"
+            f"You are {_names(identities)}: submit to an endpoint that serves you"
         )
     return Match(user)
 

@@ -44,7 +44,6 @@ class SpawnerClient:
         self._socket: SpawnerSocket | None = None
         self._table: dict[str, wire.Child] = {}
         self._answers: dict[str, asyncio.Future[wire.Spawned | wire.Refused]] = {}
-        self._repeated: set[str] = set()
         self.peer: Peer | None = None
         self.ready = asyncio.Event()
         """Set while there is a connection whose children were listed."""
@@ -86,7 +85,7 @@ class SpawnerClient:
                 if again and (known := self._table.get(request.id)) is not None:
                     return _outcome(known)
                 try:
-                    return await self._ask(request, fds, again)
+                    return await self._ask(request, fds)
                 except SpawnerLost:
                     again = True
 
@@ -94,11 +93,9 @@ class SpawnerClient:
         """Send TERM or KILL to a child. Where the spawner is away, nothing happens."""
         await self._send(wire.Signal(child, signal))
 
-    async def _ask(self, request: wire.Spawn, fds: Sequence[int], again: bool) -> wire.Spawned | wire.Refused:
+    async def _ask(self, request: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
         answer: asyncio.Future[wire.Spawned | wire.Refused] = asyncio.get_running_loop().create_future()
         self._answers[request.id] = answer
-        if again:
-            self._repeated.add(request.id)
         try:
             if not await self._send(request, fds):
                 raise SpawnerLost
@@ -106,7 +103,6 @@ class SpawnerClient:
                 return await answer
         finally:
             del self._answers[request.id]
-            self._repeated.discard(request.id)
 
     async def _session(self, connection: SpawnerSocket, listener: Listener) -> None:
         hello = await connection.receive()
@@ -149,7 +145,8 @@ class SpawnerClient:
             await self._exited(reply.id, reply.status, listener)
         elif isinstance(reply, wire.Refused) and reply.stage == "signal":
             log.info("the spawner says of %s: %s", reply.id, reply.reason)
-        elif isinstance(reply, wire.Refused) and reply.stage == "duplicate" and reply.id in self._repeated:
+        elif isinstance(reply, wire.Refused) and reply.stage == "duplicate":
+            # ours on an earlier connection, or an earlier broker's; its answer, which is due, is the answer to ours too
             log.info("the first request for %s is still on its way from fork to exec", reply.id)
         elif isinstance(reply, wire.Spawned | wire.Refused) and reply.id in self._answers:
             answer = self._answers[reply.id]
