@@ -25,13 +25,20 @@ class TaskConsumer:
     """A channel user: consumes one queue with at most `prefetch` deliveries unacknowledged."""
 
     def __init__(
-        self, queue: str, prefetch: int, on_delivery: Callable[[Delivery], None], on_ready: Callable[[], None]
+        self,
+        queue: str,
+        prefetch: int,
+        on_delivery: Callable[[Delivery], None],
+        on_ready: Callable[[], None],
+        on_lost: Callable[[], None],
     ) -> None:
+        """`on_ready`: tasks come from now on. `on_lost`: what was delivered and not acknowledged will come again."""
         self.queue = queue
         """The queue that is consumed; a new name counts from the next channel on."""
         self._prefetch = prefetch
         self._on_delivery = on_delivery
         self._on_ready = on_ready
+        self._on_lost = on_lost
         self._wanted = False
         self._channel: Channel | None = None
         self._tag: str | None = None
@@ -47,6 +54,18 @@ class TaskConsumer:
         if self._tag is not None and self._channel is not None and self._channel.is_open:
             self._channel.basic_cancel(self._tag)
 
+    def pause(self, paused: Callable[[], None]) -> None:
+        """Ask for no more tasks for now; `paused` is called when none is on its way any more."""
+        if self._tag is not None and self._channel is not None and self._channel.is_open:
+            self._channel.basic_cancel(self._tag, callback=lambda _frame: paused())
+            self._tag = None
+
+    def resume(self, prefetch: int) -> None:
+        """Take tasks again, with at most so many unacknowledged."""
+        if self._channel is not None and self._channel.is_open:
+            self._channel.basic_qos(prefetch_count=min(prefetch, self._prefetch))
+            self._consume()
+
     def opened(self, channel: Channel) -> None:
         self._channel = channel
         channel.basic_qos(prefetch_count=self._prefetch)
@@ -54,6 +73,7 @@ class TaskConsumer:
 
     def closed(self) -> None:
         self._channel = self._tag = None
+        self._on_lost()
 
     def ack(self, delivery: Delivery) -> None:
         """The queue may forget this message. Once its channel is lost it can't be told, and the message comes again."""
@@ -64,6 +84,11 @@ class TaskConsumer:
         """The queue shall drop this message, or hand it to its dead-letter exchange."""
         if self._current(delivery):
             delivery.channel.basic_reject(delivery.tag, requeue=False)
+
+    def requeue(self, delivery: Delivery) -> None:
+        """The queue shall deliver this message once more, some time."""
+        if self._current(delivery):
+            delivery.channel.basic_reject(delivery.tag, requeue=True)
 
     def _consume(self) -> None:
         if self._wanted and self._channel is not None and self._channel.is_open:

@@ -2,7 +2,8 @@
 
 JSON lines with a `type` on a Unix socket. The other side knows by the kernel's word who this process is. Down:
 ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}. Up: ``figures`` {figures}, ``audit``
-{number, records}.
+{number, records}, ``journal`` {tasks}, their number: while it isn't 0, another endpoint
+has to be started if this one dies.
 """
 
 import asyncio

@@ -35,10 +35,43 @@ class FolderError(StartError):
     exit_code = os.EX_CANTCREAT
 
 
+class JournalError(StartError):
+    """The endpoint's journal can't be used."""
+
+    exit_code = os.EX_DATAERR
+
+
+class HeldFolderError(StartError):
+    """The folder is another endpoint's, of the same name."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
 class EngineError(StartError):
     """The engine didn't start."""
 
     exit_code = os.EX_UNAVAILABLE
+
+
+class InterruptedTaskError(Exception):
+    """The endpoint ended while it had a task. `how` it did, and `retries` are what its configuration allows."""
+
+    def __init__(self, how: str, retries: int) -> None:
+        super().__init__(
+            f"The endpoint was {how}, while it had this task. The task may have begun to run and had effects, and "
+            f"the endpoint's configuration allows {retries or 'no'} retries (max_retries_on_system_failure). "
+            "Look at what it left, then submit it again"
+        )
+
+
+class DamagedError(Exception):
+    """The record of a task can't be read any more."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The endpoint was interrupted while it had this task, and its record of the task on disk is damaged. The "
+            "task may have begun to run. Look at what it left, then submit it again"
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twinlock_endpoint import unused
 from twinlock_endpoint.config import Config
-from twinlock_endpoint.errors import FolderError
+from twinlock_endpoint.errors import FolderError, HeldFolderError
 
 MAX_LOG = 10 << 20
 """Bytes after which a log is moved aside; with the one before it there are two of them at most."""
@@ -28,6 +28,10 @@ def prepare(name: str, endpoint_id: str, config: Config) -> Path:
         (folder / "tasks_working_dir").mkdir(exist_ok=True)
         about = {"endpoint_id": endpoint_id, "display_name": config.display_name}
         (folder / "endpoint.json").write_text(json.dumps(about))
+    except unused.HeldError as error:
+        raise HeldFolderError(
+            f"Another endpoint of this name still runs ({error}); it has to end before this one can start."
+        ) from None
     except OSError as error:
         raise FolderError(f"The endpoint's folder in your home can't be made: {error.strerror}.") from error
     return folder.resolve()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
-from twinlock_endpoint import status
+from twinlock_endpoint import deliveries, status
+from twinlock_endpoint.book import Book
 from twinlock_endpoint.config import Config
 from twinlock_endpoint.connections import Connections
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
@@ -19,7 +20,9 @@ from twinlock_endpoint.errors import EngineError
 from twinlock_endpoint.folder import Output
 from twinlock_endpoint.heartbeats import Heartbeats
 from twinlock_endpoint.idle import Idle, IdleClock
-from twinlock_endpoint.ledger import Ledger
+from twinlock_endpoint.intake import Intake
+from twinlock_endpoint.journal import journal
+from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.link import REFUSED
 from twinlock_endpoint.manager import Manager
 from twinlock_endpoint.pythons import mismatch
@@ -33,6 +36,7 @@ _FLUSH_S = 5.0
 _ENGINE_STOP_S = 30.0
 _QUIET_S = 1.0
 _OFFLINE_S = 300.0
+_PREFETCH = 64  # hides the round trip of short tasks, and of an acknowledgement that waits for the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +55,27 @@ def live(setup: Setup, report: StartReport) -> int:
     """Run an endpoint from start to end; the exit code. StartError where it can't start."""
 
     async def life() -> int:
-        return await _Endpoint(setup, report).run()
+        left = await in_thread(lambda: journal.read(setup.folder))
+        return await _Endpoint(setup, report, Journal(left)).run()
 
     # Not asyncio.run: that waits for a name lookup that hangs, at the end.
     return asyncio.new_event_loop().run_until_complete(life())
 
 
-def prefetch(max_workers: int) -> int:
-    """Most tasks taken from the queue without an answer.
+def window(max_workers: int) -> int:
+    """Most tasks that are taken and not answered.
 
     A worker that ends a task needs the next one here already, and Parsl asks for more blocks only where tasks wait:
     so a few for each worker. At least 32, which hides the round trip of short tasks; not without bound, since each may
-    hold 10 MiB. The protocol's limit is 65535.
+    hold 10 MiB.
     """
-    return min(65535, max(32, 4 * max_workers))
+    return max(32, 4 * max_workers)
 
 
 class _Endpoint:
-    def __init__(self, setup: Setup, report: StartReport) -> None:
+    def __init__(self, setup: Setup, report: StartReport, journal: Journal) -> None:
         document, config = setup.document, setup.config
+        self._journal = journal
         self._setup = setup
         self._report = report
         self._loop = asyncio.get_running_loop()
@@ -77,15 +83,21 @@ class _Endpoint:
             config.idle_heartbeats_soft, config.idle_heartbeats_hard, config.heartbeat_period, document.restarted
         )
         self._offline_since: float | None = self._loop.time()
+        self._engine_runs = False
         self._stopping = False
         self._wake = asyncio.Event()
         self._quiet: asyncio.TimerHandle | None = None
         self._code = os.EX_OK
-        limit = prefetch(setup.engine.max_workers)
-        self._consumer = TaskConsumer(document.queues.tasks.queue, limit, self._deliver, self._consuming)
-        self._ledger = Ledger(self._consumer.ack, limit)
+        self._why = ""
+        limit = window(setup.engine.max_workers)
+        prefetch = min(limit, _PREFETCH)
+        self._consumer = TaskConsumer(
+            document.queues.tasks.queue, prefetch, self._deliver, self._consuming, lambda: self._intake.lost()
+        )
         self._connections = Connections(document.queues, config, self._consumer, self._link_down)
         self._manager = Manager(document, self._connections)
+        self._book = Book(journal, self._consumer.ack, self._connections.publish_result, prefetch)
+        self._book.kept_changed = self._manager.debt.changed
         self._heartbeats = Heartbeats(
             document.endpoint_id,
             status.identity(document.info, config.raw),
@@ -97,11 +109,12 @@ class _Endpoint:
             document.endpoint_id,
             setup.engine,
             _narrower(document.allowed_functions, config.allowed_functions),
-            self._ledger,
-            self._connections.publish_result,
+            self._book,
             lambda: mismatch(self._heartbeats.figures),
             self._manager.audit,
         )
+        self._intake = Intake(self._consumer, self._book, limit, self._tasks.take)
+        self._tasks.adopt(journal.left)
 
     async def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
@@ -110,7 +123,9 @@ class _Endpoint:
         manager = self._loop.create_task(self._manager.run())
         try:
             await self._start_engine()
+            self._engine_runs = True
             if not self._stopping:
+                self._tasks.resume(self._journal.left)
                 self._consumer.begin()
             await self._beat()
         finally:
@@ -141,7 +156,7 @@ class _Endpoint:
                 self._report.online()
 
     def _consider_idleness(self) -> None:
-        idle = self._idle.beat(self._ledger.received, self._ledger.settled)
+        idle = self._idle.beat(self._book.received, self._book.settled)
         _show(self._setup.title, idle)
         if idle.over:
             self._stop(idle.word)
@@ -149,8 +164,12 @@ class _Endpoint:
     def _deliver(self, delivery: Delivery) -> None:
         if self._quiet is not None:
             self._stop_when_quiet()
-        if not self._tasks.deliver(delivery):
+        task_id = deliveries.task_id(delivery)
+        if task_id is None:
+            log.error("A message of %d bytes is no task; it is dropped", len(delivery.body))
             self._consumer.reject(delivery)
+        else:
+            self._intake.offer(task_id, delivery)
 
     def _consuming(self) -> None:
         log.info("Tasks are consumed")
@@ -161,7 +180,7 @@ class _Endpoint:
         "Tasks in flight are worth waiting for without end; an endpoint without any that nobody reaches is not."
         self._offline_since = self._offline_since or self._loop.time()
         self._manager.look_for_credentials()
-        if len(self._ledger) or self._stopping:
+        if len(self._book) or self._stopping:
             return
         if isinstance(reason, REFUSED):
             self._give_up(os.EX_NOPERM, "The task queue's broker refused the endpoint's credentials.")
@@ -192,22 +211,27 @@ class _Endpoint:
         self._stop(reason)
 
     def _stop(self, why: str) -> None:
+        self._why = self._why or why
         log.info("Shutting down: %s", why)
         self._stopping = True
         self._wake.set()
 
     async def _shut_down(self) -> None:
-        "Answers that are ready go out; tasks that are still running stay in the queue, for the next endpoint."
+        "Answers go out, as far as there is a connection; what is left then stays in the journal for the next endpoint."
         self._stopping = True
+        self._intake.end()
         self._consumer.end()
         self._tasks.leave()
-        await self._connections.drain(_FLUSH_S)
         await self._stop_engine()
-        await self._connections.drain(_FLUSH_S)
+        if self._engine_runs:
+            self._tasks.abandon(self._why)
+        await self._book.drain(_FLUSH_S)
+        await self._journal.close(_FLUSH_S)
+        self._manager.debt.say()
         await self._manager.drain(_FLUSH_S)
         await self._heartbeats.send_last(_FLUSH_S)
         await self._connections.close()
-        log.info("Ended; %d tasks stay in the queue", len(self._ledger))
+        log.info("Ended; %d tasks stay in the journal", self._book.kept)
 
     async def _stop_engine(self) -> None:
         stopping = in_thread(self._setup.engine.stop)

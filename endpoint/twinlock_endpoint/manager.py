@@ -8,6 +8,7 @@ from typing import Any
 from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.connections import Connections
 from twinlock_endpoint.control import Control
+from twinlock_endpoint.debt import Debt
 from twinlock_endpoint.document import Document, queues
 from twinlock_endpoint.errors import DocumentError
 from twinlock_endpoint.peer import AuditPipe, SharedCredentials
@@ -26,7 +27,9 @@ class Manager:
             self._to_socket if document.audit_fd is None else self._to_pipe(AuditPipe(document.audit_fd))
         )
         handlers = {"credentials": self._renew, "audited": self._audit.audited, "unaudited": self._audit.unaudited}
-        self._control = Control(document.control, handlers, self._audit.connected)
+        self._control = Control(document.control, handlers, self._connected)
+        self.debt = Debt(self._tell_debt)
+        """What the journal has, for the manager to know."""
         self.audit = self._audit if document.audited else None
         """Where the manager asks for one."""
 
@@ -38,6 +41,7 @@ class Manager:
         """Tell the engine's figures."""
         numbers = {name: value for name, value in figures.items() if type(value) in (int, float)}
         self._control.send({"type": "figures", "figures": numbers})
+        self.debt.say()
 
     def look_for_credentials(self) -> None:
         """Use what the peer's manager wrote since the last time; to be called when a connection is lost."""
@@ -52,6 +56,13 @@ class Manager:
     async def drain(self, limit_s: float) -> None:
         """Wait until every audit record is written, at most `limit_s` seconds."""
         await self._audit.drain(limit_s)
+
+    def _connected(self) -> None:
+        self.debt.say()
+        self._audit.connected()
+
+    def _tell_debt(self, tasks: int) -> None:
+        self._control.send({"type": "journal", "tasks": tasks})
 
     def _renew(self, message: dict[str, Any]) -> None:
         self._connections.renew(queues(message.get("amqp_creds") or {}))

@@ -1,21 +1,20 @@
 """A task's way through the endpoint: from its delivery into the engine, and from there to its answer."""
 
 import asyncio
-import json
 import logging
-import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
-from twinlock_endpoint import results
+from twinlock_endpoint import deliveries, results
 from twinlock_endpoint.audit import Audit
+from twinlock_endpoint.book import Book
 from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.engines.base import Engine, Task
-from twinlock_endpoint.ledger import Ledger
-from twinlock_endpoint.messages import unpack
+from twinlock_endpoint.errors import DamagedError, InterruptedTaskError
+from twinlock_endpoint.journal.left import Left
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +27,7 @@ class Tasks:
         endpoint_id: str,
         engine: Engine,
         allowed: frozenset[str] | None,
-        ledger: Ledger,
-        publish: Callable[[bytes], asyncio.Future[None]],
+        book: Book,
         hint: Callable[[], str],
         audit: Audit | None = None,
     ) -> None:
@@ -37,62 +35,112 @@ class Tasks:
         self._endpoint_id = endpoint_id
         self._engine = engine
         self._allowed = allowed
-        self._ledger = ledger
-        self._publish = publish
+        self._book = book
         self._hint = hint
         self._audit = audit
         self._loop = asyncio.get_running_loop()
         self._failure: Exception | None = None
         self._leaving = False
+        self._handed: Counter[str] = Counter()  # how often each unanswered task was handed to an engine
 
-    def deliver(self, delivery: Delivery) -> bool:
-        """Take a delivery. False where not even the task's id can be read, so that nobody can be answered."""
-        task_id = _task_id(delivery)
-        if task_id is None:
-            log.error("A message of %d bytes is no task; it is dropped", len(delivery.body))
-            return False
-        if self._ledger.receive(task_id, delivery):
-            self._take(task_id, delivery)
-        return True
-
-    def fail(self, reason: Exception) -> None:
-        """The engine broke: answer all tasks with the reason, and every later one."""
-        self._failure = reason
-        for task_id in self._ledger.unanswered():
-            self._answer(task_id, results.lost(task_id, [reason]))
-
-    def leave(self) -> None:
-        """The endpoint ends: tasks that are cut off by that stay in the queue, unanswered."""
-        self._leaving = True
-
-    def _take(self, task_id: str, delivery: Delivery) -> None:
+    def take(self, task_id: str, delivery: Delivery) -> None:
+        """Take a task that is new here."""
         try:
-            task = _task(task_id, delivery)
+            task = deliveries.task(task_id, delivery)
         except ValueError as error:
             log.exception("Task %s can't be read", task_id)
+            self._book.note(task_id, delivery)
             self._answer(task_id, results.not_started(task_id, error))
             return
         if self._allowed is not None and task.function_id not in self._allowed:
             log.warning("Task %s: function %s is not allowed here", task_id, task.function_id)
+            self._book.note(task_id, delivery)
             self._record(task, "RECEIVED", "FAILED - Function not permitted on endpoint")
             self._answer(task_id, results.not_allowed(task_id, task.function_id, self._endpoint_id))
-        elif self._audit is None:
-            self._start(task)
         else:
-            states, start = ("RECEIVED", "EXEC_START"), partial(self._start, task)
-            self._audit.write(task.id, task.function_id, *states, written=start)
+            self._book.take(task, delivery, 0 if self._audit else 1, partial(self._taken, task))
 
-    def _start(self, task: Task) -> None:
+    def adopt(self, left: Mapping[str, Left]) -> None:
+        """Predecessors left these tasks. Answers go out now; for the rest `resume` is to be called."""
+        for task_id, one in left.items():
+            self._book.note(task_id, None)
+            self._handed[task_id] = one.attempts
+            if one.result is not None:
+                self._book.answer(task_id, one.result, kept=True)
+
+    def resume(self, left: Mapping[str, Left]) -> None:
+        """The engine is there: what may run (again) runs, what may not gets an error."""
+        for task_id in self._book.open():
+            task = left[task_id].task
+            if task is None:
+                self._answer(task_id, results.lost(task_id, [DamagedError()]))
+            else:
+                self._resume(task, left[task_id].attempts)
+
+    def fail(self, reason: Exception) -> None:
+        """The engine broke: answer all tasks with the reason, and every later one."""
+        self._failure = reason
+        for task_id in self._book.open():
+            self._answer(task_id, results.lost(task_id, [reason]))
+
+    def leave(self) -> None:
+        """The endpoint ends: no task is handed to the engine any more."""
+        self._leaving = True
+
+    def abandon(self, why: str) -> None:
+        """The engine has stopped: what may run again stays in the journal, for the next endpoint."""
+        for task_id in self._book.open():
+            attempts = self._handed[task_id]
+            if attempts <= self._engine.retries or not attempts:
+                self._book.tried(task_id, attempts)
+            else:
+                failures = [InterruptedTaskError(f"shut down ({why})", self._engine.retries)] * attempts
+                self._answer(task_id, results.lost(task_id, failures))
+
+    def _taken(self, task: Task, error: OSError | None) -> None:
+        if error is not None:
+            self._answer(task.id, results.not_started(task.id, _full(error)))
+        elif self._audit is None:
+            self._start(task, [])
+        else:
+            self._audit.write(
+                task.id, task.function_id, *("RECEIVED", "EXEC_START"), written=partial(self._try, task, [])
+            )
+
+    def _resume(self, task: Task, attempts: int) -> None:
+        interrupted = InterruptedTaskError("interrupted: its process or its host died", self._engine.retries)
+        failures: list[BaseException] = [interrupted] * attempts
+        if not attempts and self._audit is not None:
+            self._taken(task, None)
+        elif not attempts or attempts <= self._engine.retries:
+            self._try(task, failures)
+        else:
+            self._record(task, "FAILED - Its endpoint was interrupted")
+            self._answer(task.id, results.lost(task.id, failures))
+
+    def _try(self, task: Task, failures: list[BaseException]) -> None:
+        "Hand a task to the engine when the journal says so; not at all where the disk doesn't take that."
+
+        def safe(error: OSError | None) -> None:
+            if error is None:
+                self._start(task, failures)
+            else:
+                self._answer(task.id, results.lost(task.id, [*failures, OSError(_full(error))]))
+
+        self._book.tried(task.id, len(failures) + 1, safe)
+
+    def _start(self, task: Task, failures: list[BaseException]) -> None:
         if self._failure is not None:
-            self._answer(task.id, results.lost(task.id, [self._failure]))
+            self._answer(task.id, results.lost(task.id, [*failures, self._failure]))
         elif not self._leaving:
-            self._submit(task, [])
+            self._submit(task, failures)
 
     def _record(self, task: Task, *states: str) -> None:
         if self._audit is not None:
             self._audit.write(task.id, task.function_id, *states)
 
     def _submit(self, task: Task, failures: list[BaseException]) -> None:
+        self._handed[task.id] = len(failures) + 1
         try:
             future = self._engine.submit(task)
         except Exception as error:
@@ -107,7 +155,8 @@ class Tasks:
             self._loop.call_soon_threadsafe(self._finished, task, failures, future)
 
     def _finished(self, task: Task, failures: list[BaseException], future: Future[bytes]) -> None:
-        if future.cancelled():
+        if future.cancelled():  # by the engine's end, before it began
+            self._handed[task.id] -= 1
             return
         error = future.exception()
         if error is None:
@@ -119,36 +168,18 @@ class Tasks:
     def _lost(self, task: Task, failures: list[BaseException]) -> None:
         log.warning("Task %s was lost: %r", task.id, failures[-1])
         if len(failures) <= self._engine.retries and self._failure is None:
-            self._submit(task, failures)
+            self._try(task, failures)
         else:
             self._record(task, "FAILED - It was lost")
             self._answer(task.id, results.lost(task.id, failures, self._hint()))
 
     def _answer(self, task_id: str, result: bytes) -> None:
-        if self._ledger.answer(task_id):
-            self._publish(result).add_done_callback(lambda _future: self._ledger.settle(task_id))
+        self._handed.pop(task_id, None)
+        self._book.answer(task_id, result)
 
 
-def _task_id(delivery: Delivery) -> str | None:
-    "From the header, as the service sends it; else from the body."
-    with suppress(ValueError):
-        return str(uuid.UUID(str(delivery.headers.get("task_uuid"))))
-    try:
-        return str(uuid.UUID(unpack(delivery.body, "task")["task_id"]))
-    except Exception:
-        log.exception("A message has no task id")
-        return None
-
-
-def _task(task_id: str, delivery: Delivery) -> Task:
-    "The task; ValueError where the message can't be one. The body is for the worker to read: it may be 10 MiB."
-    headers = delivery.headers
-    if delivery.body[:1] != b"\x01":
-        raise ValueError("the message has an unknown format")
-    resources: Any = json.loads(headers.get("resource_specification") or "null") or {}
-    serializers = headers.get("result_serializers") or ()
-    if not isinstance(resources, dict):
-        raise ValueError("the resource specification is not a mapping")
-    if not isinstance(serializers, list | tuple):
-        raise ValueError("the result serializers are not a list")
-    return Task(task_id, str(headers.get("function_uuid")).lower(), delivery.body, resources, tuple(serializers))
+def _full(error: OSError) -> str:
+    return (
+        f"the endpoint can't note the task on disk ({error.strerror}). Free some space in your home directory, "
+        "or ask for more, then submit the task again"
+    )

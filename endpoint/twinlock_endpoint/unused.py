@@ -1,9 +1,9 @@
 """Folders of user endpoints that nobody has used for long: each configuration leaves one in the user's home."""
 
-import errno
 import fcntl
 import logging
 import os
+import platform
 import re
 import shutil
 import threading
@@ -19,10 +19,15 @@ _POLL_S = 0.05
 _held: list[int] = []
 
 
-def hold(folder: Path) -> None:
-    """Make the folder and mark it as in use, for as long as this process lives. OSError where it can't be made.
+class HeldError(Exception):
+    """Another endpoint has the folder; the text says which process, and on which host."""
 
-    Another endpoint may be about to remove it just now; then it is made again. Where locks don't work (ENOLCK), nobody
+
+def hold(folder: Path) -> None:
+    """Make the folder and mark it as in use, for as long as this process lives. OSError where it can't be made,
+    HeldError where another process holds it and goes on to.
+
+    The mark is a lock of this process alone, which what it forks doesn't keep. Another endpoint may be about to remove it just now; then it is made again. Where locks don't work (ENOLCK), nobody
     removes anything.
     """
     end = time.monotonic() + _REMOVAL_S
@@ -31,8 +36,10 @@ def hold(folder: Path) -> None:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _held.append(lock)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (folder / "lock").exists():
+                os.truncate(lock, 0)
+                os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
                 return
         except BlockingIOError:
             time.sleep(_POLL_S)
@@ -40,7 +47,7 @@ def hold(folder: Path) -> None:
             log.warning("The endpoint's folder can't be locked: %s", error.strerror)
             return
         if time.monotonic() > end:
-            raise BlockingIOError(errno.EWOULDBLOCK, "another process holds it")
+            raise HeldError((folder / "lock").read_text())
         os.close(_held.pop())
 
 
@@ -72,7 +79,7 @@ def _remove(folder: Path) -> bool:
     """Remove it unless an endpoint holds it; one that never had a lock is older than this version."""
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)
     except BlockingIOError:
         return False

@@ -1,0 +1,40 @@
+"""Whether the endpoint owes answers that only its journal knows of, as the manager endpoint is told.
+
+Should this endpoint die while it does, the manager endpoint starts another, which reads the journal.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+_QUIET_S = 1.0
+
+
+class Debt:
+    """Tells `tell` the number of tasks in the journal: the first at once, before the queue may forget it.
+
+    That there is none any more is told only when it stays so for a moment, or each short task would be told of.
+    """
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell
+        self._tasks = 0
+        self._told = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def changed(self, tasks: int) -> None:
+        """There are so many."""
+        self._tasks = tasks
+        if tasks and not self._told:
+            self.say()
+        elif not tasks and self._told and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._consider)
+
+    def say(self) -> None:
+        """Tell it as it is."""
+        self._told = self._tasks
+        self._tell(self._tasks)
+
+    def _consider(self) -> None:
+        self._timer = None
+        if not self._tasks:
+            self.say()

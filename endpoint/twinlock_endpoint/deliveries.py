@@ -1,0 +1,38 @@
+"""What a delivery says about its task."""
+
+import json
+import logging
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from twinlock_endpoint.consumer import Delivery
+from twinlock_endpoint.engines.base import Task
+from twinlock_endpoint.messages import unpack
+
+log = logging.getLogger(__name__)
+
+
+def task_id(delivery: Delivery) -> str | None:
+    """The task's id from the header, as the service sends it; else from the body; None where neither has one."""
+    with suppress(ValueError):
+        return str(uuid.UUID(str(delivery.headers.get("task_uuid"))))
+    try:
+        return str(uuid.UUID(unpack(delivery.body, "task")["task_id"]))
+    except Exception:
+        log.exception("A message has no task id")
+        return None
+
+
+def task(task_id: str, delivery: Delivery) -> Task:
+    """The task; ValueError where the message can't be one. The body is for the worker to read: it may be 10 MiB."""
+    headers = delivery.headers
+    if delivery.body[:1] != b"\x01":
+        raise ValueError("the message has an unknown format")
+    resources: Any = json.loads(headers.get("resource_specification") or "null") or {}
+    serializers = headers.get("result_serializers") or ()
+    if not isinstance(resources, dict):
+        raise ValueError("the resource specification is not a mapping")
+    if not isinstance(serializers, list | tuple):
+        raise ValueError("the result serializers are not a list")
+    return Task(task_id, str(headers.get("function_uuid")).lower(), delivery.body, resources, tuple(serializers))

@@ -1,0 +1,105 @@
+"""How many tasks the endpoint takes: as many as its engine needs, though a task is acknowledged as soon as it is safe.
+
+What is delivered beyond that waits here and isn't acknowledged, so the queue sends no more. RabbitMQ closes a channel
+on which a delivery waits for half an hour, so after a part of that the deliveries go back and none is asked for, until
+there is room for some.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twinlock_endpoint.book import Book
+from twinlock_endpoint.consumer import Delivery, TaskConsumer
+
+log = logging.getLogger(__name__)
+
+HELD_S = 600.0
+"""Longest time that a delivery waits here."""
+
+_UNCONFIRMED = 4  # times the window: tasks of which most wait for the confirmation of their results
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    task_id: str
+    delivery: Delivery
+    since: float
+
+
+class Intake:
+    """Hands deliveries on to `take` while fewer than `window` tasks are unanswered."""
+
+    def __init__(
+        self,
+        consumer: TaskConsumer,
+        book: Book,
+        window: int,
+        take: Callable[[str, Delivery], None],
+        held_s: float = HELD_S,
+    ) -> None:
+        self._consumer = consumer
+        self._book = book
+        self._window = window
+        self._take = take
+        self._held_s = held_s
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Waiting] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._ended = False
+        book.moved = self.pump
+
+    def offer(self, task_id: str, delivery: Delivery) -> None:
+        """A delivery came."""
+        if self._book.again(task_id, delivery):
+            return
+        self._waiting.append(_Waiting(task_id, delivery, self._loop.time()))
+        self.pump()
+
+    def pump(self) -> None:
+        """Take what there is room for."""
+        while self._waiting and self._room() > 0 and not self._ended:
+            first = self._waiting.popleft()
+            if not self._book.again(first.task_id, first.delivery):
+                self._take(first.task_id, first.delivery)
+        if self._waiting and self._timer is None:
+            self._watch()
+        if self._paused and self._room() >= max(1, self._window // 4):
+            self._paused = False
+            self._consumer.resume(self._room())
+
+    def lost(self) -> None:
+        """The channel is gone: what waits here comes again on the next, which is asked for tasks at once."""
+        self._waiting.clear()
+        self._paused = False
+
+    def end(self) -> None:
+        """Take no more; what waits goes back to the queue with the connection's end."""
+        self._ended = True
+
+    def _room(self) -> int:
+        return min(self._window - self._book.unanswered, _UNCONFIRMED * self._window - len(self._book))
+
+    def _watch(self) -> None:
+        self._timer = self._loop.call_at(self._waiting[0].since + self._held_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._waiting or self._ended:
+            return
+        if self._waiting[0].since + self._held_s <= self._loop.time():
+            self._consumer.pause(self._give_back)
+        else:
+            self._watch()
+
+    def _give_back(self) -> None:
+        "Nothing is delivered any more."
+        log.info("The engine is busy; %d tasks go back to the queue until it isn't", len(self._waiting))
+        for one in self._waiting:
+            self._consumer.requeue(one.delivery)
+        self._waiting.clear()
+        self._paused = True
+        self.pump()

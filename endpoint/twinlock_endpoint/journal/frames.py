@@ -1,0 +1,70 @@
+"""How records lie in a file: a header that names the version, then frames of a mark, a length, a checksum, a payload.
+
+A file may end in the middle of a frame, when the host or the process died; and a disk may give back other bytes than it
+got. So whatever isn't a frame is skipped up to the next one that is.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+VERSION = 1
+
+_NAME = b"twinlock-journal "
+HEADER = b"%s%03d\n" % (_NAME, VERSION)
+
+_MARK = b"\xd5\x4a"
+_HEAD = struct.Struct(">2sII")
+HEAD_LENGTH = _HEAD.size
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A frame at `offset`, so many bytes with its head; without a payload it is what was skipped there."""
+
+    offset: int
+    length: int
+    payload: bytes | None
+
+
+def head(payload: bytes) -> bytes:
+    """What goes before the payload."""
+    return _HEAD.pack(_MARK, len(payload), zlib.crc32(payload))
+
+
+def version(data: bytes) -> int | None:
+    """The version that a file names; None where it isn't a journal's, or was cut off before its first frame."""
+    number = data[len(_NAME) : len(HEADER) - 1]
+    if not data.startswith(_NAME) or len(data) < len(HEADER) or not number.isdigit():
+        return None
+    return int(number)
+
+
+def payload(data: bytes, offset: int) -> bytes | None:
+    """The payload of the frame at `offset`; None where there is no sound one."""
+    if len(data) - offset < HEAD_LENGTH:
+        return None
+    mark, length, checksum = _HEAD.unpack_from(data, offset)
+    found = data[offset + HEAD_LENGTH : offset + HEAD_LENGTH + length]
+    sound = mark == _MARK and len(found) == length and zlib.crc32(found) == checksum
+    return found if sound else None
+
+
+def frames(data: bytes) -> Iterator[Found]:
+    """All frames after the header, and what lies between them."""
+    offset = len(HEADER)
+    while offset < len(data):
+        sound = payload(data, offset)
+        length = _next(data, offset + 1) - offset if sound is None else HEAD_LENGTH + len(sound)
+        yield Found(offset, length, sound)
+        offset += length
+
+
+def _next(data: bytes, offset: int) -> int:
+    "Where the next sound frame begins, at the earliest at `offset`."
+    while (offset := data.find(_MARK, offset)) != -1:
+        if payload(data, offset) is not None:
+            return offset
+        offset += 1
+    return len(data)

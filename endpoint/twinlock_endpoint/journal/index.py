@@ -1,0 +1,59 @@
+"""Where in the segments the records of unfinished tasks lie; a segment without any is not needed."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from twinlock_endpoint.journal.records import Kind
+
+
+class Place(NamedTuple):
+    """A frame: the number of its segment, and where in that it lies, in bytes."""
+
+    segment: int
+    offset: int
+    length: int
+
+
+class Index:
+    """The newest record of each kind for each unfinished task."""
+
+    def __init__(self) -> None:
+        self._places: defaultdict[str, dict[Kind, Place]] = defaultdict(dict)
+        self._needed: Counter[int] = Counter()
+        self.bytes = 0
+        """All of them together."""
+
+    def note(self, kind: Kind, task_id: str, place: Place) -> None:
+        """A record was written or read; in the order in which they were written."""
+        if kind is Kind.DONE:
+            for former in self._places.pop(task_id, {}).values():
+                self._subtract(former)
+            return
+        self.forget(kind, task_id)
+        self._places[task_id][kind] = place
+        self._needed[place.segment] += 1
+        self.bytes += place.length
+
+    def forget(self, kind: Kind, task_id: str) -> None:
+        """A record can't be read any more, or has a newer one in its place."""
+        former = self._places[task_id].pop(kind, None)
+        if former is not None:
+            self._subtract(former)
+
+    def needs(self, segment: int) -> bool:
+        """Whether anything in that segment is needed."""
+        return self._needed[segment] > 0
+
+    def of(self, segment: int) -> Iterator[tuple[Kind, str, Place]]:
+        """What is needed of that segment."""
+        for task_id, places in self._places.items():
+            for kind, place in places.items():
+                if place.segment == segment:
+                    yield kind, task_id, place
+
+    def _subtract(self, place: Place) -> None:
+        self._needed[place.segment] -= 1
+        self.bytes -= place.length
+        if not self._needed[place.segment]:
+            del self._needed[place.segment]

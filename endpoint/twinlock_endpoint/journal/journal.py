@@ -1,0 +1,60 @@
+"""The journal of one endpoint, from the reading of what its predecessors left to its close."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from twinlock_endpoint.engines.base import Task
+from twinlock_endpoint.errors import JournalError
+from twinlock_endpoint.journal import records
+from twinlock_endpoint.journal.left import Left, Reader
+from twinlock_endpoint.journal.records import Kind, Record
+from twinlock_endpoint.journal.segments import Segments
+from twinlock_endpoint.journal.writer import Writer
+
+log = logging.getLogger(__name__)
+
+Safe = Callable[[OSError | None], None]
+"""Called in the loop when a record is safe, with the error where it can't be written."""
+
+
+def read(folder: Path) -> Reader:
+    """What the journal in the endpoint's folder says; may block. JournalError where it can't be used."""
+    try:
+        (folder / "journal").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise JournalError(f"The endpoint's journal can't be made: {error.strerror}.") from error
+    reader = Reader(folder / "journal")
+    reader.read()
+    if reader.left:
+        log.info("The journal has %d unfinished tasks of an endpoint before this one", len(reader.left))
+    return reader
+
+
+class Journal:
+    """Writes what happens to tasks behind what `reader` found. Everything returns at once; for the loop."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.left: Mapping[str, Left] = reader.left
+        self.done = tuple(reader.done)
+        self._writer = Writer(Segments(reader.folder, reader.index))
+
+    def taken(self, task: Task, attempts: int, safe: Safe) -> None:
+        """A task is here, and when that is safe it is handed to the engine, for the so many-th time; 0: not yet."""
+        self._writer.write(Record(Kind.TAKEN, task.id, records.taken(task, attempts), safe))
+
+    def tried(self, task_id: str, attempts: int, safe: Safe | None = None) -> None:
+        """It was or will be handed to the engine so often."""
+        self._writer.write(Record(Kind.TRIED, task_id, records.tried(task_id, attempts), safe))
+
+    def answered(self, task_id: str, result: bytes, safe: Safe) -> None:
+        """There is a result."""
+        self._writer.write(Record(Kind.ANSWERED, task_id, records.answered(task_id, result), safe))
+
+    def finished(self, task_id: str) -> None:
+        """The result is where it has to be."""
+        self._writer.write(Record(Kind.DONE, task_id, records.done(task_id)))
+
+    async def close(self, limit_s: float) -> None:
+        """Write what waits, at most so many seconds."""
+        await self._writer.close(limit_s)

@@ -1,0 +1,98 @@
+"""What the journal's files say at the start of an endpoint: the tasks that its predecessors left unfinished."""
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twinlock_endpoint.engines.base import Task
+from twinlock_endpoint.errors import JournalError
+from twinlock_endpoint.journal import frames, records
+from twinlock_endpoint.journal.index import Index, Place
+from twinlock_endpoint.journal.records import Kind
+from twinlock_endpoint.journal.segments import numbers, path_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Left:
+    """An unfinished task: itself, unless its record was damaged; how often it was tried; its result, if it has one."""
+
+    task: Task | None = None
+    taken: int = 0
+    tried: int | None = None
+    result: bytes | None = None
+
+    @property
+    def attempts(self) -> int:
+        """How often it was handed to an engine."""
+        return self.taken if self.tried is None else self.tried
+
+
+class Reader:
+    """Reads the files in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.index = Index()
+        self.left: dict[str, Left] = {}
+        self.done: OrderedDict[str, None] = OrderedDict()
+        """Tasks that were done, the last ones last; a delivery of theirs may come once more."""
+
+    def read(self) -> None:
+        """Read them all. JournalError where a newer version wrote them, or they can't be read at all."""
+        found = numbers(self.folder)
+        for number in found:
+            try:
+                data = path_of(self.folder, number).read_bytes()
+            except OSError as error:
+                raise JournalError(f"The endpoint's journal can't be read: {error.strerror}.") from error
+            self._check(number, data)
+            self._segment(number, data, last=number == found[-1])
+
+    def _check(self, number: int, data: bytes) -> None:
+        version = frames.version(data)
+        if version is not None and version > frames.VERSION:
+            raise JournalError(
+                f"The endpoint's journal was written by a newer version of this program (format {version}, this one "
+                f"knows {frames.VERSION}). Use that version until its tasks are done, or remove the folder 'journal' "
+                "in the endpoint's folder to give them up."
+            )
+        if version is None and len(data) >= len(frames.HEADER):
+            log.error("The journal's file %d has no sound beginning; what can be read of it is used", number)
+
+    def _segment(self, number: int, data: bytes, *, last: bool) -> None:
+        for found in frames.frames(data):
+            if found.payload is not None:
+                self._record(found.payload, Place(number, found.offset, found.length))
+            elif last and found.offset + found.length == len(data):
+                log.warning("The journal ends with %d bytes of a record that wasn't written to its end", found.length)
+            else:
+                log.error(
+                    "The journal's file %d is damaged: %d bytes at %d can't be read, and a task may be lost with them",
+                    *(number, found.length, found.offset),
+                )
+
+    def _record(self, payload: bytes, place: Place) -> None:
+        try:
+            kind, task_id, rest = records.read(payload)
+            self._apply(kind, task_id, rest)
+        except ValueError as error:
+            log.error("The journal's file %d has at %d something unknown: %s", place.segment, place.offset, error)
+        else:
+            self.index.note(kind, task_id, place)
+
+    def _apply(self, kind: Kind, task_id: str, rest: list[Any]) -> None:
+        if kind is Kind.DONE:
+            self.left.pop(task_id, None)
+            self.done[task_id] = None
+            return
+        left = self.left.setdefault(task_id, Left())
+        if kind is Kind.TAKEN:
+            left.task, left.taken = records.task(task_id, rest)
+        elif kind is Kind.TRIED:
+            left.tried = int(rest[0])
+        else:
+            left.result = bytes(rest[0])

@@ -1,0 +1,77 @@
+"""What the journal says about a task, each a msgpack array: the kind, the task's id, and what belongs to the kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+
+from twinlock_endpoint.engines.base import Task
+
+
+class Kind(IntEnum):
+    """What happened. The numbers stand in files."""
+
+    TAKEN = 1
+    """The endpoint has the task: [attempts, function id, resources, result serializers, body]."""
+    TRIED = 2
+    """So often it was handed to the engine by now: [attempts]. It replaces the number in TAKEN."""
+    ANSWERED = 3
+    """There is a result: [packed result]."""
+    DONE = 4
+    """RabbitMQ has the result: []. Nothing of the task is needed any more."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One record. `safe` is called in the loop when it is written, with the error where it can't be."""
+
+    kind: Kind
+    task_id: str
+    payload: bytes = field(repr=False)
+    safe: Callable[[OSError | None], None] | None = None
+
+    @property
+    def durable(self) -> bool:
+        """It has to outlive the host before `safe` is called; the others have to outlive this process then."""
+        return self.kind <= Kind.TRIED
+
+
+def taken(task: Task, attempts: int) -> bytes:
+    """A task that was taken, and so often handed to the engine in that moment."""
+    values = [Kind.TAKEN, task.id, attempts, task.function_id, task.resources, task.result_serializers, task.body]
+    return bytes(msgpack.packb(values))
+
+
+def tried(task_id: str, attempts: int) -> bytes:
+    """Its number of attempts."""
+    return bytes(msgpack.packb([Kind.TRIED, task_id, attempts]))
+
+
+def answered(task_id: str, result: bytes) -> bytes:
+    """Its result."""
+    return bytes(msgpack.packb([Kind.ANSWERED, task_id, result]))
+
+
+def done(task_id: str) -> bytes:
+    """Its end."""
+    return bytes(msgpack.packb([Kind.DONE, task_id]))
+
+
+def read(payload: bytes) -> tuple[Kind, str, list[Any]]:
+    """Kind, task id and the rest. ValueError for what none of the above wrote."""
+    try:
+        kind, task_id, *rest = msgpack.unpackb(payload)
+        return Kind(kind), str(task_id), rest
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise ValueError(f"not a record: {error}") from error
+
+
+def task(task_id: str, rest: list[Any]) -> tuple[Task, int]:
+    """The task in a TAKEN record, and its attempts. ValueError as above."""
+    try:
+        attempts, function_id, resources, serializers, body = rest
+        return Task(task_id, str(function_id), bytes(body), dict(resources), tuple(serializers)), int(attempts)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"not a task: {error}") from error

@@ -1,0 +1,126 @@
+"""The thread that writes the journal: whatever waits goes to the disk together, and is synced together.
+
+A task that was taken is safe when the disk has it. A result is safe when it is written, for then it outlives this
+process; the disk has it a tenth of a second later. A host that goes down within that time may make a task have a
+second, worse outcome after its result was delivered; to wait for the disk would cost every task some milliseconds.
+"""
+
+import asyncio
+import errno
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from twinlock_endpoint.journal.records import Kind, Record
+from twinlock_endpoint.journal.segments import Segments
+
+log = logging.getLogger(__name__)
+
+_LAZY_S = 0.1
+_MOST = 1000  # records at a time
+
+
+class Writer:
+    """Writes to `segments` in a thread of its own. Where the disk doesn't take something, it is tried with the next."""
+
+    def __init__(self, segments: Segments) -> None:
+        self._segments = segments
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[Record | None] = SimpleQueue()
+        self._ending = False
+        self._unsynced = False
+        self._failing = False
+        self._owed: list[Record] = []
+        self._ended = asyncio.Event()
+        threading.Thread(target=self._work, name="journal", daemon=True).start()
+
+    def write(self, record: Record) -> None:
+        """Write a record; returns at once."""
+        self._queue.put(record)
+
+    async def close(self, limit_s: float) -> None:
+        """Write what waits, at most so many seconds, and end the thread."""
+        self._queue.put(None)
+        try:
+            await asyncio.wait_for(self._ended.wait(), limit_s)
+        except TimeoutError:
+            log.error("The journal could not be closed within %.0f s", limit_s)
+
+    def _work(self) -> None:
+        while (batch := self._collect()) is not None:
+            if batch:
+                self._commit(batch)
+            else:
+                self._sync()
+        self._sync()
+        self._segments.close()
+        self._in_loop(self._ended.set)
+
+    def _collect(self) -> list[Record] | None:
+        "What waits, but at least one record; none where it is time to sync; None at the end."
+        batch: list[Record] = []
+        with suppress(Empty):
+            if not self._ending:
+                batch += self._next(timeout=_LAZY_S if self._unsynced else None)
+            while not self._ending and len(batch) < _MOST:
+                batch += self._next(timeout=0)
+        return None if self._ending and not batch else batch
+
+    def _next(self, timeout: float | None) -> list[Record]:
+        record = self._queue.get(timeout != 0, timeout)
+        self._ending = record is None
+        return [] if record is None else [record]
+
+    def _commit(self, batch: list[Record]) -> None:
+        error = self._attempt(lambda: self._segments.append(self._owed + batch))
+        # Whoever is done would otherwise come to life again in the next endpoint.
+        self._owed = [record for record in self._owed + batch if record.kind is Kind.DONE] if error else []
+        self._unsynced = True
+        durable = [record for record in batch if record.durable]
+        self._tell((record for record in batch if not record.durable), error)
+        if durable:
+            self._tell(durable, error or self._sync())
+        self._attempt(self._segments.tidy)
+
+    def _sync(self) -> OSError | None:
+        self._unsynced = False
+        return self._attempt(self._segments.sync)
+
+    def _attempt(self, call: Callable[[], None]) -> OSError | None:
+        try:
+            call()
+        except OSError as error:
+            failed: OSError | None = error
+        except Exception as error:
+            log.exception("The journal's thread")
+            failed = OSError(errno.EIO, f"{type(error).__name__}: {error}")
+        else:
+            failed = None
+        self._note(failed)
+        return failed
+
+    def _note(self, failed: OSError | None) -> None:
+        if failed is not None and not self._failing:
+            log.error("The journal can't be written: %s", failed.strerror)
+        elif failed is None and self._failing:
+            log.info("The journal can be written again")
+        self._failing = failed is not None
+
+    def _tell(self, records: Iterable[Record], error: OSError | None) -> None:
+        calls = [record.safe for record in records if record.safe is not None]
+        if calls:
+            self._in_loop(_call_all, calls, error)
+
+    def _in_loop(self, call: Callable[..., object], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the endpoint has ended
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+
+def _call_all(calls: list[Callable[[OSError | None], None]], error: OSError | None) -> None:
+    for call in calls:
+        try:
+            call(error)
+        except Exception:
+            log.exception("What follows from a record of the journal failed")

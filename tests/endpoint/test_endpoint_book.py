@@ -1,0 +1,146 @@
+"""When tasks are acknowledged, and what the journal is told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+from twinlock_endpoint.book import Book
+from twinlock_endpoint.consumer import Delivery
+from twinlock_endpoint.engines.base import Task
+from twinlock_endpoint.journal import journal
+from twinlock_endpoint.journal.journal import Journal
+
+CHANNEL: Any = object()
+
+
+def delivery(tag: int) -> Delivery:
+    return Delivery(CHANNEL, tag, {}, b"")
+
+
+class Desk:
+    """A book on a real journal; the test confirms what was published."""
+
+    def __init__(self, folder: Path, prefetch: int = 2) -> None:
+        self.tags: list[int] = []
+        self.published: list[tuple[bytes, asyncio.Future[None]]] = []
+        self.kept: list[int] = []
+        self.journal = Journal(journal.read(folder))
+        self.book = Book(self.journal, lambda acknowledged: self.tags.append(acknowledged.tag), self._publish, prefetch)
+        self.book.kept_changed = self.kept.append
+
+    def _publish(self, body: bytes) -> asyncio.Future[None]:
+        self.published.append((body, asyncio.get_running_loop().create_future()))
+        return self.published[-1][1]
+
+    async def take(self, task_id: str, tag: int, attempts: int = 1) -> OSError | None:
+        """Take a task; when that is safe, or isn't."""
+        safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
+        self.book.take(Task(task_id, "f", b"\x01{}"), delivery(tag), attempts, safe.set_result)
+        return await asyncio.wait_for(safe, 10)
+
+    async def answer(self, task_id: str) -> None:
+        """Answer a task, until the answer is published."""
+        published = len(self.published)
+        self.book.answer(task_id, task_id.encode())
+        async with asyncio.timeout(10):
+            while len(self.published) == published:
+                await asyncio.sleep(0)
+
+    async def confirm(self) -> None:
+        """RabbitMQ has the last answer."""
+        self.published[-1][1].set_result(None)
+        await asyncio.sleep(0)
+
+
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    """A desk, closed in the end."""
+    made = Desk(tmp_path)
+    yield made
+    await made.journal.close(5)
+
+
+async def test_acknowledged_when_the_journal_has_it(desk: Desk, tmp_path: Path) -> None:
+    assert await desk.take("a", 1) is None
+    assert (desk.tags, desk.kept) == ([1], [1])
+    assert list(journal.read(tmp_path).left) == ["a"]
+
+
+async def test_out_of_the_journal_when_its_answer_is_confirmed(desk: Desk, tmp_path: Path) -> None:
+    await desk.take("a", 1)
+    await desk.answer("a")
+    assert journal.read(tmp_path).left["a"].result == b"a"
+    await desk.confirm()
+    await desk.journal.close(5)
+    assert not journal.read(tmp_path).left
+    assert (len(desk.book), desk.book.settled, desk.kept, desk.tags) == (0, 1, [1, 0], [1])
+
+
+async def test_a_task_that_comes_again_is_not_taken_again(desk: Desk) -> None:
+    desk.book.take(Task("a", "f", b""), delivery(1), 1, lambda error: None)
+    assert desk.book.again("a", delivery(9)), "before the journal has it"
+    await desk.answer("a")
+    assert desk.tags == [9]
+    assert desk.book.again("a", delivery(10)), "while its answer is on its way"
+    await desk.confirm()
+    assert desk.book.again("a", delivery(11)), "when it is done"
+    assert (desk.tags, desk.book.received) == ([9, 10, 11], 1)
+    assert not desk.book.again("b", delivery(12))
+
+
+async def test_only_as_many_done_tasks_are_remembered_as_can_come_again(desk: Desk) -> None:
+    for number, task in enumerate("abc"):
+        await desk.take(task, number)
+        await desk.answer(task)
+        await desk.confirm()
+    assert [desk.book.again(task, delivery(9)) for task in "abc"] == [False, True, True]
+
+
+async def test_a_done_task_is_known_to_the_next_endpoint(desk: Desk, tmp_path: Path) -> None:
+    await desk.take("a", 1)
+    await desk.answer("a")
+    await desk.confirm()
+    await desk.journal.close(5)
+    following = Desk(tmp_path)
+    assert following.book.again("a", delivery(2))
+    await following.journal.close(5)
+
+
+async def test_one_answer_a_task(desk: Desk) -> None:
+    await desk.take("a", 1)
+    await desk.answer("a")
+    desk.book.answer("a", b"another")
+    desk.book.answer("b", b"nobody asked")
+    await desk.confirm()
+    assert [body for body, _ in desk.published] == [b"a"]
+
+
+async def test_a_task_that_is_only_answered_is_acknowledged_with_its_answer(desk: Desk) -> None:
+    desk.book.note("a", delivery(1))
+    assert desk.tags == []
+    await desk.answer("a")
+    assert desk.tags == [1]
+
+
+async def test_open_tasks(desk: Desk) -> None:
+    await desk.take("a", 1)
+    await desk.take("b", 2)
+    await desk.answer("a")
+    assert (desk.book.open(), desk.book.unanswered, len(desk.book)) == (["b"], 1, 2)
+
+
+async def test_what_the_disk_doesnt_take_stays_with_the_queue_until_its_answer_is_confirmed(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    (tmp_path / "journal").rmdir()
+    assert await desk.take("a", 1) is not None
+    await desk.answer("a")
+    assert (desk.tags, desk.kept) == ([], [])
+    await desk.confirm()
+    assert desk.tags == [1]
+    (tmp_path / "journal").mkdir()
+    assert await desk.take("b", 2) is None
+    await desk.journal.close(5)
+    read = journal.read(tmp_path)
+    assert (list(read.left), list(read.done)) == (["b"], ["a"]), "what was owed to the disk is written when it can be"
