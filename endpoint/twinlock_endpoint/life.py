@@ -69,7 +69,7 @@ def window(max_workers: int) -> int:
     so a few for each worker. At least 32, which hides the round trip of short tasks; not without bound, since each may
     hold 10 MiB.
     """
-    return max(32, 4 * max_workers)
+    return min(65535, max(32, 4 * max_workers))
 
 
 class _Endpoint:

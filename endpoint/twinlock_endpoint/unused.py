@@ -27,7 +27,7 @@ def hold(folder: Path) -> None:
     """Make the folder and mark it as in use, for as long as this process lives. OSError where it can't be made,
     HeldError where another process holds it and goes on to.
 
-    The mark is a lock of this process alone, which what it forks doesn't keep. Another endpoint may be about to remove it just now; then it is made again. Where locks don't work (ENOLCK), nobody
+    Another endpoint may be about to remove it just now; then it is made again. Where locks don't work (ENOLCK), nobody
     removes anything.
     """
     end = time.monotonic() + _REMOVAL_S
@@ -36,7 +36,7 @@ def hold(folder: Path) -> None:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _held.append(lock)
         try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (folder / "lock").exists():
                 os.truncate(lock, 0)
                 os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
@@ -79,7 +79,7 @@ def _remove(folder: Path) -> bool:
     """Remove it unless an endpoint holds it; one that never had a lock is older than this version."""
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)
     except BlockingIOError:
         return False

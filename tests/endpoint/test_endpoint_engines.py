@@ -10,7 +10,7 @@ import yaml
 from twinlock_endpoint.engines import build
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.errors import ConfigError
-from twinlock_endpoint.life import prefetch
+from twinlock_endpoint.life import window
 
 
 def made(text: str) -> Any:
@@ -107,7 +107,7 @@ def test_most_workers(text: str, most: int) -> None:
 
 @pytest.mark.parametrize(("workers", "tasks"), [(1, 32), (8, 32), (100, 400), (100_000, 65535)])
 def test_tasks_taken_in_advance(workers: int, tasks: int) -> None:
-    assert prefetch(workers) == tasks
+    assert window(workers) == tasks
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from endpoint_rig import until
 from twinlock_endpoint import config, folder, unused
-from twinlock_endpoint.errors import FolderError
+from twinlock_endpoint.errors import HeldFolderError
 
 ENGINE = "engine: {type: ThreadPoolEngine}\n"
 MANAGER = uuid.UUID(int=1)
@@ -84,7 +84,9 @@ def test_two_endpoints_of_one_name_dont_share_a_folder(base: Path, monkeypatch: 
     made = old(base, 0)
     with open(made / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(FolderError, match="another process holds it"):
+        lock.write("process 7 on a host")
+        lock.flush()
+        with pytest.raises(HeldFolderError, match=r"still runs \(process 7 on a host\)"):
             folder.prepare(made.name, "x", config.load(ENGINE))
 
 

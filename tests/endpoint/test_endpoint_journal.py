@@ -1,0 +1,136 @@
+"""The journal's files: what they say after damage of any kind, and how long they stay."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+from twinlock_endpoint.engines.base import Task
+from twinlock_endpoint.journal import frames, journal, segments
+from twinlock_endpoint.journal.journal import Journal
+
+
+class Diary:
+    """A journal, written a record after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.journal = Journal(journal.read(folder))
+
+    async def take(self, task_id: str, body: bytes = b"\x01body", attempts: int = 1) -> None:
+        """Have a task on disk."""
+        safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
+        self.journal.taken(Task(task_id, "f", body, {"num_nodes": 2}, ("a.b",)), attempts, safe.set_result)
+        assert await asyncio.wait_for(safe, 10) is None
+
+    def files(self) -> list[Path]:
+        """The journal's files, the oldest first."""
+        return sorted((self.folder / "journal").glob("*.journal"))
+
+    async def close(self) -> None:
+        """All is written."""
+        await self.journal.close(10)
+
+
+@pytest_asyncio.fixture
+async def diary(tmp_path: Path) -> AsyncIterator[Diary]:
+    """An empty one."""
+    yield Diary(tmp_path)
+
+
+async def test_a_task_comes_back_as_it_was(diary: Diary) -> None:
+    await diary.take("a", b"\x01" + bytes(range(256)))
+    diary.journal.tried("a", 3)
+    diary.journal.answered("b", b"result", lambda error: None)
+    await diary.close()
+    left = journal.read(diary.folder).left
+    assert left["a"].task == Task("a", "f", b"\x01" + bytes(range(256)), {"num_nodes": 2}, ("a.b",))
+    assert left["a"].attempts == 3
+    assert (left["b"].task, left["b"].result) == (None, b"result")
+
+
+@pytest.mark.parametrize("cut", [1, 9, 10, 11, 30])
+async def test_a_record_that_was_cut_off_costs_no_other(
+    diary: Diary, cut: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for task in "abc":
+        await diary.take(task)
+    await diary.close()
+    (file,) = diary.files()
+    data = file.read_bytes()
+    file.write_bytes(data[:-cut])
+    assert list(journal.read(diary.folder).left) == ["a", "b"]
+    assert "a record that wasn't written to its end" in caplog.text
+    following = Diary(diary.folder)
+    await following.take("d")
+    await following.close()
+    assert list(journal.read(diary.folder).left) == ["a", "b", "d"]
+
+
+async def test_a_damaged_record_costs_no_other_and_is_told(diary: Diary, caplog: pytest.LogCaptureFixture) -> None:
+    for task in ("first", "second", "third"):
+        await diary.take(task)
+    await diary.close()
+    (file,) = diary.files()
+    file.write_bytes(file.read_bytes().replace(b"second", b"sEcond"))
+    assert list(journal.read(diary.folder).left) == ["first", "third"]
+    assert "The journal's file 1 is damaged" in caplog.text
+    assert "a task may be lost with them" in caplog.text
+
+
+@given(st.lists(st.binary(max_size=60), max_size=6), st.data())
+def test_whatever_bytes_a_file_has_the_sound_frames_are_found(payloads: list[bytes], data: st.DataObject) -> None:
+    pieces = [frames.HEADER]
+    for payload in payloads:
+        noise = data.draw(st.binary(max_size=30))
+        if b"\xd5" in noise:
+            noise = b""
+        pieces += [noise, frames.head(payload), payload]
+    whole = b"".join(pieces) + data.draw(st.binary(max_size=30))
+    found = list(frames.frames(whole))
+    assert [one.payload for one in found if one.payload is not None][: len(payloads)] == payloads
+    assert sum(one.length for one in found) == len(whole) - len(frames.HEADER), "every byte is accounted for"
+
+
+async def test_files_go_when_nobody_needs_them(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENT", 2000)
+    for number in range(200):
+        await diary.take(f"{number}", b"x" * 500)
+        diary.journal.finished(f"{number}")
+    await diary.close()
+    assert len(diary.files()) <= 2
+    assert not journal.read(diary.folder).left
+
+
+async def test_a_task_that_runs_for_long_keeps_no_other_in_the_journal(
+    diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "SEGMENT", 2000)
+    await diary.take("long", b"y" * 700)
+    diary.journal.tried("long", 2)
+    for number in range(200):
+        await diary.take(f"{number}", b"x" * 500)
+        diary.journal.finished(f"{number}")
+    await diary.close()
+    assert len(diary.files()) <= 8
+    left = journal.read(diary.folder).left
+    assert list(left) == ["long"]
+    assert left["long"].attempts == 2
+    assert left["long"].task is not None
+    assert left["long"].task.body == b"y" * 700
+
+
+async def test_what_a_predecessor_left_goes_with_its_end_too(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENT", 2000)
+    for number in range(20):
+        await diary.take(f"{number}", b"x" * 500)
+    await diary.close()
+    following = Diary(diary.folder)
+    for number in range(20):
+        following.journal.finished(f"{number}")
+    await following.close()
+    assert len(following.files()) == 1
+    assert not journal.read(diary.folder).left
