@@ -149,6 +149,13 @@ async def test_figures_come_up(site: Site) -> None:
     assert await site.figures("idle") == {"outstanding_tasks": 3, "idle": 1.5}
 
 
+async def test_an_endpoint_says_that_its_journal_has_tasks(site: Site) -> None:
+    words = {"type": "journal", "tasks": 2}, {"type": "figures", "figures": {"here": 1}}
+    await site.supervisor.command(request(endpoint_user(), "caller", says(*words)))
+    await site.figures("here")
+    assert [endpoint.owes for endpoint in site.supervisor.endpoints] == [True]
+
+
 async def test_a_newer_command_gives_the_running_endpoint_its_credentials(site: Site, spawner: Spawner) -> None:
     hello = says({"type": "figures", "figures": {"here": 1}})
     await site.supervisor.command(request(endpoint_user(), "caller", hello))
@@ -168,6 +175,7 @@ async def test_a_newer_command_gives_the_running_endpoint_its_credentials(site: 
         '{"type": "figures"}',
         '{"type": "figures", "figures": [1]}',
         json.dumps({"type": "figures", "figures": {f"f{number}": 1 for number in range(33)}}),
+        '{"type": "journal", "tasks": -1}',
         '{"type": "audit"}',
         '{"type": "audit", "number": true, "records": []}',
         '{"type": "audit", "number": 1, "records": [1]}',

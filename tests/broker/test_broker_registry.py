@@ -68,6 +68,35 @@ def test_ends(status: int | None, up: bool, awaited: bool, event: Event) -> None
     assert judge(Ending(status, up), State.STOPPING, awaited, 0) is (Event.AWAITED if awaited else Event.STOPPED)
 
 
+@pytest.mark.parametrize(
+    ("status", "up", "awaited", "event"),
+    [
+        (KILLED, True, False, Event.INDEBTED),
+        (KILLED, True, True, Event.CRASHED),
+        (None, True, False, Event.INDEBTED),
+        (EXIT_7, False, False, Event.INDEBTED),
+        # a shutdown in order leaves what hasn't begun for the next
+        (0, True, False, Event.INDEBTED),
+        (0, True, True, Event.AWAITED),
+    ],
+)
+def test_who_has_unfinished_tasks_is_started_again_whatever_its_end(
+    status: int | None, up: bool, awaited: bool, event: Event
+) -> None:
+    assert judge(Ending(status, up), State.RUNNING, awaited, 0, owes=True) is event
+
+
+def test_an_endpoint_that_the_administrator_stopped_isnt_started_again_for_its_tasks() -> None:
+    assert judge(Ending(0, True), State.STOPPING, False, 0, owes=True) is Event.STOPPED
+
+
+def test_revivals_have_an_end() -> None:
+    killed = Ending(KILLED, True)
+    assert judge(killed, State.RUNNING, False, registry.MAX_REVIVALS - 1, owes=True) is Event.INDEBTED
+    assert judge(killed, State.RUNNING, False, registry.MAX_REVIVALS, owes=True) is Event.FAILED
+    assert "started again 10 times for the tasks that it had" in last_words(killed, "", registry.MAX_REVIVALS)
+
+
 def test_restarts_have_an_end_and_growing_delays() -> None:
     crash = Ending(EXIT_7, True)
     assert judge(crash, State.RUNNING, True, registry.MAX_CRASHES) is Event.FAILED

@@ -2,7 +2,8 @@
 
 Who an endpoint is stands in no message: the kernel says which process connected, the spawner which endpoint that is.
 Lines are JSON objects with a `type`. Down: ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}.
-Up: ``figures`` {figures: name to number}, ``audit`` {number, records: a list of texts}.
+Up: ``figures`` {figures: name to number}, ``audit`` {number, records: a list of texts},
+``journal`` {tasks: the number of unfinished ones}.
 """
 
 import logging
@@ -90,6 +91,8 @@ class Sessions:
         while (message := await caller.receive()) is not None:
             if message.get("type") == "figures":
                 self._figures[endpoint.id] = _read_figures(message.get("figures"))
+            elif message.get("type") == "journal":
+                self._supervisor.owes(endpoint, _read_count(message.get("tasks")))
             elif message.get("type") == "audit":
                 number, records = _read_records(message)
                 safe = self._audit is not None and self._audit.write(caller.uid, endpoint.pid, endpoint.id, records)
@@ -111,6 +114,12 @@ def _read_figures(found: Any) -> dict[str, float]:
         raise ValueError("the figures are no short mapping")
     numbers = {name: value for name, value in found.items() if type(value) in (int, float) and abs(value) < _MOST}
     return {name: value for name, value in numbers.items() if _NAME.fullmatch(name)}
+
+
+def _read_count(found: Any) -> int:
+    if type(found) is not int or found < 0:
+        raise ValueError("a journal without a number of tasks")
+    return found
 
 
 def _read_records(message: dict[str, Any]) -> tuple[int, list[str]]:

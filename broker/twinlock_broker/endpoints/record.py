@@ -22,6 +22,7 @@ _PLAIN = ("id", "user", "waiting", "crashes", "deaths", "restarted")
 def dump(endpoint: Endpoint) -> str:
     """The endpoint as JSON."""
     values: dict[str, Any] = {name: getattr(endpoint, name) for name in _PLAIN}
+    values["owes"] = endpoint.owes
     values["state"] = endpoint.state.name if endpoint.state else None
     # the monotonic clock starts over with the host
     values["arrived"] = time.time() - (time.monotonic() - endpoint.arrived)
@@ -40,6 +41,7 @@ def load(text: str, amqp_port: int | None) -> Endpoint:
 
 def _load(values: Mapping[str, Any], amqp_port: int | None) -> Endpoint:
     endpoint = Endpoint(**{name: values[name] for name in _PLAIN})
+    endpoint.owes = values.get("owes") is True  # records of earlier versions don't say
     endpoint.state = State[values["state"]]
     endpoint.arrived = time.monotonic() - max(0.0, time.time() - values["arrived"])
     endpoint.started = endpoint.arrived

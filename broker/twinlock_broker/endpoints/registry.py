@@ -21,7 +21,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What happens to an endpoint. The five ends differ by what has to follow; `judge` tells which one it is."""
+    """What happens to an endpoint. The six ends differ by what has to follow; `judge` tells which one it is."""
 
     COMMAND = "a start command"
     MOVED = "a start command for another account than it runs under"
@@ -34,6 +34,7 @@ class Event(Enum):
     CRASHED = "it ended badly, and a newer command waits"
     FAILED = "it ended badly"
     DIED = "it ended badly before it was up"
+    INDEBTED = "it ended, or couldn't be started, and its journal has unfinished tasks"
     STOP = "the administrator wants it to stop"
     DUE = "its wait is over"
 
@@ -61,12 +62,14 @@ TABLE: dict[tuple[State | None, Event], tuple[State | None, Action]] = {
     (State.STARTING, Event.RESUMED): (State.STARTING, Action.START),
     (State.STARTING, Event.SPAWNED): (State.RUNNING, Action.NOTHING),
     (State.STARTING, Event.REFUSED): (None, Action.TELL),
+    (State.STARTING, Event.INDEBTED): (State.RESTART_PENDING, Action.DELAY),
     (State.RUNNING, Event.COMMAND): (State.RUNNING, Action.REFRESH),
     (State.RUNNING, Event.MOVED): (State.STOPPING, Action.REPLACE),
     (State.RUNNING, Event.STOP): (State.STOPPING, Action.STOP),
     (State.RUNNING, Event.STOPPED): (None, Action.FORGET),
     (State.RUNNING, Event.AWAITED): (State.STARTING, Action.START),
     (State.RUNNING, Event.CRASHED): (State.RESTART_PENDING, Action.DELAY),
+    (State.RUNNING, Event.INDEBTED): (State.RESTART_PENDING, Action.DELAY),
     (State.RUNNING, Event.FAILED): (None, Action.TELL),
     (State.RUNNING, Event.DIED): (State.RESTING, Action.REST),
     (State.STOPPING, Event.COMMAND): (State.STOPPING, Action.REMEMBER),
@@ -90,6 +93,12 @@ REST = 120.0
 
 MAX_CRASHES = 5
 """Restarts after bad ends, one after the other, before the user is told."""
+
+MAX_REVIVALS = 10
+"""Restarts of an endpoint whose journal has unfinished tasks, one after the other and none for long: five minutes."""
+
+STEADY = 600.0
+"""Seconds that an endpoint has to run so that its bad end is the first again."""
 
 SETTLED_AFTER_LOG = 3.0
 """Seconds that an endpoint has to live on after it closed its first output. Death closes the pipe too."""
@@ -125,13 +134,17 @@ def settled(now: float, started: float, log_opened: float | None) -> bool:
     return now - started >= SETTLED_AFTER or (log_opened is not None and now - log_opened >= SETTLED_AFTER_LOG)
 
 
-def judge(ending: Ending, state: State, awaited: bool, crashes: int) -> Event:
-    """Which end it is. `awaited`: a newer command came within the grace period, or at any time to a stopping one."""
-    if state is State.STOPPING or ending.clean:
+def judge(ending: Ending, state: State, awaited: bool, crashes: int, owes: bool = False) -> Event:
+    """Which end it is. `awaited`: a newer command came within the grace period, or at any time to a stopping one.
+    `owes`: its journal has unfinished tasks; what is stopped is told to its user as lost, so there it doesn't matter.
+    """
+    if state is State.STOPPING or (ending.clean and (awaited or not owes)):
         return Event.AWAITED if awaited else Event.STOPPED
     restartable = ending.settled or ending.status == 0
     if awaited and restartable and crashes < MAX_CRASHES:
         return Event.CRASHED
+    if owes and crashes < MAX_REVIVALS:
+        return Event.INDEBTED
     return Event.FAILED if ending.settled else Event.DIED
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ log = logging.getLogger(__name__)
 class Store:
     """Keeps endpoints in `folder`, so that a broker that was killed at any moment goes on where it was.
 
-    Files aren't synced to the disk: they have to outlive this process, not the host, with which the endpoints end too.
+    Files have to outlive this process, and the host as well where they are of an endpoint that has to be started again
+    after its end; only those are synced to the disk.
     """
 
     def __init__(self, folder: Path, amqp_port: int | None) -> None:
@@ -26,8 +28,10 @@ class Store:
         path = self._path(endpoint)
         draft = path.with_suffix(".new")
         try:
-            draft.write_text(record.dump(endpoint))
+            _write(draft, record.dump(endpoint), sync=endpoint.owes)
             draft.replace(path)
+            if endpoint.owes:
+                _sync(self._folder)
         except OSError as error:
             log.error(
                 "%s: %s; should the broker end now, this endpoint's waiting command is lost", path, error.strerror
@@ -54,3 +58,19 @@ class Store:
 
     def _path(self, endpoint: Endpoint) -> Path:
         return self._folder / f"{endpoint.id}.json"
+
+
+def _write(path: Path, text: str, *, sync: bool) -> None:
+    with path.open("w") as file:
+        file.write(text)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

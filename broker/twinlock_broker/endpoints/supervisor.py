@@ -73,6 +73,14 @@ class Supervisor:
         self._on(endpoint, Event.STOP, _STOPPED)
         return True
 
+    def owes(self, endpoint: Endpoint, tasks: int) -> None:
+        """A running endpoint says how many unfinished tasks its journal has; without any it has settled."""
+        if not tasks:
+            endpoint.crashes = 0
+        if endpoint.owes != (tasks > 0) and endpoint.state is not None:
+            endpoint.owes = tasks > 0
+            self._keep(endpoint)
+
     def listed(self, children: Sequence[wire.Child]) -> None:
         """The spawner's table: unknown children are adopted, known ones that are not in it have ended unseen."""
         table = {child.id: child for child in children if child.name.startswith(self._prefix)}
@@ -167,6 +175,10 @@ class Supervisor:
         endpoint.waiting, endpoint.user, endpoint.ended = False, request.user, None
         reply = await self._launcher.launch(endpoint, request)
         metrics.STARTS.labels(reply.stage if isinstance(reply, wire.Refused) else "started").inc()
+        if isinstance(reply, wire.Refused) and endpoint.owes and endpoint.crashes < registry.MAX_REVIVALS:
+            self._count(endpoint, Event.INDEBTED)
+            self._on(endpoint, Event.INDEBTED)
+            return
         if isinstance(reply, wire.Refused):
             detail = f"spawner: {reply.stage}: {reply.reason}"
             self._on(endpoint, Event.REFUSED, explain(reply, request.user), detail)
@@ -190,13 +202,19 @@ class Supervisor:
         assert endpoint.state is not None, "an endpoint that ends has a state"
         stopping = endpoint.state is State.STOPPING
         awaited = endpoint.waiting and (stopping or now - endpoint.arrived <= self._grace)
-        event = judge(ending, endpoint.state, awaited, endpoint.crashes)
-        endpoint.crashes = endpoint.crashes + 1 if event is Event.CRASHED else 0
-        endpoint.deaths = endpoint.deaths + 1 if event is Event.DIED else 0
-        endpoint.again = now + restart_delay(max(1, endpoint.crashes, endpoint.deaths))
-        endpoint.restarted = event in (Event.AWAITED, Event.CRASHED)
+        if now - endpoint.started >= registry.STEADY:
+            endpoint.crashes = 0
+        event = judge(ending, endpoint.state, awaited, endpoint.crashes, endpoint.owes)
+        told = _STOPPED if stopping else last_words(ending, text, endpoint.crashes if endpoint.owes else 0)
+        self._count(endpoint, event)
+        endpoint.restarted = event in (Event.AWAITED, Event.CRASHED, Event.INDEBTED)
         endpoint.pid = 0
-        self._on(endpoint, event, _STOPPED if stopping else last_words(ending, text))
+        self._on(endpoint, event, told)
+
+    def _count(self, endpoint: Endpoint, event: Event) -> None:
+        endpoint.crashes = endpoint.crashes + 1 if event in (Event.CRASHED, Event.INDEBTED) else 0
+        endpoint.deaths = endpoint.deaths + 1 if event is Event.DIED else 0
+        endpoint.again = time.monotonic() + restart_delay(max(1, endpoint.crashes, endpoint.deaths))
 
     def _tell(self, endpoint: Endpoint, text: str, detail: str) -> None:
         if endpoint.request is None:
@@ -220,9 +238,12 @@ def _about(endpoint: Endpoint) -> dict[str, str]:
     return {"endpoint": endpoint.id, "user": endpoint.user}
 
 
-def last_words(ending: Ending, text: str) -> str:
-    """What a user is told of an endpoint that ended badly; `text` is what it printed before it opened its own log."""
+def last_words(ending: Ending, text: str, revivals: int = 0) -> str:
+    """What a user is told of an endpoint that ended badly; `text` is what it printed before it opened its own log.
+    `revivals`: it was started so often to finish its tasks.
+    """
+    again = f"; it was started again {revivals} times for the tasks that it had" if revivals else ""
     if ending.settled:
-        return f"Your endpoint {ending}. Its own log, endpoint.log, may tell why; submit again to start another"
+        return f"Your endpoint {ending}{again}. Its own log, endpoint.log, may tell why; submit again to start another"
     printed = f"It printed:\n{text}" if text else "It printed nothing; tell the endpoint's administrator"
-    return f"Your endpoint {ending}. {printed}"
+    return f"Your endpoint {ending}{again}. {printed}"
