@@ -49,6 +49,7 @@ class Host:
         self.old = self.home / ".globus_compute" / "cluster"
         self.unit = self.units / "globus-compute-endpoint-cluster.service"
         self.new, self.policy = root / "etc" / "endpoint", root / "etc" / "spawner.toml"
+        self.state, self.logs = root / "state", root / "logs"
 
     def agent(self, program: str, *words: str | Path) -> str:
         """The peer's code at work in this home."""
@@ -63,7 +64,7 @@ class Host:
 
     def migrate(self, direction: str = "--from-globus", old: Path | None = None) -> "subprocess.CompletedProcess[str]":
         """``twinlock configure`` from the peer's folder, or back into it."""
-        where = ("--policy", self.policy, "--unit", self.unit)
+        where = ("--policy", self.policy, "--unit", self.unit, "--state", self.state, "--logs", self.logs)
         return self.twinlock("configure", direction, old or self.old, *where, self.new)
 
     def config(self) -> dict[str, Any]:
@@ -166,9 +167,7 @@ def test_back_without_a_change_changes_nothing(host: Host) -> None:
     add(host.old / "config.yaml", f"audit_log_path: {host.old}/audit.log\n")
     before = tree(host.home)
     assert host.migrate().returncode == 0
-    assert (
-        yaml.safe_load((host.new / "config.yaml").read_text())["audit_log_path"] == "/var/log/twinlock-broker/audit.log"
-    )
+    assert yaml.safe_load((host.new / "config.yaml").read_text())["audit_log_path"] == f"{host.logs}/audit.log"
     done = host.migrate("--to-globus")
     assert (done.returncode, done.stderr) == (0, "")
     assert tree(host.home) == before
@@ -250,6 +249,14 @@ def test_nothing_is_overwritten(host: Host) -> None:
     assert host.migrate(old=host.home / "nowhere").returncode == os.EX_NOINPUT
     both = host.twinlock("configure", "--from-globus", host.old, "--display-name", "x", host.home / "third")
     assert both.returncode == 100
+
+
+def test_the_state_of_another_endpoint_is_in_the_way(host: Host) -> None:
+    host.state.mkdir()
+    (host.state / "endpoint.json").write_text(json.dumps({"endpoint_id": UUID.replace("4", "5")}))
+    done = host.migrate()
+    assert (done.returncode, "belongs to another endpoint" in done.stderr) == (os.EX_CONFIG, True)
+    assert not host.new.exists()
 
 
 def test_a_broker_without_an_account(host: Host) -> None:

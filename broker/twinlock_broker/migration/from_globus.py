@@ -39,7 +39,7 @@ def migrate(source: Path, places: Places) -> Report:
     """Make the folder. Raises `Fatal` (66, 67, 73, 78) before anything was written, or 73 where writing fails."""
     old = read(source.absolute(), places.unit)
     account, report = keeper.find(places.policy), Report()
-    known = old.folder.endpoint_id(old.folder.path)
+    known = _endpoint_id(old, places)
     files = _files(old, places, report)
     pam = _policy_with_pam(old, places)
     commands = [path for path in old.mapping_commands() if not account.may_read(path, 0o1)]
@@ -59,6 +59,17 @@ def migrate(source: Path, places: Places) -> Report:
     report.done.append(f"the endpoint keeps its uuid: {known}" if known else "it never ran, so it has no uuid yet")
     _advise(old, places, account, commands, report)
     return report
+
+
+def _endpoint_id(old: Installation, places: Places) -> str | None:
+    """The uuid that stays. Raises `Fatal` (78) where the broker's state has another one, which would count."""
+    known, counts = old.folder.endpoint_id(old.folder.path), old.folder.endpoint_id(places.state)
+    if known != counts:
+        file = places.state / "endpoint.json"
+        raise Fatal(
+            os.EX_CONFIG, f"{file}: belongs to another endpoint, {counts}; move it away, or name another --state"
+        )
+    return known
 
 
 def _files(old: Installation, places: Places, report: Report) -> dict[str, bytes]:
@@ -154,11 +165,13 @@ def _advise(old: Installation, places: Places, account: Keeper, commands: list[P
 def _of_login(old: Installation, places: Places, account: Keeper) -> list[str]:
     if (places.client / "secret").exists():
         return []
-    stays = f" (the login in {old.tokens} is root's; it stays there, unused)" if old.tokens else ""
+    stays = f"the login in {old.tokens} is root's, stays there and isn't used; " if old.tokens else ""
     folder = f"install -d -m 700 -o {account.name} -g {account.name} {places.state}"
     login = f"sudo -u {account.name} twinlock login --state {places.state} {places.target}"
-    client = f"or put a client's id and secret into the files id and secret in {places.client} (mode 600)"
-    return [f"log in again as the endpoint's owner{stays}: {folder}; {login}; {client}"]
+    return [
+        f"{stays}if the owner is a client, put its id and secret into the files id and secret in {places.client}",
+        f"if it is a person: {folder} && {login}",
+    ]
 
 
 def _of_unit(old: Installation) -> list[str]:
