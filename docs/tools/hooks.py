@@ -1,6 +1,7 @@
 """What `make docs` adds to the pages that are written by hand: the reference's tables, and the papers beside README.md.
 
-`<!-- table: NAME -->` becomes the table NAME of reference.py, `<!-- list: NAME -->` its list.
+`<!-- table: NAME -->` becomes the table NAME of reference.py, `<!-- list: NAME -->` its list. What is between
+`<!-- sources -->` and `<!-- end -->` is for readers of the file itself.
 """
 
 import re
@@ -15,6 +16,7 @@ import reference
 
 PAPERS = ("THREATS.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
 _MARK = re.compile(r"<!-- (table|list): (\w+) -->")
+_SOURCES = re.compile(r"<!-- sources -->.*?<!-- end -->", re.DOTALL)
 _HEADS = {"name": "Name", "kind": "Value", "default": "Default", "meaning": "Meaning"}
 
 
@@ -28,7 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put in the tables and lists; lead links to the papers to where they are on the site."""
-    return _MARK.sub(_made, markdown).replace("](../", "](")
+    return _MARK.sub(_made, _SOURCES.sub("", markdown)).replace("](../", "](")
 
 
 def _made(mark: re.Match[str]) -> str:
@@ -43,5 +45,6 @@ def _made(mark: re.Match[str]) -> str:
 
 def _cell(column: str, text: str) -> str:
     text = text.replace("|", "\\|")
-    code = column == "name" or (column == "default" and text and text != reference.REQUIRED)
-    return f"`{text}`" if code else text
+    if column == "name":
+        return f"`{text}`{{ .name }}"
+    return f"`{text}`" if column == "default" and text and text != reference.REQUIRED else text

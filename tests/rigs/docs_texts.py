@@ -32,10 +32,17 @@ def _of(path: Path) -> Iterator[tuple[int, str]]:
     tree = ast.parse(path.read_text())
     texts = _assigned(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS:
-            for argument in node.args[ERRORS[node.func.id] :][:1]:
+        if isinstance(node, ast.Call) and (place := _place(node.func)) is not None:
+            for argument in node.args[place:][:1]:
                 found = [_text(argument)] if not isinstance(argument, ast.Name) else texts.get(argument.id, [])
                 yield from ((node.lineno, text) for text in found if len(text.strip("… ")) > 3)
+
+
+def _place(made: ast.expr) -> int | None:
+    """Where the text is among the arguments of what is made; None where it isn't an error of ours."""
+    if isinstance(made, ast.Attribute) and made.attr == "__init__":  # of an error that has one text only
+        return 0
+    return ERRORS.get(made.id) if isinstance(made, ast.Name) else None
 
 
 def _assigned(tree: ast.AST) -> dict[str, list[str]]:
