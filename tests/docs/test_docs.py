@@ -2,15 +2,21 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from docs_texts import ROOT, exit_codes, refusals, stages
+from parsers import all_parsers
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 SPANS = [span for span in re.findall(r"`([^`\n]+)`", PAGE) if "…" in span or len(span) > 12]
+
+
+PARSERS = all_parsers()
 
 
 def fits(span: str, text: str) -> bool:
@@ -53,3 +59,23 @@ def test_links_of_the_papers_lead_somewhere(name: str) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text()):
         if "://" not in link:
             assert (ROOT / link.partition("#")[0]).exists(), link
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Each command line of ours in a block of the pages: the page's name and the words."""
+    for path in (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"):
+        for block in re.findall(r"^ *```\n(.*?)```", path.read_text(), re.DOTALL | re.MULTILINE):
+            for line in re.split(r"\n|\|", block.replace("\\\n", "").replace("|\n", "|")):
+                words = line.strip().removeprefix("sudo -u twinlock ")
+                if words.partition(" ")[0] in PARSERS:
+                    yield path.name, shlex.split(words, comments=True)
+
+
+def test_commands_in_the_pages_can_be_given() -> None:
+    given = list(commands())
+    assert len(given) > 15
+    for page, words in given:
+        try:
+            PARSERS[words[0]].parse_args(words[1:])
+        except SystemExit:
+            pytest.fail(f"{page}: {' '.join(words)}")
