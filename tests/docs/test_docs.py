@@ -64,7 +64,7 @@ def test_links_of_the_papers_lead_somewhere(name: str) -> None:
 def commands() -> Iterator[tuple[str, list[str]]]:
     """Each command line of ours in a block of the pages: the page's name and the words."""
     for path in (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"):
-        for block in re.findall(r"^ *```\n(.*?)```", path.read_text(), re.DOTALL | re.MULTILINE):
+        for block in re.findall(r"^ *```\w*\n(.*?)^ *```", path.read_text(), re.DOTALL | re.MULTILINE):
             for line in re.split(r"\n|\|", block.replace("\\\n", "").replace("|\n", "|")):
                 words = line.strip().removeprefix("sudo -u twinlock ")
                 if words.partition(" ")[0] in PARSERS:
