@@ -86,9 +86,9 @@ class Book:
 
         self._journal.taken(task, attempts, safe)
 
-    def tried(self, task_id: str, attempts: int, then: Safe | None = None) -> None:
-        """It is going to be handed to the engine for the so many-th time, or was handed to it so often."""
-        self._journal.tried(task_id, attempts, then)
+    def trying(self, task_id: str, attempts: int, then: Safe) -> None:
+        """It is going to be handed to the engine for the so many-th time: `then` is called as by `take`."""
+        self._journal.trying(task_id, attempts, then)
 
     def answer(self, task_id: str, result: bytes, *, kept: bool = False) -> None:
         """Answer a task, unless that was done already; `kept` says that the journal has the answer."""

@@ -110,11 +110,12 @@ class _Endpoint:
             setup.engine,
             _narrower(document.allowed_functions, config.allowed_functions),
             self._book,
+            journal,
             lambda: mismatch(self._heartbeats.figures),
             self._manager.audit,
         )
         self._intake = Intake(self._consumer, self._book, limit, self._tasks.take)
-        self._tasks.adopt(journal.left)
+        self._tasks.adopt()
 
     async def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
@@ -125,7 +126,7 @@ class _Endpoint:
             await self._start_engine()
             self._engine_runs = True
             if not self._stopping:
-                self._tasks.resume(self._journal.left)
+                self._tasks.resume()
                 self._consumer.begin()
             await self._beat()
         finally:
@@ -156,6 +157,8 @@ class _Endpoint:
                 self._report.online()
 
     def _consider_idleness(self) -> None:
+        if not len(self._book):
+            self._journal.none_begun()
         idle = self._idle.beat(self._book.received, self._book.settled)
         _show(self._setup.title, idle)
         if idle.over:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -14,7 +14,7 @@ from twinlock_endpoint.book import Book
 from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.engines.base import Engine, Task
 from twinlock_endpoint.errors import DamagedError, InterruptedTaskError
-from twinlock_endpoint.journal.left import Left
+from twinlock_endpoint.journal.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ class Tasks:
         engine: Engine,
         allowed: frozenset[str] | None,
         book: Book,
+        journal: Journal,
         hint: Callable[[], str],
         audit: Audit | None = None,
     ) -> None:
@@ -36,12 +37,14 @@ class Tasks:
         self._engine = engine
         self._allowed = allowed
         self._book = book
+        self._journal = journal
         self._hint = hint
         self._audit = audit
         self._loop = asyncio.get_running_loop()
         self._failure: Exception | None = None
         self._leaving = False
         self._handed: Counter[str] = Counter()  # how often each unanswered task was handed to an engine
+        self._here: set[str] = set()  # those of them that are with this engine
 
     def take(self, task_id: str, delivery: Delivery) -> None:
         """Take a task that is new here."""
@@ -60,22 +63,24 @@ class Tasks:
         else:
             self._book.take(task, delivery, 0 if self._audit else 1, partial(self._taken, task))
 
-    def adopt(self, left: Mapping[str, Left]) -> None:
-        """Predecessors left these tasks. Answers go out now; for the rest `resume` is to be called."""
-        for task_id, one in left.items():
+    def adopt(self) -> None:
+        """Take what predecessors left in the journal. Answers go out now; for the rest `resume` is to be called."""
+        for task_id, one in self._journal.left.items():
             self._book.note(task_id, None)
             self._handed[task_id] = one.attempts
             if one.result is not None:
                 self._book.answer(task_id, one.result, kept=True)
+            else:
+                self._journal.tried(task_id, one.attempts)
 
-    def resume(self, left: Mapping[str, Left]) -> None:
+    def resume(self) -> None:
         """The engine is there: what may run (again) runs, what may not gets an error."""
         for task_id in self._book.open():
-            task = left[task_id].task
+            task = self._journal.left[task_id].task
             if task is None:
                 self._answer(task_id, results.lost(task_id, [DamagedError()]))
             else:
-                self._resume(task, left[task_id].attempts)
+                self._resume(task, self._handed[task_id])
 
     def fail(self, reason: Exception) -> None:
         """The engine broke: answer all tasks with the reason, and every later one."""
@@ -89,10 +94,12 @@ class Tasks:
 
     def abandon(self, why: str) -> None:
         """The engine has stopped: what may run again stays in the journal, for the next endpoint."""
+        begun = self._journal.begun()
         for task_id in self._book.open():
-            attempts = self._handed[task_id]
+            waited = begun is not None and task_id in self._here and task_id not in begun
+            attempts = self._handed[task_id] - waited
             if attempts <= self._engine.retries or not attempts:
-                self._book.tried(task_id, attempts)
+                self._journal.tried(task_id, attempts)
             else:
                 failures = [InterruptedTaskError(f"shut down ({why})", self._engine.retries)] * attempts
                 self._answer(task_id, results.lost(task_id, failures))
@@ -127,7 +134,7 @@ class Tasks:
             else:
                 self._answer(task.id, results.lost(task.id, [*failures, OSError(_full(error))]))
 
-        self._book.tried(task.id, len(failures) + 1, safe)
+        self._book.trying(task.id, len(failures) + 1, safe)
 
     def _start(self, task: Task, failures: list[BaseException]) -> None:
         if self._failure is not None:
@@ -141,6 +148,7 @@ class Tasks:
 
     def _submit(self, task: Task, failures: list[BaseException]) -> None:
         self._handed[task.id] = len(failures) + 1
+        self._here.add(task.id)
         try:
             future = self._engine.submit(task)
         except Exception as error:
@@ -157,6 +165,7 @@ class Tasks:
     def _finished(self, task: Task, failures: list[BaseException], future: Future[bytes]) -> None:
         if future.cancelled():  # by the engine's end, before it began
             self._handed[task.id] -= 1
+            self._here.discard(task.id)
             return
         error = future.exception()
         if error is None:
@@ -175,6 +184,7 @@ class Tasks:
 
     def _answer(self, task_id: str, result: bytes) -> None:
         self._handed.pop(task_id, None)
+        self._here.discard(task_id)
         self._book.answer(task_id, result)
 
 

@@ -1,6 +1,8 @@
 """The journal's files: what they say after damage of any kind, and how long they stay."""
 
 import asyncio
+import os
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from twinlock_endpoint.engines.base import Task
+from twinlock_endpoint.journal import begun as begun_file
 from twinlock_endpoint.journal import frames, journal, segments
 from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.journal.left import Reader
 
 
 class Diary:
@@ -134,3 +138,35 @@ async def test_what_a_predecessor_left_goes_with_its_end_too(diary: Diary, monke
     await following.close()
     assert len(following.files()) == 1
     assert not journal.read(diary.folder).left
+
+
+@pytest.mark.parametrize(("begun", "attempts"), [(None, 1), (set(), 0), ({"a"}, 1)])
+async def test_what_was_sent_to_no_worker_has_not_begun(diary: Diary, begun: set[str] | None, attempts: int) -> None:
+    await diary.take("a")
+    await diary.close()
+    reader = Reader(diary.folder / "journal")
+    reader.read(begun)
+    assert reader.left["a"].attempts == attempts
+
+
+async def test_what_had_begun_once_stays_so_for_every_later_endpoint(diary: Diary) -> None:
+    await diary.take("a")
+    diary.journal.tried("a", 1)
+    await diary.close()
+    reader = Reader(diary.folder / "journal")
+    reader.read(set())
+    assert reader.left["a"].attempts == 1
+
+
+def test_the_tasks_that_an_engine_sent_to_workers(tmp_path: Path) -> None:
+    path, ids = tmp_path / "begun", [uuid.uuid4() for _ in range(2)]
+    file = begun_file.create(path)
+    os.write(file, ids[0].bytes + ids[1].bytes[:9])
+    assert begun_file.peek(path) == {str(ids[0])}, "the second was never sent: its id wasn't written to its end"
+    begun_file.empty(path)
+    os.write(file, ids[1].bytes)
+    assert begun_file.take(path) == {str(ids[1])}
+    assert begun_file.peek(path) is None
+    os.close(file)
+    path.write_bytes(b"another-boot-of-the-host" + bytes(40))
+    assert begun_file.peek(path) is None

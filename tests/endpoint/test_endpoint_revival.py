@@ -46,23 +46,26 @@ def kill(running: Running) -> None:
     running.end()
 
 
-def test_a_task_that_had_begun_is_not_run_again_but_answered(
-    endpoint: Callable[..., Running], queues: Queues, home: Path
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_task_that_had_begun_is_answered_and_those_that_waited_run(
+    endpoint: Callable[..., Running], queues: Queues, home: Path, number: signal.Signals
 ) -> None:
     running = endpoint(LOCAL)
     go = home / "go"
     task = queues.submit(wait_for, str(go))
-    until(lambda: runs(go))
-    kill(running)
-    assert queues.waiting_tasks() == 0
+    waiting = [queues.submit(double, number) for number in range(3)]
+    until(lambda: runs(go) and not queues.waiting_tasks())
+    running.signal(number)
+    assert running.end().left == []
     go.touch()
     endpoint(LOCAL)
     failed = queues.result(task)
     assert failed.error_details.code == "RemoteExecutionError"
-    assert "its process or its host died" in failed.data
+    assert ("its process or its host died" if number is signal.SIGKILL else "shut down (SIGTERM)") in failed.data
     assert "max_retries_on_system_failure" in failed.data
-    assert value(queues.result(queues.submit(double, 2))) == 4
+    assert [value(queues.result(one)) for one in waiting] == [0, 2, 4]
     assert runs(go) == "x"
+    assert queues.waiting_tasks() == 0
 
 
 def test_a_task_is_run_again_as_often_as_retries_allow_over_all_lives(

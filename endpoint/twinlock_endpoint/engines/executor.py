@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from parsl.executors.errors import ScalingFailed
@@ -15,6 +16,7 @@ from parsl.providers import LocalProvider
 from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.scheduler import Words
+from twinlock_endpoint.engines.submitted import Submitted
 from twinlock_endpoint.zygote.client import Zygote
 from twinlock_endpoint.zygote.programs import InterchangeProgram
 
@@ -31,6 +33,9 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
     worker_port: int | None
     zygote: Zygote | None = None
     """Forks the interchange; without one it is started as a program."""
+    begun: Path
+    """Where a forked interchange notes what it sends to workers."""
+    submitted: Submitted
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         "Our callback comes first: whoever holds the tasks knows the reason before their futures fail."
@@ -67,18 +72,22 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
             "log_config": self.log_config,
             "_check_python_mismatch": self._check_python_mismatch,
         }
-        self.interchange_proc = self.zygote.start(InterchangeProgram(title="parsl: HTEX interchange", config=config))
+        program = InterchangeProgram(title="parsl: HTEX interchange", begun=self.begun, config=config)
+        self.interchange_proc = self.zygote.start(program)
         self.worker_port = self.command_client.run("WORKER_BINDS", timeout_s=_INTERCHANGE_S)
 
     def _launch_block(self, block_id: str) -> Any:
         "With the scheduler's own words, should it refuse the job."
         try:
-            return super()._launch_block(block_id)
+            job_id = super()._launch_block(block_id)
         except Exception as error:
             said = self._scheduler.text
             if not said or said in str(error):
                 raise
             raise ScalingFailed(self, f"{error}; {said}") from error
+        ended = {block for block, status in self._status.items() if status.terminal}
+        self.submitted.note(self.provider, job_id, {str(self.blocks_to_job_id.get(block)) for block in ended})
+        return job_id
 
     def _watch_interchange(self) -> None:
         "Without its interchange the executor would take tasks for ever and answer none."

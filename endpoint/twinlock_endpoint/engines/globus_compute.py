@@ -14,7 +14,9 @@ from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.engines.strategies import poller_arguments
+from twinlock_endpoint.engines.submitted import Submitted
 from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_endpoint.journal import begun
 from twinlock_endpoint.zygote.client import Zygote
 
 _OPTIONS = frozenset(Options.__dataclass_fields__)
@@ -78,6 +80,9 @@ class GlobusComputeEngine(Engine):
             command = shipped.with_code(parsl.launch_cmd, place.folder, type(parsl.provider).__name__)
             parsl.launch_cmd = self._container.wrap(command, place.folder)
         parsl.on_failure = place.on_failure
+        parsl.begun = begun.path_in(place.folder)
+        parsl.submitted = Submitted(place.folder / "blocks.json")
+        parsl.submitted.cancel_former(parsl.provider)
         parsl.start()
         self._poller = _Poller(parsl, self._scaling)
 
@@ -100,6 +105,7 @@ class GlobusComputeEngine(Engine):
         blocks.cancel_rest(self._executor)
         self._executor.shutdown()
         blocks.end_groups(local)
+        self._executor.submitted.clear()
         if self._zygote is not None:
             self._zygote.close()
 

@@ -1,12 +1,12 @@
 """The journal of one endpoint, from the reading of what its predecessors left to its close."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.errors import JournalError
-from twinlock_endpoint.journal import records
+from twinlock_endpoint.journal import begun, records
 from twinlock_endpoint.journal.left import Left, Reader
 from twinlock_endpoint.journal.records import Kind, Record
 from twinlock_endpoint.journal.segments import Segments
@@ -25,7 +25,7 @@ def read(folder: Path) -> Reader:
     except OSError as error:
         raise JournalError(f"The endpoint's journal can't be made: {error.strerror}.") from error
     reader = Reader(folder / "journal")
-    reader.read()
+    reader.read(begun.take(begun.path_in(folder)))
     if reader.left:
         log.info("The journal has %d unfinished tasks of an endpoint before this one", len(reader.left))
     return reader
@@ -36,6 +36,7 @@ class Journal:
 
     def __init__(self, reader: Reader) -> None:
         self.left: Mapping[str, Left] = reader.left
+        self._begun = begun.path_in(reader.folder.parent)
         self.done = tuple(reader.done)
         self._writer = Writer(Segments(reader.folder, reader.index))
 
@@ -43,9 +44,21 @@ class Journal:
         """A task is here, and when that is safe it is handed to the engine, for the so many-th time; 0: not yet."""
         self._writer.write(Record(Kind.TAKEN, task.id, records.taken(task, attempts), safe))
 
-    def tried(self, task_id: str, attempts: int, safe: Safe | None = None) -> None:
-        """It was or will be handed to the engine so often."""
-        self._writer.write(Record(Kind.TRIED, task_id, records.tried(task_id, attempts), safe))
+    def trying(self, task_id: str, attempts: int, safe: Safe) -> None:
+        """It is handed to the engine for the so many-th time as soon as that is safe."""
+        self._writer.write(Record(Kind.TRIED, task_id, records.tried(task_id, attempts, sure=False), safe))
+
+    def tried(self, task_id: str, attempts: int) -> None:
+        """It was tried so often, and no worker has it now."""
+        self._writer.write(Record(Kind.TRIED, task_id, records.tried(task_id, attempts, sure=True)))
+
+    def begun(self) -> Set[str] | None:
+        """The tasks that the engine has sent to workers; None where it doesn't tell."""
+        return begun.peek(self._begun)
+
+    def none_begun(self) -> None:
+        """There is no unfinished task."""
+        begun.empty(self._begun)
 
     def answered(self, task_id: str, result: bytes, safe: Safe) -> None:
         """There is a result."""

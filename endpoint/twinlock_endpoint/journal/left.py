@@ -2,6 +2,7 @@
 
 import logging
 from collections import OrderedDict
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Left:
-    """An unfinished task: itself, unless its record was damaged; how often it was tried; its result, if it has one."""
+    """An unfinished task: itself, unless its record was damaged; how often it may have begun; its result, if any."""
 
     task: Task | None = None
-    taken: int = 0
-    tried: int | None = None
+    attempts: int = 0
     result: bytes | None = None
-
-    @property
-    def attempts(self) -> int:
-        """How often it was handed to an engine."""
-        return self.taken if self.tried is None else self.tried
+    tried: bool = False  # `attempts` comes from a newer record than the task itself
+    sure: bool = False
 
 
 class Reader:
@@ -41,8 +38,11 @@ class Reader:
         self.done: OrderedDict[str, None] = OrderedDict()
         """Tasks that were done, the last ones last; a delivery of theirs may come once more."""
 
-    def read(self) -> None:
-        """Read them all. JournalError where a newer version wrote them, or they can't be read at all."""
+    def read(self, begun: Set[str] | None) -> None:
+        """Read them all. `begun` are the tasks that the last engine sent to workers; with None, any may have begun.
+
+        JournalError where a newer version wrote them, or they can't be read at all.
+        """
         found = numbers(self.folder)
         for number in found:
             try:
@@ -51,6 +51,9 @@ class Reader:
                 raise JournalError(f"The endpoint's journal can't be read: {error.strerror}.") from error
             self._check(number, data)
             self._segment(number, data, last=number == found[-1])
+        for task_id, left in self.left.items():
+            if begun is not None and task_id not in begun and left.attempts and not left.sure:
+                left.attempts -= 1
 
     def _check(self, number: int, data: bytes) -> None:
         version = frames.version(data)
@@ -91,8 +94,9 @@ class Reader:
             return
         left = self.left.setdefault(task_id, Left())
         if kind is Kind.TAKEN:
-            left.task, left.taken = records.task(task_id, rest)
+            left.task, attempts = records.task(task_id, rest)
+            left.attempts = left.attempts if left.tried else attempts
         elif kind is Kind.TRIED:
-            left.tried = int(rest[0])
+            left.attempts, left.sure, left.tried = int(rest[0]), bool(rest[1]), True
         else:
             left.result = bytes(rest[0])

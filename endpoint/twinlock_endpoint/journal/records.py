@@ -16,7 +16,10 @@ class Kind(IntEnum):
     TAKEN = 1
     """The endpoint has the task: [attempts, function id, resources, result serializers, body]."""
     TRIED = 2
-    """So often it was handed to the engine by now: [attempts]. It replaces the number in TAKEN."""
+    """So often it was handed to an engine by now: [attempts, sure]. It replaces the number in TAKEN.
+
+    Whether the last attempt got as far as a worker is in the engine's own file, unless it is sure here.
+    """
     ANSWERED = 3
     """There is a result: [packed result]."""
     DONE = 4
@@ -44,9 +47,9 @@ def taken(task: Task, attempts: int) -> bytes:
     return bytes(msgpack.packb(values))
 
 
-def tried(task_id: str, attempts: int) -> bytes:
+def tried(task_id: str, attempts: int, sure: bool) -> bytes:
     """Its number of attempts."""
-    return bytes(msgpack.packb([Kind.TRIED, task_id, attempts]))
+    return bytes(msgpack.packb([Kind.TRIED, task_id, attempts, sure]))
 
 
 def answered(task_id: str, result: bytes) -> bytes:

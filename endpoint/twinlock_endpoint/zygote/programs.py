@@ -1,10 +1,10 @@
 """What a fork of the zygote can become."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from parsl.executors.high_throughput.interchange import Interchange
-
+from twinlock_endpoint.engines.begun import NotingInterchange
 from twinlock_endpoint.zygote import pool
 
 
@@ -25,12 +25,13 @@ class Program:
 
 @dataclass(frozen=True)
 class InterchangeProgram(Program):
-    """Parsl's interchange, with its arguments."""
+    """Parsl's interchange, with its arguments; it notes at `begun` what it sends to workers."""
 
+    begun: Path = Path()
     config: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
-        Interchange(**self.config).start()
+        NotingInterchange(self.begun, **self.config).start()
 
 
 @dataclass(frozen=True)
