@@ -92,3 +92,32 @@ def test_a_job_that_the_scheduler_refuses(endpoint: Callable[..., Running], queu
     assert "invalid partition specified: nosuch" in failed.data
     end = running.end()
     assert (end.code, end.left) == (69, [])
+
+
+def wait_for(path: str) -> str:
+    import pathlib
+    import time
+
+    pathlib.Path(path + ".began").touch()
+    while not pathlib.Path(path).exists():
+        time.sleep(0.05)
+    return "done"
+
+
+def test_the_job_of_an_endpoint_that_was_killed_is_cancelled_by_the_next(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path
+) -> None:
+    running = endpoint(TEMPLATE, environment=slurm.environment())
+    task = queues.submit(wait_for, str(home / "go"))
+    until((home / "go.began").exists, 60)
+    (former,) = slurm.jobs()
+    running.signal(9)
+    running.end()
+    assert slurm.jobs() == [former], "nobody has cancelled it"
+    following = endpoint(TEMPLATE, environment=slurm.environment())
+    assert "its process or its host died" in queues.result(task, 60).data
+    assert value(queues.result(queues.submit(where), 60)) == "abc"
+    until(lambda: len(slurm.jobs()) == 1 and slurm.jobs() != [former])
+    following.signal()
+    following.end()
+    until(lambda: not slurm.jobs())

@@ -1,0 +1,59 @@
+"""Jobs of an endpoint that was killed: which ones the next one cancels."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from endpoint_rig import until
+from parsl.launchers import SimpleLauncher
+from parsl.providers import LocalProvider
+from twinlock_endpoint.engines.submitted import Submitted
+
+
+@pytest.fixture
+def block(tmp_path: Path) -> Iterator[tuple[LocalProvider, str]]:
+    """A provider, and a block of it on this host."""
+    provider = LocalProvider(launcher=SimpleLauncher())
+    provider.script_dir = str(tmp_path)
+    job = provider.submit("sleep 1000", 1)
+    yield provider, job
+    with suppress(ProcessLookupError):
+        os.killpg(os.getpgid(int(job)), signal.SIGKILL)
+
+
+def test_a_block_on_this_host_is_ended(block: tuple[LocalProvider, str], tmp_path: Path) -> None:
+    provider, job = block
+    former = Submitted(tmp_path / "blocks.json")
+    former.note(provider, job, set())
+    sleeping = psutil.Process(int(job))
+    Submitted(tmp_path / "blocks.json").cancel_former(LocalProvider())
+    until(lambda: not sleeping.is_running() or sleeping.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize("changed", ["here", "session"])
+def test_a_process_that_only_has_the_same_number_is_left_alone(
+    block: tuple[LocalProvider, str], tmp_path: Path, changed: str
+) -> None:
+    provider, job = block
+    Submitted(tmp_path / "blocks.json").note(provider, job, set())
+    text = (tmp_path / "blocks.json").read_text()
+    old = {"here": '"here": "', "session": '"session": '}[changed]
+    (tmp_path / "blocks.json").write_text(text.replace(old, f"{old}1"))
+    Submitted(tmp_path / "blocks.json").cancel_former(LocalProvider())
+    assert psutil.Process(int(job)).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_job_that_could_not_be_cancelled_is_left_to_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "blocks.json"
+    job = {"provider": "SlurmProvider", "id": "17", "group": 0, "session": 0}
+    path.write_text(json.dumps({"here": "", "jobs": [job]}))
+    Submitted(path).cancel_former(LocalProvider())
+    assert "SlurmProvider 17 can't be cancelled by a LocalProvider; cancel it by hand" in caplog.text
+    assert json.loads(path.read_text())["jobs"] == [job]
