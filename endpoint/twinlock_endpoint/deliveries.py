@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import uuid
 from contextlib import suppress
 from typing import Any
@@ -12,11 +13,16 @@ from twinlock_endpoint.messages import unpack
 
 log = logging.getLogger(__name__)
 
+_ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
 
 def task_id(delivery: Delivery) -> str | None:
     """The task's id from the header, as the service sends it; else from the body; None where neither has one."""
+    header = delivery.headers.get("task_uuid")
+    if isinstance(header, str) and _ID.fullmatch(header):  # as a rule; much quicker than making an UUID of it
+        return header
     with suppress(ValueError):
-        return str(uuid.UUID(str(delivery.headers.get("task_uuid"))))
+        return str(uuid.UUID(str(header)))
     try:
         return str(uuid.UUID(unpack(delivery.body, "task")["task_id"]))
     except Exception:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -41,6 +41,8 @@ class Tasks:
         self._hint = hint
         self._audit = audit
         self._loop = asyncio.get_running_loop()
+        self._ended: deque[tuple[Task, list[BaseException], Future[bytes]]] = deque()
+        self._woken = False
         self._failure: Exception | None = None
         self._leaving = False
         self._handed: Counter[str] = Counter()  # how often each unanswered task was handed to an engine
@@ -159,8 +161,17 @@ class Tasks:
         future.add_done_callback(partial(self._tell_loop, task, failures))
 
     def _tell_loop(self, task: Task, failures: list[BaseException], future: Future[bytes]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the endpoint has ended
-            self._loop.call_soon_threadsafe(self._finished, task, failures, future)
+        "From any thread; the loop is woken once for all that end until it comes to them."
+        self._ended.append((task, failures, future))
+        if not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the loop is closed: the endpoint has ended
+                self._loop.call_soon_threadsafe(self._take_ended)
+
+    def _take_ended(self) -> None:
+        self._woken = False  # first: what comes from now on wakes again
+        while self._ended:
+            self._loop.call_soon(self._finished, *self._ended.popleft())
 
     def _finished(self, task: Task, failures: list[BaseException], future: Future[bytes]) -> None:
         if future.cancelled():  # by the engine's end, before it began

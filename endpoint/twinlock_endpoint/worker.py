@@ -60,8 +60,11 @@ def _enter(task_id: str, folder: Path, sandbox: bool) -> None:
     if sandbox:
         folder = folder / task_id
         os.environ["GC_TASK_SANDBOX_DIR"] = str(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(folder)
+    try:
+        os.chdir(folder)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(folder)
 
 
 def _run(body: bytes, deserializers: Sequence[str], serializers: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """What the endpoint asks of an engine, and what it hands to one."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -53,12 +54,17 @@ class Execution:
     def call(self, task: Task, place: Place) -> tuple[tuple[str, str], dict[str, Any]]:
         """Positional and keyword arguments of `worker.execute_task`, after the task's body."""
         keywords = {
-            "run_dir": str(place.folder / Path(self.working_dir).expanduser()),
+            "run_dir": _run_dir(place.folder, self.working_dir),
             "run_in_sandbox": self.run_in_sandbox,
             "task_deserializers": tuple(self.allowed_serializers),
             "result_serializers": task.result_serializers,
         }
         return (task.id, place.endpoint_id), keywords
+
+
+@functools.cache
+def _run_dir(folder: Path, working_dir: str) -> str:
+    return str(folder / Path(working_dir).expanduser())
 
 
 class Engine(ABC):

@@ -12,6 +12,8 @@ from parsl.jobs.states import TERMINAL_STATES
 from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
 
+from twinlock_endpoint.engines import forked
+
 _GROUP_GRACE_S = 3.0
 
 
@@ -69,6 +71,8 @@ def cancel_rest(parsl: HighThroughputExecutor) -> None:
 
 def local_groups(provider: ExecutionProvider) -> list[int]:
     """The process groups of a local provider's blocks: afterwards, with the block's shell gone, none could tell."""
+    if isinstance(provider, forked.LocalProvider):
+        return provider.groups()
     if not isinstance(provider, LocalProvider):
         return []
     groups = []

@@ -63,6 +63,10 @@ class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Par
             self.resources[name]["child"].send_signal(signal.SIGTERM)
         return [True for _ in job_ids]
 
+    def groups(self) -> list[int]:
+        """The process groups of the blocks that aren't known to have ended; that of a pool has the pool's pid."""
+        return [int(name) for name, job in self.resources.items() if not job["status"].terminal]
+
 
 def _status(job: dict[str, Any], child: Child) -> JobStatus:
     code = child.poll()

@@ -52,7 +52,9 @@ def main(arguments: list[str]) -> None:
     chosen = parsl_pool.get_arg_parser().parse_args(arguments)
     chosen.logs = Path(chosen.logdir, f"block-{chosen.block_id}", chosen.uid)
     chosen.logs.mkdir(parents=True, exist_ok=True)
-    set_file_logger(str(chosen.logs / "manager.log"), level=logging.DEBUG if chosen.debug else logging.INFO)
+    level = logging.DEBUG if chosen.debug else logging.INFO
+    set_file_logger(str(chosen.logs / "manager.log"), level=level)
+    logging.getLogger("parsl").setLevel(level)
     parsl_pool.SpawnContext = _UNSHARED
     parsl_pool.distributions = _distributions  # the interchange is told all that are installed, which takes a while
     parsl_pool.probe_addresses = _probe

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twinlock_endpoint.engines.begun import NotingInterchange
-from twinlock_endpoint.zygote import pool
+from twinlock_endpoint.zygote import interchange, pool
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class InterchangeProgram(Program):
     config: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
-        NotingInterchange(self.begun, **self.config).start()
+        interchange.main(self.begun, self.config)
 
 
 @dataclass(frozen=True)

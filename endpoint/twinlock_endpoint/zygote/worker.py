@@ -4,19 +4,18 @@ import contextlib
 import logging
 import os
 import pickle
-import queue
 import sys
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from parsl.executors.high_throughput.process_worker_pool import worker as parsl_worker
+from parsl.executors.high_throughput import process_worker_pool as parsl_pool
+from parsl.serialize import serialize
+from parsl.serialize.concretes import DillSerializer
 from setproctitle import setproctitle
 
 from twinlock_endpoint.zygote import fresh
-
-_LOOK_S = 30
 
 
 @dataclass(slots=True, eq=False)
@@ -54,8 +53,7 @@ class _Queues:
         self._pipe = pipe
 
     def get(self, timeout: float) -> Any:
-        if not self._pipe.poll(timeout):
-            raise queue.Empty
+        "Without the timeout, which is for a look whether the pool still lives: its end is this pipe's."
         try:
             return pickle.loads(self._pipe.recv_bytes())  # noqa: S301 - from the pool that this is a fork of
         except EOFError:
@@ -74,6 +72,13 @@ class _Ready:
         return contextlib.nullcontext()
 
 
+def _serialize(value: Any, buffer_threshold: int) -> bytes:
+    "As Parsl does it; but bytes, which all results of `execute_task` are, need none of what dill does beyond pickle."
+    if type(value) is bytes:
+        return bytes(DillSerializer.identifier + b"\n" + pickle.dumps(value))
+    return bytes(serialize(value, buffer_threshold=buffer_threshold))
+
+
 def run(pipe: "Connection[Any, Any]", pool: int, **arguments: Any) -> NoReturn:
     """Work until the pool's process `pool` ends."""
     code = 1
@@ -84,14 +89,17 @@ def run(pipe: "Connection[Any, Any]", pool: int, **arguments: Any) -> NoReturn:
             logging.getLogger("parsl").removeHandler(handler)
             logging.getLogger("concurrent.futures").removeHandler(handler)
         setproctitle(f"parsl: HTEX worker {arguments['worker_id']} of block {arguments['block_id']}")
+        if not arguments["debug"]:
+            parsl_pool.logger.setLevel(logging.WARNING)  # else three lines for each task, a third of what it costs
+        parsl_pool.serialize = _serialize
         queues = _Queues(pipe)
-        parsl_worker(
+        parsl_pool.worker(
             task_queue=queues,
             result_queue=queues,
             monitoring_queue=None,
             ready_worker_count=_Ready(),
             tasks_in_progress={},
-            task_queue_timeout=_LOOK_S,
+            task_queue_timeout=0,
             manager_pid=pool,
             **arguments,
         )

@@ -1,0 +1,33 @@
+"""Parsl's interchange, without what it does for each task and throws away."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from twinlock_endpoint.engines.begun import NotingInterchange
+
+
+def main(begun: Path, config: dict[str, Any]) -> None:
+    """Run an interchange with these arguments of Parsl's class; it notes at `begun` what it sends to workers."""
+    made = Interchange(begun, **config)
+    # Parsl makes a record of every step and has the log file's handler drop it: nearly half of the time that it takes.
+    logging.getLogger("parsl").setLevel(config["logging_level"])
+    made.start()
+
+
+class Interchange(NotingInterchange):
+    """Takes all tasks and results that are there at each of its rounds, not one of each."""
+
+    def process_task_incoming(self) -> None:
+        super().process_task_incoming()
+        while self.task_incoming.get(zmq.EVENTS) & zmq.POLLIN:
+            self.socks[self.task_incoming] = zmq.POLLIN
+            super().process_task_incoming()
+
+    def process_manager_socket_message(self, *arguments: Any) -> None:
+        super().process_manager_socket_message(*arguments)
+        while self.manager_sock.get(zmq.EVENTS) & zmq.POLLIN:
+            self.socks[self.manager_sock] = zmq.POLLIN
+            super().process_manager_socket_message(*arguments)

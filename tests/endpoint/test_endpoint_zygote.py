@@ -1,0 +1,151 @@
+"""Workers that are forked from the zygote: they are as those that a shell starts, and end when they have to."""
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from endpoint_rig import Queues, Running, until, value
+
+pytestmark = pytest.mark.system
+
+LOCAL = """
+engine:
+  type: GlobusComputeEngine
+  max_workers_per_node: 1
+  heartbeat_period: 1
+  heartbeat_threshold: 5
+  provider: {type: LocalProvider, max_blocks: 1}
+"""
+SHELL = LOCAL.replace("max_blocks: 1}", "max_blocks: 1, worker_init: 'export FROM_INIT=yes'}")
+SCALED = LOCAL + "  job_status_kwargs: {max_idletime: 0.5, strategy_period: 0.5}\n"
+
+
+def surroundings() -> dict[str, Any]:
+    import logging
+    import os
+    import signal
+    import sys
+
+    mask = os.umask(0)
+    os.umask(mask)
+    shells_own = {"FROM_INIT", "PYTHONPATH", "_", "PWD", "OLDPWD", "SHLVL"}
+    return {
+        "ids": (os.getresuid(), os.getresgid(), os.getgroups()),
+        "umask": mask,
+        "folder": os.path.basename(os.getcwd()),
+        "environment": sorted(os.environ.keys() - shells_own),
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        "handled": {n: str(signal.getsignal(n)) for n in (1, 2, 3, 13, 15)},
+        "input": os.read(0, 1),
+        "logging": (len(logging.root.handlers), logging.root.level),
+        "main": hasattr(sys.modules["__main__"], "document"),
+        "nice": os.nice(0),
+    }
+
+
+def from_init() -> str | None:
+    import os
+
+    return os.environ.get("FROM_INIT")
+
+
+def use_packages() -> list[Any]:
+    import globus_compute_sdk
+    import parsl
+    import parsl.providers
+    import requests
+    import typeguard
+
+    names = [parsl.python_app, parsl.File, parsl.providers.SlurmProvider, globus_compute_sdk.Executor, requests.get]
+    return [typeguard.typechecked.__module__, parsl.__version__ > "", [thing.__name__ for thing in names]]
+
+
+def heavy_modules() -> list[str]:
+    import sys
+
+    return sorted({"globus_sdk", "pydantic", "cryptography", "kubernetes", "requests.api"} & sys.modules.keys())
+
+
+def start_another(path: str) -> None:
+    import pathlib
+    import subprocess
+    import time
+
+    pathlib.Path(path).write_text(str(subprocess.Popen(["sleep", "1000"]).pid))
+    time.sleep(1000)
+
+
+def nothing() -> None:
+    """A task."""
+
+
+def named(running: Running, word: str) -> list[psutil.Process]:
+    "The endpoint's descendants whose title has that word."
+    found = []
+    for child in psutil.Process(running.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if word in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def test_a_forked_worker_is_as_one_that_a_shell_starts(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    running = endpoint(LOCAL)
+    forked = value(queues.result(queues.submit(surroundings)))
+    assert named(running, "zygote")
+    running.signal()
+    assert running.end().code == 0
+    running = endpoint(SHELL)
+    assert value(queues.result(queues.submit(from_init))) == "yes"
+    assert forked == value(queues.result(queues.submit(surroundings)))
+    assert {"PARSL_WORKER_RANK", "PARSL_WORKER_BLOCK_ID", "JOBNAME", "CORES"} <= set(forked["environment"])
+
+
+def test_packages_are_loaded_only_by_who_uses_them_and_then_whole(
+    endpoint: Callable[..., Running], queues: Queues
+) -> None:
+    endpoint(LOCAL)
+    assert value(queues.result(queues.submit(heavy_modules))) == []
+    names = ["python_app", "File", "SlurmProvider", "Executor", "get"]
+    assert value(queues.result(queues.submit(use_packages))) == ["typeguard", True, names]
+
+
+def test_nothing_outlives_an_endpoint_that_is_killed(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    running = endpoint(LOCAL)
+    queues.submit(start_another, str(home / "pid"))
+    until((home / "pid").exists)
+    running.signal(signal.SIGKILL)
+    end = running.end()
+    assert (end.code, end.left) == (-signal.SIGKILL, [])
+
+
+def test_a_zygote_that_dies_ends_all_tasks_with_a_reason(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    running = endpoint(LOCAL)
+    task = queues.submit(start_another, str(home / "pid"))
+    until((home / "pid").exists)
+    for zygote in named(running, "zygote"):
+        zygote.kill()
+    assert "interchange ended" in queues.result(task).data
+    end = running.end()
+    assert (end.code, end.left) == (os.EX_UNAVAILABLE, [])
+
+
+def test_an_idle_block_ends_with_its_workers_and_another_comes_with_work(
+    endpoint: Callable[..., Running], queues: Queues
+) -> None:
+    running = endpoint(SCALED)
+    value(queues.result(queues.submit(nothing)))
+    until(lambda: not named(running, "HTEX pool") and not named(running, "HTEX worker"))
+    value(queues.result(queues.submit(nothing)))
+    assert len(named(running, "HTEX worker")) == 1
