@@ -108,6 +108,7 @@ def bad() -> dict[str, Delivery]:
         "identities of texts": changed(globus_identity_set=["alice"]),
         "an identity without sub": changed(globus_identity_set=[{"id": ALICE}]),
         "an identity that is a number": changed(globus_identity_set=[{"sub": 3}]),
+        "an identity without a usable id": changed(globus_identity_set=[{"sub": ALICE, "id": 3}]),
     }
 
 

@@ -1,5 +1,7 @@
 """Commands from the queue to a start or to a text for the user, through the whole path with real files."""
 
+import asyncio
+import contextlib
 import json
 import os
 import pwd
@@ -12,11 +14,15 @@ import yaml
 from broker_rig import ALICE, MANAGER, UEP, Told, delivery, endpoint_user, identity, make_folder, message
 from twinlock_broker.compute.command import Delivery
 from twinlock_broker.config.folder import Folder
+from twinlock_broker.endpoints import shares
 from twinlock_broker.endpoints.handler import CommandHandler
+from twinlock_broker.endpoints.shares import Shares
 from twinlock_broker.endpoints.start import StartPath, StartRequest
+from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import resolver
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.resolver import Resolver
+from twinlock_broker.rendering import template
 
 MAPPING = {"source": "{username}", "match": "(.*)@site\\.example", "output": "{0}"}
 
@@ -154,6 +160,48 @@ async def test_a_mapper_that_hangs_is_told_and_holds_up_nobody_for_ever(
     monkeypatch.setattr(resolver, "MAP_LIMIT", 10)
     await site.handle(delivery(message()))
     assert len(site.started) == 1
+
+
+SLOW = """\
+engine: {type: X}
+{% if "slow" in account_id %}{% for _ in range(99999) %}{% for _ in range(99999) %}{% endfor %}{% endfor %}{% endif %}
+"""
+
+
+async def test_a_person_whose_commands_take_long_holds_up_nobody_else(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template, "MAX_SECONDS", 2.0)
+    site.folder.template_path.write_text(SLOW)
+    slow = message(user_opts={"account_id": "slow"})
+    waiting = [asyncio.create_task(site.handle(delivery(slow))) for _ in range(4)]
+    await asyncio.sleep(0)
+    await site.handle(delivery(message() | {"globus_identity_set": [identity(sub=UEP)]}))
+    assert len(site.started) == 1, site.told.notices
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
+async def test_a_person_has_half_of_the_places_at_most() -> None:
+    lines = Shares()
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(lines.turn("ada"))
+        waiting = [asyncio.create_task(stack.enter_async_context(lines.turn("ada"))) for _ in range(shares.MOST - 1)]
+        await asyncio.sleep(0)
+        with pytest.raises(CommandError, match="Submit again later"):
+            async with lines.turn("ada"):
+                pass
+        async with lines.turn("bob"):
+            assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        async with asyncio.timeout(5):
+            await stack.aclose()
+            async with lines.turn("ada"):
+                pass
 
 
 async def test_same_user_mode(tmp_path: Path, told: Told) -> None:

@@ -179,7 +179,9 @@ def _mapping(kwargs: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _identities(found: Any) -> list[dict[str, Any]]:
     """Identities whose `sub`, and `id` where there is one, are texts: what the mappers and the login compare."""
-    bad = not isinstance(found, list) or not 0 < len(found) <= _IDENTITIES
-    if bad or not all(isinstance(identity, dict) and isinstance(identity.get("sub"), str) for identity in found):
-        raise CommandError("The start request doesn't say who you are (its identity set is broken). Submit it again")
-    return [{"id": identity["sub"]} | identity for identity in found if isinstance(identity.get("id", ""), str)]
+    known = found if isinstance(found, list) and len(found) <= _IDENTITIES else []
+    if all(isinstance(identity, dict) and isinstance(identity.get("sub"), str) for identity in known):
+        usable = [{"id": identity["sub"]} | identity for identity in known if isinstance(identity.get("id", ""), str)]
+        if usable:
+            return usable
+    raise CommandError("The start request doesn't say who you are (its identity set is broken). Submit it again")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from twinlock_broker import metrics
 from twinlock_broker.compute import command
 from twinlock_broker.compute.command import Credentials, Delivery
+from twinlock_broker.endpoints.shares import Shares
 from twinlock_broker.endpoints.start import StartPath, StartRequest
 from twinlock_broker.endpoints.supervisor import Tell
 from twinlock_broker.errors import CommandError
@@ -30,6 +31,7 @@ class CommandHandler:
         self._path = path
         self._start = start
         self._tell = tell
+        self._shares = Shares()
 
     async def handle(self, delivery: Delivery) -> None:
         """Returns when the outcome is decided: started, remembered for a running endpoint, or refused and told."""
@@ -63,4 +65,5 @@ class CommandHandler:
         command.check_known(message)
         start = command.parse(message, credentials, self._manager_id)
         log.info("start command of %s", start.username, extra={"endpoint": credentials.endpoint_id})
-        return await self._path.prepare(start)
+        async with self._shares.turn(start.identities[0]["sub"]):
+            return await self._path.prepare(start)

@@ -107,7 +107,7 @@ class Mapper:
             self._complaint = repr(error)
 
     def _load(self) -> None:
-        self._seen = self._stamp()
+        stamp = self._stamp()
         documents = json.loads(self._path.read_bytes())
         mappers = load_mappers(documents, POSIX_CONNECTOR, self._endpoint_id)
         if len(mappers) != len(documents):
@@ -115,6 +115,7 @@ class Mapper:
         self._mappers = [
             ExternalMapper(made) if isinstance(made, ExternalIdentityMapping) else made for made in mappers
         ]
+        self._seen = stamp  # not before: another thread that finds nothing changed uses the new mapping
 
     def _stamp(self) -> tuple[int, ...]:
         stat = self._path.stat()

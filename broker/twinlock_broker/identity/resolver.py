@@ -31,7 +31,7 @@ class Resolver:
     def __init__(self, who: Mapper | frozenset[str], groups: Sequence[str]) -> None:
         self._who = who
         self._groups = groups
-        self._mappers = Offload("mapper", 4)
+        self._mappers = Offload("mapper", 16)
         self._lookups = Offload("lookup", 8)
 
     async def resolve(self, identities: Identities) -> tuple[Match, Account]:
