@@ -1,8 +1,8 @@
-"""A private Slurm on loopback: munged, slurmctld and slurmd of one node, with files and ports of their own."""
+"""A private Slurm on loopback: munged, slurmctld and a slurmd for each node, with files and ports of their own."""
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,7 +13,6 @@ ClusterName=testbed
 SlurmctldHost=localhost(127.0.0.1)
 SlurmUser=root
 SlurmctldPort={ctld_port}
-SlurmdPort={slurmd_port}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
@@ -21,21 +20,41 @@ ReturnToService=2
 MpiDefault=none
 MailProg=/bin/true
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 EnforcePartLimits=ALL
+JobSubmitPlugins=lua
+KillWait=2
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-NodeName=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 State=UNKNOWN
-# FORCE: Parsl asks for whole nodes, and there is one node for the blocks of several endpoints.
-PartitionName=main Nodes=localhost Default=YES MaxTime=01:00:00 State=UP OverSubscribe=FORCE:8
+# FORCE: Parsl asks for whole nodes, and there are few nodes for the blocks of several endpoints.
+PartitionName=main Nodes=ALL Default=YES MaxTime=01:00:00 State=UP OverSubscribe=FORCE:8
+"""
+_NODE = (
+    "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=2000 State=UNKNOWN\n"
+)
+
+REFUSED_ACCOUNT = "overdrawn"
+"""What Slurm's accounting would do, which takes a database: the account of this name is refused."""
+
+_JOB_SUBMIT = f"""\
+function slurm_job_submit(job, partitions, uid)
+    if job.account == "{REFUSED_ACCOUNT}" then
+        slurm.log_user("no hours are left on account {REFUSED_ACCOUNT}")
+        return slurm.ESLURM_INVALID_ACCOUNT
+    end
+    return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, partitions, uid)
+    return slurm.SUCCESS
+end
 """
 
 # The daemons bind what the host's own name resolves to, and not every host can resolve its name (unshare(1)).
@@ -47,6 +66,7 @@ class Slurm:
 
     def __init__(self, config: Path) -> None:
         self.config = config
+        self.nodes: dict[str, Daemon] = {}
 
     def environment(self) -> dict[str, str]:
         """What a client of this cluster needs in its environment."""
@@ -54,34 +74,39 @@ class Slurm:
 
     def jobs(self) -> list[str]:
         """``id user state`` of each job in the queue."""
-        return run("squeue", "--noheader", "--format=%i %u %T", environment=self.environment()).splitlines()
+        return self.run("squeue", "--noheader", "--format=%i %u %T").splitlines()
+
+    def run(self, *command: str) -> str:
+        """Run one of Slurm's commands as its administrator; what it printed. Raises `DaemonError`."""
+        return run(*command, environment=self.environment())
 
 
 @contextmanager
-def private_slurm(folder: Path) -> Iterator[Slurm]:
+def private_slurm(folder: Path, nodes: Sequence[str] = ("node1",)) -> Iterator[Slurm]:
     """A cluster with its files in `folder`, which has to be readable by everyone. Needs root. Raises `DaemonError`."""
-    for name in ("state", "spool"):
+    for name in ("state", *(f"spool-{node}" for node in nodes)):
         (folder / name).mkdir(parents=True)
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
     config = folder / "slurm.conf"
-    config.write_text(_config(folder))
+    config.write_text(_config(folder, nodes))
+    (folder / "job_submit.lua").write_text(_JOB_SUBMIT)
+    cluster = Slurm(config)
     with ExitStack() as stack:
 
         def start(name: str, *argv: str | Path) -> Daemon:
-            daemon = Daemon(
-                name, [*_NAMED_LOCALHOST, *argv], folder / f"{name}.out", environment={"SLURM_CONF": str(config)}
-            )
+            daemon = Daemon(name, [*_NAMED_LOCALHOST, *argv], folder / f"{name}.out", environment=cluster.environment())
             stack.callback(daemon.stop)
             return daemon
 
         munged = start("munged", "/usr/sbin/munged", "--foreground", "--force", *_munge_paths(folder, key))
         munged.wait_until(lambda: (folder / "munge.socket").exists(), 10, "make its socket")
         start("slurmctld", "/usr/sbin/slurmctld", "-D", "-i")
-        node = start("slurmd", "/usr/sbin/slurmd", "-D")
-        cluster = Slurm(config)
-        node.wait_until(lambda: _idle(cluster), 30, "become idle")
+        for node in nodes:
+            cluster.nodes[node] = start(f"slurmd-{node}", "/usr/sbin/slurmd", "-D", "-N", node)
+        for node, daemon in cluster.nodes.items():
+            daemon.wait_until(lambda node=node: _idle(cluster, node), 30, "become idle")  # type: ignore[misc]
         yield cluster
 
 
@@ -95,14 +120,16 @@ def _munge_paths(folder: Path, key: Path) -> list[str]:
     ]
 
 
-def _config(folder: Path) -> str:
-    ports = _free_ports(2)
-    return _CONFIG.format(folder=folder, ctld_port=ports[0], slurmd_port=ports[1], cpus=len(os.sched_getaffinity(0)))
+def _config(folder: Path, nodes: Sequence[str]) -> str:
+    controller, *ports = _free_ports(1 + len(nodes))
+    cpus = len(os.sched_getaffinity(0))
+    lines = [_NODE.format(name=name, port=port, cpus=cpus) for name, port in zip(nodes, ports, strict=True)]
+    return "".join([*lines, _CONFIG.format(folder=folder, ctld_port=controller)])
 
 
-def _idle(cluster: Slurm) -> bool:
+def _idle(cluster: Slurm, node: str) -> bool:
     try:
-        return "idle" in run("sinfo", "--noheader", "--format=%t", environment=cluster.environment())
+        return "idle" in cluster.run("sinfo", "--noheader", "--format=%t", f"--nodes={node}")
     except DaemonError:
         return False
 

@@ -160,6 +160,16 @@ def test_a_block_that_cannot_start_workers_ends_all_tasks_with_its_words(
     assert queues.waiting_tasks() == 0
 
 
+def test_tasks_that_no_block_will_ever_take_are_told_so(endpoint: Callable[..., Running], queues: Queues) -> None:
+    never = LOCAL.replace("max_blocks: 1", "init_blocks: 0, max_blocks: 1").replace(
+        "  provider", "  strategy: none\n  provider"
+    )
+    task = queues.submit(double, 1)
+    running = endpoint(never)
+    assert "the configuration asks for no more blocks (strategy: none, init_blocks: 0" in queues.result(task).data
+    assert running.end().code == os.EX_UNAVAILABLE
+
+
 def test_an_interchange_that_dies_ends_all_tasks(endpoint: Callable[..., Running], queues: Queues, home: Path) -> None:
     running = endpoint(LOCAL)
     go = home / "go"

@@ -7,6 +7,7 @@ from typing import Any
 import parsl.addresses
 import pytest
 import yaml
+from parsl.jobs.states import JobState, JobStatus
 from twinlock_endpoint.engines import build
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.errors import ConfigError
@@ -91,6 +92,28 @@ def test_traffic_is_encrypted_unless_somebody_says_otherwise(kind: str) -> None:
 def test_scaling(text: str, scaling: tuple[str, float, float]) -> None:
     found = made(f"{{type: GlobusComputeEngine, {text}}}")._scaling
     assert (found["strategy"], found["max_idletime"], found["strategy_period"]) == scaling
+
+
+GOOD, BAD = JobStatus(JobState.SCALED_IN), JobStatus(JobState.FAILED, "no hours are left")
+RUNS = JobStatus(JobState.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "over"),
+    [
+        ([BAD], True),
+        ([GOOD, BAD, BAD], False),
+        ([GOOD, BAD, BAD, BAD], True),
+        ([GOOD, BAD, BAD, BAD, RUNS], False),
+    ],
+)
+def test_blocks_that_fail_again_and_again_are_the_end_also_after_a_good_one(
+    blocks: list[JobStatus], over: bool
+) -> None:
+    htex = executor("{type: GlobusComputeEngine}")
+    htex.handle_errors({str(number): status for number, status in enumerate(blocks)})
+    assert htex.bad_state_is_set == over
+    assert ("no hours are left" in str(htex.executor_exception)) == over
 
 
 @pytest.mark.parametrize(

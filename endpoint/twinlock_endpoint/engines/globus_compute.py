@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from parsl.jobs.job_status_poller import JobStatusPoller
 
-from twinlock_endpoint.engines import blocks, executor, forked, parsl_types, shipped
+from twinlock_endpoint.engines import blocks, ends, executor, forked, parsl_types, shipped, slurm
 from twinlock_endpoint.engines.base import Engine, Place, Task
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
@@ -37,7 +37,10 @@ class GlobusComputeEngine(Engine):
         self._poller: JobStatusPoller | None = None
         self._zygote: Zygote | None = None
         self._place: Place
+        self._lost_workers = ends.LostWorkers(executor)
         self.encrypted = executor.encrypted
+        slurm.show_ended_jobs(executor.provider)
+        ends.hope_less(executor)
         self.retries = options.max_retries_on_system_failure
         self.max_workers = _most_workers(executor)
 
@@ -93,6 +96,7 @@ class GlobusComputeEngine(Engine):
         function = {"f": "twinlock_endpoint.worker.execute_task", "a": positional, "k": keywords}
         context = {"task_executor": function, **({"resource_spec": task.resources} if task.resources else {})}
         future: Future[bytes] = self._executor.submit_payload(context, task.body)
+        future.add_done_callback(self._lost_workers.explain)
         return future
 
     def figures(self) -> dict[str, Any]:
@@ -115,6 +119,7 @@ class _Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
 
     def __init__(self, parsl: executor.Executor, arguments: dict[str, Any]) -> None:
         self._filled = threading.Event()
+        self._strategy_name = arguments["strategy"]
         super().__init__(**arguments)
         self.add_executors([parsl])
         self._filled.set()
@@ -122,6 +127,8 @@ class _Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
     def poll(self) -> None:
         self._filled.wait()
         super().poll()
+        for parsl in self._executors:
+            ends.fail_where_nothing_will_run(parsl, self._strategy_name)
 
 
 def _most_workers(parsl: executor.Executor) -> int:
