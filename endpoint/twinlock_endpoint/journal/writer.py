@@ -19,7 +19,7 @@ from twinlock_endpoint.journal.segments import Segments
 log = logging.getLogger(__name__)
 
 _LAZY_S = 0.1
-_MOST = 1000  # records at a time
+_MOST = 1000  # records at a time, or somewhat more
 
 
 class Writer:
@@ -28,7 +28,9 @@ class Writer:
     def __init__(self, segments: Segments) -> None:
         self._segments = segments
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Record | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Record] | None] = SimpleQueue()
+        self._gathered: list[Record] = []
+        self._flushing: asyncio.Handle | None = None
         self._ending = False
         self._unsynced = False
         self._failing = False
@@ -37,16 +39,37 @@ class Writer:
         threading.Thread(target=self._work, name="journal", daemon=True).start()
 
     def write(self, record: Record) -> None:
-        """Write a record; returns at once."""
-        self._queue.put(record)
+        """Write a record; returns at once.
+
+        What this turn of the loop has to write goes to the thread together, for each time that wakes it costs as much
+        as the writing. That a task is done is in no hurry: it goes with the next that is.
+        """
+        self._gathered.append(record)
+        if record.kind is not Kind.DONE:
+            if self._flushing is None or isinstance(self._flushing, asyncio.TimerHandle):
+                self._plan(self._loop.call_soon(self._flush))
+        elif self._flushing is None:
+            self._plan(self._loop.call_later(_LAZY_S, self._flush))
 
     async def close(self, limit_s: float) -> None:
         """Write what waits, at most so many seconds, and end the thread."""
+        self._flush()
         self._queue.put(None)
         try:
             await asyncio.wait_for(self._ended.wait(), limit_s)
         except TimeoutError:
             log.error("The journal could not be closed within %.0f s", limit_s)
+
+    def _plan(self, flush: asyncio.Handle) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+        self._flushing = flush
+
+    def _flush(self) -> None:
+        self._flushing = None
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
 
     def _work(self) -> None:
         while (batch := self._collect()) is not None:
@@ -69,9 +92,9 @@ class Writer:
         return None if self._ending and not batch else batch
 
     def _next(self, timeout: float | None) -> list[Record]:
-        record = self._queue.get(timeout != 0, timeout)
-        self._ending = record is None
-        return [] if record is None else [record]
+        records = self._queue.get(timeout != 0, timeout)
+        self._ending = records is None
+        return records or []
 
     def _commit(self, batch: list[Record]) -> None:
         error = self._attempt(lambda: self._segments.append(self._owed + batch))
