@@ -1,0 +1,81 @@
+"""Whatever dies under load, every task has one outcome, and none is run twice unless retries allow it."""
+
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from endpoint_rig import Queues, Running, value
+
+pytestmark = pytest.mark.system
+
+LOCAL = """
+engine:
+  type: GlobusComputeEngine
+  max_workers_per_node: 2
+  heartbeat_period: 1
+  heartbeat_threshold: 3
+  job_status_kwargs: {strategy_period: 1}
+  provider: {type: LocalProvider, max_blocks: 1}
+"""
+TASKS = 200
+
+
+def note(path: str, number: int) -> int:
+    with open(path, "a") as runs:
+        runs.write(f"{number}\n")
+    return number
+
+
+def part(running: Running, title: str) -> psutil.Process:
+    "The process of the endpoint with that in its title."
+    children = psutil.Process(running.pid).children(recursive=True)
+    return next(child for child in children if title in " ".join(child.cmdline()))
+
+
+def outcomes(queues: Queues, tasks: list[str], runs: Path) -> list[str]:
+    "The texts of those that failed, when all have an outcome and those that didn't have run once."
+    failed = []
+    for number, task in enumerate(tasks):
+        result = queues.result(task, 60)
+        if result.error_details is None:
+            assert value(result) == number
+        else:
+            failed.append(result.data)
+    numbers = [int(line) for line in runs.read_text().split()]
+    assert len(numbers) == len(set(numbers)), "none was run twice"
+    assert len(tasks) - len(failed) <= len(numbers) <= len(tasks)
+    assert queues.waiting_tasks() == 0
+    return failed
+
+
+def test_an_endpoint_that_is_killed_again_and_again(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    tasks = [queues.submit(note, str(home / "runs"), number) for number in range(TASKS)]
+    for kills in (1, 2):
+        running = endpoint(LOCAL)
+        queues.result(tasks[kills * random.randint(20, TASKS // 4)], 60)
+        running.signal(signal.SIGKILL)
+        running.end()
+    endpoint(LOCAL)
+    failed = outcomes(queues, tasks, home / "runs")
+    assert len(failed) <= 2 * 32, "only what an engine had"
+    assert all("its process or its host died" in text for text in failed)
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [("interchange", "interchange ended with exit code -9"), ("pool of block", ""), ("worker 0", "WorkerLost")],
+)
+def test_a_part_of_the_engine_that_is_killed(
+    endpoint: Callable[..., Running], queues: Queues, home: Path, title: str, said: str
+) -> None:
+    tasks = [queues.submit(note, str(home / "runs"), number) for number in range(TASKS)]
+    running = endpoint(LOCAL)
+    queues.result(tasks[random.randint(10, TASKS // 2)], 60)
+    part(running, title).kill()
+    failed = outcomes(queues, tasks, home / "runs")
+    assert all(said in text for text in failed)
