@@ -25,7 +25,7 @@ async def broker() -> AsyncIterator[Broker]:
     state.chmod(0o755)
     try:
         async with private_node(state) as node:
-            login = Broker(node, "endpoint", uuid.uuid4().hex)
+            login = Broker(node, "endpoint", uuid.uuid4().hex, state)
             async with aiohttp.ClientSession() as session:
                 management = Management(session, node.management_url, VHOST)
                 await management.user(login.user, login.password, read=".*", write=".*")

@@ -52,11 +52,12 @@ def value(result: Any) -> Any:
 
 @dataclass(frozen=True)
 class Broker:
-    """The node, and the login of the one user that all endpoints under test have."""
+    """The node with its state folder, and the login of the one user that all endpoints under test have."""
 
     node: Node
     user: str
     password: str
+    state: Path
 
     @property
     def endpoint_url(self) -> str:
@@ -75,15 +76,18 @@ class Queues:
     def __init__(self, admin_url: str, endpoint_url: str) -> None:
         self.endpoint_id = str(uuid.uuid4())
         self._url = endpoint_url
-        # A node answers on its management port a moment before it does on this one.
-        self._connection = pika.BlockingConnection(
-            pika.URLParameters(f"{admin_url}?connection_attempts=20&retry_delay=0.5")
-        )
-        self._channel = self._connection.channel()
+        self._admin_url = admin_url
+        self.reconnect()
         self.results: dict[str, Any] = {}
         self.raw: dict[str, bytes] = {}
         for queue in (self.task_queue, self.result_queue, self.heartbeat_queue):
             self._channel.queue_declare(queue, durable=True)
+
+    def reconnect(self) -> None:
+        """Connect anew, after RabbitMQ was away. It answers on its management port a moment before it does here."""
+        url = f"{self._admin_url}?connection_attempts=20&retry_delay=0.5"
+        self._connection = pika.BlockingConnection(pika.URLParameters(url))
+        self._channel = self._connection.channel()
 
     def close(self) -> None:
         """Remove the queues."""
@@ -128,7 +132,8 @@ class Queues:
     def publish(self, body: bytes, **headers: Any) -> None:
         """Publish a message to the task queue."""
         headers = {"function_uuid": str(uuid.uuid4()), **headers}
-        properties = pika.BasicProperties(headers={name: value for name, value in headers.items() if value is not None})
+        headers = {name: value for name, value in headers.items() if value is not None}
+        properties = pika.BasicProperties(headers=headers, delivery_mode=2)
         self._channel.basic_publish("", self.task_queue, body, properties)
 
     def result(self, task_id: str, limit_s: float = 30.0) -> Any:

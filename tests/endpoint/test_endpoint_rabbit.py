@@ -1,0 +1,164 @@
+"""RabbitMQ's part: its time limit for acknowledgements, restarts, and silence; under load, and with a busy engine."""
+
+import asyncio
+import signal
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pika
+import pytest
+import pytest_asyncio
+from endpoint_rig import Broker, Queues, Running, until, value
+from pika.exceptions import ChannelClosedByBroker
+from rabbit_control import evaluate, restart
+from twinlock_endpoint.book import Book
+from twinlock_endpoint.consumer import Delivery, TaskConsumer
+from twinlock_endpoint.engines.base import Task
+from twinlock_endpoint.intake import Intake
+from twinlock_endpoint.journal import journal
+from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.link import Link, parameters
+
+pytestmark = pytest.mark.system
+
+THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\nheartbeat_period: 5\n"
+
+
+def wait_for(path: str) -> str:
+    import pathlib
+    import time
+
+    with pathlib.Path(path + ".runs").open("a") as runs:
+        runs.write("x")
+    while not pathlib.Path(path).exists():
+        time.sleep(0.01)
+    return "done"
+
+
+def note(path: str, number: int) -> int:
+    with open(path, "a") as runs:
+        runs.write(f"{number}\n")
+    return number
+
+
+@pytest.fixture
+def impatient(broker: Broker) -> Iterator[None]:
+    """RabbitMQ closes channels on which a delivery waits for two seconds, not for half an hour."""
+    limit = "application:set_env(rabbit, consumer_timeout, {}), application:set_env(rabbit, channel_tick_interval, {})"
+    evaluate(broker.state, limit.format(2000, 500))
+    yield
+    evaluate(broker.state, limit.format(1800000, 60000))
+
+
+def until_a_channel_is_closed(broker: Broker) -> None:
+    "Hold a delivery until RabbitMQ has enough of that; so it would have of any other that is as old."
+    with pika.BlockingConnection(pika.URLParameters(str(broker.node.url))) as connection:
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.basic_publish("", queue, b"x")
+        with pytest.raises(ChannelClosedByBroker, match="PRECONDITION_FAILED"):
+            for _ in channel.consume(queue):
+                pass
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_task_may_run_for_longer_than_rabbitmq_waits_for_acknowledgements(
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
+) -> None:
+    running = endpoint(THREADS)
+    go = home / "go"
+    task = queues.submit(wait_for, str(go))
+    until(lambda: Path(f"{go}.runs").exists())
+    until_a_channel_is_closed(broker)
+    go.touch()
+    assert value(queues.result(task)) == "done"
+    assert "A channel was closed" not in running.log()
+    assert Path(f"{go}.runs").read_text() == "x"
+
+
+def test_rabbitmq_is_restarted_under_load(
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
+) -> None:
+    tasks = [queues.submit(note, str(home / "runs"), number) for number in range(300)]
+    running = endpoint(THREADS)
+    queues.result(tasks[50])
+    restart(broker.state)
+    queues.reconnect()
+    assert [value(queues.result(task)) for task in tasks] == list(range(300))
+    assert sorted(map(int, (home / "runs").read_text().split())) == list(range(300))
+    assert "No connection to the task queue's broker" in running.log()
+
+
+def test_silence_that_ends_the_connection(
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
+) -> None:
+    running = endpoint(THREADS + "heartbeat_threshold: 10\n")
+    go = home / "go"
+    task = queues.submit(wait_for, str(go))
+    until(lambda: Path(f"{go}.runs").exists())
+    broker.node.server.signal(signal.SIGSTOP)
+    try:
+        until(lambda: "No connection to the task queue's broker" in running.log(), 60)
+        go.touch()
+    finally:
+        broker.node.server.signal(signal.SIGCONT)
+    queues.reconnect()
+    assert value(queues.result(task, 60)) == "done"
+    assert Path(f"{go}.runs").read_text() == "x"
+
+
+class Desk:
+    """An intake on a real queue, whose tasks the test answers; a window of four, and no patience."""
+
+    def __init__(self, broker: Broker, queues: Queues, folder: Path) -> None:
+        self.taken: list[str] = []
+        self.journal = Journal(journal.read(folder))
+        self.consumer = TaskConsumer(queues.task_queue, 6, self._deliver, lambda: None, lambda: self.intake.lost())
+        self.book = Book(self.journal, self.consumer.ack, self._publish, 6)
+        self.intake = Intake(self.consumer, self.book, 4, self._take, held_s=0.2)
+        self.link = Link(parameters(broker.endpoint_url, None, 60), [self.consumer], lambda reason: None)
+
+    async def number(self, tasks: int) -> None:
+        """Wait until so many were taken."""
+        async with asyncio.timeout(20):
+            while len(self.taken) < tasks:
+                await asyncio.sleep(0.01)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        self.intake.offer(str(delivery.headers["task_uuid"]), delivery)
+
+    def _take(self, task_id: str, delivery: Delivery) -> None:
+        self.book.take(Task(task_id, "f", delivery.body), delivery, 1, lambda error: self.taken.append(task_id))
+
+    def _publish(self, body: bytes) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+@pytest_asyncio.fixture
+async def desk(broker: Broker, queues: Queues, tmp_path: Path) -> AsyncIterator[Desk]:
+    """A desk that takes tasks."""
+    made = Desk(broker, queues, tmp_path)
+    made.link.open()
+    made.consumer.begin()
+    yield made
+    await made.link.close()
+    await made.journal.close(5)
+
+
+async def test_what_a_busy_engine_doesnt_need_goes_back_to_the_queue(desk: Desk, queues: Queues) -> None:
+    tasks = [str(uuid.uuid4()) for _ in range(12)]
+    for task in tasks:
+        queues.publish(b"\x01{}", task_uuid=task)
+    await desk.number(4)
+    async with asyncio.timeout(20):
+        while queues.waiting_tasks() < 8:  # the six that were delivered beyond the four, and two that never were
+            await asyncio.sleep(0.05)
+    for number, task in enumerate(tasks, start=5):
+        assert len(desk.taken) == min(number - 1, 12), "no more than there is room for"
+        desk.book.answer(task, b"result")
+        await desk.number(min(number, 12))
+    assert sorted(desk.taken) == sorted(tasks), "each once"
+    assert queues.waiting_tasks() == 0
