@@ -140,14 +140,14 @@ def _take_client(old: Installation, places: Places, account: Keeper, report: Rep
 
 def _advise(old: Installation, places: Places, account: Keeper, commands: list[Path], report: Report) -> None:
     target, policy = places.target, places.policy
-    report.done.append(f"{old.folder.path} and its unit: not changed, {account.name} can't read them")
+    report.done.append(f"{old.folder.path} and its unit: not changed")
     kept = (old.folder.template_path, old.folder.schema_path, old.folder.mapping_path)
     for path in (path for path in kept if path and path.exists() and not old.owns(path)):
         report.done.append(f"{path}: used where it is")
         if not account.may_read(path):
-            report.todo.append(f"let {account.name} read {path}: chgrp {account.name} {path}; chmod 640 {path}")
+            report.todo.append(f"{path}: {account.name} can't read it: move it, and name the new place in config.yaml")
     for path in commands:
-        report.todo.append(f"{path}: {account.name} can't run it, the identity mapping needs it: move it, or its mode")
+        report.todo.append(f"{path}: {account.name} can't run it: move it, and name the new place in the mapping")
     if old.pam_service and not policy.exists():
         report.todo.append(f"put pam_service = {old.pam_service!r} into the spawner's policy ({policy} isn't there)")
     report.todo.append(f"twinlock check --policy {policy} {target}")

@@ -9,6 +9,8 @@ from pathlib import Path
 from twinlock_broker.errors import Fatal
 
 _ACCOUNT = "twinlock"
+_HIDDEN = ("/home", "/root", "/run/user")
+"""What the broker's unit hides from it (ProtectHome=)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Keeper:
 
     def may_read(self, path: Path, wanted: int = 0o4) -> bool:
         """Whether mode bits let the account read the file (`wanted` 1: execute it), folders above it included."""
+        if os.geteuid() == 0 and any(path.is_relative_to(folder) for folder in _HIDDEN):
+            return False
         try:
             return all(self._allowed(folder, 0o1) for folder in path.parents) and self._allowed(path, wanted)
         except OSError:
