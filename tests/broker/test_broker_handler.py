@@ -184,7 +184,8 @@ async def test_a_person_whose_commands_take_long_holds_up_nobody_else(
     await asyncio.wait(waiting)
 
 
-async def test_a_person_has_half_of_the_places_at_most() -> None:
+async def test_a_person_has_half_of_the_places_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "PATIENCE", 0.01)
     lines = Shares()
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(lines.turn("ada"))

@@ -52,7 +52,8 @@ def command(rabbit: Rabbit, endpoint: str, user: str = "alice") -> dict[str, Any
     """A start command."""
     creds = amqp_creds(rabbit.url) | {"endpoint_id": endpoint}
     made = message(name=f"uep.{MANAGER}.{endpoint}", amqp_creds=creds, user_opts={})
-    return made | {"globus_identity_set": [identity(username=f"{user}@site.example")]}
+    sub = str(uuid.uuid5(uuid.NAMESPACE_DNS, user))
+    return made | {"globus_identity_set": [identity(sub, f"{user}@site.example")]}
 
 
 def properties(age: float = 0, content_type: str = "application/json") -> pika.BasicProperties:

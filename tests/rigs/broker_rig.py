@@ -102,7 +102,7 @@ def endpoint_user() -> str:
     return "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
 
 
-_NEXT_STEP = re.compile(r"[Ss]ubmit|user_endpoint_config|administrator")
+_NEXT_STEP = re.compile(r"[Ss]ubmit|[Ss]horten|user_endpoint_config|administrator")
 _HOST_PATH = re.compile(r"(?<![\w.:/])/(bin|etc|home|opt|root|run|srv|tmp|usr|var)\b")
 
 

@@ -10,7 +10,10 @@ from twinlock_broker.compute.command_queue import PREFETCH
 from twinlock_broker.errors import CommandError
 
 MOST = PREFETCH // 2
-"""Commands of one person that may be in work; each keeps its place among all that are, and others need places too."""
+"""Commands of one person that may wait as long as they have to; each keeps its place, and others need places too."""
+
+PATIENCE = 5.0
+"""Seconds that one more waits: enough for hundreds, where nothing is slow."""
 
 
 class Shares:
@@ -23,15 +26,17 @@ class Shares:
     @contextlib.asynccontextmanager
     async def turn(self, person: str) -> AsyncIterator[None]:
         """The block runs when it is the turn of this command of `person`. Raises `CommandError` for one too many."""
-        if self._lengths[person] >= MOST:
-            raise CommandError(
-                f"You have {MOST} start requests here that are still in work, and more are not taken. "
-                "Submit again later"
-            )
+        patience = None if self._lengths[person] < MOST else PATIENCE
+        line = self._lines.setdefault(person, asyncio.Lock())
         self._lengths[person] += 1
         try:
-            async with self._lines.setdefault(person, asyncio.Lock()):
+            async with asyncio.timeout(patience) as waiting, line:
+                waiting.reschedule(None)
                 yield
+        except TimeoutError as error:
+            raise CommandError(
+                f"More than {MOST} start requests of yours are in work here, and they take long. Submit again later"
+            ) from error
         finally:
             self._lengths[person] -= 1
             if not self._lengths[person]:
