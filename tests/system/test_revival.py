@@ -1,0 +1,77 @@
+"""Endpoints with unfinished tasks come back, whoever was killed: themselves, the spawner, the broker."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from site_rig import ADA, Launch, World, eventually
+from twinlock_testbed.processes import endpoints
+from twinlock_testbed.site import Manager, Setup
+
+pytestmark = pytest.mark.system
+
+TEMPLATE = """\
+engine:
+  type: GlobusComputeEngine
+  max_workers_per_node: 1
+  working_dir: {{ account_id }}
+  provider:
+    type: LocalProvider
+    init_blocks: 1
+    max_blocks: 1
+    worker_init: 'while [ ! -e GATE ]; do sleep 0.05; done'
+"""
+
+
+@pytest.fixture
+def gate(world: World) -> Path:
+    """When this file is there, workers start."""
+    return world.folder / "gate"
+
+
+@pytest.fixture(scope="module")
+def endpoint(launch: Launch, world: World) -> Manager:
+    """A manager whose endpoints have tasks in work, and no worker that has begun with one, until the gate opens."""
+    template = TEMPLATE.replace("GATE", str(world.folder / "gate"))
+    return launch("revival", Setup(template))
+
+
+def next_endpoint(manager: Manager, before: psutil.Process | None) -> psutil.Process:
+    "The endpoint that has the tasks in its journal, in a process that isn't that of `before`."
+    found: list[psutil.Process] = []
+
+    def there() -> bool:
+        found[:] = [one for one in endpoints(manager.spawner.pid) if one != before]
+        return bool(found)
+
+    assert eventually(there, 60)
+    return found[0]
+
+
+def has_tasks(world: World, number: int) -> Callable[[], bool]:
+    "Whether a journal has so many tasks."
+    folder = Path(world.accounts["twl-ada"].pw_dir) / ".globus_compute"
+
+    def has() -> bool:
+        return any(path.read_bytes().count(b"\x01{") >= number for path in folder.glob("uep.*/journal/*.journal"))
+
+    return has
+
+
+def test_no_task_is_lost_with_endpoint_spawner_or_broker(world: World, endpoint: Manager, gate: Path) -> None:
+    script = world.script(ADA, endpoint.endpoint_id, {"account_id": "revived"}, tasks=3)
+    first = next_endpoint(endpoint, None)
+    assert eventually(has_tasks(world, 3), 60)
+    first.kill()
+    second = next_endpoint(endpoint, first)
+    endpoint.broker.kill()
+    endpoint.start_broker()
+    endpoint.spawner.kill()
+    assert eventually(lambda: not second.is_running(), 10)
+    endpoint.socket.unlink()
+    endpoint.start_spawner()
+    next_endpoint(endpoint, second)
+    gate.touch()
+    outcomes = script.outcomes(120)
+    assert [outcome.error for outcome in outcomes] == [None] * 3
