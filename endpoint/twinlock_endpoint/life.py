@@ -89,13 +89,14 @@ class _Endpoint:
         self._quiet: asyncio.TimerHandle | None = None
         self._code = os.EX_OK
         self._why = ""
+        self._final = False
         limit = window(setup.engine.max_workers)
         prefetch = min(limit, _PREFETCH)
         self._consumer = TaskConsumer(
             document.queues.tasks.queue, prefetch, self._deliver, self._consuming, lambda: self._intake.lost()
         )
         self._connections = Connections(document.queues, config, self._consumer, self._link_down)
-        self._manager = Manager(document, self._connections)
+        self._manager = Manager(document, self._connections, self._end)
         self._book = Book(journal, self._consumer.ack, self._connections.publish_result, prefetch)
         self._book.kept_changed = self._manager.debt.changed
         self._heartbeats = Heartbeats(
@@ -162,7 +163,7 @@ class _Endpoint:
         idle = self._idle.beat(self._book.received, self._book.settled)
         _show(self._setup.title, idle)
         if idle.over:
-            self._stop(idle.word)
+            self._end(idle.word)
 
     def _deliver(self, delivery: Delivery) -> None:
         if self._quiet is not None:
@@ -208,6 +209,11 @@ class _Endpoint:
             self._quiet.cancel()
         self._quiet = self._loop.call_later(_QUIET_S, self._stop, "the engine failed")
 
+    def _end(self, why: str) -> None:
+        "Shut down; no other endpoint is to go on with what is left."
+        self._final = True
+        self._stop(why)
+
     def _give_up(self, code: int, reason: str) -> None:
         self._code = code
         self._report.fail(reason)
@@ -227,7 +233,7 @@ class _Endpoint:
         self._tasks.leave()
         await self._stop_engine()
         if self._engine_runs:
-            self._tasks.abandon(self._why)
+            self._tasks.abandon(self._why, self._final)
         await self._book.drain(_FLUSH_S)
         await self._journal.close(_FLUSH_S)
         self._manager.debt.say()

@@ -17,16 +17,24 @@ log = logging.getLogger(__name__)
 
 
 class Manager:
-    """Takes fresh credentials to `connections`, and figures and audit records to the manager."""
+    """Takes fresh credentials to `connections`, and figures and audit records to the manager.
 
-    def __init__(self, document: Document, connections: Connections) -> None:
+    `end` is called with the reason when the manager tells the user that this endpoint, and all it has, is ended.
+    """
+
+    def __init__(self, document: Document, connections: Connections, end: Callable[[str], None]) -> None:
         self._connections = connections
         self._shared = _shared(document)
         self._used: dict[str, Any] | None = None
         self._audit = Audit(
             self._to_socket if document.audit_fd is None else self._to_pipe(AuditPipe(document.audit_fd))
         )
-        handlers = {"credentials": self._renew, "audited": self._audit.audited, "unaudited": self._audit.unaudited}
+        handlers = {
+            "credentials": self._renew,
+            "audited": self._audit.audited,
+            "unaudited": self._audit.unaudited,
+            "end": lambda message: end(str(message.get("reason"))),
+        }
         self._control = Control(document.control, handlers, self._connected)
         self.debt = Debt(self._tell_debt)
         """What the journal has, for the manager to know."""

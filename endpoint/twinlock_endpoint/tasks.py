@@ -94,14 +94,18 @@ class Tasks:
         """The endpoint ends: no task is handed to the engine any more."""
         self._leaving = True
 
-    def abandon(self, why: str) -> None:
-        """The engine has stopped: what may run again stays in the journal, for the next endpoint."""
+    def abandon(self, why: str, final: bool) -> None:
+        """The engine has stopped: what may run (again) stays in the journal, for the next endpoint; not where it is
+        `final`, for then nobody waits for that any more.
+        """
         begun = self._journal.begun()
         for task_id in self._book.open():
             waited = begun is not None and task_id in self._here and task_id not in begun
             attempts = self._handed[task_id] - waited
-            if attempts <= self._engine.retries or not attempts:
+            if not final and (attempts <= self._engine.retries or not attempts):
                 self._journal.tried(task_id, attempts)
+            elif not attempts:
+                self._answer(task_id, results.not_started(task_id, f"the endpoint was shut down ({why}) before that"))
             else:
                 failures = [InterruptedTaskError(f"shut down ({why})", self._engine.retries)] * attempts
                 self._answer(task_id, results.lost(task_id, failures))

@@ -149,6 +149,15 @@ async def test_figures_come_up(site: Site) -> None:
     assert await site.figures("idle") == {"outstanding_tasks": 3, "idle": 1.5}
 
 
+async def test_an_endpoint_hears_that_it_is_to_end_with_all_its_tasks(site: Site) -> None:
+    hello = says({"type": "figures", "figures": {"here": 1}})
+    await site.supervisor.command(request(endpoint_user(), "caller", hello))
+    await site.figures("here")
+    (endpoint,) = site.supervisor.endpoints
+    site.sessions.end(endpoint, "because")
+    assert (await site.figures("end"))["end"] == len('{"type": "end", "reason": "because"}\n')
+
+
 async def test_an_endpoint_says_that_its_journal_has_tasks(site: Site) -> None:
     words = {"type": "journal", "tasks": 2}, {"type": "figures", "figures": {"here": 1}}
     await site.supervisor.command(request(endpoint_user(), "caller", says(*words)))

@@ -81,6 +81,16 @@ def double(number: int) -> int:
     return number * 2
 
 
+def wait_for(path: str) -> str:
+    import pathlib
+    import time
+
+    pathlib.Path(path + ".began").touch()
+    while not pathlib.Path(path).exists():
+        time.sleep(0.01)
+    return "done"
+
+
 def states(message: dict[str, Any]) -> list[str]:
     """What an audit message says happened, without the ids."""
     return [record.split("bid= ")[1] for record in message["records"]]
@@ -132,6 +142,37 @@ def test_the_manager_hears_the_engines_figures(
     endpoint(THREADS, control=str(manager.path))
     manager.accept()
     assert manager.receive("figures")["figures"]["total_workers"] == 1
+
+
+def test_the_manager_hears_what_the_journal_has(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager, home: Path
+) -> None:
+    running = endpoint(THREADS, control=str(manager.path))
+    manager.accept()
+    assert manager.receive("journal")["tasks"] == 0
+    tasks = [queues.submit(wait_for, str(home / "go")) for _ in range(3)]
+    while manager.receive("journal")["tasks"] < 1:
+        pass
+    (home / "go").touch()
+    assert [value(queues.result(task)) for task in tasks] == ["done"] * 3
+    while manager.receive("journal")["tasks"] > 0:
+        pass
+    running.signal()
+
+
+def test_what_the_manager_ends_no_other_endpoint_goes_on_with(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager, home: Path
+) -> None:
+    running = endpoint(THREADS, control=str(manager.path))
+    manager.accept()
+    tasks = [queues.submit(wait_for, str(home / "go")) for _ in range(3)]
+    until(lambda: (home / "go.began").exists() and not queues.waiting_tasks())
+    manager.send({"type": "end", "reason": "the administrator stopped it"})
+    first, *others = [queues.result(task).data for task in tasks]
+    assert "The endpoint was shut down (the administrator stopped it), while it had this task" in first
+    assert all("was shut down (the administrator stopped it) before that" in text for text in others)
+    assert running.end().code == 0
+    assert "0 tasks stay in the journal" in running.log()
 
 
 @pytest.mark.parametrize("message", [{"type": "dance"}, [], {"type": "credentials", "amqp_creds": {"x": 1}}])

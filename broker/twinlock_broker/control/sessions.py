@@ -1,7 +1,8 @@
 """The user endpoints' connections: fresh credentials go down, figures and audit records come up.
 
 Who an endpoint is stands in no message: the kernel says which process connected, the spawner which endpoint that is.
-Lines are JSON objects with a `type`. Down: ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}.
+Lines are JSON objects with a `type`. Down: ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number},
+``end`` {reason}: that no other endpoint goes on with its tasks.
 Up: ``figures`` {figures: name to number}, ``audit`` {number, records: a list of texts},
 ``journal`` {tasks: the number of unfinished ones}.
 """
@@ -36,6 +37,7 @@ class Sessions:
     def __init__(self, supervisor: Supervisor, audit: AuditLog | None) -> None:
         self._supervisor = supervisor
         supervisor.refreshed = self.refresh
+        supervisor.ended = self.end
         self._audit = audit
         self._lookups = Offload("lookup", 8)
         self._callers: dict[str, Caller] = {}
@@ -67,6 +69,12 @@ class Sessions:
         caller, request = self._callers.get(endpoint.id), endpoint.request
         if caller is not None and request is not None and request.user == endpoint.user:
             caller.send({"type": "credentials", "amqp_creds": request.credentials.amqp.reveal()})
+
+    def end(self, endpoint: Endpoint, reason: str) -> None:
+        """Have a running endpoint end, and all its tasks; one that isn't connected only hears of a signal."""
+        caller = self._callers.get(endpoint.id)
+        if caller is not None:
+            caller.send({"type": "end", "reason": reason})
 
     def figures(self, endpoint: Endpoint) -> dict[str, float] | None:
         """What the endpoint said last about its work; None while it isn't connected."""

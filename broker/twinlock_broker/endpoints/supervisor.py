@@ -23,6 +23,8 @@ SETTLE_LIMIT = 5.0
 """Seconds that notices on their way get when the broker stops."""
 
 _WAITING = (State.RESTART_PENDING, State.RESTING)
+_ADMINISTRATOR = "the administrator stopped it"
+_MOVED = "its user has another account now"
 _STOPPED = "The endpoint's administrator stopped your endpoint. Submit again to start another"
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self.refreshed: Callable[[Endpoint], None] = lambda endpoint: None
         """Called with a running endpoint for which there are fresh credentials."""
+        self.ended: Callable[[Endpoint, str], None] = lambda endpoint, reason: None
+        """Called with a running endpoint that is about to be stopped, and why."""
 
     @property
     def endpoints(self) -> Iterable[Endpoint]:
@@ -155,6 +159,7 @@ class Supervisor:
             if action is Action.REFRESH:
                 self.refreshed(endpoint)
             elif action is not Action.REMEMBER:
+                self.ended(endpoint, _ADMINISTRATOR if action is Action.STOP else _MOVED)
                 self._later(self._launcher.stop(endpoint))
         elif action is Action.DELAY:
             self._wait(endpoint, max(0.0, endpoint.again - time.monotonic()))
