@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """What a heartbeat found: a word for people ("" while busy), and seconds until the shutdown (0: now)."""
+    """What a heartbeat found: a word for people ("" while busy), seconds until the shutdown, and whether it is time.
+
+    The seconds are those that the peer shows, which leave out the last period of the hard limit.
+    """
 
     word: str = ""
     seconds_left: float = 0
-
-    @property
-    def over(self) -> bool:
-        """It is time to shut down."""
-        return bool(self.word) and self.seconds_left <= 0
+    over: bool = False
 
 
 class IdleClock:
@@ -44,10 +43,10 @@ class IdleClock:
         self._still += 1
         if (settled or self._worked_before) and settled >= received:
             self._still_soft += 1
-            return self._left("idle", self._soft - self._still_soft)
+            return self._left("idle", self._soft - self._still_soft, self._still_soft >= self._soft)
         if self._still > self._soft:
-            return self._left("possibly idle", self._hard - self._still + 1)
+            return self._left("possibly idle", self._hard - self._still, self._still > self._hard)
         return Idle()
 
-    def _left(self, word: str, beats: int) -> Idle:
-        return Idle(word, max(0, beats) * self._period_s)
+    def _left(self, word: str, beats: int, over: bool) -> Idle:
+        return Idle(word, max(0, beats) * self._period_s, over)

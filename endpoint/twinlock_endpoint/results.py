@@ -11,7 +11,7 @@ _FAILED = "An error occurred during the execution of this task"
 
 def not_allowed(task_id: str, function_id: str, endpoint_id: str) -> bytes:
     """The answer to a task whose function this endpoint may not run."""
-    text = f"Function {function_id} is not allowed on endpoint {endpoint_id}"
+    text = f"Function {function_id} not permitted on endpoint {endpoint_id}"
     details = {"fid": function_id, "eid": endpoint_id}
     return _pack(task_id, text, ("FUNCTION_NOT_ALLOWED", text), details)
 

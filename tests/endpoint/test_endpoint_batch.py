@@ -28,11 +28,21 @@ LSF = TEMPLATE.format(
     provider="LSFProvider", options='project: phys, queue: batch, walltime: "00:20:00", bsub_redirection: true'
 )
 CONDOR = TEMPLATE.format(provider="CondorProvider", options="project: phys, cores_per_slot: 2")
+TORQUE = TEMPLATE.format(
+    provider="TorqueProvider",
+    options='account: phys, queue: debug, walltime: "00:20:00", launcher: {type: SingleNodeLauncher}',
+)
+GRID_ENGINE = TEMPLATE.format(provider="GridEngineProvider", options='queue: all.q, walltime: "00:20:00"')
 ASKED = {
     PBS: ["qsub ", "-A phys ", "-q debug ", "#PBS -l walltime=00:20:00", "select=1:ncpus=2"],
     LSF: ["bsub ", "#BSUB -W 20\n", "#BSUB -P phys", "#BSUB -q batch"],
+    TORQUE: ["qsub -q debug -A phys ", "#PBS -l walltime=00:20:00", "#PBS -l nodes=1:ppn=1"],
+    GRID_ENGINE: ["qsub -q all.q -terse ", "#$ -l h_rt=00:20:00"],
     CONDOR: ["condor_submit ", "RequestCpus = 2"],
 }
+schedulers = pytest.mark.parametrize(
+    "template", [PBS, TORQUE, GRID_ENGINE, LSF, CONDOR], ids=["PBS Pro", "Torque", "Grid Engine", "LSF", "HTCondor"]
+)
 
 
 @pytest.fixture
@@ -58,7 +68,7 @@ def double(number: int) -> int:
     return number * 2
 
 
-@pytest.mark.parametrize("template", [PBS, LSF, CONDOR], ids=["PBS Pro", "LSF", "HTCondor"])
+@schedulers
 def test_tasks_run_in_the_jobs_that_the_template_asks_for(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
 ) -> None:
@@ -91,7 +101,7 @@ def test_the_code_that_workers_need_comes_along_where_they_dont_see_the_users_ho
     assert not found.is_relative_to(home / ".globus_compute")
 
 
-@pytest.mark.parametrize("template", [PBS, LSF, CONDOR], ids=["PBS Pro", "LSF", "HTCondor"])
+@schedulers
 def test_a_refusal_is_told_in_the_schedulers_words(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
 ) -> None:

@@ -59,6 +59,12 @@ def test_a_configuration_that_cannot_be_used(home: Path, queues: Queues, config:
     assert str(home) not in end.said
 
 
+def test_high_assurance_without_encryption(home: Path, queues: Queues) -> None:
+    end = ended(home, queues, "engine: {type: GlobusComputeEngine, encrypted: false}", audited=True)
+    assert end.code == os.EX_CONFIG
+    assert "high assurance endpoint needs 'encrypted: true'" in end.said
+
+
 def test_a_home_that_cannot_be_written(home: Path, queues: Queues) -> None:
     (home / ".globus_compute").write_text("a file")
     end = ended(home, queues, THREADS)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -I
-"""Stands in for the commands of PBS Pro, LSF and HTCondor, by the name under which it is called.
+"""Stands in for the commands of PBS Pro, Torque, Grid Engine, LSF and HTCondor, by the name under which it is called.
 
 Jobs run at once, on this host, as whoever submits. STANDIN is a folder: a file N.job for each job with what was asked,
 N.pid while it runs. Where STANDIN/refuse exists, submissions fail with the text in it.
@@ -27,7 +27,10 @@ def main() -> int:
             with suppress(OSError):
                 os.killpg(int((STATE / f"{number}.pid").read_text()), signal.SIGKILL)
         return 0
-    return status(name, [word for word in words if word[0].isdigit()])
+    jobs = [word for word in words if word[0].isdigit()]
+    if name == "qstat" and "json" not in words:
+        return table(jobs or [path.stem for path in STATE.glob("*.job")])
+    return status(name, jobs)
 
 
 def number_of(job: str) -> int:
@@ -54,7 +57,7 @@ def submit(name: str, words: list[str]) -> int:
         )
     (STATE / f"{number}.pid").write_text(str(job.pid))
     said = {
-        "qsub": f"{number}.server",
+        "qsub": str(number) if "-terse" in words else f"{number}.server",
         "bsub": f"Job <{number}> is submitted to queue <normal>.",
         "condor_submit": f"Submitting job(s).\n1 job(s) submitted to cluster {number}.",
     }
@@ -72,6 +75,15 @@ def status(name: str, jobs: list[str]) -> int:
             print(job, "RUN" if alive else "DONE")
         elif name == "condor_q":
             print(job, "2" if alive else "4")
+    return 0
+
+
+def table(jobs: list[str]) -> int:
+    """Print the jobs that run, in lines as Torque's qstat and Grid Engine's have them; both leave out ended ones."""
+    print("job-ID  name  user  time/prior  state", "-" * 60, sep="\n")
+    for job in jobs:
+        if running(number_of(job)):
+            print(job, "parsl", "me", "0", "R", "queue")
     return 0
 
 
