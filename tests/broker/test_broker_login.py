@@ -82,6 +82,18 @@ def test_tokens_that_expired_are_renewed_and_kept(service: Service, folder: Fold
     assert len(service.logins) == 2
 
 
+def test_tokens_that_cant_be_kept_are_told_and_cost_no_login(service: Service, folder: Folder) -> None:
+    service.tokens = tokens(expires_in=-1)
+    log_in(folder)
+    before = (folder.path / "tokens.json").read_text()
+    (folder.path / "tokens.new").mkdir()  # so nothing can be written there
+    service.tokens = token("funcx_service", 99999) | {"other_tokens": []}
+    with pytest.raises(Fatal, match="fresh tokens can't be kept") as ended:
+        register(folder, None, load_login(folder.path, {}))
+    assert ended.value.status == os.EX_TEMPFAIL
+    assert (folder.path / "tokens.json").read_text() == before
+
+
 def test_a_login_that_was_revoked_ends_with_77_and_says_what_to_do(service: Service, folder: Folder) -> None:
     service.tokens = tokens(expires_in=-1)
     log_in(folder)

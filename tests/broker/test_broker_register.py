@@ -80,6 +80,7 @@ def test_a_known_endpoint(service: Service, folder: Folder) -> None:
         (409, os.EX_UNAVAILABLE),
         (423, os.EX_UNAVAILABLE),
         (418, os.EX_TEMPFAIL),
+        (520, os.EX_TEMPFAIL),
     ],
 )
 def test_refusals(service: Service, folder: Folder, status: int, code: int) -> None:

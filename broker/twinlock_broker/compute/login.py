@@ -1,6 +1,7 @@
 """As whom the broker talks to the Compute service: a confidential client, or a person who ran ``twinlock login``."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +85,15 @@ class PersonLogin:
             native_client(environment),
             access_token=found.access_token,
             expires_at=found.expires_at_seconds,
-            on_refresh=storage.store_token_response,
+            on_refresh=self._keep,
         )
+
+    def _keep(self, tokens: globus_sdk.OAuthTokenResponse) -> None:
+        """Replace the file as a whole: a disk that is full mustn't cost the login. Raises `OSError`."""
+        draft = self.path.with_suffix(".new")
+        shutil.copy(self.path, draft)
+        JSONTokenStorage(draft).store_token_response(tokens)
+        draft.replace(self.path)
 
 
 def native_client(environment: str | None) -> globus_sdk.NativeAppAuthClient:

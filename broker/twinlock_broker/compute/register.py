@@ -24,7 +24,7 @@ LOCAL_URL = "http://localhost:5000"
 AGENT_VERSION = "4.19.0"
 """The version of the peer's agent whose behaviour this is; the service has a least version for agents."""
 
-_STATUS = {
+_STATUS: dict[int, int] = {
     HTTPStatus.BAD_REQUEST: os.EX_DATAERR,
     HTTPStatus.UNPROCESSABLE_ENTITY: os.EX_DATAERR,
     HTTPStatus.UNAUTHORIZED: os.EX_NOPERM,
@@ -151,11 +151,13 @@ def _call(folder: Folder, call: Any) -> Mapping[str, Any]:
         status = os.EX_NOPERM if error.http_status in _LOGIN_REFUSED else os.EX_TEMPFAIL
         raise Fatal(status, f"{folder.path.name}: Globus Auth refused the login ({said}); {_NEXT[status]}") from error
     except globus_sdk.GlobusAPIError as error:
-        status = _STATUS.get(HTTPStatus(error.http_status), os.EX_TEMPFAIL)
+        status = _STATUS.get(error.http_status, os.EX_TEMPFAIL)  # also one that HTTPStatus doesn't know
         said = f"{error.http_status} {error.message or error.text}"[:500]
         raise Fatal(status, f"{folder.path.name}: the service refused ({said}); {_NEXT[status]}") from error
     except globus_sdk.NetworkError as error:
         raise Fatal(os.EX_TEMPFAIL, f"the service can't be reached: {error}; {_NEXT[os.EX_TEMPFAIL]}") from error
+    except OSError as error:  # what the network does is a NetworkError; this is the file of a person's tokens
+        raise Fatal(os.EX_TEMPFAIL, f"fresh tokens can't be kept: {error}; {_NEXT[os.EX_TEMPFAIL]}") from error
     except ValueError as error:  # globus-sdk's word for an environment that it doesn't know
         raise Fatal(os.EX_CONFIG, f"{folder.path / 'config.yaml'}: environment: {error}") from error
     return answer
