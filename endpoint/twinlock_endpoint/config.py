@@ -192,5 +192,7 @@ KEYS = {
     "keep_unused_days": Key(
         _days, 0.0, "days", "remove folders of this user's endpoints that weren't used for so long; 0 is never"
     ),
-    "high_assurance": Key(_flag, False, "", "set by the peer's manager; true only where that audits task events"),
+    "high_assurance": Key(
+        _flag, False, "", "set by the peer's manager, not by a template: the engine has to be encrypted"
+    ),
 }

@@ -2,9 +2,11 @@
 
 import json
 import os
+from collections.abc import Callable
 
 import pytest
 from cryptography.fernet import Fernet
+from endpoint_rig import Queues, Running, value
 from twinlock_endpoint.peer import AuditPipe, SharedCredentials
 
 
@@ -37,4 +39,31 @@ def test_each_record_is_a_packet() -> None:
     assert [os.read(reader, 4096) for _ in range(2)] == [b"fid=a tid=b bid= RECEIVED", b"fid=a tid=b bid= EXEC_START"]
     os.close(writer)
     assert not pipe.write(["x"])
+    os.close(reader)
+
+
+def double(number: int) -> int:
+    return number * 2
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("audited", [True, False])
+def test_a_high_assurance_document_of_the_peers_manager(
+    endpoint: Callable[..., Running], queues: Queues, audited: bool
+) -> None:
+    """It puts a line before the configuration, and leaves the pipe open only where a site has an audit log."""
+    reader, writer = os.pipe2(os.O_DIRECT)
+    credentials = os.memfd_create("credentials")
+    document = {"mem_fd": credentials, "enckey": Fernet.generate_key().decode()}
+    given = {**document, "audit_fd": writer} if audited else document
+    config = "high_assurance: true\nengine: {type: ThreadPoolEngine, max_workers: 1}\n"
+    endpoint(config, fds=(credentials, writer), **given)
+    for descriptor in (credentials, writer):
+        os.close(descriptor)
+    task = queues.submit(double, 2)
+    assert value(queues.result(task)) == 4
+    if audited:
+        packets = [os.read(reader, 4096).decode() for _ in range(3)]
+        assert [packet.split("bid= ")[1] for packet in packets] == ["RECEIVED", "EXEC_START", "EXEC_END"]
+        assert all(f"tid={task} " in packet for packet in packets)
     os.close(reader)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -232,13 +232,15 @@ def endpoint_name(queues: Queues) -> str:
     return f"uep.{uuid.UUID(int=1)}.{queues.endpoint_id}"
 
 
-def start(home: Path, queues: Queues, config: str, **document: Any) -> Running:
-    """Start an endpoint as `nobody` with that home."""
+def start(home: Path, queues: Queues, config: str, *, fds: Sequence[int] = (), **document: Any) -> Running:
+    """Start an endpoint as `nobody` with that home, which inherits these file descriptors."""
     told = {"amqp_creds": queues.creds(), "config": config, "ep_info": {"posix_ppid": os.getpid()}, **document}
-    return run(home, queues, json.dumps(told).encode(), endpoint_name(queues))
+    return run(home, queues, json.dumps(told).encode(), endpoint_name(queues), fds=fds)
 
 
-def run(home: Path, queues: Queues, document: bytes, *arguments: str, program: Path = PROGRAM) -> Running:
+def run(
+    home: Path, queues: Queues, document: bytes, *arguments: str, program: Path = PROGRAM, fds: Sequence[int] = ()
+) -> Running:
     """Start the program as `nobody` with these bytes on its standard input."""
     reading, writing = os.pipe()
     path = "/usr/local/bin:/usr/bin:/bin"
@@ -253,7 +255,7 @@ def run(home: Path, queues: Queues, document: bytes, *arguments: str, program: P
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        pass_fds=[writing],
+        pass_fds=[writing, *fds],
         cwd=home,
         env={**environment, "PATH": path},
     )
