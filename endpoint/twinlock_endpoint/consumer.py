@@ -8,6 +8,8 @@ from typing import Any
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
+from twinlock_endpoint.acks import Acks
+
 log = logging.getLogger(__name__)
 
 
@@ -41,6 +43,7 @@ class TaskConsumer:
         self._on_lost = on_lost
         self._wanted = False
         self._channel: Channel | None = None
+        self._acks: Acks
         self._tag: str | None = None
 
     def begin(self) -> None:
@@ -67,7 +70,7 @@ class TaskConsumer:
             self._consume()
 
     def opened(self, channel: Channel) -> None:
-        self._channel = channel
+        self._channel, self._acks = channel, Acks(channel)
         channel.basic_qos(prefetch_count=self._prefetch)
         self._consume()
 
@@ -78,17 +81,17 @@ class TaskConsumer:
     def ack(self, delivery: Delivery) -> None:
         """The queue may forget this message. Once its channel is lost it can't be told, and the message comes again."""
         if self._current(delivery):
-            delivery.channel.basic_ack(delivery.tag)
+            self._acks.add(delivery.tag)
 
     def reject(self, delivery: Delivery) -> None:
         """The queue shall drop this message, or hand it to its dead-letter exchange."""
         if self._current(delivery):
-            delivery.channel.basic_reject(delivery.tag, requeue=False)
+            self._acks.reject(delivery.tag, requeue=False)
 
     def requeue(self, delivery: Delivery) -> None:
         """The queue shall deliver this message once more, some time."""
         if self._current(delivery):
-            delivery.channel.basic_reject(delivery.tag, requeue=True)
+            self._acks.reject(delivery.tag, requeue=True)
 
     def _consume(self) -> None:
         if self._wanted and self._channel is not None and self._channel.is_open:

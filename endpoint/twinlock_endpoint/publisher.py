@@ -4,13 +4,13 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 from pika.channel import Channel
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties
 
 from twinlock_endpoint.document import Destination
+from twinlock_endpoint.envelope import Envelope
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class Publisher:
         self._unconfirmed: dict[int, _Message] = {}
         self._pending: set[asyncio.Future[None]] = set()
         self._published = 0
+        self._envelopes: dict[int, tuple[Destination, Envelope]] = {}  # of this channel
 
     def publish(self, destination: Destination, body: bytes) -> asyncio.Future[None]:
         """Publish now or as soon as there is a connection. The future is done when the message is safe."""
@@ -76,6 +77,7 @@ class Publisher:
 
     def _ready(self, channel: Channel) -> None:
         self._channel, self._published = channel, 0
+        self._envelopes.clear()
         self._flush()
 
     def _flush(self) -> None:
@@ -84,7 +86,13 @@ class Publisher:
             message.returned = False
             self._published += 1
             self._unconfirmed[self._published] = message
-            self._channel.basic_publish(body=message.body, **_arguments(message.destination.publish))
+            self._envelope(message.destination).send(message.body)
+
+    def _envelope(self, destination: Destination) -> Envelope:
+        known = self._envelopes.get(id(destination))
+        if known is None or known[0] is not destination:
+            known = self._envelopes[id(destination)] = destination, Envelope(self._channel, destination.publish)
+        return known[1]
 
     def _confirmed(self, frame: Method[Basic.Ack | Basic.Nack]) -> None:
         confirm = frame.method
@@ -114,8 +122,3 @@ class Publisher:
     def _requeue(self, message: _Message) -> None:
         self._waiting.append(message)
         self._flush()
-
-
-def _arguments(publish: dict[str, Any]) -> dict[str, Any]:
-    "What the service says about publishing, with the properties as pika wants them."
-    return {**publish, "properties": BasicProperties(**publish.get("properties") or {})}

@@ -1,17 +1,24 @@
 """Parsl's HighThroughputExecutor and MPIExecutor, made so that they ask nobody outside and tell when they break."""
 
+import asyncio
 import inspect
 import logging
+import pickle
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import zmq
 from parsl.executors.errors import ScalingFailed
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
 from parsl.providers import LocalProvider
+from parsl.serialize import deserialize
+from parsl.serialize.concretes import DillSerializer
 
 from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses
 from twinlock_endpoint.engines.construct import construct
@@ -24,6 +31,8 @@ from twinlock_endpoint.zygote.programs import InterchangeProgram
 INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
 
 _INTERCHANGE_S = 120
+_POLL_MS = 100  # how often interchange and result thread look up when nothing happens; what happens wakes them at once
+_DILL = DillSerializer.identifier + b"\n"
 
 
 class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
@@ -36,6 +45,7 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
     begun: Path
     """Where a forked interchange notes what it sends to workers."""
     submitted: Submitted
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         "Our callback comes first: whoever holds the tasks knows the reason before their futures fail."
@@ -89,11 +99,60 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
         self.submitted.note(self.provider, job_id, {str(self.blocks_to_job_id.get(block)) for block in ended})
         return job_id
 
+    def _start_result_queue_thread(self) -> None:
+        "Not Parsl's thread, which would compete with the loop for the interpreter; see `take_results`."
+
+    @property
+    def takes_results(self) -> bool:
+        """Whether `take_results` was called."""
+        return self._loop is not None
+
+    def take_results(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on the loop takes the results as they come; called in the loop, before the first task."""
+        self._loop = loop
+        loop.add_reader(self.incoming_q.results_receiver.fileno(), self._take)
+
+    def _take(self) -> None:
+        "All that are there: ZeroMQ's descriptor says nothing more of what is left."
+        with suppress(zmq.Again):
+            while True:
+                self._end_task(pickle.loads(self.incoming_q.results_receiver.recv(zmq.NOBLOCK)))  # noqa: S301 - Parsl's
+
+    def shutdown(self, timeout: float = 10.0) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: the endpoint has ended
+                self._loop.call_soon_threadsafe(self._take_no_more)
+        super().shutdown(timeout)
+
+    def _take_no_more(self) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self.incoming_q.results_receiver.fileno())
+            self._loop = None
+            self.incoming_q.close()
+
+    def _end_task(self, message: dict[str, Any]) -> None:
+        future: Future[Any] | None = self.tasks.pop(message["task_id"], None)
+        if future is None:  # the interchange gave it up before
+            return
+        try:
+            if "exception" in message:
+                deserialize(message["exception"]).reraise()
+            future.set_result(_result(message["result"]))
+        except Exception as error:
+            future.set_exception(error)
+
     def _watch_interchange(self) -> None:
         "Without its interchange the executor would take tasks for ever and answer none."
         status = self.interchange_proc.wait()
         if not self._result_queue_thread_exit.is_set() and not self.bad_state_is_set:
             self.set_bad_state_and_fail_all(RuntimeError(f"Parsl's interchange ended with exit code {status}"))
+
+
+def _result(payload: bytes) -> Any:
+    "Parsl has dill read everything; the bytes that `execute_task` returns are a plain pickle behind dill's identifier."
+    if payload.startswith(_DILL):
+        return pickle.loads(memoryview(payload)[len(_DILL) :])  # noqa: S301
+    return deserialize(payload)
 
 
 class MPIExecutor(Executor, ParslMPIExecutor):  # type: ignore[misc]
@@ -108,6 +167,7 @@ def make(kind: type[Executor], what: str, arguments: dict[str, Any]) -> Executor
     """
     arguments = dict(arguments)
     arguments.setdefault("provider", LocalProvider())
+    arguments.setdefault("poll_period", _POLL_MS)
     anywhere = "address" not in arguments and not isinstance(arguments["provider"], LocalProvider)
     arguments.setdefault("address", LOOPBACK)
     executor = construct(what, kind, arguments)

@@ -1,5 +1,6 @@
 """GlobusComputeEngine: tasks run in blocks of workers that Parsl asks a provider for."""
 
+import asyncio
 import os
 import threading
 from concurrent.futures import Future
@@ -90,6 +91,8 @@ class GlobusComputeEngine(Engine):
         self._poller = _Poller(parsl, self._scaling)
 
     def submit(self, task: Task) -> Future[bytes]:
+        if not self._executor.takes_results:
+            self._executor.take_results(asyncio.get_running_loop())
         self._executor.validate_resource_spec(task.resources)
         positional, keywords = self._options.call(task, self._place)
         # Parsl's worker imports the function by this name and calls it with the body and these arguments.
