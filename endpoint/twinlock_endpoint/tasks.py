@@ -83,6 +83,7 @@ class Tasks:
                 self._answer(task_id, results.lost(task_id, [DamagedError()]))
             else:
                 self._resume(task, self._handed[task_id])
+        self._journal.left.clear()
 
     def fail(self, reason: Exception) -> None:
         """The engine broke: answer all tasks with the reason, and every later one."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,11 +25,15 @@ class Diary:
         self.folder = folder
         self.journal = Journal(journal.read(folder))
 
-    async def take(self, task_id: str, body: bytes = b"\x01body", attempts: int = 1) -> None:
+    async def take(self, task_id: str, body: bytes = b"\x01body") -> None:
         """Have a task on disk."""
+        assert await self.taken(task_id, body) is None
+
+    async def taken(self, task_id: str, body: bytes = b"\x01body") -> OSError | None:
+        """The error, where the disk doesn't take it."""
         safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-        self.journal.taken(Task(task_id, "f", body, {"num_nodes": 2}, ("a.b",)), attempts, safe.set_result)
-        assert await asyncio.wait_for(safe, 10) is None
+        self.journal.taken(Task(task_id, "f", body, {"num_nodes": 2}, ("a.b",)), 1, safe.set_result)
+        return await asyncio.wait_for(safe, 10)
 
     def files(self) -> list[Path]:
         """The journal's files, the oldest first."""
@@ -170,3 +175,20 @@ def test_the_tasks_that_an_engine_sent_to_workers(tmp_path: Path) -> None:
     os.close(file)
     path.write_bytes(b"another-boot-of-the-host" + bytes(40))
     assert begun_file.peek(path) is None
+
+
+async def test_ends_that_a_full_disk_doesnt_take_are_written_when_it_does(diary: Diary) -> None:
+    await diary.take("a")
+    (file,) = diary.files()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 20, limits[1]))
+    try:
+        diary.journal.finished("a")
+        error = await diary.taken("b")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert error is not None
+    await diary.take("c")
+    await diary.close()
+    reader = journal.read(diary.folder)
+    assert (list(reader.left), list(reader.done)) == (["c"], ["a"])

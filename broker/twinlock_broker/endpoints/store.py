@@ -2,11 +2,11 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from twinlock_broker.endpoints import record
+from twinlock_broker.endpoints.disk import Disk
 from twinlock_broker.endpoints.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -16,22 +16,23 @@ class Store:
     """Keeps endpoints in `folder`, so that a broker that was killed at any moment goes on where it was.
 
     Files have to outlive this process, and the host as well where they are of an endpoint that has to be started again
-    after its end; only those are synced to the disk.
+    after its end; only those are synced to the disk, soon after they are written: the loop doesn't wait for disks.
     """
 
     def __init__(self, folder: Path, amqp_port: int | None) -> None:
         self._folder = folder
         self._amqp_port = amqp_port
+        self._disk = Disk()
 
     def save(self, endpoint: Endpoint) -> None:
         """Write the endpoint down. A disk that is full is told in the log and stops nothing: what runs, runs."""
         path = self._path(endpoint)
         draft = path.with_suffix(".new")
         try:
-            _write(draft, record.dump(endpoint), sync=endpoint.owes)
+            draft.write_text(record.dump(endpoint))
             draft.replace(path)
             if endpoint.owes:
-                _sync(self._folder)
+                self._disk.sync_soon(path)
         except OSError as error:
             log.error(
                 "%s: %s; should the broker end now, this endpoint's waiting command is lost", path, error.strerror
@@ -58,19 +59,3 @@ class Store:
 
     def _path(self, endpoint: Endpoint) -> Path:
         return self._folder / f"{endpoint.id}.json"
-
-
-def _write(path: Path, text: str, *, sync: bool) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

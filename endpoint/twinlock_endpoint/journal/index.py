@@ -24,6 +24,9 @@ class Index:
         self.bytes = 0
         """All of them together."""
 
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._places
+
     def note(self, kind: Kind, task_id: str, place: Place) -> None:
         """A record was written or read; in the order in which they were written."""
         if kind is Kind.DONE:

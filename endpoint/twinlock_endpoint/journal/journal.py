@@ -1,7 +1,7 @@
 """The journal of one endpoint, from the reading of what its predecessors left to its close."""
 
 import logging
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Set
 from pathlib import Path
 
 from twinlock_endpoint.engines.base import Task
@@ -35,7 +35,8 @@ class Journal:
     """Writes what happens to tasks behind what `reader` found. Everything returns at once; for the loop."""
 
     def __init__(self, reader: Reader) -> None:
-        self.left: Mapping[str, Left] = reader.left
+        self.left: dict[str, Left] = reader.left
+        """What predecessors left; whoever has dealt with it empties it."""
         self._begun = begun.path_in(reader.folder.parent)
         self.done = tuple(reader.done)
         self._writer = Writer(Segments(reader.folder, reader.index))

@@ -44,6 +44,7 @@ class Segments:
         self._folder = folder
         self._index = index
         self._numbers = numbers(folder)
+        self._last = max(self._numbers, default=0)
         self._file = -1
         self._size = 0
 
@@ -57,6 +58,10 @@ class Segments:
             length = frames.HEAD_LENGTH + len(record.payload)
             self._index.note(record.kind, record.task_id, Place(self._numbers[-1], self._size, length))
             self._size += length
+
+    def has(self, task_id: str) -> bool:
+        """Whether anything of the task is in a file."""
+        return task_id in self._index
 
     def sync(self) -> None:
         """Have the disk hold all that was written."""
@@ -77,8 +82,8 @@ class Segments:
             self._file = -1
 
     def _begin(self) -> None:
-        number = self._numbers[-1] + 1 if self._numbers else 1
-        path = path_of(self._folder, number)
+        self._last += 1  # the number of one that couldn't be made isn't used again: it may be there all the same
+        path = path_of(self._folder, self._last)
         opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(opened, frames.HEADER)
@@ -90,7 +95,7 @@ class Segments:
             raise
         self.close()
         self._file, self._size = opened, len(frames.HEADER)
-        self._numbers.append(number)
+        self._numbers.append(self._last)
 
     def _write(self, buffers: Iterable[bytes]) -> None:
         rest = iter(buffers)

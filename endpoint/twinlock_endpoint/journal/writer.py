@@ -98,14 +98,18 @@ class Writer:
 
     def _commit(self, batch: list[Record]) -> None:
         error = self._attempt(lambda: self._segments.append(self._owed + batch))
-        # Whoever is done would otherwise come to life again in the next endpoint.
-        self._owed = [record for record in self._owed + batch if record.kind is Kind.DONE] if error else []
+        self._owed = self._ends(self._owed + batch) if error else []
         self._unsynced = True
         durable = [record for record in batch if record.durable]
         self._tell((record for record in batch if not record.durable), error)
         if durable:
             self._tell(durable, error or self._sync())
-        self._attempt(self._segments.tidy)
+        with suppress(OSError):  # it is tried again with the next records
+            self._segments.tidy()
+
+    def _ends(self, records: list[Record]) -> list[Record]:
+        "Ends of tasks that would come to life again with the next endpoint if these weren't written."
+        return [record for record in records if record.kind is Kind.DONE and self._segments.has(record.task_id)]
 
     def _sync(self) -> OSError | None:
         self._unsynced = False
