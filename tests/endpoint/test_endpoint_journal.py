@@ -97,7 +97,7 @@ def test_whatever_bytes_a_file_has_the_sound_frames_are_found(payloads: list[byt
         noise = data.draw(st.binary(max_size=30))
         if b"\xd5" in noise:
             noise = b""
-        pieces += [noise, frames.head(payload), payload]
+        pieces += [noise, *frames.parts(payload)]
     whole = b"".join(pieces) + data.draw(st.binary(max_size=30))
     found = list(frames.frames(whole))
     assert [one.payload for one in found if one.payload is not None][: len(payloads)] == payloads

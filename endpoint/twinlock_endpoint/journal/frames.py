@@ -28,9 +28,9 @@ class Found:
     payload: bytes | None
 
 
-def head(payload: bytes) -> bytes:
-    """What goes before the payload."""
-    return _HEAD.pack(_MARK, len(payload), zlib.crc32(payload))
+def parts(payload: bytes) -> tuple[bytes, bytes]:
+    """A frame: what goes before the payload, and that."""
+    return _HEAD.pack(_MARK, len(payload), zlib.crc32(payload)), payload
 
 
 def version(data: bytes) -> int | None:

@@ -6,9 +6,8 @@ would keep a file, and with it all that follow, its records are copied to the en
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
 from twinlock_endpoint.journal import frames
@@ -24,6 +23,7 @@ _SPARE = 4
 """Files that may be there beside twice what is needed, before records are copied."""
 
 _AT_ONCE = 512  # buffers for one writev(2), whose limit is IOV_MAX
+_SMALL = 1 << 17  # bytes that are copied together sooner than written from many places
 
 
 def path_of(folder: Path, number: int) -> Path:
@@ -52,8 +52,7 @@ class Segments:
         """Write records behind each other; all of them, or none."""
         if self._file < 0 or self._size >= SEGMENT:
             self._begin()
-        buffers = [part for record in records for part in (frames.head(record.payload), record.payload)]
-        self._write(buffers)
+        self._write([part for record in records for part in frames.parts(record.payload)])
         for record in records:
             length = frames.HEAD_LENGTH + len(record.payload)
             self._index.note(record.kind, record.task_id, Place(self._numbers[-1], self._size, length))
@@ -97,11 +96,13 @@ class Segments:
         self._file, self._size = opened, len(frames.HEADER)
         self._numbers.append(self._last)
 
-    def _write(self, buffers: Iterable[bytes]) -> None:
-        rest = iter(buffers)
+    def _write(self, buffers: list[bytes]) -> None:
         try:
-            while some := list(islice(rest, _AT_ONCE)):
-                _write_all(self._file, some)
+            if sum(map(len, buffers)) < _SMALL:
+                _write_all(self._file, [b"".join(buffers)])
+                return
+            for number in range(0, len(buffers), _AT_ONCE):
+                _write_all(self._file, buffers[number : number + _AT_ONCE])
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self._file, self._size)

@@ -19,6 +19,8 @@ from twinlock_endpoint.journal.segments import Segments
 log = logging.getLogger(__name__)
 
 _LAZY_S = 0.1
+_BUSY_S = 0.003
+_BUSY = 8  # open tasks; a few that follow each other are not kept waiting
 _MOST = 1000  # records at a time, or somewhat more
 
 
@@ -30,7 +32,9 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[list[Record] | None] = SimpleQueue()
         self._gathered: list[Record] = []
-        self._flushing: asyncio.Handle | None = None
+        self._flushing: asyncio.TimerHandle | None = None
+        self._hurried = False
+        self._open = 0
         self._ending = False
         self._unsynced = False
         self._failing = False
@@ -41,15 +45,20 @@ class Writer:
     def write(self, record: Record) -> None:
         """Write a record; returns at once.
 
-        What this turn of the loop has to write goes to the thread together, for each time that wakes it costs as much
-        as the writing. That a task is done is in no hurry: it goes with the next that is.
+        Each time that the thread wakes costs as much as what it writes then. So what this turn of the loop has to
+        write goes to it together, and where many tasks are open, what comes within the next milliseconds too. That a
+        task is done is in no hurry: it goes with the next that is.
         """
         self._gathered.append(record)
-        if record.kind is not Kind.DONE:
-            if self._flushing is None or isinstance(self._flushing, asyncio.TimerHandle):
-                self._plan(self._loop.call_soon(self._flush))
-        elif self._flushing is None:
-            self._plan(self._loop.call_later(_LAZY_S, self._flush))
+        if record.kind is Kind.DONE:
+            self._open -= 1
+            if self._flushing is None:
+                self._plan(_LAZY_S)
+        else:
+            self._open += record.kind is Kind.TAKEN
+            if not self._hurried:
+                self._hurried = True
+                self._plan(_BUSY_S if self._open >= _BUSY else 0)
 
     async def close(self, limit_s: float) -> None:
         """Write what waits, at most so many seconds, and end the thread."""
@@ -60,13 +69,13 @@ class Writer:
         except TimeoutError:
             log.error("The journal could not be closed within %.0f s", limit_s)
 
-    def _plan(self, flush: asyncio.Handle) -> None:
+    def _plan(self, delay_s: float) -> None:
         if self._flushing is not None:
             self._flushing.cancel()
-        self._flushing = flush
+        self._flushing = self._loop.call_later(delay_s, self._flush)
 
     def _flush(self) -> None:
-        self._flushing = None
+        self._flushing, self._hurried = None, False
         if self._gathered:
             self._queue.put(self._gathered)
             self._gathered = []
