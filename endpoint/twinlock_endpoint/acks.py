@@ -27,15 +27,15 @@ class Acks:
         self._channel.basic_reject(tag, requeue=requeue)
 
     def _flush(self) -> None:
-        new, self._new = self._new, []
-        before = self._next
+        new, self._new = sorted(self._new), []
         while self._next in self._settled:
             self._settled.remove(self._next)
             self._next += 1
         if not self._channel.is_open:
             return
-        if self._next > before:
-            self._channel.basic_ack(self._next - 1, multiple=True)
-        for tag in new:
-            if tag >= self._next:
-                self._channel.basic_ack(tag)
+        # RabbitMQ closes the channel over a tag that was settled before, so the last new one stands for all up to it.
+        together = [tag for tag in new if tag < self._next]
+        if together:
+            self._channel.basic_ack(together[-1], multiple=True)
+        for tag in new[len(together) :]:
+            self._channel.basic_ack(tag)
