@@ -1,4 +1,5 @@
-# The front door: `make demo`, `make test`, `make lint`, `make fuzz`, `make bench`, `make install`.
+# The front door: `make demo`, `make test`, `make lint`, `make fuzz`, `make bench`, `make install`,
+# `make deb`, `make system-test`.
 
 ROOT := $(filter 0,$(shell id -u))
 PREFIX ?= $(if $(ROOT),/opt/twinlock,$(HOME)/.local/share/twinlock)
@@ -10,12 +11,14 @@ BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 SITE_PACKAGES := rabbitmq-server
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge
 TEST_PACKAGES := strace
+DEB_PACKAGES := debhelper dh-python dpkg-dev lintian
+CONTAINER_PACKAGES := debootstrap systemd-container
 PEER_VERSION := 4.19.0
 
 CODE := shared/twinlock_shared spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
         service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
-.PHONY: help install install-dev demo test lint fuzz bench docs man
+.PHONY: help install install-dev demo test lint fuzz bench docs man deb lintian wheel container system-test
 .SILENT:
 
 help:
@@ -23,6 +26,8 @@ help:
 	echo 'make demo      run a whole site with two users on this machine, then remove it; SLURM=1: on a private Slurm'
 	echo 'make test      run every test; ARGS="-k NAME" chooses some'
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its budget'
+	echo 'make deb       the Debian packages, in build/deb; make wheel: for pip, in build/wheel'
+	echo 'make system-test  those packages in a container with systemd: restarts, reload, upgrade, watchdog, purge; as root'
 	echo 'make fuzz      the decoders of root and broker, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
 	echo 'make man       the manual pages, in build/man'
@@ -41,6 +46,7 @@ demo:
 	exec '$(PREFIX)/bin/python' -m twinlock_testbed --prefix '$(PREFIX)' $(if $(SLURM),--slurm)
 
 test: lint
+	$(if $(ROOT),$(MAKE) --no-print-directory container || echo 'no packages or no container: no test under systemd')
 	packaging/debian-packages $(SITE_PACKAGES) $(SLURM_PACKAGES) $(TEST_PACKAGES)
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
 	TWINLOCK_PREFIX='$(PREFIX)' tests/run $(ARGS)
@@ -73,3 +79,25 @@ docs: export NO_MKDOCS_2_WARNING = 1
 docs: install-dev
 	'$(PREFIX)/bin/mkdocs' build --quiet --strict
 	echo 'the site is in build/site; open build/site/index.html'
+
+# What the system test installs has to be what is tested beside it, so `make test` makes the packages as well.
+deb:
+	packaging/debian-packages $(BUILD_PACKAGES) $(DEB_PACKAGES)
+	packaging/install '$(PREFIX)' all
+	'$(PREFIX)/bin/python' docs/tools/man.py build/man
+	packaging/deb '$(PREFIX)/cache' build/man build/deb
+
+# A Debian with systemd as PID 1 and all that the packages depend on, for the system test; kept in PREFIX.
+container: deb
+	packaging/debian-packages $(CONTAINER_PACKAGES)
+	tests/rigs/debian_tree '$(PREFIX)/debian-tree'
+
+system-test: install-dev container
+	TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/system/test_systemd.py $(ARGS)
+
+lintian: deb
+	lintian --fail-on error build/deb/*.deb
+
+wheel:
+	packaging/debian-packages python3-venv dpkg-dev
+	packaging/wheel build/wheel

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,16 @@ async def serve(options: Options) -> None:
         await forward_soon(context)
         await stack.enter_async_context(_listening(options, context))
         print(f"twinlock-service ready on http://{options.host}:{options.port}", flush=True)
+        _tell_systemd("READY=1")
         await _forever(rabbitmq.server)
+
+
+def _tell_systemd(state: str) -> None:
+    """sd_notify(3), where systemd asked for it; RabbitMQ's own processes mustn't answer in our place."""
+    address = os.environ.pop("NOTIFY_SOCKET", "")
+    if address:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.sendto(state.encode(), address)
 
 
 def _cancel_on_signal() -> None:

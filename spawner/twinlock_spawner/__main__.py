@@ -19,8 +19,6 @@ from twinlock_spawner.child import Child, end_tree
 from twinlock_spawner.policy import Policy, PolicyError, account, load
 from twinlock_spawner.server import STOP, Server
 
-LISTENER = 3  # the first file descriptor that systemd hands over, sd_listen_fds(3)
-
 
 def main() -> None:
     """Serve; exit with 0, 78 (policy), 100 (usage), 111 (system).
@@ -30,7 +28,7 @@ def main() -> None:
     if not sys.flags.isolated:
         os.execv(sys.executable, [sys.executable, "-I", "-m", "twinlock_spawner", *sys.argv[1:]])
     try:
-        (_serve if sys.argv[0] == "-c" else _begin)()
+        (_begin if sys.argv[0] != "-c" or sys.argv[2:] else _serve)()
     except SystemExit as end:  # argparse's
         sys.exit(100 if end.code else 0)
     except (OSError, ValueError, TypeError, OverflowError) as error:
@@ -47,8 +45,7 @@ def _begin() -> None:
     # A spawner that starts over names a file descriptor behind it, where it wants what was read.
     parser.add_argument("--check", nargs="?", const=0, type=int, metavar="", help="read the policy and exit: 0, or 78")
     options = parser.parse_args()
-    policy = load(options.policy)
-    uid, gid = account(policy.broker_user)
+    uid, gid = account((policy := load(options.policy)).broker_user)
     if options.check is None and os.environ.get("LISTEN_PID") != str(os.getpid()):
         _listen(policy.socket, gid)
     os.write(state := options.check or os.memfd_create("state", 0), msgpack.packb([vars(policy), uid, options.policy]))
@@ -60,7 +57,7 @@ def _begin() -> None:
 
 
 def _listen(path: str, gid: int) -> None:
-    """Have a listening SOCK_SEQPACKET socket at `path` that root and the broker's group `gid` may connect to.
+    """Have a SOCK_SEQPACKET socket at `path` that root and the broker's group `gid` may connect to once it listens.
 
     By path and never abstract: permissions mean nothing on an abstract socket (unix(7)).
     """
@@ -70,8 +67,7 @@ def _listen(path: str, gid: int) -> None:
     listener.bind(path)
     os.chown(path, -1, gid)
     os.chmod(path, 0o660)
-    listener.listen(1)  # before that nobody can connect, whatever the umask
-    os.dup2(os.dup(listener.detach()), LISTENER)  # as one that exec keeps
+    os.dup2(os.dup(listener.detach()), 3)  # where systemd's would be; as one that exec keeps
 
 
 def _serve() -> None:
@@ -80,12 +76,14 @@ def _serve() -> None:
     prctl.set_dumpable(0)
     prctl.set_child_subreaper(1)
     prctl.set_proctitle("twinlock-spawner")
-    server = Server(Policy(**values), socket.socket(fileno=LISTENER), uid)
+    server = Server(Policy(**values), socket.socket(fileno=3), uid)  # sd_listen_fds(3)
     if (folder := server.policy.cgroup) and (rows is None or not os.path.isdir(f"{folder}/{os.getpid()}")):
         _keep(folder)  # an earlier self of ours may have had no cgroups
     for row in rows or []:
         _resume(server, *row)
     server.audit.line("started", policy=path, pid=os.getpid())
+    if rows is None and (address := os.environ.get("NOTIFY_SOCKET")):  # sd_notify(3)
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", address)
     while server.run():
         server.audit.line("reload-failed", reason=_start_over(server, path))
     server.audit.line("stopped")
@@ -116,7 +114,7 @@ def _start_over(server: Server, path: str) -> str:
     import subprocess  # not before it is needed: it isn't small
 
     state = io.FileIO(os.memfd_create("state", 0), "w")
-    argv = [sys.executable, "-I", "-m", "twinlock_spawner", "--policy", path, "--check", str(state.fileno())]
+    argv = [*sys.orig_argv[:-1], "--policy", path, "--check", str(state.fileno())]
     due, children = server.due, server.children.values()
     rows = [(c.request, c.cgroup, c.kill, due.get(c, 9e9), c.pid, c.status, c.ended) for c in children]
     try:

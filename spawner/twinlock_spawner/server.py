@@ -37,6 +37,8 @@ class Server:
         self._connection: socket.socket | None = None
         self.signals, self._selector = set[int](), selectors.DefaultSelector()
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # Before that nobody can connect, whatever the umask; to one of systemd's, we are at the other end from now on.
+        listener.listen(1)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(reader, selectors.EVENT_READ, lambda: os.read(reader, 4096))
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # what Python writes there wakes the loop up

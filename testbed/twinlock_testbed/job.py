@@ -1,6 +1,6 @@
 """A user's script: the unchanged SDK, an endpoint's uuid, one executor for each configuration.
 
-Reads one JSON document from stdin, {endpoint, token, configs, tasks}, and prints a JSON line for each result:
+Reads one JSON document from stdin, {endpoint, token, configs, tasks, seconds}, and prints a JSON line for each result:
 {config, task, result} or {config, task, error}. Nothing of Twinlock is imported.
 """
 
@@ -13,10 +13,13 @@ from globus_compute_sdk import Client, Executor
 from globus_sdk import AccessTokenAuthorizer
 
 
-def where_am_i(task: int) -> dict[str, object]:
-    """Who runs this, and in which batch job."""
+def where_am_i(task: int, seconds: float) -> dict[str, object]:
+    """Who runs this, and in which batch job; after so many seconds."""
     import os
+    import time
     from pathlib import Path
+
+    time.sleep(seconds)
 
     names = ("SLURM_JOB_ACCOUNT", "SLURM_JOB_ID", "HOME", "GLOBUS_COMPUTE_ENDPOINT_NAME")
     ids = {"uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(), "pid": os.getpid()}
@@ -37,7 +40,7 @@ def main() -> None:
             executor = Executor(endpoint_id=order["endpoint"], client=client, user_endpoint_config=config)
             stack.enter_context(executor)
             for task in range(order["tasks"]):
-                futures[executor.submit(where_am_i, task)] = {"config": config, "task": task}
+                futures[executor.submit(where_am_i, task, order["seconds"])] = {"config": config, "task": task}
         for future in as_completed(futures):
             error = future.exception()
             outcome = {"error": str(error)} if error else {"result": future.result()}

@@ -37,13 +37,16 @@ class Script:
         *,
         folder: Path,
         tasks: int = 1,
+        seconds: float = 0.0,
         user: str | None = None,
+        within: Sequence[str] = (),
     ) -> None:
+        """Each task takes so many `seconds`. `within` are words before the command, such as nsenter's."""
         self.person = person
         script = Path(shutil.copy(_JOB, folder))  # where every user may read it
         script.chmod(0o644)
         self._process = subprocess.Popen(
-            [*as_user(user), str(prefix / "bin/python"), "-I", str(script)],
+            [*within, *as_user(user), str(prefix / "bin/python"), "-I", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -53,6 +56,7 @@ class Script:
             start_new_session=True,
         )
         order = {"endpoint": endpoint_id, "token": person.token, "configs": list(configs), "tasks": tasks}
+        order["seconds"] = seconds
         assert self._process.stdin is not None
         with suppress(BrokenPipeError), self._process.stdin as stdin:  # why it ended shows in outcomes()
             json.dump(order, stdin)

@@ -6,7 +6,9 @@ import json
 import os
 import pwd
 import resource
+import socket
 import stat
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,12 +85,15 @@ def test_the_socket_is_never_abstract(start: Start) -> None:
     assert not [name for name in names if name.startswith("@") and str(spawner.folder) in name]
 
 
-# A service manager hands over a socket as sd_listen_fds(3) says.
+# A service manager, another process, listens and hands the socket over as sd_listen_fds(3) says.
 HAND_OVER = """
 import os, socket, sys
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 listener.bind(sys.argv[1])
-listener.listen()
+if os.fork() == 0:
+    listener.listen()
+    os._exit(0)
+os.wait()
 os.dup2(os.dup(listener.fileno()), 3)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
 os.execv(sys.argv[2], sys.argv[2:])
@@ -100,7 +105,18 @@ def test_a_socket_of_the_service_manager_is_taken_over(start: Start, tmp_path: P
     spawner = start(prefix=(sys.executable, "-c", HAND_OVER, str(path)))
     assert not spawner.socket.exists()
     spawner.socket = path
-    assert spawner.connect().children() == {}
+    broker = spawner.connect()
+    assert broker.children() == {}
+    pid = struct.unpack("3i", broker.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    assert pid == spawner.process.pid, "the broker sees by it whether the spawner has ended"
+
+
+def test_the_service_manager_is_told_that_it_serves(start: Start, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify.sock"))
+        manager.settimeout(10)
+        start(prefix=("env", f"NOTIFY_SOCKET={tmp_path}/notify.sock"))
+        assert manager.recv(100) == b"READY=1"
 
 
 def test_the_socket_is_for_the_brokers_group(start: Start, alice: pwd.struct_passwd) -> None:
