@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import zmq
 from parsl.executors.errors import ScalingFailed
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
@@ -26,6 +25,7 @@ from twinlock_endpoint.engines.scheduler import Words
 from twinlock_endpoint.engines.submitted import Submitted
 from twinlock_endpoint.zygote.client import Zygote
 from twinlock_endpoint.zygote.programs import InterchangeProgram
+from twinlock_endpoint.zygote.sockets import readable
 
 # Not "interchange.py" from PATH: a batch site may have another Parsl there. -P keeps the user's folder off sys.path.
 INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
@@ -114,9 +114,9 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
 
     def _take(self) -> None:
         "All that are there: ZeroMQ's descriptor says nothing more of what is left."
-        with suppress(zmq.Again):
-            while True:
-                self._end_task(pickle.loads(self.incoming_q.results_receiver.recv(zmq.NOBLOCK)))  # noqa: S301 - Parsl's
+        results = self.incoming_q.results_receiver
+        while readable(results):
+            self._end_task(pickle.loads(results.recv()))  # noqa: S301 - Parsl's protocol
 
     def shutdown(self, timeout: float = 10.0) -> None:
         if self._loop is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import zmq
 
 from twinlock_endpoint.engines.begun import NotingInterchange
+from twinlock_endpoint.zygote.sockets import readable
 
 
 def main(begun: Path, config: dict[str, Any]) -> None:
@@ -22,12 +23,12 @@ class Interchange(NotingInterchange):
 
     def process_task_incoming(self) -> None:
         super().process_task_incoming()
-        while self.task_incoming.get(zmq.EVENTS) & zmq.POLLIN:
+        while readable(self.task_incoming):
             self.socks[self.task_incoming] = zmq.POLLIN
             super().process_task_incoming()
 
     def process_manager_socket_message(self, *arguments: Any) -> None:
         super().process_manager_socket_message(*arguments)
-        while self.manager_sock.get(zmq.EVENTS) & zmq.POLLIN:
+        while readable(self.manager_sock):
             self.socks[self.manager_sock] = zmq.POLLIN
             super().process_manager_socket_message(*arguments)

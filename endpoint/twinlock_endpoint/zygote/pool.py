@@ -36,6 +36,7 @@ log = logging.getLogger(parsl_pool.logger.name)
 
 _REPORTED = ("twinlock", "globus-compute-sdk", "parsl", "dill")
 _GRACE_S = 1.0
+_PAUSE_S = 1.0  # before a worker that died as soon is started again, lest one that can't start takes all the time
 
 
 # In the place of multiprocessing's context: this pool shares no object with its workers.
@@ -85,6 +86,7 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         self._idle: list[worker.Worker] = []
         self._tasks: deque[dict[str, Any]] = deque()
         self._poller = zmq.Poller()
+        self._missing: list[tuple[float, int]] = []  # when to start which worker again
         self._stopping = False
 
     def start(self) -> None:
@@ -105,13 +107,14 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         now = time.monotonic()
         beat_due, silent_at = now + self.heartbeat_period, now + self.heartbeat_threshold
         while not self._stopping:
-            due = max(0.0, min(beat_due, silent_at) - time.monotonic())
+            due = max(0.0, min(beat_due, silent_at, *(when for when, _ in self._missing)) - time.monotonic())
             for source, _ in self._poller.poll(math.ceil(due * 1000)):
                 if source is self._interchange:
                     silent_at = time.monotonic() + self.heartbeat_threshold
                     self._heard(pickle.loads(self._interchange.recv()))  # noqa: S301 - Parsl's protocol
                 else:
                     self._done(self._workers[source])
+            self._replace_missing()
             self._hand_out()
             now = time.monotonic()
             if now >= beat_due:
@@ -145,7 +148,15 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         if chosen.task is not None:
             self._interchange.send(_lost(chosen.number, chosen.task))
         self._drop(chosen)
-        self._add_worker(chosen.number)
+        now = time.monotonic()
+        self._missing.append((now + (_PAUSE_S if now < chosen.began + _PAUSE_S else 0), chosen.number))
+
+    def _replace_missing(self) -> None:
+        now = time.monotonic()
+        due = [number for when, number in self._missing if when <= now]
+        self._missing = [(when, number) for when, number in self._missing if when > now]
+        for number in due:
+            self._add_worker(number)
 
     def _add_worker(self, number: int) -> None:
         ours, theirs = Pipe()

@@ -5,8 +5,9 @@ import logging
 import os
 import pickle
 import sys
+import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
@@ -20,11 +21,12 @@ from twinlock_endpoint.zygote import fresh
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A worker as the pool sees it. `task` is the number of the task that it has."""
+    """A worker as the pool sees it. `began` is on the monotonic clock; `task` is the number of the task that it has."""
 
     number: int
     pid: int
     pipe: "Connection[Any, Any]"
+    began: float = field(default_factory=time.monotonic)
     task: int | None = None
 
     def give(self, task: dict[str, Any]) -> bool:
