@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from container import Container, ContainerError, container
 from twinlock_testbed.scripts import Outcome, Script
@@ -46,9 +47,10 @@ class Site:
         return self.box.attempt("systemctl", "is-active", "--quiet", unit).returncode == 0
 
     def endpoints(self, cgroup: str = SPAWNER) -> list[int]:
-        """The host's pids of the users' processes below a spawner."""
-        pids = [(pid, Path(f"/proc/{pid}/status").read_text()) for pid in self.box.processes(cgroup)]
-        return [pid for pid, status in pids if int(status.partition("\nUid:\t")[2].split()[0]) >= _FIRST_UID]
+        """The host's pids of the users' processes that a spawner has started; not what those have started."""
+        found = [psutil.Process(pid) for pid in self.box.processes(cgroup)]
+        users = {process.pid: process.ppid() for process in found if process.uids().real >= _FIRST_UID}
+        return [pid for pid, parent in users.items() if parent not in users]
 
     def script(self, user: str, *configs: str, tasks: int = 1, seconds: float = 0.0, instance: str = "") -> Script:
         """A script of a user that has just submitted, with an account_id for each configuration."""
