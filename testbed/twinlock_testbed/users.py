@@ -26,10 +26,21 @@ def throw_away(name: str, *, system: bool = False) -> Iterator[pwd.struct_passwd
     _remove_stale(name)
     kind = ["--system", "--no-create-home"] if system else ["--create-home"]
     try:
-        run("useradd", *kind, "--user-group", "--shell", _NOLOGIN, "--comment", _GECOS, name)
+        with _uninterrupted():
+            run("useradd", *kind, "--user-group", "--shell", _NOLOGIN, "--comment", _GECOS, name)
         yield pwd.getpwnam(name)
     finally:
         _remove_stale(name)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Signals wait: one that comes while a program is just being started would leave it to itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

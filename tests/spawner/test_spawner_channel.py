@@ -202,6 +202,7 @@ def test_a_start_that_is_refused_leaves_no_descriptor(
     broker = spawner.connect()
     broker.spawn(7, alice.pw_name, "sleep").line()
     broker.receive(wire.Spawned)
+    broker.children()  # answered in a later turn of the loop, when what that start used is closed
     before = descriptors(spawner.process.pid)
     broker.spawn(7 if stage == "duplicate" else 1, user or alice.pw_name, program)
     assert broker.receive(wire.Refused).stage == stage
