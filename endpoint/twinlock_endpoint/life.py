@@ -207,7 +207,14 @@ class _Endpoint:
     def _stop_when_quiet(self) -> None:
         if self._quiet is not None:
             self._quiet.cancel()
-        self._quiet = self._loop.call_later(_QUIET_S, self._stop, "the engine failed")
+        self._quiet = self._loop.call_later(_QUIET_S, self._consider_quiet)
+
+    def _consider_quiet(self) -> None:
+        "It is we who keep the queue from sending more while a slow disk or RabbitMQ has answers to make safe."
+        if len(self._book):
+            self._stop_when_quiet()
+        else:
+            self._stop("the engine failed")
 
     def _end(self, why: str) -> None:
         "Shut down; no other endpoint is to go on with what is left."

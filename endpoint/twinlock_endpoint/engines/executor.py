@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import zmq
 from parsl.executors.errors import ScalingFailed
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
@@ -32,6 +33,7 @@ INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.inte
 
 _INTERCHANGE_S = 120
 _POLL_MS = 100  # how often interchange and result thread look up when nothing happens; what happens wakes them at once
+_SEND_MS = 50  # between two looks whether the interchange lives, while a task can't be sent to it
 _DILL = DillSerializer.identifier + b"\n"
 
 
@@ -57,6 +59,8 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
         self._scheduler = Words()
         self._scheduler.listen()
         super().start()
+        self.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _SEND_MS)
+        self._put, self.outgoing_q.put = self.outgoing_q.put, self._put_while_it_lives
         threading.Thread(target=self._watch_interchange, name="interchange-watch", daemon=True).start()
 
     def _start_local_interchange_process(self) -> None:
@@ -85,6 +89,13 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
         program = InterchangeProgram(title="parsl: HTEX interchange", begun=self.begun, config=config)
         self.interchange_proc = self.zygote.start(program)
         self.worker_port = self.command_client.run("WORKER_BINDS", timeout_s=_INTERCHANGE_S)
+
+    def _put_while_it_lives(self, message: dict[str, Any]) -> None:
+        "ZeroMQ waits for somebody to send to, and would for ever when the interchange has ended; its watcher says so."
+        while not (self.bad_state_is_set or self._result_queue_thread_exit.is_set()):
+            with suppress(zmq.Again):
+                self._put(message)
+                return
 
     def _launch_block(self, block_id: str) -> Any:
         "With the scheduler's own words, should it refuse the job."

@@ -72,8 +72,6 @@ class Child:
 
     def __init__(self, report: int) -> None:
         self._report = os.fdopen(report, "rb", buffering=0)
-        self._readable = select.poll()
-        self._readable.register(report, select.POLLIN)
         self._lines = b""
         self._lock = threading.Lock()
         self.returncode: int | None = None
@@ -107,7 +105,9 @@ class Child:
         self.send_signal(signal.SIGKILL)
 
     def _ended(self, timeout: float | None) -> int | None:
-        if self.returncode is None and self._readable.poll(None if timeout is None else timeout * 1000):
+        readable = select.poll()  # a new one, since two threads may wait at the same time
+        readable.register(self._report, select.POLLIN)
+        if self.returncode is None and readable.poll(None if timeout is None else timeout * 1000):
             with self._lock:
                 if self.returncode is None:
                     code = self._line()

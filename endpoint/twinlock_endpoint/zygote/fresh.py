@@ -26,6 +26,7 @@ def run(program: Program, parent: int) -> NoReturn:
         os.setpgid(0, 0)
         close_all_but()
         _standard_streams(program)
+        _default_signals()
         setproctitle(program.title)
         _forget()
         sys.argv[1:] = program.arguments
@@ -70,6 +71,13 @@ def _standard_streams(program: Program) -> None:
             opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             os.dup2(opened, number)
             os.close(opened)
+
+
+def _default_signals() -> None:
+    "Where the endpoint itself was started with some ignored: it handles these, so what it executes has the defaults."
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _forget() -> None:
