@@ -82,8 +82,8 @@ def _serve() -> None:
     for row in rows or []:
         _resume(server, *row)
     server.audit.line("started", policy=path, pid=os.getpid())
-    if rows is None and (address := os.environ.get("NOTIFY_SOCKET")):  # sd_notify(3)
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", address)
+    if rows is None and (name := os.environ.get("NOTIFY_SOCKET")):  # sd_notify(3); a leading @ says that it is abstract
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", name.replace("@", "\0", name[0] == "@"))
     while server.run():
         server.audit.line("reload-failed", reason=_start_over(server, path))
     server.audit.line("stopped")

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import aiohttp
 import pytest
 from endpoint_rig import Broker, Queues, Running, until, value
+from endpoint_tasks import double
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST
 
@@ -75,10 +76,6 @@ def manager() -> Iterator[Manager]:
         made = Manager(Path(name))
         yield made
         made.close()
-
-
-def double(number: int) -> int:
-    return number * 2
 
 
 def wait_for(path: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from endpoint_rig import Broker, Queues, Running, until, value
+from endpoint_tasks import double, note, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -18,27 +19,6 @@ engine:
   provider: {type: LocalProvider, max_blocks: 1}
 """
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\n"
-
-
-def wait_for(path: str) -> str:
-    import pathlib
-    import time
-
-    with pathlib.Path(path + ".runs").open("a") as runs:
-        runs.write("x")
-    while not pathlib.Path(path).exists():
-        time.sleep(0.01)
-    return "done"
-
-
-def note(path: str, number: int) -> int:
-    with open(path, "a") as runs:
-        runs.write(f"{number}\n")
-    return number
-
-
-def double(number: int) -> int:
-    return number * 2
 
 
 def interchanges(running: Running) -> list[psutil.Process]:

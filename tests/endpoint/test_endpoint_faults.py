@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from endpoint_rig import Queues, Running, value
+from endpoint_tasks import note
 
 pytestmark = pytest.mark.system
 
@@ -21,12 +22,6 @@ engine:
   provider: {type: LocalProvider, max_blocks: 1}
 """
 TASKS = 200
-
-
-def note(path: str, number: int) -> int:
-    with open(path, "a") as runs:
-        runs.write(f"{number}\n")
-    return number
 
 
 def part(running: Running, title: str) -> psutil.Process:

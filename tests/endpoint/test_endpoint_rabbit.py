@@ -10,6 +10,7 @@ import pika
 import pytest
 import pytest_asyncio
 from endpoint_rig import Broker, Queues, Running, until, value
+from endpoint_tasks import note, wait_for
 from pika.exceptions import ChannelClosedByBroker
 from rabbit_control import evaluate, restart
 from twinlock_endpoint.book import Book
@@ -24,23 +25,6 @@ from twinlock_endpoint.link import Link, parameters
 pytestmark = pytest.mark.system
 
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\nheartbeat_period: 5\n"
-
-
-def wait_for(path: str) -> str:
-    import pathlib
-    import time
-
-    with pathlib.Path(path + ".runs").open("a") as runs:
-        runs.write("x")
-    while not pathlib.Path(path).exists():
-        time.sleep(0.01)
-    return "done"
-
-
-def note(path: str, number: int) -> int:
-    with open(path, "a") as runs:
-        runs.write(f"{number}\n")
-    return number
 
 
 @pytest.fixture

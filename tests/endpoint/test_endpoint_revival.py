@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from endpoint_rig import Broker, Queues, Running, until, value
+from endpoint_tasks import double, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -17,21 +18,6 @@ engine:
 """
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\n"
 RETRYING = "engine: {type: ThreadPoolEngine, max_workers: 1, max_retries_on_system_failure: 1}\n"
-
-
-def wait_for(path: str) -> str:
-    import pathlib
-    import time
-
-    with pathlib.Path(path + ".runs").open("a") as runs:
-        runs.write("x")
-    while not pathlib.Path(path).exists():
-        time.sleep(0.01)
-    return "done"
-
-
-def double(number: int) -> int:
-    return number * 2
 
 
 def runs(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from endpoint_rig import NOBODY, Queues, Running, task_body, value
+from endpoint_tasks import double
 
 pytestmark = pytest.mark.system
 
@@ -23,10 +24,6 @@ engine:
 """
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\n"
 PROCESSES = "engine: {type: ProcessPoolEngine, max_workers: 2}\n"
-
-
-def double(number: int) -> int:
-    return number * 2
 
 
 def surroundings() -> dict[str, object]:

@@ -111,11 +111,13 @@ def test_a_socket_of_the_service_manager_is_taken_over(start: Start, tmp_path: P
     assert pid == spawner.process.pid, "the broker sees by it whether the spawner has ended"
 
 
-def test_the_service_manager_is_told_that_it_serves(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["", "@"], ids=["by path", "abstract"])
+def test_the_service_manager_is_told_that_it_serves(start: Start, tmp_path: Path, kind: str) -> None:
+    name = f"{kind}{tmp_path}/notify@1.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify.sock"))
+        manager.bind("\0" + name[1:] if kind else name)
         manager.settimeout(10)
-        start(prefix=("env", f"NOTIFY_SOCKET={tmp_path}/notify.sock"))
+        start(prefix=("env", f"NOTIFY_SOCKET={name}"))
         assert manager.recv(100) == b"READY=1"
 
 

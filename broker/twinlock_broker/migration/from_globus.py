@@ -145,17 +145,21 @@ def _advise(old: Installation, places: Places, account: Keeper, commands: list[P
     for path in (path for path in kept if path and path.exists() and not old.owns(path)):
         report.done.append(f"{path}: used where it is")
         if not account.may_read(path):
-            report.todo.append(f"{path}: {account.name} can't read it: move it, and name the new place in config.yaml")
+            report.next_steps.append(
+                f"{path}: {account.name} can't read it: move it, and name the new place in config.yaml"
+            )
     for path in commands:
-        report.todo.append(f"{path}: {account.name} can't run it: move it, and name the new place in the mapping")
+        report.next_steps.append(f"{path}: {account.name} can't run it: move it, and name the new place in the mapping")
     if old.pam_service and not policy.exists():
-        report.todo.append(f"put pam_service = {old.pam_service!r} into the spawner's policy ({policy} isn't there)")
-    report.todo.append(f"twinlock check --policy {policy} {target}")
-    report.todo += _of_login(old, places, account) + _of_unit(old)
+        report.next_steps.append(
+            f"put pam_service = {old.pam_service!r} into the spawner's policy ({policy} isn't there)"
+        )
+    report.next_steps.append(f"twinlock check --policy {policy} {target}")
+    report.next_steps += _of_login(old, places, account) + _of_unit(old)
     if old.pam_service:
-        report.todo.append("systemctl try-reload-or-restart twinlock-spawner   (reads the policy again)")
-    report.todo.append(f"{old.stop}   (ends its user endpoints and their tasks)")
-    report.todo.append(f"systemctl enable --now {UNITS}")
+        report.next_steps.append("systemctl try-reload-or-restart twinlock-spawner   (reads the policy again)")
+    report.next_steps.append(f"{old.stop}   (ends its user endpoints and their tasks)")
+    report.next_steps.append(f"systemctl enable --now {UNITS}")
     report.back.append(f"systemctl disable --now {UNITS} && {old.start}")
     report.back.append(
         f"Changes since then go back first with: twinlock configure --to-globus {old.folder.path} {target}"

@@ -8,11 +8,11 @@ class Report:
     """Lines in the order in which they came up. `back` is how to undo it."""
 
     done: list[str] = field(default_factory=list)
-    todo: list[str] = field(default_factory=list)
+    next_steps: list[str] = field(default_factory=list)
     back: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        steps = [f"  {number}. {text}" for number, text in enumerate(self.todo, 1)]
+        steps = [f"  {number}. {text}" for number, text in enumerate(self.next_steps, 1)]
         parts = [*self.done, "", "Next:", *steps]
         if self.back:
             parts += ["", "To go back:", *(f"  {text}" for text in self.back)]

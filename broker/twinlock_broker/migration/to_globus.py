@@ -31,8 +31,8 @@ def migrate(peer: Path, places: Places) -> Report:
     report.done.append(
         "the policy's limits and allow_groups: not carried over, globus-compute-endpoint has no such keys"
     )
-    report.todo.append(f"systemctl disable --now {UNITS}   (ends its user endpoints)")
-    report.todo.append(theirs.start)
+    report.next_steps.append(f"systemctl disable --now {UNITS}   (ends its user endpoints)")
+    report.next_steps.append(theirs.start)
     return report
 
 
