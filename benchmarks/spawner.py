@@ -43,6 +43,21 @@ int main(void) {
 }
 """
 SLEEP = "#include <unistd.h>\nint main(void) { return pause(); }\n"
+BARE = """
+import os, sys, time
+times = []
+for _ in range(int(sys.argv[1])):
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    before = time.monotonic_ns()
+    if not os.fork():
+        os.execv("/bin/true", ["true"])
+    os.close(writer)
+    os.read(reader, 1)
+    times.append(time.monotonic_ns() - before)
+    os.close(reader)
+    os.wait()
+print(sorted(times)[len(times) // 2] / 1e6)
+"""
 STEPS = {  # how the time from the request to the program's first act divides: until when, and what is done until then
     "fork": "request, decision and fork(2)",
     "session": "until setsid(2): account, policy, limits, cgroup",
@@ -189,8 +204,15 @@ def _fork_to_exec(table: Table, host: Host) -> None:
     table.row("List, median", statistics.median(lists), "ms")
     whole = [sum(step[1:-1]) for step in steps] or [statistics.median(acts) - statistics.median(lists)]
     table.row("fork to exec, median", statistics.median(whole), "ms", FORK_TO_EXEC)
+    table.row("fork and exec alone, from Python as it starts", _bare(), "ms")
     for name, step in zip(STEPS.values(), zip(*steps, strict=True), strict=False):
         table.row(f"  {name}", statistics.median(step), "ms")
+
+
+def _bare() -> float:
+    """What of it is the machine's: ms from fork(2) to exec(2), in the median, with nothing between them."""
+    argv = [sys.executable, "-IS", "-c", BARE, str(TIMES)]
+    return float(subprocess.run(argv, check=True, capture_output=True, timeout=60).stdout)
 
 
 def _hold(table: Table, one: Host, many: Host) -> None:

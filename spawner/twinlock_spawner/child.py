@@ -8,10 +8,10 @@ import contextlib
 import ctypes
 import grp
 import io
-import itertools
 import os
 import pwd
 import resource
+import select
 import signal
 import socket
 import time
@@ -24,7 +24,8 @@ from twinlock_spawner import guard, user
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.policy import Policy, check_trusted
 
-_LIBC = ctypes.CDLL(None)
+# The second is keyctl(2)'s number. Both are found out here, since whatever a child does for the first time takes long.
+_SYSCALL, _KEYCTL = ctypes.CDLL(None).syscall, {"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname().machine]
 
 
 class Child:
@@ -50,13 +51,15 @@ class Child:
         """Fork, and go through the stages in the child; where it reports. Raises `OSError`."""
         self.report, report = socket.socketpair()
         self.pid = os.fork() or self._run(report.fileno())
+        # In most cases it is done then. Until that, whatever either of us writes to has to be copied for the other.
+        select.select([self.report], [], [], 0.005)
         return self.report
 
     def _run(self, report: int) -> int:
         """In the child: whatever happens, it doesn't come back."""
         self.words, stage = report, "lookup"
         try:
-            for stage in itertools.chain(_identify(self), _become(self), user.go(self)):  # noqa: B007
+            for stage in (stage for part in (_identify, _become, user.go) for stage in part(self)):  # noqa: B007
                 pass
         except BaseException as error:
             os.write(self.words, f"{stage}\n{error}".encode(errors="replace")[:4000])
@@ -105,13 +108,12 @@ def _become(child: Child) -> Iterator[str]:
     if child.root:
         yield "limits"
         for name, pair in child.policy.rlimits.items():
-            limit = getattr(resource, f"RLIMIT_{name.upper()}")
-            most = resource.getrlimit(limit)[1]  # -1 is none; raising it needs a capability that containers lack
+            # -1 is none; raising it needs a capability that containers lack.
+            most = resource.getrlimit(limit := getattr(resource, f"RLIMIT_{name.upper()}"))[1]
             soft, hard = (value if most == -1 or -1 < value < most else most for value in pair)
             resource.setrlimit(limit, (soft, hard))
         io.FileIO("/proc/self/oom_score_adj", "r+").write(b"0")
-        # The system call's number, and KEYCTL_JOIN_SESSION_KEYRING: keyctl(2), session-keyring(7).
-        if _LIBC.syscall({"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname().machine], 1, None) < 0:
+        if _SYSCALL(_KEYCTL, 1, None) < 0:  # KEYCTL_JOIN_SESSION_KEYRING: session-keyring(7)
             raise OSError("there is no session keyring to be had")
     yield "guard"
     guard.stand(child)
@@ -122,7 +124,7 @@ def _become(child: Child) -> Iterator[str]:
         io.FileIO(f"{child.cgroup}/cgroup.procs", "r+").write(b"0")
     if child.root:
         yield "bounding"  # where setuid programs shall work they need it
-        prctl.capbset.limit(*(() if child.policy.no_new_privs else prctl.ALL_CAPS))
+        list(map(prctl.capbset_drop, prctl.ALL_CAPS if child.policy.no_new_privs else ()))
         yield "groups"
         os.setgroups(child.groups)
         yield "gid"

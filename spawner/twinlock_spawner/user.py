@@ -53,9 +53,9 @@ def _read_back(child: "twinlock_spawner.child.Child") -> None:
 
 def _check_capabilities(child: "twinlock_spawner.child.Child") -> None:
     """The bounding set is emptied where no_new_privs holds; setuid programs elsewhere would lack what they need."""
-    empty = ["CapInh", "CapPrm", "CapEff", "CapAmb"] + ["CapBnd"] * child.policy.no_new_privs
+    empty = (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb", b"CapBnd")[: 4 + child.policy.no_new_privs]
     for line in io.FileIO("/proc/self/status").readall().splitlines():
-        if line.decode().startswith(tuple(empty)) and int(line.split()[1], 16):
+        if line.startswith(empty) and int(line[8:], 16):
             raise ValueError(f"capabilities are left: {line.decode()}")
 
 

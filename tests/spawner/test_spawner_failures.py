@@ -88,7 +88,8 @@ def test_a_broker_that_goes_in_the_same_moment_as_its_start_succeeds(
     with names.hangs(alice.pw_name):
         output = broker.spawn(1, alice.pw_name, "sleep")
         assert until(lambda: children(spawner.process.pid) != others)
-        # Asleep, it has come to wait for the child's report; that then comes before what the broker still sends.
+        assert broker.children() == {}
+        # Asleep after that, it waits for the child's report; that then comes before what the broker still sends.
         assert until(lambda: status(spawner.process.pid)["State"].startswith("S"))
         spawner.process.send_signal(signal.SIGSTOP)
     assert output.line() == "up\n"
