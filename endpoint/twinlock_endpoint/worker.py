@@ -1,7 +1,7 @@
 """Executes one task in a worker, whatever started the worker: Parsl on a node, a pool of processes or of threads.
 
-Workers get this module and `messages`, whose imports are the standard library's and globus-compute-sdk's. The
-environment variables and the form of the result are the peer's, on which functions and the service rely.
+Workers get this module, `messages` and `variables`, whose imports are the standard library's and globus-compute-sdk's.
+The environment variables and the form of the result are the peer's, on which functions and the service rely.
 """
 
 import functools
@@ -16,6 +16,7 @@ from globus_compute_sdk.errors import MaxResultSizeExceeded
 from globus_compute_sdk.sdk.utils import get_env_details
 from globus_compute_sdk.serialize import ComputeSerializer
 
+from twinlock_endpoint import variables
 from twinlock_endpoint.messages import NotAMessageError, result, transition, unpack
 
 RESULT_LIMIT = 10 * 1024 * 1024
@@ -39,7 +40,7 @@ def execute_task(
     """
     started = _transition("execution-start")
     try:
-        _enter(task_id, Path(run_dir), run_in_sandbox)
+        _enter(task_id, run_dir, run_in_sandbox)
         data = _run(body, task_deserializers, result_serializers)
         if len(data) > result_limit:
             raise MaxResultSizeExceeded(len(data), result_limit)
@@ -54,16 +55,16 @@ def _transition(state: str) -> dict[str, Any]:
     return transition(state, "worker", time.time_ns())
 
 
-def _enter(task_id: str, folder: Path, sandbox: bool) -> None:
-    os.environ["GC_TASK_UUID"] = task_id
+def _enter(task_id: str, folder: str, sandbox: bool) -> None:
+    variables.put("GC_TASK_UUID", task_id)
     os.environ.pop("GC_TASK_SANDBOX_DIR", None)
     if sandbox:
-        folder = folder / task_id
-        os.environ["GC_TASK_SANDBOX_DIR"] = str(folder)
+        folder = f"{folder}/{task_id}"
+        variables.put("GC_TASK_SANDBOX_DIR", folder)
     try:
         os.chdir(folder)
     except FileNotFoundError:
-        folder.mkdir(parents=True, exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
 
 

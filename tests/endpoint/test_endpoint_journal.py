@@ -1,7 +1,6 @@
 """The journal's files: what they say after damage of any kind, and how long they stay."""
 
 import asyncio
-import os
 import resource
 import uuid
 from collections.abc import AsyncIterator
@@ -165,14 +164,16 @@ async def test_what_had_begun_once_stays_so_for_every_later_endpoint(diary: Diar
 
 def test_the_tasks_that_an_engine_sent_to_workers(tmp_path: Path) -> None:
     path, ids = tmp_path / "begun", [uuid.uuid4() for _ in range(2)]
-    file = begun_file.create(path)
-    os.write(file, ids[0].bytes + ids[1].bytes[:9])
+    begun_file.create(path)
+    notes = begun_file.Notes(path)
+    notes.add([str(ids[0])])
+    with path.open("ab") as file:
+        file.write(ids[1].bytes[:9])
     assert begun_file.peek(path) == {str(ids[0])}, "the second was never sent: its id wasn't written to its end"
     begun_file.empty(path)
-    os.write(file, ids[1].bytes)
+    notes.add([str(ids[1])])
     assert begun_file.take(path) == {str(ids[1])}
     assert begun_file.peek(path) is None
-    os.close(file)
     path.write_bytes(b"another-boot-of-the-host" + bytes(40))
     assert begun_file.peek(path) is None
 

@@ -1,6 +1,7 @@
 """Blocks come with the work and go with it, by Parsl's strategies."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -33,8 +34,11 @@ def meet(path: str) -> int:
 
 def blocks(running: Running) -> int:
     """The worker pools that run."""
-    below = psutil.Process(running.pid).children(recursive=True)
-    return sum(" HTEX pool of block" in " ".join(process.cmdline()) for process in below)
+    found = 0
+    for process in psutil.Process(running.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            found += " HTEX pool of block" in " ".join(process.cmdline())
+    return found
 
 
 def test_blocks_come_with_the_work_and_all_but_the_least_go_when_idle(

@@ -1,6 +1,7 @@
 """One task in a worker: what the function finds and what the result says."""
 
 import os
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from endpoint_rig import task_body, value
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import EPStatusReport
+from twinlock_endpoint import variables
 from twinlock_endpoint.worker import execute_task
 
 TASK = str(uuid.uuid4())
@@ -40,6 +42,19 @@ def surroundings() -> dict[str, str | None]:
 
     names = ("GC_TASK_UUID", "GC_TASK_SANDBOX_DIR")
     return {"cwd": os.getcwd(), **{name: os.environ.get(name) for name in names}}
+
+
+def as_a_program_sees_it() -> str:
+    import subprocess
+
+    return subprocess.run(["printenv", "GC_TASK_UUID"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def resident_memory(times: int) -> int:
+    """Bytes, after so many tasks."""
+    for _ in range(times):
+        variables.put("GC_TASK_UUID", str(uuid.uuid4()))
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def fail() -> None:
@@ -81,6 +96,26 @@ def test_a_sandbox_is_a_folder_of_the_tasks_own(tmp_path: Path) -> None:
     sandbox = str(tmp_path / "work" / TASK)
     seen = value(run(tmp_path, surroundings, run_in_sandbox=True))
     assert (seen["cwd"], seen["GC_TASK_SANDBOX_DIR"]) == (sandbox, sandbox)
+
+
+def test_a_program_that_a_task_starts_knows_the_task(tmp_path: Path) -> None:
+    for task in (str(uuid.uuid4()) for _ in range(2)):
+        body = task_body(task, as_a_program_sees_it)
+        assert value(unpack(execute_task(body, task, ENDPOINT, run_dir=str(tmp_path)))) == task
+
+
+def test_a_variable_of_any_length_and_none_that_would_be_cut() -> None:
+    for length in (600, 3, 70_000):
+        variables.put("GC_TASK_SANDBOX_DIR", "x" * length)
+        assert os.environ["GC_TASK_SANDBOX_DIR"] == "x" * length
+        assert subprocess.run(["printenv", "GC_TASK_SANDBOX_DIR"], capture_output=True).stdout == b"x" * length + b"\n"
+    with pytest.raises(ValueError, match="GC_TASK_SANDBOX_DIR can't contain"):
+        variables.put("GC_TASK_SANDBOX_DIR", "a\0b")
+
+
+def test_a_worker_keeps_nothing_of_its_tasks_names() -> None:
+    before = resident_memory(1000)
+    assert resident_memory(100_000) - before < 100_000 * 20, "bytes"
 
 
 def test_an_exception_starts_in_the_users_function(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def figures(parsl: HighThroughputExecutor) -> dict[str, Any]:
         "active_managers": sum(1 for manager in managers if manager["active"]),
         "total_workers": sum(manager["worker_count"] for manager in managers),
         "idle_workers": sum(max(0, manager["worker_count"] - manager["tasks"]) for manager in managers),
-        "pending_tasks": parsl.outstanding() - sum(manager["tasks"] for manager in managers),
+        "pending_tasks": parsl.outstanding() - sum(min(m["tasks"], m["worker_count"]) for m in managers),
         "outstanding_tasks": parsl.outstanding(),
         "total_tasks": parsl._task_counter,
         "scaling_enabled": provider.max_blocks > 0,

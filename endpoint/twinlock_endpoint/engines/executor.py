@@ -44,8 +44,8 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
     worker_port: int | None
     zygote: Zygote | None = None
     """Forks the interchange; without one it is started as a program."""
-    begun: Path
-    """Where a forked interchange notes what it sends to workers."""
+    begun: Path | None = None
+    """Where a forked interchange notes what it sends to pools."""
     submitted: Submitted
     _loop: asyncio.AbstractEventLoop | None = None
 

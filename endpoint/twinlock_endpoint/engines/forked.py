@@ -18,6 +18,7 @@ from twinlock_endpoint.zygote.client import Child, Zygote
 from twinlock_endpoint.zygote.programs import PoolProgram
 
 _POOL = "process_worker_pool.py"
+_AHEAD = 16  # tasks that the only pool has at hand; with more than one they might wait there while another is idle
 
 
 class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Parsl ships no types
@@ -26,6 +27,8 @@ class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Par
     def __init__(self, original: parsl.providers.LocalProvider, zygote: Zygote) -> None:
         self.__dict__.update(original.__dict__)
         self._zygote = zygote
+        self.begun: Path
+        """Where the pools note what they send to workers."""
 
     def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl.localprovider") -> str:
         name = f"{job_name}.{time.time()}"
@@ -36,6 +39,8 @@ class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Par
             PoolProgram(
                 title=f"parsl: HTEX pool of block {block}",
                 arguments=words[1:],
+                begun=self.begun,
+                ahead=_AHEAD if self.max_blocks <= 1 else 0,
                 environment={"JOBNAME": name, "CORES": str(os.cpu_count())},  # as Parsl's script and launcher do
                 stdout=f"{script}.out",
                 stderr=f"{script}.err",

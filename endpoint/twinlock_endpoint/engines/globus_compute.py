@@ -80,11 +80,16 @@ class GlobusComputeEngine(Engine):
         parsl.run_dir = str(place.folder)
         parsl.provider.script_dir = str(place.folder / "submit_scripts")
         Path(parsl.provider.script_dir).mkdir(exist_ok=True)
-        if not isinstance(parsl.provider, forked.LocalProvider):
+        noted = begun.path_in(place.folder)
+        if self._zygote is not None:
+            begun.create(noted)
+        if isinstance(parsl.provider, forked.LocalProvider):
+            parsl.provider.begun = noted
+        else:
+            parsl.begun = noted
             command = shipped.with_code(parsl.launch_cmd, place.folder, type(parsl.provider).__name__)
             parsl.launch_cmd = self._container.wrap(command, place.folder)
         parsl.on_failure = place.on_failure
-        parsl.begun = begun.path_in(place.folder)
         parsl.submitted = Submitted(place.folder / "blocks.json")
         parsl.submitted.cancel_former(parsl.provider)
         parsl.start()

@@ -1,8 +1,12 @@
-"""The file in which an engine notes the tasks that it is going to send to workers; see engines/begun.py."""
+"""Which tasks were sent to workers, in a file that outlives the endpoint: one that isn't in it has certainly not begun.
+
+First the name of this boot of the host, with which what wasn't synced ends, then 16 bytes a task, its id. Where that
+can't be written there is no file: then any task may have begun.
+"""
 
 import os
 import uuid
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,17 +19,40 @@ def path_in(folder: Path) -> Path:
     return folder / "journal" / "begun"
 
 
-def create(path: Path) -> int:
-    """Make the file; its descriptor, or -1 where that fails."""
-    opened = -1
+def create(path: Path) -> None:
+    """Make the file, with no task in it."""
     try:
-        opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        os.write(opened, _BOOT.read_bytes())
+        path.touch(0o600)
+        path.write_bytes(_BOOT.read_bytes())
     except OSError:
         with suppress(OSError):
             path.unlink(missing_ok=True)
-        opened = -1
-    return opened
+
+
+class Notes:
+    """Writes the file that `create` made: before tasks are sent, not after."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+
+    def add(self, task_ids: Iterable[str]) -> None:
+        """Note that these, by their UUIDs, are going to be sent."""
+        ids = bytes.fromhex("".join(task_ids).replace("-", ""))
+        if not ids or self._file < 0:
+            return
+        try:
+            written = os.write(self._file, ids) == len(ids)
+        except OSError:
+            written = False
+        if not written:
+            with suppress(OSError):
+                self._path.unlink()
+            os.close(self._file)
+            self._file = -1
 
 
 def empty(path: Path) -> None:

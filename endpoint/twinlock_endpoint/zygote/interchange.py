@@ -1,25 +1,32 @@
 """Parsl's interchange, without what it does for each task and throws away."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import zmq
+from parsl.executors.high_throughput import interchange as parsl_interchange
 
-from twinlock_endpoint.engines.begun import NotingInterchange
+from twinlock_endpoint.journal.begun import Notes
+from twinlock_endpoint.zygote import messages
 from twinlock_endpoint.zygote.sockets import readable
 
 
-def main(begun: Path, config: dict[str, Any]) -> None:
-    """Run an interchange with these arguments of Parsl's class; it notes at `begun` what it sends to workers."""
-    made = Interchange(begun, **config)
+def main(begun: Path | None, config: dict[str, Any]) -> None:
+    """Run an interchange with these arguments of Parsl's class; it notes at `begun` what it sends to pools."""
+    made = Interchange(Notes(begun) if begun else None, **config)
     # Parsl makes a record of every step and has the log file's handler drop it: nearly half of the time that it takes.
     logging.getLogger("parsl").setLevel(config["logging_level"])
     made.start()
 
 
-class Interchange(NotingInterchange):
+class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl ships no types
     """Takes all tasks and results that are there at each of its rounds, not one of each."""
+
+    def __init__(self, notes: Notes | None, **config: Any) -> None:
+        super().__init__(**config)
+        self._notes = notes
 
     def process_task_incoming(self) -> None:
         super().process_task_incoming()
@@ -32,3 +39,9 @@ class Interchange(NotingInterchange):
         while readable(self.manager_sock):
             self.socks[self.manager_sock] = zmq.POLLIN
             super().process_manager_socket_message(*arguments)
+
+    def get_tasks(self, count: int) -> Sequence[dict[str, Any]]:
+        tasks: Sequence[dict[str, Any]] = super().get_tasks(count)
+        if self._notes is not None:
+            self._notes.add(map(messages.task_id, tasks))
+        return tasks

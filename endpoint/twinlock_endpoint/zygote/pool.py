@@ -5,16 +5,15 @@ pool, made for any node, starts an interpreter for each worker and one for what 
 several messages to the latter and a way through four threads.
 """
 
+import heapq
 import logging
 import math
 import os
 import pickle
-import platform
 import signal
 import sys
 import time
 from argparse import Namespace
-from collections import deque
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError
 from multiprocessing import Pipe
@@ -23,14 +22,13 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import zmq
-from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors.high_throughput import process_worker_pool as parsl_pool
-from parsl.executors.high_throughput.errors import WorkerLost
 from parsl.executors.high_throughput.probe import probe_addresses
 from parsl.log_utils import set_file_logger
-from parsl.serialize import serialize
 
-from twinlock_endpoint.zygote import worker
+from twinlock_endpoint.journal.begun import Notes
+from twinlock_endpoint.zygote import messages, worker
+from twinlock_endpoint.zygote.together import Together
 
 log = logging.getLogger(parsl_pool.logger.name)
 
@@ -48,8 +46,8 @@ _UNSHARED = SimpleNamespace(
 )
 
 
-def main(arguments: list[str]) -> None:
-    """Run a pool with the arguments of Parsl's process_worker_pool.py until it is told to end."""
+def main(arguments: list[str], begun: Path, ahead: int) -> None:
+    """Run a pool with the arguments of Parsl's process_worker_pool.py until it is told to end; see `PoolProgram`."""
     chosen = parsl_pool.get_arg_parser().parse_args(arguments)
     chosen.logs = Path(chosen.logdir, f"block-{chosen.block_id}", chosen.uid)
     chosen.logs.mkdir(parents=True, exist_ok=True)
@@ -60,7 +58,7 @@ def main(arguments: list[str]) -> None:
     parsl_pool.distributions = _distributions  # the interchange is told all that are installed, which takes a while
     parsl_pool.probe_addresses = _probe
     parsl_pool._SCRIPT_LOAD_TIME = time.time()
-    Pool(chosen).start()
+    Pool(chosen, Notes(begun), ahead).start()
 
 
 def _distributions() -> Iterator[Distribution]:
@@ -79,12 +77,14 @@ def _probe(context: Any, addresses: set[str], timeout_ms: int, identity: bytes) 
 class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
     """One loop between the interchange and the workers."""
 
-    def __init__(self, chosen: Namespace) -> None:
+    def __init__(self, chosen: Namespace, notes: Notes, ahead: int) -> None:
         super().__init__(**_manager_arguments(chosen))
+        self.prefetch_capacity: int = max(self.prefetch_capacity, ahead)
         self._chosen = chosen
+        self._notes = notes
         self._workers: dict[int, worker.Worker] = {}
         self._idle: list[worker.Worker] = []
-        self._tasks: deque[dict[str, Any]] = deque()
+        self._tasks: list[tuple[tuple[float, int], dict[str, Any]]] = []  # a heap
         self._poller = zmq.Poller()
         self._missing: list[tuple[float, int]] = []  # when to start which worker again
         self._stopping = False
@@ -98,16 +98,19 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         self._interchange.connect(self._ix_url)
         self._poller.register(self._interchange, zmq.POLLIN)
         self._interchange.send(pickle.dumps(self.create_reg_message()))
+        self._results = Together(self._interchange.send)
         try:
             self._serve()
         finally:
+            self._results.flush()
             self._end_workers()
 
     def _serve(self) -> None:
         now = time.monotonic()
         beat_due, silent_at = now + self.heartbeat_period, now + self.heartbeat_threshold
         while not self._stopping:
-            due = max(0.0, min(beat_due, silent_at, *(when for when, _ in self._missing)) - time.monotonic())
+            due = min(beat_due, silent_at, self._results.due, *(when for when, _ in self._missing))
+            due = max(0.0, due - time.monotonic())
             for source, _ in self._poller.poll(math.ceil(due * 1000)):
                 if source is self._interchange:
                     silent_at = time.monotonic() + self.heartbeat_threshold
@@ -117,6 +120,8 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
             self._replace_missing()
             self._hand_out()
             now = time.monotonic()
+            if not self._tasks or now >= self._results.due:
+                self._results.flush()
             if now >= beat_due:
                 self.heartbeat_to_incoming(self._interchange)
                 beat_due = now + self.heartbeat_period
@@ -129,24 +134,26 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
             log.info("Got shutdown message from interchange")
             self._stopping = True
         elif message != parsl_pool.HEARTBEAT_CODE:
-            self._tasks.extend(message)
+            for task in message:
+                heapq.heappush(self._tasks, (messages.order(task), task))
 
     def _hand_out(self) -> None:
         while self._tasks and self._idle:
-            chosen = self._idle.pop()
-            if not chosen.give(self._tasks[0]):
+            chosen, (_, task) = self._idle.pop(), self._tasks[0]
+            self._notes.add([messages.task_id(task)])
+            if not chosen.give(task):
                 continue  # it has just died, which its pipe says next
-            self._tasks.popleft()
+            heapq.heappop(self._tasks)
 
     def _done(self, chosen: worker.Worker) -> None:
         result = chosen.take()
         if result is not None:
-            self._interchange.send(result)
+            self._results.send(result)
             self._idle.append(chosen)
             return
         log.error("Worker %d has died", chosen.number)
         if chosen.task is not None:
-            self._interchange.send(_lost(chosen.number, chosen.task))
+            self._results.send(messages.lost(chosen.number, chosen.task))
         self._drop(chosen)
         now = time.monotonic()
         self._missing.append((now + (_PAUSE_S if now < chosen.began + _PAUSE_S else 0), chosen.number))
@@ -206,15 +213,6 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
                 if time.monotonic() > deadline:
                     os.kill(one.pid, signal.SIGKILL)
                 time.sleep(0.01)
-
-
-def _lost(number: int, task: int) -> bytes:
-    "What Parsl's pool sends for the task of a worker that died."
-    try:
-        raise WorkerLost(number, platform.node())
-    except WorkerLost:
-        exception = serialize(RemoteExceptionWrapper(*sys.exc_info()))
-    return pickle.dumps({"type": "result", "task_id": task, "exception": exception})
 
 
 def _manager_arguments(chosen: Namespace) -> dict[str, Any]:

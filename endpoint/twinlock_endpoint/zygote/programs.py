@@ -24,9 +24,9 @@ class Program:
 
 @dataclass(frozen=True)
 class InterchangeProgram(Program):
-    """Parsl's interchange, with its arguments; it notes at `begun` what it sends to workers."""
+    """Parsl's interchange, with its arguments; it notes at `begun`, if that is given, what it sends to pools."""
 
-    begun: Path = Path()
+    begun: Path | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -35,7 +35,13 @@ class InterchangeProgram(Program):
 
 @dataclass(frozen=True)
 class PoolProgram(Program):
-    """A pool of Parsl's workers; `arguments` are those of its process_worker_pool.py."""
+    """A pool of Parsl's workers; `arguments` are those of its process_worker_pool.py.
+
+    It notes at `begun` what it sends to workers, and takes up to `ahead` tasks more than it has workers.
+    """
+
+    begun: Path = Path()
+    ahead: int = 0
 
     def run(self) -> None:
-        pool.main(self.arguments)
+        pool.main(self.arguments, self.begun, self.ahead)
