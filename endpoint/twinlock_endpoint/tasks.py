@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -101,8 +101,7 @@ class Tasks:
         """
         begun = self._journal.begun()
         for task_id in self._book.open():
-            waited = begun is not None and task_id in self._here and task_id not in begun
-            attempts = self._handed[task_id] - waited
+            attempts = self._handed[task_id] - self._waited(task_id, begun)
             if not final and (attempts <= self._engine.retries or not attempts):
                 self._journal.tried(task_id, attempts)
             elif not attempts:
@@ -190,9 +189,15 @@ class Tasks:
         elif not self._leaving:
             self._lost(task, [*failures, error])
 
+    def _waited(self, task_id: str, begun: Set[str] | None) -> bool:
+        "Whether the engine has given it to no worker yet."
+        return begun is not None and task_id in self._here and task_id not in begun
+
     def _lost(self, task: Task, failures: list[BaseException]) -> None:
         log.warning("Task %s was lost: %r", task.id, failures[-1])
-        if len(failures) <= self._engine.retries and self._failure is None:
+        if self._failure is None and self._waited(task.id, self._journal.begun()):
+            self._submit(task, failures[:-1])  # that was no attempt
+        elif len(failures) <= self._engine.retries and self._failure is None:
             self._try(task, failures)
         else:
             self._record(task, "FAILED - It was lost")

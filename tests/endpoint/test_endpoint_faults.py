@@ -63,7 +63,7 @@ def test_an_endpoint_that_is_killed_again_and_again(
 
 @pytest.mark.parametrize(
     ("title", "said"),
-    [("interchange", "interchange ended with exit code -9"), ("pool of block", ""), ("worker 0", "WorkerLost")],
+    [("interchange", "interchange ended with exit code -9"), ("worker 0", "WorkerLost")],
 )
 def test_a_part_of_the_engine_that_is_killed(
     endpoint: Callable[..., Running], queues: Queues, home: Path, title: str, said: str
@@ -74,3 +74,17 @@ def test_a_part_of_the_engine_that_is_killed(
     part(running, title).kill()
     failed = outcomes(queues, tasks, home / "runs")
     assert all(said in text for text in failed)
+
+
+def test_a_local_pool_that_is_killed_costs_what_its_workers_had_and_few_results(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    """At once, not when its heartbeats are missed, and what waited in it runs in the next."""
+    patient = LOCAL.replace("heartbeat_threshold: 3", "heartbeat_threshold: 120")
+    tasks = [queues.submit(note, str(home / "runs"), number) for number in range(TASKS)]
+    running = endpoint(patient)
+    queues.result(tasks[random.randint(10, TASKS // 2)], 60)
+    part(running, "pool of block").kill()
+    failed = outcomes(queues, tasks, home / "runs")
+    assert len(failed) <= 2 + 8, "it may have had some results together, to send"
+    assert all("ManagerLost" in text for text in failed)

@@ -54,16 +54,20 @@ def told(parsl: HighThroughputExecutor, statuses: dict[str, JobStatus]) -> str:
 
 
 def hope_less(parsl: HighThroughputExecutor) -> None:
-    """Fail all tasks also where no block runs and the last three failed; Parsl does so only if every one failed.
+    """Change when Parsl fails all tasks because blocks fail.
 
-    Else a project whose hours are used up after some good blocks would leave tasks waiting without end.
+    Parsl does so if every one failed, and if only the first did. A block whose workers came, and that failed later,
+    says nothing about the next. But where no block runs and the last three failed it is time; else a project whose
+    hours are used up after some good blocks would leave tasks waiting without end.
     """
     if parsl.block_error_handler is simple_error_handler:
         parsl.block_error_handler = _give_up_on_failures
 
 
 def _give_up_on_failures(parsl: HighThroughputExecutor, statuses: dict[str, JobStatus]) -> None:
-    simple_error_handler(parsl, statuses)
+    failed = any(status.state == JobState.FAILED for status in statuses.values())
+    worked = parsl.connected_blocks() if failed else ()
+    simple_error_handler(parsl, {block: status for block, status in statuses.items() if block not in worked})
     if not parsl.bad_state_is_set and not _active(statuses):
         windowed_error_handler(parsl, statuses)
 

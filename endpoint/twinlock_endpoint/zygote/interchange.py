@@ -1,6 +1,8 @@
-"""Parsl's interchange, without what it does for each task and throws away."""
+"""Parsl's interchange, without what it does for each task and throws away, and with an eye on this host's pools."""
 
 import logging
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,14 @@ def main(begun: Path | None, config: dict[str, Any]) -> None:
     made.start()
 
 
+_LAST_WORDS_S = 0.2  # for the results that a pool that has ended may have sent
+
+
 class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl ships no types
-    """Takes all tasks and results that are there at each of its rounds, not one of each."""
+    """Takes all tasks and results that are there at each of its rounds, not one of each.
+
+    A pool of this host that has ended, as its process says, is given up at once and not when its heartbeats are missed.
+    """
 
     def __init__(self, notes: Notes | None, **config: Any) -> None:
         super().__init__(**config)
@@ -45,3 +53,18 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         if self._notes is not None:
             self._notes.add(map(messages.task_id, tasks))
         return tasks
+
+    def expire_bad_managers(self, *arguments: Any) -> None:
+        for manager in self._ready_managers.values():
+            if "pid" in manager and not _alive(manager["pid"]):
+                del manager["pid"]
+                manager["last_heartbeat"] = time.time() - self.heartbeat_threshold + _LAST_WORDS_S
+        super().expire_bad_managers(*arguments)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -97,7 +97,7 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         self._interchange.setsockopt(zmq.LINGER, 0)
         self._interchange.connect(self._ix_url)
         self._poller.register(self._interchange, zmq.POLLIN)
-        self._interchange.send(pickle.dumps(self.create_reg_message()))
+        self._interchange.send(pickle.dumps(self.create_reg_message() | {"pid": os.getpid()}))
         self._results = Together(self._interchange.send)
         try:
             self._serve()
