@@ -2,15 +2,18 @@
 
 import os
 import platform
+import signal
 import stat
 import uuid
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
-from endpoint_rig import NOBODY, Queues, Running, task_body, value
-from endpoint_tasks import double
+from endpoint_rig import NOBODY, Queues, Running, task_body, until, value
+from endpoint_tasks import double, note, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -43,6 +46,12 @@ def die() -> None:
     import os
 
     os.kill(os.getpid(), 9)
+
+
+def parent() -> int:
+    import os
+
+    return os.getppid()
 
 
 def die_once(marker: str) -> str:
@@ -163,6 +172,40 @@ def test_a_worker_that_dies_ends_its_task_only(endpoint: Callable[..., Running],
     assert lost.error_details.code == "RemoteExecutionError"
     assert "WorkerLost" in lost.data or "BrokenProcessPool" in lost.data
     assert value(queues.result(queues.submit(double, 3), 60)) == 6
+
+
+def test_what_waits_for_a_worker_runs_by_priority_and_then_in_order(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    endpoint(LOCAL)
+    go, runs = home / "go", home / "runs"
+    first = queues.submit(wait_for, str(go))
+    until(lambda: Path(f"{go}.runs").exists())
+    later = [str(uuid.uuid4()) for _ in range(4)]
+    for number, (task, priority) in enumerate(zip(later, (7, 7, 2, 5), strict=True)):
+        body = task_body(task, note, str(runs), number)
+        queues.publish(body, task_uuid=task, resource_specification=f'{{"priority": {priority}}}')
+    state: dict[str, Any] = {}
+    until(lambda: state.update(queues.heartbeat()) or state["outstanding_tasks"] == 5)
+    assert (state["pending_tasks"], state["idle_workers"]) == (4, 0), "one has begun"
+    go.touch()
+    for task in (first, *later):
+        value(queues.result(task))
+    assert runs.read_text().split() == ["2", "3", "0", "1"]
+
+
+def test_workers_of_a_pool_of_processes_are_forks_of_one_that_has_the_imports_and_end_with_it(
+    endpoint: Callable[..., Running], queues: Queues
+) -> None:
+    running = endpoint(PROCESSES)
+    parents = [value(queues.result(queues.submit(parent), 60)) for _ in range(2)]
+    assert parents[0] == parents[1] != running.pid
+    server = psutil.Process(parents[0])
+    assert server.ppid() == running.pid
+    workers = server.children()
+    assert workers
+    running.signal(signal.SIGKILL)
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
 @pytest.mark.parametrize(("version", "told"), [("3.6.1", True), (platform.python_version(), False)])

@@ -66,10 +66,17 @@ def hope_less(parsl: HighThroughputExecutor) -> None:
 
 def _give_up_on_failures(parsl: HighThroughputExecutor, statuses: dict[str, JobStatus]) -> None:
     failed = any(status.state == JobState.FAILED for status in statuses.values())
-    worked = parsl.connected_blocks() if failed else ()
+    worked = _worked(parsl) if failed else set()
     simple_error_handler(parsl, {block: status for block, status in statuses.items() if block not in worked})
     if not parsl.bad_state_is_set and not _active(statuses):
         windowed_error_handler(parsl, statuses)
+
+
+def _worked(parsl: HighThroughputExecutor) -> set[str]:
+    "The blocks whose workers have come; none where there is no interchange to ask."
+    with suppress(Exception):
+        return set(parsl.connected_blocks())
+    return set()
 
 
 def fail_where_nothing_will_run(parsl: HighThroughputExecutor, strategy: str) -> None:

@@ -1,6 +1,7 @@
 """ThreadPoolEngine and ProcessPoolEngine: tasks run on this host, in a pool of the standard library's."""
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 from abc import abstractmethod
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -11,6 +12,7 @@ from twinlock_endpoint.engines.base import Engine, Execution, Place, Task
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError, nearest
 from twinlock_endpoint.worker import execute_task
+from twinlock_endpoint.zygote import fresh
 
 _EXECUTION = frozenset(Execution.__dataclass_fields__)
 _END_GRACE_S = 2.0
@@ -99,14 +101,22 @@ class ThreadPoolEngine(PoolEngine):
 
 
 class ProcessPoolEngine(PoolEngine):
-    """Tasks run in processes of their own. One that dies takes its pool's tasks with it; the next get a new pool."""
+    """Tasks run in processes of their own. One that dies takes its pool's tasks with it; the next get a new pool.
+
+    They are forks of multiprocessing's forkserver, which has imported what they need: the endpoint itself has threads
+    (Parsl's or the loop's), and a fork of it could inherit a held lock.
+    """
 
     pool_arguments = frozenset({"max_workers", "max_tasks_per_child"})
     default_workers = os.cpu_count() or 1
 
+    def prepare(self) -> None:
+        multiprocessing.set_forkserver_preload(["twinlock_endpoint.zygote.preloaded"])
+        multiprocessing.forkserver.ensure_running()
+
     def _make(self) -> ProcessPoolExecutor:
-        # The endpoint has threads (Parsl's or the loop's); a fork of it could inherit a held lock.
-        return ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"), **self._arguments)
+        context = multiprocessing.get_context("forkserver")
+        return ProcessPoolExecutor(mp_context=context, initializer=_end_with_parent, **self._arguments)
 
     def submit(self, task: Task) -> Future[bytes]:
         try:
@@ -123,3 +133,8 @@ class ProcessPoolEngine(PoolEngine):
         for child in children:
             child.join(_END_GRACE_S)
             child.kill()
+
+
+def _end_with_parent() -> None:
+    "In a worker: the server that it was forked from ends with the endpoint."
+    fresh.die_with(os.getppid())

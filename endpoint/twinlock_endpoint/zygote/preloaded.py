@@ -1,0 +1,9 @@
+"""What ProcessPoolEngine's workers have from the start: the server that they are forked from imports this module."""
+
+import gc
+
+from twinlock_endpoint import worker
+
+worker.environment()
+gc.collect()
+gc.freeze()  # else the collector would write into the pages of everything that lives, and so copy them
