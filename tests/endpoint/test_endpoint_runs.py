@@ -177,7 +177,7 @@ def test_a_worker_that_dies_ends_its_task_only(endpoint: Callable[..., Running],
 def test_what_waits_for_a_worker_runs_by_priority_and_then_in_order(
     endpoint: Callable[..., Running], queues: Queues, home: Path
 ) -> None:
-    endpoint(LOCAL)
+    endpoint(LOCAL + "heartbeat_period: 1\n")
     go, runs = home / "go", home / "runs"
     first = queues.submit(wait_for, str(go))
     until(lambda: Path(f"{go}.runs").exists())
