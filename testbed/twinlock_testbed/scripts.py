@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,7 +44,9 @@ class Script:
     ) -> None:
         """Each task takes so many `seconds`. `within` are words before the command, such as nsenter's."""
         self.person = person
-        script = Path(shutil.copy(_JOB, folder))  # where every user may read it
+        self._expected = len(configs) * tasks
+        # Where every user may read it; a copy for each, since another's might be read just as it is written anew.
+        script = Path(shutil.copy(_JOB, folder / f"job-{uuid.uuid4()}.py"))
         script.chmod(0o644)
         self._process = subprocess.Popen(
             [*within, *as_user(user), str(prefix / "bin/python"), "-I", str(script)],
@@ -68,12 +71,11 @@ class Script:
             output, errors = self._process.communicate(timeout=timeout)
         finally:
             self.stop()
-        if self._process.returncode:
-            raise RuntimeError(f"the script of {self.person.username} failed:\n{errors[-2000:]}")
-        return [
-            Outcome(self.person, line["config"], line.get("result"), line.get("error"))
-            for line in map(json.loads, output.splitlines())
-        ]
+        lines = [json.loads(line) for line in output.splitlines()]
+        if self._process.returncode or len(lines) != self._expected:
+            ended = f"ended with {self._process.returncode} after {len(lines)} of {self._expected} outcomes"
+            raise RuntimeError(f"the script of {self.person.username} {ended}:\n{errors[-2000:]}")
+        return [Outcome(self.person, line["config"], line.get("result"), line.get("error")) for line in lines]
 
     def stop(self) -> None:
         """End the script, should it still run."""
