@@ -243,7 +243,7 @@ def _processes() -> list[psutil.Process]:
     """All processes of the user, but the one that keeps them together for the measurement."""
     found = [one for one in psutil.process_iter(["uids", "status"]) if one.info["uids"].real == NOBODY]
     found = [one for one in found if one.info["status"] != psutil.STATUS_ZOMBIE]
-    return [process for process in found if not any("endpoint_reaper" in word for word in process.cmdline())]
+    return [process for process in found if not any("set_child_subreaper" in word for word in process.cmdline())]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -149,3 +150,18 @@ def test_an_idle_block_ends_with_its_workers_and_another_comes_with_work(
     until(lambda: not named(running, "HTEX pool") and not named(running, "HTEX worker"))
     value(queues.result(queues.submit(nothing)))
     assert len(named(running, "HTEX worker")) == 1
+
+
+def test_a_worker_that_dies_as_soon_as_it_starts_takes_a_pause(
+    endpoint: Callable[..., Running], queues: Queues
+) -> None:
+    running = endpoint(LOCAL)
+    value(queues.result(queues.submit(nothing)))
+    killed, deadline = set(), time.monotonic() + 3
+    while time.monotonic() < deadline:
+        for worker in named(running, "HTEX worker"):
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+                killed.add(worker.pid)
+    assert 2 <= len(killed) <= 5, "the first at once, then one a second"
+    value(queues.result(queues.submit(nothing)))

@@ -249,7 +249,8 @@ def run(
     # TMPDIR: Parsl's worker pools leave a folder there when their block is cancelled.
     environment = {"HOME": str(home), "TMPDIR": str(home), "USER": "nobody", "LANG": "C.UTF-8"}
     drop = [shutil.which("setpriv") or "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    command = [sys.executable, str(REAPER), str(writing), str(program), *arguments]
+    # Its text and not its path: nobody may not get into the folder that this file is in.
+    command = [sys.executable, "-c", REAPER.read_text(), str(writing), str(program), *arguments]
     process = subprocess.Popen(
         [*drop, *command],
         stdin=subprocess.PIPE,
