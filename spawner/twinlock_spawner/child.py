@@ -52,7 +52,8 @@ class Child:
         self.report, report = socket.socketpair()
         self.pid = os.fork() or self._run(report.fileno())
         # In most cases it is done then. Until that, whatever either of us writes to has to be copied for the other.
-        select.select([self.report], [], [], 0.005)
+        # Only a wait: select(2) knows no descriptors from 1024 on.
+        select.select([self.report] if self.report.fileno() < 1024 else [], [], [], 0.005)
         return self.report
 
     def _run(self, report: int) -> int:

@@ -194,6 +194,17 @@ def test_what_waits_for_a_worker_runs_by_priority_and_then_in_order(
     assert runs.read_text().split() == ["2", "3", "0", "1"]
 
 
+def test_a_priority_that_is_no_number_is_the_tasks_error(endpoint: Callable[..., Running], queues: Queues) -> None:
+    endpoint(LOCAL)
+    wrong = {str(uuid.uuid4()): text for text in ('"high"', "NaN", "[]", "true")}
+    for task, text in wrong.items():
+        body = task_body(task, double, 1)
+        queues.publish(body, task_uuid=task, resource_specification=f'{{"priority": {text}}}')
+    for task in wrong:
+        assert "priority has to be a number, not" in queues.result(task).data
+    assert value(queues.result(queues.submit(double, 4))) == 8
+
+
 def test_workers_of_a_pool_of_processes_are_forks_of_one_that_has_the_imports_and_end_with_it(
     endpoint: Callable[..., Running], queues: Queues
 ) -> None:

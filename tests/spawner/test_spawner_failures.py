@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import sys
 
 import pytest
 from nss_rig import NameService
@@ -101,6 +102,24 @@ def test_a_broker_that_goes_in_the_same_moment_as_its_start_succeeds(
     spawner.process.send_signal(signal.SIGCONT)
     [child] = spawner.connect().children().values()
     assert (child.id, child.ended) == (uep(1), None)
+
+
+def test_a_spawner_with_more_than_a_thousand_descriptors_starts_endpoints(
+    start: Start, alice: pwd.struct_passwd, mode: dict[str, str]
+) -> None:
+    """As many as there are starts whose name service hangs, and some more; select(2) can't have those."""
+    code = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+for _ in range(1100):
+    os.set_inheritable(os.dup(0), True)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+    policy = mode | {"rlimits": {"nofile": [4096, 4096]}}  # the child has them too, until it executes the program
+    broker = start(policy, (sys.executable, "-c", code)).connect()
+    output = broker.spawn(1, alice.pw_name)
+    broker.receive(wire.Spawned)
+    assert output.json()["fds"] == [0, 1, 2]
 
 
 def test_the_socket_of_a_spawner_that_was_killed_is_replaced(start: Start) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import math
 import pickle
 import sys
 import threading
@@ -54,6 +55,13 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
         if self.on_failure is not None:
             self.on_failure(exception)
         super().set_bad_state_and_fail_all(exception)
+
+    def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
+        "With a look at the value, which the interchange orders tasks by: it would end over one that is no number."
+        super().validate_resource_spec(resource_specification)
+        priority = (resource_specification or {}).get("priority", 0)
+        if type(priority) not in (int, float) or math.isnan(priority):
+            raise ValueError(f"the resource specification's priority has to be a number, not {priority!r}")
 
     def start(self) -> None:
         self._scheduler = Words()
