@@ -25,11 +25,10 @@ else:
 # Characters of a reason, and rows of a page of the table: so many of the longest legal ones fit into a datagram.
 VERSION, MAX_DATAGRAM, SPAWN_FDS, MAX_TEXT, MAX_PAGE = 1, 16384, 2, 2000, 40
 
-_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_USER, _WORD = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}\$?", "[a-z][a-z0-9_-]{0,31}"
-_NAMES = {"id": _UUID, "name": rf"uep\.{_UUID}\.{_UUID}", "user": _USER, "program": _WORD}
+_UUID, _WORD = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "[a-z][a-z0-9_-]{0,31}"
+_IDS = {"id": _UUID, "name": rf"uep\.{_UUID}\.{_UUID}", "user": r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}\$?"}
 # What a text may be, by the name of its field; a field of the same name means the same in every message.
-_TEXTS = _NAMES | {"signal": "TERM|KILL", "stage": _WORD, "reason": rf"[^\ud800-\udfff]{{0,{MAX_TEXT}}}"}
+_FORM = _IDS | {"program": _WORD, "stage": _WORD, "signal": "TERM|KILL", "reason": rf"[^\ud800-\udfff]{{0,{MAX_TEXT}}}"}
 
 
 class WireError(ValueError):
@@ -92,7 +91,7 @@ def decode(data: bytes, kinds: "dict[str, Any]") -> "Any":
 def check(message: Request | Reply | Child) -> None:
     """Raise `WireError` unless every field follows its rule."""
     for name, value in message._asdict().items():
-        text = type(value) is str and re.fullmatch(_TEXTS.get(name, "(?!)"), value)
-        number = type(value) is int and 0 <= value < 2**31 and name not in _TEXTS
+        text = type(value) is str and re.fullmatch(_FORM.get(name, "(?!)"), value)
+        number = type(value) is int and 0 <= value < 2**31 and name not in _FORM
         if not (text or number or (name, value) == ("ended", None)):
             raise WireError(f"{type(message).__name__}: bad {name}")

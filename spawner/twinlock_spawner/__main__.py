@@ -4,8 +4,10 @@ The process that serves is executed anew. It gets the policy as it was read, and
 so the parsers of files and arguments are in no process that stays. What is in the memfd is checked like a request.
 """
 
+import contextlib
 import io
 import os
+import select
 import signal
 import socket
 import sys
@@ -76,6 +78,11 @@ def _serve() -> None:
     prctl.set_dumpable(0)
     prctl.set_child_subreaper(1)
     prctl.set_proctitle("twinlock-spawner")
+    # A fork bomb leaves little time to who is to end it. A container may lack CAP_SYS_NICE. The second is for a session
+    # and would stay, sched(7).
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+        io.FileIO("/proc/self/autogroup" if os.getsid(0) == os.getpid() else os.devnull, "r+").write(b"-20")
     server = Server(Policy(**values), socket.socket(fileno=3), uid)  # sd_listen_fds(3)
     if (folder := server.policy.cgroup) and (rows is None or not os.path.isdir(f"{folder}/{os.getpid()}")):
         _keep(folder)  # an earlier self of ours may have had no cgroups
@@ -94,18 +101,16 @@ def _keep(folder: str) -> None:
 
     First of all end what an earlier spawner left whose keeper was killed as well.
     """
-    spawner, own = os.getpid(), f"{folder}/{os.getpid()}"
+    spawner, own = os.pidfd_open(os.getpid()), f"{folder}/{os.getpid()}"
     list(map(end_tree, (*glob(f"{folder}/*/*/"), *glob(f"{folder}/*/"))))
     os.makedirs(own, exist_ok=True)
     if os.fork() == 0:
-        os.setsid()  # what ends the spawner mustn't end its keeper
+        os.setpgid(0, 0)  # what ends the spawner mustn't end its keeper, which stays ahead of others with its session
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         prctl.set_proctitle("twinlock-spawner-keeper")
-        prctl.set_pdeathsig(signal.SIGUSR1)
-        if os.getppid() == spawner:  # not ended before that was set
-            signal.sigwait({signal.SIGUSR1})
+        select.select([spawner], [], [])
         while not all([*map(end_tree, (*glob(f"{own}/*/"), own))]):
-            signal.sigtimedwait({signal.SIGUSR1}, 0.02)
+            select.select([], [], [], 0.02)
         os._exit(0)
 
 

@@ -80,6 +80,7 @@ def end_tree(cgroup: str) -> bool:
 
 def _identify(child: Child) -> Iterator[str]:
     """Who is it, and may it be? In the child, since NSS runs modules of the site, which may hang (sssd, LDAP)."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))  # not ahead of others, as we are
     policy, name = child.policy, child.request.user
     child.account = account = pwd.getpwnam(name)
     child.groups = os.getgrouplist(name, account.pw_gid)

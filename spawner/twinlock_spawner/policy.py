@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from types import SimpleNamespace
 
@@ -56,8 +57,7 @@ def load(path: str) -> Policy:
 
     try:
         check_trusted(os.path.abspath(path))
-        with open(path, "rb") as file:
-            policy = Policy(**(values := tomllib.load(file)))
+        policy = Policy(**(values := tomllib.load(io.FileIO(path))))
         keys = get_type_hints(Policy, localns={"Annotated": Annotated}, include_extras=True)
         for key in (*values, *keys):
             kind, form, meaning = get_args(keys[key]) if key in keys else ("left out", "(?!)", "there is no such key")
@@ -73,9 +73,8 @@ def load(path: str) -> Policy:
 
 def account(name: str) -> tuple[int, int]:
     """Uid and gid of a local account. Raises `PolicyError`. Not by NSS, which would run modules of the site as root."""
-    with open("/etc/passwd", errors="replace") as passwd:
-        for fields in (line.split(":") for line in passwd if line.startswith(f"{name}:")):
-            return int(fields[2]), int(fields[3])
+    for fields in (line.split(b":") for line in io.FileIO("/etc/passwd") if line.startswith(f"{name}:".encode())):
+        return int(fields[2]), int(fields[3])
     raise PolicyError(f"broker_user: there is no account {name} in /etc/passwd; create it first")
 
 

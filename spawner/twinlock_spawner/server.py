@@ -4,7 +4,6 @@ Single-threaded, since fork is safe only so. What the broker asks for and is tol
 """
 
 import contextlib
-import io
 import os
 import selectors
 import signal
@@ -93,7 +92,7 @@ class Server:
             self.due[child] = min(self.due.get(child, _NEVER) if term else _NEVER, time.monotonic() + grace)
             if not term:
                 end_tree(child.cgroup)  # what traces it hears of its end in our place (ptrace(2)): all of them end
-            with contextlib.suppress(OSError), io.FileIO(os.pidfd_open(child.pid)) as pidfd:  # or again when it is due
+            with contextlib.suppress(OSError), open(os.pidfd_open(child.pid), "rb", 0) as pidfd:  # or when it is due
                 signal.pidfd_send_signal(pidfd.fileno(), signal.SIGTERM if term else child.kill)
 
     def _look_after(self, child: Child) -> None:
@@ -122,12 +121,11 @@ class Server:
             pid, uid, _ = memoryview(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)).cast("i")
             if self._connection or uid != self._broker:
                 raise PermissionError(f"process {pid} with uid {uid} is not the broker, or not the first")
+            self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(connection))
+            self._connection = connection
+            self._tell(wire.Hello(wire.VERSION))
         except OSError as error:
             self.audit.line("connection-refused", reason=str(error))
-            return
-        self._connection = connection
-        self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(connection))
-        self._tell(wire.Hello(wire.VERSION))
 
     def _hang_up(self, connection: socket.socket, reason: str) -> None:
         self.audit.line("disconnected", reason=reason)

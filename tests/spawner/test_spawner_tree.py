@@ -261,11 +261,26 @@ def test_a_guard_takes_no_harm_from_other_signals(start: Start, alice: pwd.struc
     assert alive(alice.pw_uid) == set()
 
 
-def test_guards_are_ahead_of_the_users_processes(start: Start, alice: pwd.struct_passwd) -> None:
-    """A fork bomb can't keep them waiting; and their preference isn't inherited."""
-    pid = _start(start(_policy("")).connect(), 1, alice, "zoo")
-    assert {os.getpriority(os.PRIO_PROCESS, guard) for guard in guards(pid)} == {-20}
-    assert {os.getpriority(os.PRIO_PROCESS, process) for process in alive(alice.pw_uid)} == {0}
+def _preference(pid: int) -> tuple[int, str]:
+    """A process's nice value, and that of its session where the kernel shares time out among sessions (sched(7))."""
+    session = Path(f"/proc/{pid}/autogroup")
+    return os.getpriority(os.PRIO_PROCESS, pid), session.read_text().split()[-1] if session.exists() else ""
+
+
+def test_who_ends_endpoints_is_ahead_of_them(spawner: Spawner, alice: pwd.struct_passwd) -> None:
+    """A fork bomb can't keep spawner, keeper and guards waiting; and their preference isn't inherited."""
+    pid = _start(spawner.connect(), 1, alice, "zoo")
+    ours = {spawner.process.pid, *([_keeper(spawner)] if spawner.cgroup else guards(pid))}
+    users = {_preference(process) for process in alive(alice.pw_uid)}
+    assert users in ({(0, "0")}, {(0, "")})
+    assert {_preference(process) for process in ours} == {(-20, "-20" if users == {(0, "0")} else "")}
+
+
+def test_a_spawner_started_by_hand_leaves_the_session_as_it_is(start: Start, cgroup: str) -> None:
+    """What it would set counts for all processes of the session, and stays."""
+    before = _preference(os.getpid())[1]
+    spawner = start(_policy(cgroup))
+    assert _preference(spawner.process.pid) == (-20, before)
 
 
 def _keeper(spawner: Spawner) -> int:
