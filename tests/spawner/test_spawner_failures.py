@@ -73,6 +73,17 @@ def test_a_signal_that_cannot_be_sent_now_is_not_forgotten(
     assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
 
 
+def test_a_connection_that_cannot_be_watched_is_refused(start: Start) -> None:
+    """It is the third, after the listening socket and what wakes the loop up."""
+    spawner = start({}, failing("epoll_ctl:error=ENOSPC:when=3"))
+    assert spawner.connect_raw().hung_up()
+    assert (spawner.audit()[-1]["event"], spawner.audit()[-1]["reason"]) == (
+        "connection-refused",
+        "[Errno 28] No space left on device",
+    )
+    assert spawner.connect().children() == {}
+
+
 def test_a_broker_that_goes_in_the_same_moment_as_its_start_succeeds(
     start: Start, names: NameService, alice: pwd.struct_passwd, mode: dict[str, str]
 ) -> None:
