@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from endpoint_rig import Broker, Queues, Running, until, value
 from endpoint_tasks import note, wait_for
+from network import Network
 from pika.exceptions import ChannelClosedByBroker
 from rabbit_control import evaluate, restart
 from twinlock_endpoint.book import Book
@@ -91,6 +92,28 @@ def test_while_rabbitmq_is_silent_results_wait_on_disk(
     assert value(queues.result(task)) == "done"
     until(lambda: not kept(running, task))
     assert Path(f"{go}.runs").read_text() == "x"
+
+
+def test_a_network_that_is_cut_under_load(
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
+) -> None:
+    """Nobody is told, so the endpoint gives its connection up by itself; what it does meanwhile waits on disk."""
+    go, runs = home / "go", home / "runs"
+    with Network(int(broker.node.url.port or 0)) as network:
+        running = endpoint(THREADS + f"heartbeat_threshold: 10\namqp_port: {network.port}\n")
+        before = [queues.submit(note, str(runs), number) for number in range(50)]
+        gate = queues.submit(wait_for, str(go))
+        after = [queues.submit(note, str(runs), number) for number in range(50, 300)]
+        until(lambda: Path(f"{go}.runs").exists())
+        network.cut()
+        go.touch()
+        until(lambda: "No activity or too many missed heartbeats" in running.log(), 60)  # of 10 s, as the node asks for
+        until(lambda: kept(running, gate))
+        network.mend()
+        assert value(queues.result(gate)) == "done"
+        assert [value(queues.result(task)) for task in before + after] == list(range(300))
+    assert sorted(map(int, runs.read_text().split())) == list(range(300))
+    assert queues.waiting_tasks() == 0
 
 
 def kept(running: Running, task: str) -> bool:
