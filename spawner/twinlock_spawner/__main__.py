@@ -101,7 +101,7 @@ def _keep(folder: str) -> None:
 
     First of all end what an earlier spawner left whose keeper was killed as well.
     """
-    spawner, own = os.pidfd_open(os.getpid()), f"{folder}/{os.getpid()}"
+    spawner, own = io.FileIO(os.pidfd_open(os.getpid())), f"{folder}/{os.getpid()}"
     list(map(end_tree, (*glob(f"{folder}/*/*/"), *glob(f"{folder}/*/"))))
     os.makedirs(own, exist_ok=True)
     if os.fork() == 0:
