@@ -299,7 +299,8 @@ async def test_rabbitmq_that_starts_over_twenty_times_costs_no_command(rabbit: R
                     while not {*asked, last} <= starts(spawner).keys():
                         await asyncio.sleep(0.1)
             missing = {*asked, last} - starts(spawner).keys()
-            assert not missing, [line for line in spawner.audit() if line.get("id") in missing]
+            heard = [line for line in spawner.audit() if line.get("id") in missing]
+            assert not missing, (heard, await rabbit.waiting("cmds"), broker.log[-10_000:])
             assert set(starts(spawner).values()) == {1}
             await broker.stop()
     await purge(rabbit)

@@ -156,9 +156,9 @@ def test_tasks_that_a_failed_start_ended_do_not_run_later(mep: Manager, users: S
     assert failed.exception(RESULT)
     future, _ = users.start(ALICE, mep)
     headers, task = endpoint.next_task()
-    assert headers["task_uuid"] == future.task_id  # type: ignore[attr-defined]  # the SDK's future
     endpoint.run(task)
     assert future.result(RESULT) == 42
+    assert headers["task_uuid"] == future.task_id  # type: ignore[attr-defined]  # the SDK's future, which has it by now
 
 
 def test_an_argument_of_ten_mebibytes_arrives(mep: Manager, users: Submissions) -> None:

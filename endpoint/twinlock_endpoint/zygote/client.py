@@ -17,7 +17,7 @@ import time
 from typing import NoReturn
 
 from twinlock_endpoint.zygote import server
-from twinlock_endpoint.zygote.programs import Program
+from twinlock_endpoint.zygote.program import Program
 
 _LOST = 255
 _END_S = 5.0

@@ -7,19 +7,18 @@ import signal
 import sys
 import traceback
 from types import ModuleType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from setproctitle import setproctitle
 
-if TYPE_CHECKING:  # at run time it would be all of Parsl, which not every worker needs
-    from twinlock_endpoint.zygote.programs import Program
+from twinlock_endpoint.zygote.program import Program
 
 _PR_SET_PDEATHSIG = 1
 _MOST_FDS = 1 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def run(program: "Program", parent: int) -> NoReturn:
+def run(program: Program, parent: int) -> NoReturn:
     """Become the program, and end the process with it."""
     code = os.EX_SOFTWARE
     try:
@@ -63,7 +62,7 @@ def close_all_but(kept: int = -1) -> None:
     os.closerange(max(3, kept + 1), _MOST_FDS)
 
 
-def _standard_streams(program: "Program") -> None:
+def _standard_streams(program: Program) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

@@ -5,21 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from twinlock_endpoint.zygote import interchange, pool
-
-
-@dataclass(frozen=True)
-class Program:
-    """How to run something: `title` is what ps shows; without a path an output goes where the endpoint's goes."""
-
-    title: str = ""
-    arguments: list[str] = field(default_factory=list)
-    environment: dict[str, str] = field(default_factory=dict)
-    stdout: str = ""
-    stderr: str = ""
-
-    def run(self) -> None:
-        """The program's own work."""
-        raise NotImplementedError
+from twinlock_endpoint.zygote.program import Program
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import NoReturn
 from setproctitle import getproctitle, setproctitle
 
 from twinlock_endpoint.zygote import fresh
-from twinlock_endpoint.zygote.programs import Program
+from twinlock_endpoint.zygote.program import Program
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,19 @@
+"""What it takes to run something in a fork of the zygote."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Program(ABC):
+    """How to run it: `title` is what ps shows; without a path an output goes where the endpoint's goes."""
+
+    title: str = ""
+    arguments: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    stdout: str = ""
+    stderr: str = ""
+
+    @abstractmethod
+    def run(self) -> None:
+        """The program's own work."""
