@@ -265,13 +265,16 @@ async def waiting(spawner: Spawner) -> psutil.Process:
 
 @contextlib.asynccontextmanager
 async def load(rabbit: Rabbit, asked: list[str]) -> AsyncIterator[None]:
-    """Commands for ever new endpoints, one after the other, while the block runs; `asked` are those that were taken."""
+    """Commands for ever new endpoints, one after the other, while the block runs; `asked` are those that were taken.
+
+    Each is another person's: of one, a broker that comes back to hundreds on a slow machine would refuse some.
+    """
 
     async def send() -> None:
         while True:
             one = str(uuid.uuid4())
             try:
-                await publish(rabbit, command(rabbit, one))
+                await publish(rabbit, command(rabbit, one, user=one))
             except (AMQPError, OSError):
                 await asyncio.sleep(0.1)  # RabbitMQ is away; that it was taken wasn't confirmed
                 continue
@@ -299,8 +302,7 @@ async def test_rabbitmq_that_starts_over_twenty_times_costs_no_command(rabbit: R
                     while not {*asked, last} <= starts(spawner).keys():
                         await asyncio.sleep(0.1)
             missing = {*asked, last} - starts(spawner).keys()
-            heard = [line for line in spawner.audit() if line.get("id") in missing]
-            assert not missing, (heard, await rabbit.waiting("cmds"), broker.log[-10_000:])
+            assert not missing, [line for line in broker.log.splitlines() if any(one in line for one in missing)][:3]
             assert set(starts(spawner).values()) == {1}
             await broker.stop()
     await purge(rabbit)
