@@ -1,5 +1,6 @@
 """What all tests share: what the machine must offer for a marked test."""
 
+import logging
 import os
 import shutil
 import signal
@@ -14,7 +15,11 @@ _NEEDS = {
 
 
 def pytest_configure() -> None:
-    """SIGTERM ends the tests as Ctrl-C does: what they made is removed. No example of hypothesis has a deadline."""
+    """SIGTERM ends the tests as Ctrl-C does: what they made is removed. No example of hypothesis has a deadline.
+
+    Some stop RabbitMQ again and again; what pika says of that would hide why one failed.
+    """
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings.register_profile("untimed", deadline=None)  # a busy machine isn't a failure
     settings.load_profile("untimed")
