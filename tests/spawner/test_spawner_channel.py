@@ -176,6 +176,7 @@ def test_a_broken_protocol_ends_the_connection_only(
     broker = spawner.connect()
     broker.spawn(7, alice.pw_name, "sleep").line()
     broker.receive(wire.Spawned)
+    assert list(broker.children()) == [uep(7)]  # by now nothing of the start is open any more
     before = len(os.listdir(f"/proc/{spawner.process.pid}/fd"))
     broker.send_bytes(data, [0] * fds)
     assert broker.hung_up()
