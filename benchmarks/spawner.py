@@ -194,8 +194,6 @@ def _fork_to_exec(table: Table, host: Host) -> None:
         print(f"  no division into steps, since the kernel doesn't tell of processes: {error}")
         events = None
     lists, acts, tellings, steps = [], [], [], []
-    for _ in range(TIMES):  # a machine that did something else before, or nothing, needs half as long again at first
-        host.clock()
     for _ in range(TIMES):
         lists.append(host.list())
         act, telling, asked = host.clock()
