@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from nss_rig import NameService
@@ -71,6 +72,16 @@ def test_a_signal_that_cannot_be_sent_now_is_not_forgotten(
     broker.receive(wire.Spawned)
     broker.send(wire.Signal(uep(1), "TERM"))
     assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
+
+
+def test_a_keeper_whose_spawner_ended_before_it_could_watch_ends(start: Start, cgroup: str) -> None:
+    """It is held up where it leaves the spawner's process group, which is before it watches."""
+    spawner = start({"cgroup": cgroup}, failing("setpgid:delay_enter=3000000"))
+    own = Path(cgroup) / str(spawner.process.pid)
+    assert own.is_dir()
+    spawner.process.kill()
+    spawner.process.wait(10)
+    assert until(lambda: not own.exists())
 
 
 def test_a_connection_that_cannot_be_watched_is_refused(start: Start) -> None:
