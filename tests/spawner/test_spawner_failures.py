@@ -74,6 +74,16 @@ def test_a_signal_that_cannot_be_sent_now_is_not_forgotten(
     assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
 
 
+def test_a_program_that_ends_before_the_spawner_knows_that_it_runs(
+    start: Start, cgroup: str, alice: pwd.struct_passwd
+) -> None:
+    """The spawner is held up where it asks for ended children, between the start and what the child reports."""
+    broker = start({"cgroup": cgroup}, failing("wait4:delay_enter=1000000")).connect()
+    broker.spawn(1, alice.pw_name, "fail")
+    spawned = broker.receive(wire.Spawned)
+    assert broker.receive(wire.Exited) == wire.Exited(uep(1), spawned.pid, 7 << 8)
+
+
 def test_a_keeper_whose_spawner_ended_before_it_could_watch_ends(start: Start, cgroup: str) -> None:
     """It is held up where it leaves the spawner's process group, which is before it watches."""
     spawner = start({"cgroup": cgroup}, failing("setpgid:delay_enter=3000000"))

@@ -262,9 +262,13 @@ def test_a_guard_takes_no_harm_from_other_signals(start: Start, alice: pwd.struc
 
 
 def _preference(pid: int) -> tuple[int, str]:
-    """A process's nice value, and that of its session where the kernel shares time out among sessions (sched(7))."""
+    """A process's nice value, and that of its session where the kernel shares time out among sessions (sched(7)).
+
+    The file is empty in a session that is none of those, since it is older than the kernel's setting.
+    """
     session = Path(f"/proc/{pid}/autogroup")
-    return os.getpriority(os.PRIO_PROCESS, pid), session.read_text().split()[-1] if session.exists() else ""
+    shares = session.read_text() if session.exists() else ""
+    return os.getpriority(os.PRIO_PROCESS, pid), shares.rpartition(" ")[2].strip()
 
 
 def test_who_ends_endpoints_is_ahead_of_them(spawner: Spawner, alice: pwd.struct_passwd) -> None:
