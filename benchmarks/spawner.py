@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from twinlock_testbed.users import throw_away
 MANY = 1000  # endpoints held at a time
 AT_ONCE = 100  # of them that are ending at a time
 TIMES = 300  # starts of which a median is taken
+APART = 100, 0.05  # further starts, and seconds before each: a site has pauses, in which the kernel forgets and sleeps
 FORK_TO_EXEC, MEMORY = 3.0, 12 * 1024**2  # ms, bytes
 LEAK = 100_000  # bytes for the second thousand of endpoints: an object of 100 bytes that is kept for each
 PER_START = 1.1  # times as long with a thousand children as with one: what two medians may differ by
@@ -60,7 +62,7 @@ print(sorted(times)[len(times) // 2] / 1e6)
 """
 STEPS = {  # how the time from the request to the program's first act divides: until when, and what is done until then
     "fork": "request, decision and fork(2)",
-    "session": "until setsid(2): account, policy, limits, cgroup",
+    "session": "until setsid(2): account, policy, limits",
     "gid": "bounding set and groups",
     "uid": "gid and uid",
     "exec": "from readback to environment",
@@ -189,24 +191,46 @@ def _fork_to_exec(table: Table, host: Host) -> None:
     except OSError as error:
         print(f"  no division into steps, since the kernel doesn't tell of processes: {error}")
         events = None
-    lists, acts, tellings, steps = [], [], [], []
-    for _ in range(TIMES):
-        lists.append(host.list())
-        act, telling, asked = host.clock()
-        acts.append(act)
-        tellings.append(telling)
-        times = events.of_child(host.pid) if events else {}
-        if times.keys() >= STEPS.keys() - {"program"}:
-            ends = [asked, *(times[step] for step in STEPS if step != "program"), asked + int(act * 1e6)]
-            steps.append([(end - begin) / 1e6 for begin, end in pairwise(ends)])
-    table.row("Spawn to Spawned, median", statistics.median(tellings), "ms")
-    table.row("Spawn to first act of the program, median", statistics.median(acts), "ms")
+    lists = [host.list() for _ in range(TIMES)]
+    starts = _starts(host, events, TIMES)
+    apart = _starts(host, events, *APART)
+    table.row("Spawn to Spawned, median", statistics.median(starts.tellings), "ms")
+    table.row("Spawn to first act of the program, median", statistics.median(starts.acts), "ms")
+    table.row("  the same, a pause before each", statistics.median(apart.acts), "ms")
     table.row("List, median", statistics.median(lists), "ms")
-    whole = [sum(step[1:-1]) for step in steps] or [statistics.median(acts) - statistics.median(lists)]
-    table.row("fork to exec, median", statistics.median(whole), "ms", FORK_TO_EXEC)
+    table.row("fork to exec, median", starts.fork_to_exec(lists), "ms", FORK_TO_EXEC)
+    table.row("  the same, a pause before each", apart.fork_to_exec(lists), "ms")
     table.row("fork and exec alone, from Python as it starts", _bare(), "ms")
-    for name, step in zip(STEPS.values(), zip(*steps, strict=True), strict=False):
+    for name, step in zip(STEPS.values(), zip(*starts.steps, strict=True), strict=False):
         table.row(f"  {name}", statistics.median(step), "ms")
+
+
+@dataclass
+class Starts:
+    """Times in ms: until the first act, until Spawned, and of each of `STEPS` where the kernel tells of them."""
+
+    acts: list[float] = field(default_factory=list)
+    tellings: list[float] = field(default_factory=list)
+    steps: list[list[float]] = field(default_factory=list)
+
+    def fork_to_exec(self, lists: list[float]) -> float:
+        """The median; `lists` are times of requests that start nothing."""
+        whole = [sum(step[1:-1]) for step in self.steps]
+        return statistics.median(whole or [statistics.median(self.acts) - statistics.median(lists)])
+
+
+def _starts(host: Host, events: Events | None, times: int, pause: float = 0.0) -> Starts:
+    starts = Starts()
+    for _ in range(times):
+        time.sleep(pause)
+        act, telling, asked = host.clock()
+        starts.acts.append(act)
+        starts.tellings.append(telling)
+        told = events.of_child(host.pid) if events else {}
+        if told.keys() >= STEPS.keys() - {"program"}:
+            ends = [asked, *(told[step] for step in STEPS if step != "program"), asked + int(act * 1e6)]
+            starts.steps.append([(end - begin) / 1e6 for begin, end in pairwise(ends)])
+    return starts
 
 
 def _bare() -> float:

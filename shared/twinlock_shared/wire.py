@@ -58,8 +58,7 @@ Children = NamedTuple("Children", [("children", list[Child])])
 
 Request = Spawn | Signal | List | Noted
 Reply = Hello | Spawned | Refused | Exited | Children
-REQUESTS: dict[str, type[Request]] = {kind.__name__.lower(): kind for kind in (Spawn, Signal, List, Noted)}
-REPLIES: dict[str, type[Reply]] = {kind.__name__.lower(): kind for kind in (Hello, Spawned, Refused, Exited, Children)}
+REQUESTS, REPLIES = ({kind.__name__.lower(): kind for kind in some.__args__} for some in (Request, Reply))
 
 
 def encode(message: Request | Reply) -> bytes:
@@ -78,8 +77,7 @@ def decode(data: bytes, kinds: "dict[str, Any]") -> "Any":
     try:
         values = msgpack.unpackb(data[: MAX_DATAGRAM + 1])
         kind = kinds[values.pop("type")]
-        if kind is Children:
-            values["children"] = [Child(*row) for row in values["children"]]
+        values |= {"children": [Child(*row) for row in values["children"]]} if kind is Children else {}
         message = kind(**values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WireError(f"{len(data)} bytes that are no message: {type(error).__name__}") from error

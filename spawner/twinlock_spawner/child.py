@@ -24,8 +24,8 @@ from twinlock_spawner import guard, user
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.policy import Policy, check_trusted
 
-# The second is keyctl(2)'s number. Both are found out here, since whatever a child does for the first time takes long.
-_SYSCALL, _KEYCTL = ctypes.CDLL(None).syscall, {"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname().machine]
+# libc and Python itself; keyctl(2)'s number. Found out here, since whatever a child does for the first time takes long.
+_C, _KEYCTL = ctypes.PyDLL(None, use_errno=True), {"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname().machine]
 
 
 class Child:
@@ -50,7 +50,7 @@ class Child:
     def start(self) -> socket.socket:
         """Fork, and go through the stages in the child; where it reports. Raises `OSError`."""
         self.report, report = socket.socketpair()
-        self.pid = os.fork() or self._run(report.fileno())
+        self.pid = (os.fork() if self.kill == guard.KILL else fork_into(self.cgroup)) or self._run(report.fileno())
         # In most cases it is done then. Until that, whatever either of us writes to has to be copied for the other.
         # Only a wait: select(2) knows no descriptors from 1024 on.
         select.select([self.report] if self.report.fileno() < 1024 else [], [], [], 0.005)
@@ -66,6 +66,20 @@ class Child:
             os.write(self.words, f"{stage}\n{error}".encode(errors="replace")[:4000])
         finally:
             os._exit(os.EX_OSERR)
+
+
+def fork_into(cgroup: str) -> int:
+    """As `os.fork`, into a new cgroup at that path. To move there later, the kernel waits 10 ms for all processors."""
+    os.mkdir(cgroup)
+    folder = os.open(cgroup, os.O_PATH | os.O_CLOEXEC)
+    _C.PyOS_BeforeFork()
+    # clone3(2), a number on all machines: CLONE_INTO_CGROUP, the signal of its end, the cgroup.
+    pid: int = _C.syscall(435, (ctypes.c_uint64 * 11)(1 << 33, 0, 0, 0, signal.SIGCHLD, *[0] * 5, folder), 88)
+    (_C.PyOS_AfterFork_Parent if pid else _C.PyOS_AfterFork_Child)()
+    os.close(folder)
+    if pid < 0:
+        raise OSError(error := ctypes.get_errno(), os.strerror(error))
+    return pid
 
 
 def end_tree(cgroup: str) -> bool:
@@ -115,15 +129,10 @@ def _become(child: Child) -> Iterator[str]:
             soft, hard = (value if most == -1 or -1 < value < most else most for value in pair)
             resource.setrlimit(limit, (soft, hard))
         io.FileIO("/proc/self/oom_score_adj", "r+").write(b"0")
-        if _SYSCALL(_KEYCTL, 1, None) < 0:  # KEYCTL_JOIN_SESSION_KEYRING: session-keyring(7)
+        if _C.syscall(_KEYCTL, 1, None) < 0:  # KEYCTL_JOIN_SESSION_KEYRING: session-keyring(7)
             raise OSError("there is no session keyring to be had")
-    yield "guard"
-    guard.stand(child)
+    yield from guard.stand(child)
     os.setsid()
-    if child.cgroup:
-        yield "cgroup"
-        os.makedirs(child.cgroup)
-        io.FileIO(f"{child.cgroup}/cgroup.procs", "r+").write(b"0")
     if child.root:
         yield "bounding"  # where setuid programs shall work they need it
         list(map(prctl.capbset_drop, prctl.ALL_CAPS if child.policy.no_new_privs else ()))

@@ -86,7 +86,5 @@ def check_trusted(path: str) -> None:
     status, folder, link = os.lstat(path), os.path.dirname(path), os.path.islink(path)
     if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not (link or status.st_mode & 0o1000)):
         raise OSError(f"{path} is writable by others than root: owner {status.st_uid}, mode {status.st_mode:o}")
-    if link:
-        check_trusted(os.path.abspath(os.path.join(folder, os.readlink(path))))
-    if folder != path:
-        check_trusted(folder)
+    for step in sorted({folder, os.path.abspath(os.path.join(folder, os.readlink(path))) if link else folder} - {path}):
+        check_trusted(step)

@@ -19,8 +19,7 @@ from twinlock_spawner.policy import Policy
 
 # Seconds' worth of starts that may come at once; a program that ends within so many seconds costs as many starts more.
 _BURST, _EARLY, _NEVER = 20.0, 5.0, float("inf")
-STOP = {signal.SIGTERM, signal.SIGINT}
-_NOTED = {signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ} | STOP
+STOP, _NOTED = {signal.SIGTERM, signal.SIGINT}, {signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ}
 
 
 class Server:
@@ -44,8 +43,8 @@ class Server:
         os.write(writer, b"!")  # as does this, for children that ended while an earlier self became us
         # What is ignored, by Python or by who started us, would be so in the programs too: exec resets handlers only.
         ignored = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
-        for number in _NOTED | ignored:
-            signal.signal(number, (lambda got, _: self.signals.add(got)) if number in _NOTED else signal.SIG_DFL)
+        for number in STOP | _NOTED | ignored:
+            signal.signal(number, (lambda got, _: self.signals.add(got)) if number in STOP | _NOTED else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # an earlier self blocked them
 
     def add(self, child: Child, due: float) -> None:
@@ -90,8 +89,7 @@ class Server:
             term = word == "TERM" and not child.report
             child.failure = child.failure or "timeout\nthe start took too long, or was called off" * bool(child.report)
             self.due[child] = min(self.due.get(child, _NEVER) if term else _NEVER, time.monotonic() + grace)
-            if not term:
-                end_tree(child.cgroup)  # what traces it hears of its end in our place (ptrace(2)): all of them end
+            end_tree("" if term else child.cgroup)  # who traces it hears of its end in our place (ptrace(2)): end all
             with contextlib.suppress(OSError), open(os.pidfd_open(child.pid), "rb", 0) as pidfd:  # or when it is due
                 signal.pidfd_send_signal(pidfd.fileno(), signal.SIGTERM if term else child.kill)
 
@@ -193,7 +191,8 @@ class Server:
         try:
             report = child.start()
         except OSError as error:
-            return self._tell(wire.Refused(request.id, "fork", f"the host can't start another: {error.strerror}"))
+            end_tree(child.cgroup)
+            return self._tell(wire.Refused(request.id, "fork", f"the host can't start another: {error}"))
         self._paid = {who: until for who, until in self._paid.items() if until > now - _BURST} | paid
         self.add(child, now + policy.exec_timeout)
         self._selector.register(report, selectors.EVENT_READ, lambda: self._reported(child, report))

@@ -61,6 +61,34 @@ def test_a_bounding_set_that_is_not_emptied(start: Start, alice: pwd.struct_pass
     assert refused.reason.startswith("capabilities are left: CapBnd")
 
 
+def test_a_start_for_which_there_is_no_process(start: Start, cgroup: str, alice: pwd.struct_passwd) -> None:
+    """It is refused and leaves no cgroup; the next one is carried out."""
+    broker = start({"cgroup": cgroup}, failing("clone3:error=EAGAIN:when=1")).connect()
+    broker.spawn(1, alice.pw_name, "sleep")
+    refused = broker.receive(wire.Refused)
+    assert (refused.stage, "Resource temporarily unavailable" in refused.reason) == ("fork", True)
+    assert list(Path(cgroup).glob("*/*/")) == []
+    broker.spawn(1, alice.pw_name, "sleep")
+    pid = broker.receive(wire.Spawned).pid
+    (own,) = Path(cgroup).glob("*/*/")
+    assert (own / "cgroup.procs").read_text().split() == [str(pid)]
+
+
+def test_a_start_for_which_there_is_no_cgroup(start: Start, cgroup: str, alice: pwd.struct_passwd) -> None:
+    """The reason names the folder; when one can be made again, the start is carried out."""
+    spawner = start({"cgroup": cgroup})
+    broker = spawner.connect()
+    own = Path(cgroup, str(spawner.process.pid))
+    (own / "cgroup.max.descendants").write_text("0")
+    broker.spawn(1, alice.pw_name, "sleep")
+    refused = broker.receive(wire.Refused)
+    assert (refused.stage, str(own / uep(1)) in refused.reason) == ("fork", True)
+    assert broker.children() == {}
+    (own / "cgroup.max.descendants").write_text("max")
+    broker.spawn(1, alice.pw_name, "sleep")
+    broker.receive(wire.Spawned)
+
+
 def test_a_signal_that_cannot_be_sent_now_is_not_forgotten(
     start: Start, alice: pwd.struct_passwd, mode: dict[str, str]
 ) -> None:

@@ -194,6 +194,19 @@ def test_name_services_are_the_childs_business(
         assert "libnss_twltest" not in Path(f"/proc/{spawner.process.pid}/maps").read_text()
 
 
+def test_a_start_is_in_its_cgroup_from_the_beginning(
+    start: Start, names: NameService, alice: pwd.struct_passwd, cgroup: str
+) -> None:
+    """So what a name service's module starts for it ends with it."""
+    spawner = start({"cgroup": cgroup}, names.prefix)
+    with names.hangs(alice.pw_name):
+        spawner.connect().spawn(1, alice.pw_name)
+        own = Path(cgroup, str(spawner.process.pid), uep(1), "cgroup.procs")
+        assert until(own.exists)
+        (child,) = own.read_text().split()
+        assert until(lambda: "libnss_twltest" in Path(f"/proc/{child}/maps").read_text())
+
+
 @pytest.mark.parametrize(
     ("policy", "reason"),
     [
