@@ -11,7 +11,6 @@ import io
 import os
 import pwd
 import resource
-import select
 import signal
 import socket
 import time
@@ -51,9 +50,6 @@ class Child:
         """Fork, and go through the stages in the child; where it reports. Raises `OSError`."""
         self.report, report = socket.socketpair()
         self.pid = (os.fork() if self.kill == guard.KILL else fork_into(self.cgroup)) or self._run(report.fileno())
-        # In most cases it is done then. Until that, whatever either of us writes to has to be copied for the other.
-        # Only a wait: select(2) knows no descriptors from 1024 on.
-        select.select([self.report] if self.report.fileno() < 1024 else [], [], [], 0.005)
         return self.report
 
     def _run(self, report: int) -> int:

@@ -83,8 +83,7 @@ def check_trusted(path: str) -> None:
 
     A folder that others may write to is good enough where it is sticky: they can't replace what isn't theirs.
     """
-    status, folder, link = os.lstat(path), os.path.dirname(path), os.path.islink(path)
+    status, folder, link = os.lstat(path), os.path.dirname(path), os.readlink(path) if os.path.islink(path) else ""
     if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not (link or status.st_mode & 0o1000)):
         raise OSError(f"{path} is writable by others than root: owner {status.st_uid}, mode {status.st_mode:o}")
-    for step in sorted({folder, os.path.abspath(os.path.join(folder, os.readlink(path))) if link else folder} - {path}):
-        check_trusted(step)
+    list(map(check_trusted, {folder, os.path.abspath(os.path.join(folder, link))} - {path}))

@@ -5,6 +5,7 @@ Single-threaded, since fork is safe only so. What the broker asks for and is tol
 
 import contextlib
 import os
+import select
 import selectors
 import signal
 import socket
@@ -193,6 +194,9 @@ class Server:
         except OSError as error:
             end_tree(child.cgroup)
             return self._tell(wire.Refused(request.id, "fork", f"the host can't start another: {error}"))
+        # In most cases it is done then. Until that, whatever either of us writes to has to be copied for the other.
+        # Only a wait: select(2) knows no descriptors from 1024 on.
+        select.select([report] if report.fileno() < 1024 else [], [], [], 0.005)
         self._paid = {who: until for who, until in self._paid.items() if until > now - _BURST} | paid
         self.add(child, now + policy.exec_timeout)
         self._selector.register(report, selectors.EVENT_READ, lambda: self._reported(child, report))
