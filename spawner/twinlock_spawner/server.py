@@ -192,7 +192,8 @@ class Server:
         try:
             report = child.start()
         except OSError as error:
-            end_tree(child.cgroup)
+            with contextlib.suppress(OSError):  # there may be none
+                os.rmdir(child.cgroup)
             return self._tell(wire.Refused(request.id, "fork", f"the host can't start another: {error}"))
         # In most cases it is done then. Until that, whatever either of us writes to has to be copied for the other.
         # Only a wait: select(2) knows no descriptors from 1024 on.

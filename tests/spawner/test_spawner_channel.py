@@ -226,6 +226,23 @@ def test_a_start_without_a_descriptor_to_spare_is_refused(start: Start, alice: p
     broker.receive(wire.Spawned)
 
 
+def test_a_cgroup_that_there_is_no_descriptor_for_is_removed(
+    start: Start, cgroup: str, alice: pwd.struct_passwd
+) -> None:
+    spawner = start({"cgroup": cgroup})
+    broker = spawner.connect()
+    before = descriptors(spawner.process.pid)
+    limits = resource.prlimit(spawner.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(spawner.process.pid, resource.RLIMIT_NOFILE, (max(before) + 5, limits[1]))  # and the connection's
+    broker.spawn(1, alice.pw_name, "sleep")
+    refused = broker.receive(wire.Refused)
+    assert (refused.stage, refused.reason.endswith(f"{uep(1)}'")) == ("fork", True)
+    assert list(Path(cgroup).glob("*/*/")) == []
+    resource.prlimit(spawner.process.pid, resource.RLIMIT_NOFILE, limits)
+    broker.spawn(1, alice.pw_name, "sleep")
+    broker.receive(wire.Spawned)
+
+
 def test_received_descriptors_are_close_on_exec(
     start: Start, alice: pwd.struct_passwd, names: NameService, mode: dict[str, str]
 ) -> None:
