@@ -191,15 +191,14 @@ def _fork_to_exec(table: Table, host: Host) -> None:
     except OSError as error:
         print(f"  no division into steps, since the kernel doesn't tell of processes: {error}")
         events = None
-    lists = [host.list() for _ in range(TIMES)]
     starts = _starts(host, events, TIMES)
     apart = _starts(host, events, *APART)
     table.row("Spawn to Spawned, median", statistics.median(starts.tellings), "ms")
     table.row("Spawn to first act of the program, median", statistics.median(starts.acts), "ms")
     table.row("  the same, a pause before each", statistics.median(apart.acts), "ms")
-    table.row("List, median", statistics.median(lists), "ms")
-    table.row("fork to exec, median", starts.fork_to_exec(lists), "ms", FORK_TO_EXEC)
-    table.row("  the same, a pause before each", apart.fork_to_exec(lists), "ms")
+    table.row("List, median", statistics.median(starts.lists), "ms")
+    table.row("fork to exec, median", starts.fork_to_exec(), "ms", FORK_TO_EXEC)
+    table.row("  the same, a pause before each", apart.fork_to_exec(), "ms")
     table.row("fork and exec alone, from Python as it starts", _bare(), "ms")
     for name, step in zip(STEPS.values(), zip(*starts.steps, strict=True), strict=False):
         table.row(f"  {name}", statistics.median(step), "ms")
@@ -207,22 +206,24 @@ def _fork_to_exec(table: Table, host: Host) -> None:
 
 @dataclass
 class Starts:
-    """Times in ms: until the first act, until Spawned, and of each of `STEPS` where the kernel tells of them."""
+    """Times in ms: of a request that starts nothing, until the first act, until Spawned, and of each of `STEPS`."""
 
+    lists: list[float] = field(default_factory=list)
     acts: list[float] = field(default_factory=list)
     tellings: list[float] = field(default_factory=list)
     steps: list[list[float]] = field(default_factory=list)
 
-    def fork_to_exec(self, lists: list[float]) -> float:
-        """The median; `lists` are times of requests that start nothing."""
+    def fork_to_exec(self) -> float:
+        """The median."""
         whole = [sum(step[1:-1]) for step in self.steps]
-        return statistics.median(whole or [statistics.median(self.acts) - statistics.median(lists)])
+        return statistics.median(whole or [statistics.median(self.acts) - statistics.median(self.lists)])
 
 
 def _starts(host: Host, events: Events | None, times: int, pause: float = 0.0) -> Starts:
     starts = Starts()
     for _ in range(times):
         time.sleep(pause)
+        starts.lists.append(host.list())
         act, telling, asked = host.clock()
         starts.acts.append(act)
         starts.tellings.append(telling)
