@@ -5,7 +5,6 @@ that closes on exec, and ends. So the spawner learns of success by the pipe's en
 """
 
 import contextlib
-import ctypes
 import grp
 import io
 import os
@@ -15,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from ctypes import PyDLL, c_uint64, get_errno, pythonapi
 
 import prctl
 from twinlock_shared import wire
@@ -23,8 +23,8 @@ from twinlock_spawner import guard, user
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.policy import Policy, check_trusted
 
-# libc and Python itself; keyctl(2)'s number. Found out here, since whatever a child does for the first time takes long.
-_C, _KEYCTL = ctypes.PyDLL(None, use_errno=True), {"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname().machine]
+# syscall(2); this machine's number of keyctl(2). Found out here: what a child does for the first time takes long.
+_CALL, _KEYCTL = PyDLL(None, use_errno=True).syscall, {"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname()[4]]
 
 
 class Child:
@@ -54,9 +54,9 @@ class Child:
 
     def _run(self, report: int) -> int:
         """In the child: whatever happens, it doesn't come back."""
-        self.words, stage = report, "lookup"
+        self.words, stage = report, "guard"
         try:
-            for stage in (stage for part in (_identify, _become, user.go) for stage in part(self)):  # noqa: B007
+            for stage in (stage for part in (guard.stand, _identify, _become, user.go) for stage in part(self)):  # noqa: B007
                 pass
         except BaseException as error:
             os.write(self.words, f"{stage}\n{error}".encode(errors="replace")[:4000])
@@ -68,13 +68,13 @@ def fork_into(cgroup: str) -> int:
     """As `os.fork`, into a new cgroup at that path. To move there later, the kernel waits 10 ms for all processors."""
     os.mkdir(cgroup)
     folder = os.open(cgroup, os.O_PATH | os.O_CLOEXEC)
-    _C.PyOS_BeforeFork()
+    pythonapi.PyOS_BeforeFork()
     # clone3(2), a number on all machines: CLONE_INTO_CGROUP, the signal of its end, the cgroup.
-    pid: int = _C.syscall(435, (ctypes.c_uint64 * 11)(1 << 33, 0, 0, 0, signal.SIGCHLD, *[0] * 5, folder), 88)
-    (_C.PyOS_AfterFork_Parent if pid else _C.PyOS_AfterFork_Child)()
+    pid: int = _CALL(435, (c_uint64 * 11)(1 << 33, 0, 0, 0, signal.SIGCHLD, *[0] * 5, folder), 88)
+    (pythonapi.PyOS_AfterFork_Parent if pid else pythonapi.PyOS_AfterFork_Child)()
     os.close(folder)
     if pid < 0:
-        raise OSError(error := ctypes.get_errno(), os.strerror(error))
+        raise OSError(error := get_errno(), os.strerror(error))
     return pid
 
 
@@ -90,17 +90,17 @@ def end_tree(cgroup: str) -> bool:
 
 def _identify(child: Child) -> Iterator[str]:
     """Who is it, and may it be? In the child, since NSS runs modules of the site, which may hang (sssd, LDAP)."""
+    yield "lookup"
     os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))  # not ahead of others, as we are
-    policy, name = child.policy, child.request.user
-    child.account = account = pwd.getpwnam(name)
+    child.account = account = pwd.getpwnam(name := child.request.user)
     child.groups = os.getgrouplist(name, account.pw_gid)
     yield "policy"
-    shells, allowed = policy.allowed_shells, {grp.getgrnam(group).gr_gid for group in policy.allow_groups}
+    policy, allowed = child.policy, {grp.getgrnam(group).gr_gid for group in child.policy.allow_groups}
     for forbidden, reason in (
         (account.pw_name != name, f"is another name of {account.pw_name}"),
         (account.pw_uid < max(1, policy.min_uid), f"is a system account (its uid is below {policy.min_uid})"),
         (name in policy.deny_users, "is denied"),
-        (shells and account.pw_shell not in shells, "has a shell that is not allowed"),
+        (policy.allowed_shells and account.pw_shell not in policy.allowed_shells, "has a shell that is not allowed"),
         (allowed and allowed.isdisjoint(child.groups), "is in none of the groups that are allowed"),
     ):
         if forbidden:
@@ -125,9 +125,9 @@ def _become(child: Child) -> Iterator[str]:
             soft, hard = (value if most == -1 or -1 < value < most else most for value in pair)
             resource.setrlimit(limit, (soft, hard))
         io.FileIO("/proc/self/oom_score_adj", "r+").write(b"0")
-        if _C.syscall(_KEYCTL, 1, None) < 0:  # KEYCTL_JOIN_SESSION_KEYRING: session-keyring(7)
+        if _CALL(_KEYCTL, 1, None) < 0:  # KEYCTL_JOIN_SESSION_KEYRING: session-keyring(7)
             raise OSError("there is no session keyring to be had")
-    yield from guard.stand(child)
+    yield from guard.open_session(child) if child.policy.pam_service else ()
     os.setsid()
     if child.root:
         yield "bounding"  # where setuid programs shall work they need it

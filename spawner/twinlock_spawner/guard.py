@@ -26,55 +26,52 @@ KILL = signal.SIGQUIT  # asks a guard to kill the endpoint; SIGKILL would end th
 
 
 def stand(child: "twinlock_spawner.child.Child") -> Iterator[str]:
-    """A stage: fork where guards are needed. The last process goes on, the others are its guards and never return."""
+    """A stage: fork where guards are needed. The last process goes on, the others are its guards and never return.
+
+    The first of all, since a process takes the longer to fork the more it has done. With PAM the inner guard is the one
+    that finds out whose session it is to open.
+    """
     yield "guard"
     if child.kill == KILL:
         os.setsid()  # what is sent to the spawner's process group isn't for its guards
         # Nothing of the spawner's stays open, its connection least of all; what PAM's modules open is theirs.
         for below, above in itertools.pairwise(sorted({2, child.audit.fd, child.words, *child.fds, 0x7FFFFFFF})):
             os.closerange(below + 1, above)
-        session = pam.Session(child)
-        for number in (signal.SIGHUP, signal.SIGTERM):  # the server's handlers only take a note
-            _signal.signal(number, _signal.SIG_DFL)
-        try:
-            # The outer guard's, which a fork doesn't inherit; SIGHUP ends the inner one only while that is in PAM.
-            signal.alarm(int(child.policy.exec_timeout) + 2)
-            _guard(child, session, {signal.SIGTERM: signal.SIGTERM, KILL: KILL, signal.SIGALRM: signal.SIGHUP}, "")
-            if child.policy.pam_service:
-                session.open()
-            _guard(child, session, {signal.SIGTERM: signal.SIGTERM, KILL: signal.SIGKILL}, child.cgroup)
-        except BaseException:
-            session.close()
-            raise
-        _signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        # The outer guard's, which a fork doesn't inherit. It ends the inner one only while that is in PAM.
+        signal.alarm(int(child.policy.exec_timeout) + 2)
+        _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: KILL, signal.SIGALRM: signal.SIGALRM})
+        if not child.policy.pam_service:
+            _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: signal.SIGKILL})
 
 
-def hurry() -> None:
-    """Put this process, and nothing that it starts, first in line: a fork bomb leaves little time to who is to end it.
+def open_session(child: "twinlock_spawner.child.Child") -> Iterator[str]:
+    """A stage: with PAM open a session, and fork; this process is the inner guard from then on."""
+    yield "guard"
+    _signal.pthread_sigmask(signal.SIG_SETMASK, [KILL])  # or else a session might stay half open
+    session = pam.Session(child)
+    try:
+        session.open()
+        _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: signal.SIGKILL}, session)
+    except BaseException:
+        session.close()
+        raise
 
-    No real-time scheduling: the kernel may wait busily, in the end of a process, for others that wouldn't get to run.
-    """
-    with contextlib.suppress(OSError):  # a container may lack CAP_SYS_NICE, a kernel autogroups (sched(7))
-        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-        os.setpriority(os.PRIO_PROCESS, 0, -20)
-        io.FileIO("/proc/self/autogroup", "r+").write(b"-20")
 
-
-def _guard(child: "twinlock_spawner.child.Child", session: pam.Session, passed: dict[int, int], cgroup: str) -> None:
+def _guard(child: "twinlock_spawner.child.Child", passed: dict[int, int], session: pam.Session | None = None) -> None:
     """Return in a new process. The calling one is its guard from now on, which sends it what `passed` says."""
     prctl.set_child_subreaper(1)
     _signal.pthread_sigmask(signal.SIG_BLOCK, _signal.valid_signals())
     prctl.set_pdeathsig(KILL)  # PAM's modules may change their identity for a moment, which clears the setting
     if os.getppid() != child.parent:
-        os.kill(os.getpid(), KILL)
+        raise ValueError("its parent process ended meanwhile")
     child.parent = os.getpid()
-    if not (pid := twinlock_spawner.child.fork_into(cgroup) if cgroup else os.fork()):
-        _signal.pthread_sigmask(signal.SIG_SETMASK, [KILL])  # or else a session might stay half open
-        return
-    list(map(os.close, (child.words, *child.fds)))
-    status = _wait(pid, passed)
-    session.close()
-    _end_as(status)
+    if pid := twinlock_spawner.child.fork_into(child.cgroup) if session and child.cgroup else os.fork():
+        list(map(os.close, (child.words, *child.fds)))
+        status = _wait(pid, passed)
+        if session:
+            session.close()
+        _end_as(status)
+    _signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def _wait(pid: int, passed: dict[int, int]) -> int:
@@ -82,7 +79,14 @@ def _wait(pid: int, passed: dict[int, int]) -> int:
 
     When it is to be killed all are, since what traces it hears of its end in our place (ptrace(2)).
     """
-    hurry()
+    for handled in (signal.SIGHUP, signal.SIGTERM):  # the server's handlers only take a note
+        _signal.signal(handled, _signal.SIG_DFL)
+    # First in line, and nothing that it starts: a fork bomb leaves little time to who is to end it. No real-time
+    # scheduling: the kernel may wait busily, in the end of a process, for others that wouldn't get to run.
+    with contextlib.suppress(OSError):  # a container may lack CAP_SYS_NICE, a kernel autogroups (sched(7))
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+        io.FileIO("/proc/self/autogroup", "r+").write(b"-20")
     number, ends = 0, dict[int, int]()
     with contextlib.suppress(ChildProcessError):  # nobody is left to wait for
         while True:

@@ -86,4 +86,4 @@ def check_trusted(path: str) -> None:
     status, folder, link = os.lstat(path), os.path.dirname(path), os.readlink(path) if os.path.islink(path) else ""
     if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not (link or status.st_mode & 0o1000)):
         raise OSError(f"{path} is writable by others than root: owner {status.st_uid}, mode {status.st_mode:o}")
-    list(map(check_trusted, {folder, os.path.abspath(os.path.join(folder, link))} - {path}))
+    list(map(check_trusted, {folder, link and os.path.abspath(os.path.join(folder, link))} - {path, ""}))

@@ -41,12 +41,12 @@ class Server:
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(reader, selectors.EVENT_READ, lambda: os.read(reader, 4096))
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # what Python writes there wakes the loop up
-        os.write(writer, b"!")  # as does this, for children that ended while an earlier self became us
         # What is ignored, by Python or by who started us, would be so in the programs too: exec resets handlers only.
         ignored = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
         for number in STOP | _NOTED | ignored:
             signal.signal(number, (lambda got, _: self.signals.add(got)) if number in STOP | _NOTED else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # an earlier self blocked them
+        signal.raise_signal(signal.SIGCHLD)  # for children that ended while that became us
 
     def add(self, child: Child, due: float) -> None:
         """Have a child that was forked, now or by an earlier self, in all tables."""
@@ -72,7 +72,8 @@ class Server:
         """Wait for something to happen or to be due; do it, reap, do what is due."""
         for key, _ in self._selector.select(min([time.monotonic() + 3600, *self.due.values()]) - time.monotonic()):
             key.data()
-        with contextlib.suppress(ChildProcessError):
+        with contextlib.suppress(KeyError, ChildProcessError):
+            self.signals.remove(signal.SIGCHLD)  # or else nobody has ended; to ask takes the longer the more there are
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if (child := self._running.pop(ended[0], None)) and child.status is None:  # else it is an orphan
                     child.status, self.due[child] = ended[1], 0.0
@@ -110,8 +111,7 @@ class Server:
             self._tell(wire.Exited(child.request.id, child.pid, child.status))
 
     def _forget(self, child: Child) -> None:
-        del self.children[child.request.id]
-        self._own -= Counter([child.request.user])  # without those that come to 0
+        self._own -= Counter([self.children.pop(child.request.id).request.user])  # without those that come to 0
 
     def _accept(self) -> None:
         try:

@@ -1,12 +1,14 @@
 """A name service of a site, for the lookups of one spawner only: one that hangs, and that knows aliases."""
 
+import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from proc_rig import children
 
 _SOURCE = Path(__file__).with_name("nss_twltest.c")
 
@@ -29,7 +31,7 @@ class NameService:
         where = (f"LD_LIBRARY_PATH={folder}", f"TWL_NSS_FOLDER={self._hanging}")
         self.prefix = ("unshare", "--mount", "sh", "-c", mount, "sh", "env", *where)
 
-    @contextmanager
+    @contextlib.contextmanager
     def hangs(self, name: str) -> Iterator[None]:
         """As long as this lasts, whoever looks up the account waits."""
         path = self._hanging / name
@@ -38,3 +40,16 @@ class NameService:
             yield
         finally:
             path.unlink()
+
+    def asked_by(self, spawner: int) -> int:
+        """The process below the spawner, guards between them or not, that asks; awaited for ten seconds at most."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            below = [spawner]
+            for pid in below:  # which grows meanwhile
+                with contextlib.suppress(OSError):  # ended meanwhile
+                    if pid != spawner and "libnss_twltest" in Path(f"/proc/{pid}/maps").read_text():
+                        return pid
+                    below += children(pid)
+            time.sleep(0.01)
+        raise TimeoutError("nobody asked the name service")

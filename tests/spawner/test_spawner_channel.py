@@ -16,7 +16,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from nss_rig import NameService
-from proc_rig import children, descriptors, until
+from proc_rig import descriptors, until
 from spawner_rig import MANAGER, UNMEASURED, Broker, Start, uep
 from twinlock_shared import wire
 
@@ -247,11 +247,9 @@ def test_received_descriptors_are_close_on_exec(
     start: Start, alice: pwd.struct_passwd, names: NameService, mode: dict[str, str]
 ) -> None:
     spawner = start(mode, names.prefix)
-    others = children(spawner.process.pid)
     with names.hangs(alice.pw_name):
         spawner.connect().spawn(1, alice.pw_name)
-        assert until(lambda: children(spawner.process.pid) != others)
-        (child,) = set(children(spawner.process.pid)) - set(others)
+        child = names.asked_by(spawner.process.pid)
         (document,) = (fd for fd, link in descriptors(child).items() if "memfd:stdin" in link)
         information = Path(f"/proc/{child}/fdinfo/{document}").read_text()
     (flags,) = (line.split()[1] for line in information.splitlines() if line.startswith("flags:"))

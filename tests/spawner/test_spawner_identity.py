@@ -7,7 +7,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from nss_rig import NameService
-from proc_rig import children, until
+from proc_rig import until
 from spawner_rig import MANAGER, PYTHON, Start, uep
 from twinlock_shared import wire
 from twinlock_testbed.daemons import run
@@ -168,11 +168,9 @@ def test_a_lookup_that_hangs_is_ended_and_holds_nobody_up(
 ) -> None:
     spawner = start({"exec_timeout": 1} | mode, names.prefix)
     broker = spawner.connect()
-    others = children(spawner.process.pid)
     with names.hangs(alice.pw_name):
         broker.spawn(1, alice.pw_name, "sleep")
-        assert until(lambda: children(spawner.process.pid) != others)
-        (hanging,) = set(children(spawner.process.pid)) - set(others)
+        hanging = names.asked_by(spawner.process.pid)
         broker.spawn(2, bob.pw_name, "sleep").line()
         assert broker.receive(wire.Spawned).id == uep(2)
         refused = broker.receive(wire.Refused)
@@ -185,12 +183,9 @@ def test_name_services_are_the_childs_business(
     start: Start, names: NameService, alice: pwd.struct_passwd, mode: dict[str, str]
 ) -> None:
     spawner = start(mode, names.prefix)
-    others = children(spawner.process.pid)
     with names.hangs(alice.pw_name):
         spawner.connect().spawn(1, alice.pw_name)
-        assert until(lambda: children(spawner.process.pid) != others)
-        (child,) = set(children(spawner.process.pid)) - set(others)
-        assert until(lambda: "libnss_twltest" in Path(f"/proc/{child}/maps").read_text())
+        assert names.asked_by(spawner.process.pid)
         assert "libnss_twltest" not in Path(f"/proc/{spawner.process.pid}/maps").read_text()
 
 
@@ -203,8 +198,7 @@ def test_a_start_is_in_its_cgroup_from_the_beginning(
         spawner.connect().spawn(1, alice.pw_name)
         own = Path(cgroup, str(spawner.process.pid), uep(1), "cgroup.procs")
         assert until(own.exists)
-        (child,) = own.read_text().split()
-        assert until(lambda: "libnss_twltest" in Path(f"/proc/{child}/maps").read_text())
+        assert own.read_text().split() == [str(names.asked_by(spawner.process.pid))]
 
 
 @pytest.mark.parametrize(

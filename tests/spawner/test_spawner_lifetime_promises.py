@@ -18,15 +18,47 @@ def test_a_start_whose_spawner_ended_meanwhile_executes_nothing(
     start: Start, names: NameService, alice: pwd.struct_passwd, mode: dict[str, str]
 ) -> None:
     spawner = start(mode, names.prefix)
-    others = children(spawner.process.pid)
     with names.hangs(alice.pw_name):
         output = spawner.connect().spawn(1, alice.pw_name, "sleep")
-        assert until(lambda: children(spawner.process.pid) != others)
-        (child,) = set(children(spawner.process.pid)) - set(others)
+        child = names.asked_by(spawner.process.pid)
         spawner.process.kill()
+        spawner.process.wait(10)
+        assert output.rest() == ""
+        assert gone(child)
+
+
+def test_a_start_whose_spawner_ended_and_whose_keeper_did_too_executes_nothing(
+    start: Start, names: NameService, alice: pwd.struct_passwd, cgroup: str
+) -> None:
+    """Nobody is left to end it, but it finds that out before it executes the program."""
+    spawner = start({"cgroup": cgroup}, names.prefix)
+    keeper = children(spawner.process.pid)
+    with names.hangs(alice.pw_name):
+        output = spawner.connect().spawn(1, alice.pw_name, "sleep")
+        child = names.asked_by(spawner.process.pid)
+        for pid in (*keeper, spawner.process.pid):
+            os.kill(pid, signal.SIGKILL)
         spawner.process.wait(10)
     assert output.rest() == ""
     assert gone(child)
+
+
+@pytest.mark.parametrize("which", ["outer", "inner"])
+def test_a_guard_that_is_killed_in_a_start_leaves_nothing(
+    start: Start, names: NameService, alice: pwd.struct_passwd, which: str
+) -> None:
+    spawner = start(prefix=names.prefix)
+    broker = spawner.connect()
+    with names.hangs(alice.pw_name):
+        output = broker.spawn(1, alice.pw_name, "sleep")
+        child = names.asked_by(spawner.process.pid)
+        [outer] = children(spawner.process.pid)
+        os.kill(outer if which == "outer" else _parent(child), signal.SIGKILL)
+        assert output.rest() == ""
+        assert gone(child)
+        broker.receive(wire.Spawned)  # no reason came for why it shouldn't run
+        assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
+    assert children(spawner.process.pid) == []
 
 
 def _parent(pid: int) -> int:

@@ -278,7 +278,7 @@ def gate(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("by", ["the-broker", "the-spawners-end"])
+@pytest.mark.parametrize("by", ["the-broker", "the-spawners-end", "the-outer-guards-end"])
 def test_an_end_that_comes_while_a_session_opens(
     start: Start, alice: pwd.struct_passwd, service: Service, tmp_path: Path, gate: Path, by: str
 ) -> None:
@@ -295,9 +295,11 @@ def test_an_end_that_comes_while_a_session_opens(
     if by == "the-broker":
         broker.send(wire.Signal(uep(1), "KILL"))
         spawner.said.wait_for('"signal"')
-    else:
+    elif by == "the-spawners-end":
         spawner.process.kill()
         spawner.process.wait(10)
+    else:
+        os.kill(outer, signal.SIGKILL)
     gate.write_text("go on\n")
     assert output.rest() == ""
     assert gone(outer)
