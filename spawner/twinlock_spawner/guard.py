@@ -12,7 +12,6 @@ killed itself, the inner one ends everything.
 import _signal  # type: ignore[import-not-found]
 import contextlib
 import io
-import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -28,18 +27,13 @@ KILL = signal.SIGQUIT  # asks a guard to kill the endpoint; SIGKILL would end th
 def stand(child: "twinlock_spawner.child.Child") -> Iterator[str]:
     """A stage: fork where guards are needed. The last process goes on, the others are its guards and never return.
 
-    The first of all, since a process takes the longer to fork the more it has done. With PAM the inner guard is the one
-    that finds out whose session it is to open.
+    The first of all, and a guard sees to itself after its fork: a fork takes the longer the more was done before.
+    With PAM the inner guard is the one that finds out whose session it is to open.
     """
     yield "guard"
     if child.kill == KILL:
         os.setsid()  # what is sent to the spawner's process group isn't for its guards
-        # Nothing of the spawner's stays open, its connection least of all; what PAM's modules open is theirs.
-        for below, above in itertools.pairwise(sorted({2, child.audit.fd, child.words, *child.fds, 0x7FFFFFFF})):
-            os.closerange(below + 1, above)
-        # The outer guard's, which a fork doesn't inherit. It ends the inner one only while that is in PAM.
-        signal.alarm(int(child.policy.exec_timeout) + 2)
-        _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: KILL, signal.SIGALRM: signal.SIGALRM})
+        _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: KILL, signal.SIGALRM: signal.SIGXCPU})
         if not child.policy.pam_service:
             _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: signal.SIGKILL})
 
@@ -47,10 +41,12 @@ def stand(child: "twinlock_spawner.child.Child") -> Iterator[str]:
 def open_session(child: "twinlock_spawner.child.Child") -> Iterator[str]:
     """A stage: with PAM open a session, and fork; this process is the inner guard from then on."""
     yield "guard"
+    kept = sorted({2, child.audit.fd, child.words, *child.fds, 0x7FFFFFFF})  # and what PAM's modules open
+    list(map(os.closerange, [fd + 1 for fd in kept], kept[1:]))
+    signal.set_wakeup_fd(-1)  # closed, and soon a module's: Python would write to it when a module's process ends
     _signal.pthread_sigmask(signal.SIG_SETMASK, [KILL])  # or else a session might stay half open
-    session = pam.Session(child)
     try:
-        session.open()
+        (session := pam.Session(child)).open()
         _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: signal.SIGKILL}, session)
     except BaseException:
         session.close()
@@ -66,11 +62,15 @@ def _guard(child: "twinlock_spawner.child.Child", passed: dict[int, int], sessio
         raise ValueError("its parent process ended meanwhile")
     child.parent = os.getpid()
     if pid := twinlock_spawner.child.fork_into(child.cgroup) if session and child.cgroup else os.fork():
-        list(map(os.close, (child.words, *child.fds)))
-        status = _wait(pid, passed)
+        os.sched_yield()  # in case that it is to run on the same processor
         if session:
+            list(map(os.close, (child.words, *child.fds)))
+            status = _wait(pid, passed)
             session.close()
-        _end_as(status)
+            _end_as(status)
+        os.closerange(3, 0x7FFFFFFF)  # nothing of the spawner's stays open, its connection least of all
+        signal.alarm(int(child.policy.exec_timeout) + 2)  # SIGXCPU, which comes of it, ends an inner one that is in PAM
+        _end_as(_wait(pid, passed))
     _signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
@@ -79,8 +79,6 @@ def _wait(pid: int, passed: dict[int, int]) -> int:
 
     When it is to be killed all are, since what traces it hears of its end in our place (ptrace(2)).
     """
-    for handled in (signal.SIGHUP, signal.SIGTERM):  # the server's handlers only take a note
-        _signal.signal(handled, _signal.SIG_DFL)
     # First in line, and nothing that it starts: a fork bomb leaves little time to who is to end it. No real-time
     # scheduling: the kernel may wait busily, in the end of a process, for others that wouldn't get to run.
     with contextlib.suppress(OSError):  # a container may lack CAP_SYS_NICE, a kernel autogroups (sched(7))
@@ -95,10 +93,8 @@ def _wait(pid: int, passed: dict[int, int]) -> int:
             if pid in ends or passed.get(number) == signal.SIGKILL:
                 _kill_descendants()
                 signal.sigtimedwait({signal.SIGCHLD}, 0.02)  # the orphans of those who were killed become ours
-            else:
-                number = signal.sigwait({*passed, signal.SIGCHLD})
-                if number in passed:
-                    os.kill(pid, passed[number])  # it hasn't been reaped yet, so the pid is still its own
+            elif (number := signal.sigwait({*passed, signal.SIGCHLD})) in passed:
+                os.kill(pid, passed[number])  # it hasn't been reaped yet, so the pid is still its own
     return ends[pid]
 
 
@@ -116,6 +112,8 @@ def _kill_descendants() -> None:
 def _end_as(status: int) -> None:
     """End as the endpoint did, for the spawner's and the broker's eyes; no core, since a spawner isn't dumpable."""
     if os.WIFSIGNALED(status):
+        with contextlib.suppress(OSError):  # SIGKILL's can't be set
+            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)  # the server's handlers only take a note
         os.kill(os.getpid(), os.WTERMSIG(status))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [os.WTERMSIG(status)])
     os._exit(os.WEXITSTATUS(status))

@@ -2,6 +2,7 @@
 
 import array
 import contextlib
+import io
 import json
 import os
 import pwd
@@ -37,6 +38,7 @@ class Broker:
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(10)
+        self.outputs: list[Output] = []
         self.socket.connect(str(path))
 
     def close(self) -> None:
@@ -75,7 +77,8 @@ class Broker:
         self.send(request, [document, writer])
         os.close(document)
         os.close(writer)
-        return Output(reader)
+        self.outputs.append(Output(reader))
+        return self.outputs[-1]
 
     def children(self) -> dict[str, wire.Child]:
         """The table, all of its pages."""
@@ -92,22 +95,22 @@ class Broker:
 
 
 class Output:
-    """The read end of a child's output."""
+    """The read end of a child's output; it stays open until `stop` if nobody closes it before."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self._file = io.FileIO(fd)
 
     def close(self) -> None:
         """Listen no more."""
-        os.close(self._fd)
+        self._file.close()
 
     def line(self) -> str:
         """The next line, awaited for ten seconds at most."""
         data = b""
         while not data.endswith(b"\n"):
-            ready, _, _ = select.select([self._fd], [], [], 10)
+            ready, _, _ = select.select([self._file], [], [], 10)
             assert ready, f"no line came, only {data!r}"
-            byte = os.read(self._fd, 1)
+            byte = self._file.read(1)
             assert byte, f"the output ended with {data!r}"
             data += byte
         return data.decode()
@@ -120,9 +123,9 @@ class Output:
         """All until the end, when nobody has the output open any more; awaited for ten seconds at most."""
         data = b""
         while True:
-            ready, _, _ = select.select([self._fd], [], [], 10)
+            ready, _, _ = select.select([self._file], [], [], 10)
             assert ready, f"the output didn't end after {data!r}"
-            more = os.read(self._fd, 4096)
+            more = self._file.read(4096)
             if not more:
                 return data.decode()
             data += more
@@ -285,6 +288,8 @@ def stop(spawner: Spawner) -> None:
     """End the spawner and all that it started."""
     for broker in spawner.brokers:
         broker.close()
+        for output in broker.outputs:
+            output.close()
     spawner.process.send_signal(signal.SIGTERM)
     spawner.process.wait(10)
     if spawner.cgroup:

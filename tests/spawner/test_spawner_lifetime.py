@@ -54,6 +54,26 @@ def test_an_exit_is_reported_and_kept_until_noted(start: Start, alice: pwd.struc
     broker.receive(wire.Spawned)
 
 
+# signal(7): those that don't end a process.
+HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
+STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+
+
+def test_whatever_signal_ended_a_program_is_reported(
+    start: Start, alice: pwd.struct_passwd, mode: dict[str, str]
+) -> None:
+    """Also those that the spawner handles for itself."""
+    fatal = [int(number) for number in signal.valid_signals() - HARMLESS - STOPPING]
+    programs = {f"by{number}": ["/bin/sh", "-c", f"kill -{number} $$"] for number in fatal}
+    rates = {"start_rate": 1000, "start_rate_per_user": 1000}
+    broker = start(mode | rates | {"programs": programs, "rlimits": {"core": [0, 0]}}).connect()
+    for number in fatal:
+        broker.spawn(1, alice.pw_name, f"by{number}")
+        broker.receive(wire.Spawned)
+        assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -number
+        broker.send(wire.Noted(uep(1)))
+
+
 def test_an_exit_waits_for_the_next_broker(start: Start, alice: pwd.struct_passwd) -> None:
     spawner = start()
     first = spawner.connect()

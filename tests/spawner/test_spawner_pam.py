@@ -318,6 +318,21 @@ def test_modules_find_no_signal_blocked_that_they_need(
     assert (tmp_path / "status").read_text().split() == ["124", "124"]
 
 
+def test_what_a_module_starts_is_the_modules_business(
+    start: Start, alice: pwd.struct_passwd, service: Service, tmp_path: Path
+) -> None:
+    """Its end wakes nobody up by a descriptor that is closed, or a module's own by then: Python would complain."""
+    hook = Hook(tmp_path)
+    spawner = start({"pam_service": service(*PERMIT, hook.rule)})
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "fail")
+    broker.receive(wire.Spawned)
+    broker.receive(wire.Exited)
+    assert hook.calls() == _both(alice)
+    said = spawner.said.last(spawner.said.count())
+    assert said == [line for line in said if line.startswith("{")]
+
+
 def test_a_guard_holds_the_audit_log_and_no_more(start: Start, alice: pwd.struct_passwd, service: Service) -> None:
     """Not the broker's connection, not the endpoint's output: their ends would be seen too late."""
     spawner = start({"pam_service": service(*PERMIT)})
