@@ -54,7 +54,7 @@ class Child:
 
     def _run(self, report: int) -> int:
         """In the child: whatever happens, it doesn't come back."""
-        self.words, stage = report, "guard"
+        self.words, stage = report, "fork"
         try:
             for stage in (stage for part in (guard.stand, _identify, _become, user.go) for stage in part(self)):  # noqa: B007
                 pass

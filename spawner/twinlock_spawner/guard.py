@@ -30,7 +30,7 @@ def stand(child: "twinlock_spawner.child.Child") -> Iterator[str]:
     The first of all, and a guard sees to itself after its fork: a fork takes the longer the more was done before.
     With PAM the inner guard is the one that finds out whose session it is to open.
     """
-    yield "guard"
+    yield "fork"
     if child.kill == KILL:
         os.setsid()  # what is sent to the spawner's process group isn't for its guards
         _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: KILL, signal.SIGALRM: signal.SIGXCPU})
@@ -40,7 +40,7 @@ def stand(child: "twinlock_spawner.child.Child") -> Iterator[str]:
 
 def open_session(child: "twinlock_spawner.child.Child") -> Iterator[str]:
     """A stage: with PAM open a session, and fork; this process is the inner guard from then on."""
-    yield "guard"
+    yield "session"
     kept = sorted({2, child.audit.fd, child.words, *child.fds, 0x7FFFFFFF})  # and what PAM's modules open
     list(map(os.closerange, [fd + 1 for fd in kept], kept[1:]))
     signal.set_wakeup_fd(-1)  # closed, and soon a module's: Python would write to it when a module's process ends

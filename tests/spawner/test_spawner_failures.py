@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,37 @@ def test_a_call_that_fails_in_the_child(
     assert (refused.id, refused.stage) == (uep(1), stage)
     assert refused.reason.startswith(reason)
     assert broker.children() == {}
+
+
+@pytest.fixture
+def processes() -> Iterator[Path]:
+    """A cgroup whose processes can be limited in number."""
+    for root in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")):  # version 1, version 2
+        folder = root / f"twl-{os.getpid()}"
+        if root.is_dir() and os.access(root, os.W_OK):
+            folder.mkdir()
+            if (folder / "pids.max").exists():
+                break
+            folder.rmdir()
+    else:
+        pytest.skip("needs the controller pids of cgroups")
+    yield folder
+    folder.rmdir()
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_a_guard_that_can_not_be_forked(processes: Path, start: Start, alice: pwd.struct_passwd, room: int) -> None:
+    """The start is refused as one that the spawner itself can't fork for; what was forked until then ends."""
+    spawner = start()
+    (processes / "cgroup.procs").write_text(str(spawner.process.pid))
+    (processes / "pids.max").write_text(str(1 + room))
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep")
+    assert broker.receive(wire.Refused)[1:] == ("fork", "[Errno 11] Resource temporarily unavailable")
+    assert until(lambda: children(spawner.process.pid) == [])
+    (processes / "pids.max").write_text("max")
+    broker.spawn(1, alice.pw_name, "sleep")
+    broker.receive(wire.Spawned)
 
 
 def test_a_bounding_set_that_is_not_emptied(start: Start, alice: pwd.struct_passwd) -> None:

@@ -157,7 +157,7 @@ def test_the_sites_rules_are_asked(
     broker = spawner.connect()
     output = broker.spawn(1, alice.pw_name)
     refused = broker.receive(wire.Refused)
-    assert (refused.id, refused.stage, refused.reason) == (uep(1), "guard", OPAQUE)
+    assert (refused.id, refused.stage, refused.reason) == (uep(1), "session", OPAQUE)
     assert output.rest() == ""
     [failed] = [line for line in spawner.audit() if line["event"] == "pam-failed"]
     assert (failed["id"], failed["call"]) == (uep(1), "acct_mgmt")
@@ -173,7 +173,7 @@ def test_a_session_that_cannot_be_opened(start: Start, alice: pwd.struct_passwd,
     broker = spawner.connect()
     output = broker.spawn(1, alice.pw_name, "sleep")
     refused = broker.receive(wire.Refused)
-    assert (refused.stage, refused.reason) == ("guard", OPAQUE)
+    assert (refused.stage, refused.reason) == ("session", OPAQUE)
     assert output.rest() == ""
     assert [line["call"] for line in spawner.audit() if line["event"] == "pam-failed"] == ["open_session"]
 
@@ -355,4 +355,4 @@ def test_the_example(start: Start, alice: pwd.struct_passwd, bob: pwd.struct_pas
         refused = broker.receive(wire.Refused)
     finally:
         run("usermod", "--expiredate", "", bob.pw_name)
-    assert (refused.stage, refused.reason) == ("guard", OPAQUE)
+    assert (refused.stage, refused.reason) == ("session", OPAQUE)

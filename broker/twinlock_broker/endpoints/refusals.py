@@ -9,7 +9,7 @@ _SAID = {
     "lookup": f"The account {{user!r}} can't be looked up on this host: {{reason}}; {_ADMINISTRATOR}",
     "rate": "Endpoints are started more often than this site allows: {reason}; submit again then",
     "audit": f"This site can't account for a start at the moment; {_ADMINISTRATOR}",
-    "guard": f"This site doesn't open a session for the account {{user!r}}: {{reason}}; {_ADMINISTRATOR}",
+    "session": f"This site doesn't open a session for the account {{user!r}}: {{reason}}; {_ADMINISTRATOR}",
     "timeout": "The start of your endpoint took longer than this site allows. Your home directory, or the host's user "
     "database, may not answer; submit again later, and where that doesn't help, tell the endpoint's administrator",
     "unanswered": "This site's spawner didn't answer in time; submit again later",
