@@ -21,11 +21,6 @@ engine:
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\n"
 
 
-def interchanges(running: Running) -> list[psutil.Process]:
-    children = psutil.Process(running.pid).children(recursive=True)
-    return [child for child in children if "interchange" in " ".join(child.cmdline())]
-
-
 def title(running: Running) -> str:
     return " ".join(psutil.Process(running.pid).cmdline()).rstrip()
 
@@ -106,7 +101,7 @@ def test_a_task_that_the_shutdown_interrupts_is_answered(
 
 def test_a_signal_while_the_engine_starts(endpoint: Callable[..., Running], queues: Queues) -> None:
     running = endpoint(LOCAL)
-    until(lambda: interchanges(running))
+    until(lambda: running.parts("interchange"))
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])
@@ -155,7 +150,7 @@ def test_an_interchange_that_dies_ends_all_tasks(endpoint: Callable[..., Running
     go = home / "go"
     task = queues.submit(wait_for, str(go))
     began(go)
-    for interchange in interchanges(running):
+    for interchange in running.parts("interchange"):
         interchange.kill()
     assert "interchange ended with exit code -9" in queues.result(task).data
     end = running.end()

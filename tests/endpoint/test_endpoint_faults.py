@@ -5,7 +5,6 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 from endpoint_rig import Queues, Running, value
 from endpoint_tasks import note
@@ -22,12 +21,6 @@ engine:
   provider: {type: LocalProvider, max_blocks: 1}
 """
 TASKS = 200
-
-
-def part(running: Running, title: str) -> psutil.Process:
-    "The process of the endpoint with that in its title."
-    children = psutil.Process(running.pid).children(recursive=True)
-    return next(child for child in children if title in " ".join(child.cmdline()))
 
 
 def outcomes(queues: Queues, tasks: list[str], runs: Path) -> list[str]:
@@ -71,7 +64,7 @@ def test_a_part_of_the_engine_that_is_killed(
     tasks = [queues.submit(note, str(home / "runs"), number) for number in range(TASKS)]
     running = endpoint(LOCAL)
     queues.result(tasks[random.randint(10, TASKS // 2)], 60)
-    part(running, title).kill()
+    running.parts(title)[0].kill()
     failed = outcomes(queues, tasks, home / "runs")
     assert all(said in text for text in failed)
 
@@ -84,7 +77,7 @@ def test_a_local_pool_that_is_killed_costs_what_its_workers_had_and_few_results(
     tasks = [queues.submit(note, str(home / "runs"), number) for number in range(TASKS)]
     running = endpoint(patient)
     queues.result(tasks[random.randint(10, TASKS // 2)], 60)
-    part(running, "pool of block").kill()
+    running.parts("pool of block")[0].kill()
     failed = outcomes(queues, tasks, home / "runs")
     assert len(failed) <= 2 + 8, "it may have had some results together, to send"
     assert all("ManagerLost" in text for text in failed)

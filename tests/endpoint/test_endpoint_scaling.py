@@ -1,10 +1,8 @@
 """Blocks come with the work and go with it, by Parsl's strategies."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from endpoint_rig import Queues, Running, until, value
 
@@ -34,11 +32,7 @@ def meet(path: str) -> int:
 
 def blocks(running: Running) -> int:
     """The worker pools that run."""
-    found = 0
-    for process in psutil.Process(running.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it has just ended
-            found += " HTEX pool of block" in " ".join(process.cmdline())
-    return found
+    return len(running.parts(" HTEX pool of block"))
 
 
 def test_blocks_come_with_the_work_and_all_but_the_least_go_when_idle(

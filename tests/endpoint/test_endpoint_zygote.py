@@ -85,22 +85,12 @@ def nothing() -> None:
     """A task."""
 
 
-def named(running: Running, word: str) -> list[psutil.Process]:
-    "The endpoint's descendants whose title has that word."
-    found = []
-    for child in psutil.Process(running.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if word in " ".join(child.cmdline()):
-                found.append(child)
-    return found
-
-
 def test_a_forked_worker_is_as_one_that_a_shell_starts(
     endpoint: Callable[..., Running], queues: Queues, home: Path
 ) -> None:
     running = endpoint(LOCAL)
     forked = value(queues.result(queues.submit(surroundings)))
-    assert named(running, "zygote")
+    assert running.parts("zygote")
     running.signal()
     assert running.end().code == 0
     running = endpoint(SHELL)
@@ -135,7 +125,7 @@ def test_a_zygote_that_dies_ends_all_tasks_with_a_reason(
     running = endpoint(LOCAL)
     task = queues.submit(start_another, str(home / "pid"))
     until((home / "pid").exists)
-    for zygote in named(running, "zygote"):
+    for zygote in running.parts("zygote"):
         zygote.kill()
     assert "interchange ended" in queues.result(task).data
     end = running.end()
@@ -147,9 +137,9 @@ def test_an_idle_block_ends_with_its_workers_and_another_comes_with_work(
 ) -> None:
     running = endpoint(SCALED)
     value(queues.result(queues.submit(nothing)))
-    until(lambda: not named(running, "HTEX pool") and not named(running, "HTEX worker"))
+    until(lambda: not running.parts("HTEX pool") and not running.parts("HTEX worker"))
     value(queues.result(queues.submit(nothing)))
-    assert len(named(running, "HTEX worker")) == 1
+    assert len(running.parts("HTEX worker")) == 1
 
 
 def test_a_worker_that_dies_as_soon_as_it_starts_takes_a_pause(
@@ -159,7 +149,7 @@ def test_a_worker_that_dies_as_soon_as_it_starts_takes_a_pause(
     value(queues.result(queues.submit(nothing)))
     killed, deadline = set(), time.monotonic() + 3
     while time.monotonic() < deadline:
-        for worker in named(running, "HTEX worker"):
+        for worker in running.parts("HTEX worker"):
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
                 killed.add(worker.pid)

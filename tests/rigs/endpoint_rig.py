@@ -17,11 +17,13 @@ from typing import Any
 
 import aiohttp
 import pika
+import psutil
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Task
 from globus_compute_sdk.serialize import ComputeSerializer, PureSourceTextInspect
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, Node
+from twinlock_testbed.processes import title
 
 NOBODY = 65534
 PROGRAM = Path(sys.executable).with_name("twinlock-endpoint")
@@ -213,6 +215,10 @@ class Running:
     def log(self) -> str:
         """The endpoint's log so far."""
         return (self.folder / "endpoint.log").read_text()
+
+    def parts(self, words: str) -> list[psutil.Process]:
+        """The endpoint's descendants with these words in their titles."""
+        return [child for child in psutil.Process(self.pid).children(recursive=True) if words in title(child)]
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         """Signal the endpoint itself."""

@@ -5,10 +5,10 @@ other programs. A child goes on with what its parent had measured; each process 
 own, just before it ends or becomes another program. What SIGKILL ends is lost.
 """
 
+import _signal  # type: ignore[import-not-found]
 import atexit
 import contextlib
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +28,8 @@ def begin(folder: Path) -> None:
         _save_before(measured, os, name, lambda *_: True)
     _load_site()
     _save_before(measured, os, "kill", lambda pid, _: pid == os.getpid())
-    _save_before(measured, signal, "pthread_sigmask", lambda how, _: how == signal.SIG_UNBLOCK)  # a signal to itself
+    # A signal to itself. What is in `signal` calls this as well.
+    _save_before(measured, _signal, "pthread_sigmask", lambda how, _: how == _signal.SIG_UNBLOCK)
 
 
 def _load_site() -> None:
