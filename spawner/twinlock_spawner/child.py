@@ -50,6 +50,7 @@ class Child:
         """Fork, and go through the stages in the child; where it reports. Raises `OSError`."""
         self.report, report = socket.socketpair()
         self.pid = (os.fork() if self.kill == guard.KILL else fork_into(self.cgroup)) or self._run(report.fileno())
+        os.sched_yield()  # in case that it is to run on this processor
         return self.report
 
     def _run(self, report: int) -> int:

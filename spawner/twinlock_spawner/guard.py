@@ -22,7 +22,9 @@ import twinlock_spawner.child
 from twinlock_spawner import pam
 
 # What asks a guard to kill the endpoint, since SIGKILL would end the guard alone; and all that may be blocked.
-KILL, _ALL = signal.SIGQUIT, signal.valid_signals()
+KILL, _TERM, _ALL = signal.SIGQUIT, signal.SIGTERM, signal.valid_signals()
+# What the outer and the inner guard pass on, and as what. SIGXCPU ends an inner guard only while that is in PAM.
+_OUTER, _INNER = {_TERM: _TERM, KILL: KILL, signal.SIGALRM: signal.SIGXCPU}, {_TERM: _TERM, KILL: signal.SIGKILL}
 
 
 def stand(child: "twinlock_spawner.child.Child") -> Iterator[str]:
@@ -34,9 +36,9 @@ def stand(child: "twinlock_spawner.child.Child") -> Iterator[str]:
     yield "fork"
     if child.kill == KILL:
         os.setsid()  # what is sent to the spawner's process group isn't for its guards
-        _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: KILL, signal.SIGALRM: signal.SIGXCPU})
+        _guard(child, _OUTER)
         if not child.policy.pam_service:
-            _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: signal.SIGKILL})
+            _guard(child, _INNER)
 
 
 def open_session(child: "twinlock_spawner.child.Child") -> Iterator[str]:
@@ -48,7 +50,7 @@ def open_session(child: "twinlock_spawner.child.Child") -> Iterator[str]:
     signal.pthread_sigmask(signal.SIG_SETMASK, [KILL])  # or else a session might stay half open
     try:
         (session := pam.Session(child)).open()
-        _guard(child, {signal.SIGTERM: signal.SIGTERM, KILL: signal.SIGKILL}, session)
+        _guard(child, _INNER, session)
     except BaseException:
         session.close()
         raise
@@ -70,7 +72,7 @@ def _guard(child: "twinlock_spawner.child.Child", passed: dict[int, int], sessio
             session.close()
             _end_as(status)
         os.closerange(3, 0x7FFFFFFF)  # nothing of the spawner's stays open, its connection least of all
-        signal.alarm(int(child.policy.exec_timeout) + 2)  # SIGXCPU, which comes of it, ends an inner one that is in PAM
+        signal.alarm(int(child.policy.exec_timeout) + 2)  # the outer one's has a meaning
         _end_as(_wait(pid, passed))
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 

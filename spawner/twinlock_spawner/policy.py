@@ -64,8 +64,7 @@ def load(path: str) -> Policy:
             if not re.fullmatch(form, json.dumps(getattr(policy, key, None), ensure_ascii=False)):
                 raise ValueError(f"{key}: is missing or wrong, it has to be {kind}: {meaning}")
         folders = [os.path.dirname(made) for made in (policy.socket, policy.audit_log)]
-        for place in [argv[0] for argv in policy.programs.values()] + folders:
-            check_trusted(place)
+        list(map(check_trusted, [argv[0] for argv in policy.programs.values()] + folders))
     except (OSError, ValueError, TypeError, RecursionError) as error:  # links may lead in a circle
         raise PolicyError(f"{path}: {error}") from error
     return policy
@@ -83,7 +82,8 @@ def check_trusted(path: str) -> None:
 
     A folder that others may write to is good enough where it is sticky: they can't replace what isn't theirs.
     """
-    status, folder, link = os.lstat(path), os.path.dirname(path), os.readlink(path) if os.path.islink(path) else ""
+    # S_IFLNK: inode(7)
+    folder, link = os.path.dirname(path), os.readlink(path) if (status := os.lstat(path)).st_mode >> 12 == 0o12 else ""
     if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not (link or status.st_mode & 0o1000)):
         raise OSError(f"{path} is writable by others than root: owner {status.st_uid}, mode {status.st_mode:o}")
     list(map(check_trusted, {folder, link and os.path.abspath(os.path.join(folder, link))} - {path, ""}))
