@@ -44,9 +44,9 @@ def stand(child: "twinlock_spawner.child.Child") -> Iterator[str]:
 def open_session(child: "twinlock_spawner.child.Child") -> Iterator[str]:
     """A stage: with PAM open a session, and fork; this process is the inner guard from then on."""
     yield "session"
+    signal.set_wakeup_fd(-1)  # soon closed, then a module's: Python would write to it when a module's process ends
     kept = sorted({2, child.audit.fd, child.words, *child.fds, 0x7FFFFFFF})  # and what PAM's modules open
     list(map(os.closerange, [fd + 1 for fd in kept], kept[1:]))
-    signal.set_wakeup_fd(-1)  # closed, and soon a module's: Python would write to it when a module's process ends
     signal.pthread_sigmask(signal.SIG_SETMASK, [KILL])  # or else a session might stay half open
     try:
         (session := pam.Session(child)).open()
