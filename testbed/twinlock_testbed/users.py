@@ -14,6 +14,10 @@ from twinlock_testbed.daemons import DaemonError, run
 _GECOS = "Twinlock testbed, throw-away"
 BROKER = "twinlock"
 _NOLOGIN = "/usr/sbin/nologin"
+# Uids that no program gives out by itself: a container on this machine has accounts of its own with the usual ones,
+# and its processes are to be seen here under those.
+_SYSTEM_UIDS = ["--key=SYS_UID_MIN=500", "--key=SYS_UID_MAX=899"]
+_UIDS = ["--key=UID_MIN=20000", "--key=UID_MAX=29999"]
 
 
 @contextmanager
@@ -24,7 +28,7 @@ def throw_away(name: str, *, system: bool = False) -> Iterator[pwd.struct_passwd
     endpoint need no shell.
     """
     _remove_stale(name)
-    kind = ["--system", "--no-create-home"] if system else ["--create-home"]
+    kind = ["--system", "--no-create-home", *_SYSTEM_UIDS] if system else ["--create-home", *_UIDS]
     try:
         with _uninterrupted():
             run("useradd", *kind, "--user-group", "--shell", _NOLOGIN, "--comment", _GECOS, name)

@@ -17,6 +17,7 @@ from packaged_site import SPAWNER, USERS, Site, make_endpoint, packaged_site
 from site_rig import eventually
 from twinlock_testbed.scripts import Outcome
 from twinlock_testbed.site import Login
+from twinlock_testbed.users import throw_away
 
 pytestmark = pytest.mark.system
 
@@ -48,6 +49,13 @@ def _answers(site: Site) -> None:
     """A new configuration's task, so a new endpoint, through all services."""
     name = f"new-{len(list((site.box.root / f'home/{ADA}').glob('.globus_compute/uep.*')))}"
     _good(site, ADA, site.run(ADA, name), 1)
+
+
+def test_the_containers_accounts_are_not_the_testbeds(site: Site) -> None:
+    """An account's processes are told by their uid, when it is removed as well, and the container's are to be seen."""
+    with throw_away("twl-user") as user, throw_away("twl-system", system=True) as system:
+        lines = (site.box.root / "etc/passwd").read_text().splitlines()
+        assert {user.pw_uid, system.pw_uid}.isdisjoint(int(line.split(":")[2]) for line in lines)
 
 
 def test_units_are_in_order(site: Site) -> None:
