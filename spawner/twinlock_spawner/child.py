@@ -1,7 +1,7 @@
 """One endpoint's process: how it turns, stage by stage, from root into the user; how it is ended.
 
-Each stage's name is yielded before the stage. Where one fails, the child writes its name and the reason into a pipe
-that closes on exec, and ends. So the spawner learns of success by the pipe's end and of failure by its text.
+Where a stage fails, the child writes the stage's name and the reason into a pipe that closes on exec, and ends. So the
+spawner learns of success by the pipe's end and of failure by its text.
 """
 
 import contextlib
@@ -13,8 +13,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from ctypes import PyDLL, c_uint64, get_errno, pythonapi
+from ctypes import PyDLL, c_uint64, get_errno
 
 import prctl
 from twinlock_shared import wire
@@ -39,8 +38,9 @@ class Child:
         self.status: int | None = None  # its wait status
         self.ended: int | None = None  # the same, once nothing that it started is left
         self.account: pwd.struct_passwd
-        # The stage that failed, and the reason in the next line. The account's groups. What PAM sets for it.
-        self.failure, self.groups, self.environment = "", list[int](), dict[str, str]()
+        # The stage that the process is at. The one that failed, and the reason in the next line. The account's groups.
+        # What PAM sets for it.
+        self.stage, self.failure, self.groups, self.environment = "fork", "", list[int](), dict[str, str]()
 
     def row(self) -> wire.Child:
         """The child as the broker knows it."""
@@ -49,31 +49,35 @@ class Child:
     def start(self) -> socket.socket:
         """Fork, and go through the stages in the child; where it reports. Raises `OSError`."""
         self.report, report = socket.socketpair()
-        self.pid = (os.fork() if self.kill == guard.KILL else fork_into(self.cgroup)) or self._run(report.fileno())
-        os.sched_yield()  # in case that it is to run on this processor
+        self.pid = fork("" if self.kill == guard.KILL else self.cgroup) or self._run(report.fileno())
         return self.report
 
     def _run(self, report: int) -> int:
         """In the child: whatever happens, it doesn't come back."""
-        self.words, stage = report, "fork"
+        self.words = report
         try:
-            for stage in (stage for part in (guard.stand, _identify, _become, user.go) for stage in part(self)):  # noqa: B007
-                pass
+            for part in (guard.stand, _identify, _become, user.go):
+                part(self)
         except BaseException as error:
-            os.write(self.words, f"{stage}\n{error}".encode(errors="replace")[:4000])
+            os.write(self.words, f"{self.stage}\n{error}".encode(errors="replace")[:4000])
         finally:
             os._exit(os.EX_OSERR)
 
 
-def fork_into(cgroup: str) -> int:
-    """As `os.fork`, into a new cgroup at that path. To move there later, the kernel waits 10 ms for all processors."""
-    os.mkdir(cgroup)
-    folder = os.open(cgroup, os.O_PATH | os.O_CLOEXEC)
-    pythonapi.PyOS_BeforeFork()
-    # clone3(2), a number on all machines: CLONE_INTO_CGROUP, the signal of its end, the cgroup.
-    pid: int = _CALL(435, (c_uint64 * 11)(1 << 33, 0, 0, 0, signal.SIGCHLD, *[0] * 5, folder), 88)
-    (pythonapi.PyOS_AfterFork_Parent if pid else pythonapi.PyOS_AfterFork_Child)()
-    os.close(folder)
+def fork(cgroup: str, flags: int = 0) -> int:
+    """As `os.fork`, with flags of clone(2); and if `cgroup` isn't empty, into a new one at that path instead.
+
+    To move there later, the kernel waits 10 ms for all processors. What Python and libc do beside a fork is for other
+    threads, and there are none; it would make the child copy fifty pages more.
+    """
+    folder = 0
+    if cgroup:
+        os.mkdir(cgroup)
+        flags, folder = 1 << 33, os.open(cgroup, os.O_PATH | os.O_CLOEXEC)  # CLONE_INTO_CGROUP
+    # clone3(2), a number on all machines: the flags, the signal of its end, the cgroup.
+    pid: int = _CALL(435, (c_uint64 * 11)(flags, 0, 0, 0, signal.SIGCHLD, *[0] * 5, folder), 88)
+    if cgroup:
+        os.close(folder)
     if pid < 0:
         raise OSError(error := get_errno(), os.strerror(error))
     return pid
@@ -89,13 +93,13 @@ def end_tree(cgroup: str) -> bool:
     return not os.path.exists(cgroup)
 
 
-def _identify(child: Child) -> Iterator[str]:
+def _identify(child: Child) -> None:
     """Who is it, and may it be? In the child, since NSS runs modules of the site, which may hang (sssd, LDAP)."""
-    yield "lookup"
+    child.stage = "lookup"
     os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))  # not ahead of others, as we are
     child.account = account = pwd.getpwnam(name := child.request.user)
     child.groups = os.getgrouplist(name, account.pw_gid)
-    yield "policy"
+    child.stage = "policy"
     policy, allowed = child.policy, {grp.getgrnam(group).gr_gid for group in child.policy.allow_groups}
     for forbidden, reason in (
         (account.pw_name != name, f"is another name of {account.pw_name}"),
@@ -106,20 +110,20 @@ def _identify(child: Child) -> Iterator[str]:
     ):
         if forbidden:
             raise ValueError(f"account {name} {reason}")
-    yield "program"
+    child.stage = "program"
     check_trusted(policy.programs[child.request.program][0])
-    yield "audit"  # the last line before the identity changes
+    child.stage = "audit"  # the last line before the identity changes
     if not child.audit.line("identity", id=child.request.id, user=name, uid=account.pw_uid, groups=str(child.groups)):
         raise OSError("the audit log can't be written")
 
 
-def _become(child: Child) -> Iterator[str]:
+def _become(child: Child) -> None:
     """Shed what is the service's and not the user's, then go from root to the user for good.
 
     Without root, the own account is all that `_identify` allows. PAM may set limits and a keyring anew.
     """
     if child.root:
-        yield "limits"
+        child.stage = "limits"
         for name, pair in child.policy.rlimits.items():
             # -1 is none; raising it needs a capability that containers lack.
             most = resource.getrlimit(limit := getattr(resource, f"RLIMIT_{name.upper()}"))[1]
@@ -128,14 +132,14 @@ def _become(child: Child) -> Iterator[str]:
         io.FileIO("/proc/self/oom_score_adj", "r+").write(b"0")
         if _CALL(_KEYCTL, 1, None) < 0:  # KEYCTL_JOIN_SESSION_KEYRING: session-keyring(7)
             raise OSError("there is no session keyring to be had")
-    yield from guard.open_session(child) if child.policy.pam_service else ()
+    guard.open_session(child) if child.policy.pam_service else None
     os.setsid()
     if child.root:
-        yield "bounding"  # where setuid programs shall work they need it
+        child.stage = "bounding"  # where setuid programs shall work they need it
         list(map(prctl.capbset_drop, prctl.ALL_CAPS if child.policy.no_new_privs else ()))
-        yield "groups"
+        child.stage = "groups"
         os.setgroups(child.groups)
-        yield "gid"
+        child.stage = "gid"
         os.setresgid(*[child.account.pw_gid] * 3)
-        yield "uid"
+        child.stage = "uid"
         os.setresuid(*[child.account.pw_uid] * 3)

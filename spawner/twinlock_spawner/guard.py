@@ -14,7 +14,7 @@ import _signal as signal  # type: ignore[import-not-found]
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import prctl
 
@@ -22,28 +22,21 @@ import twinlock_spawner.child
 from twinlock_spawner import pam
 
 # What asks a guard to kill the endpoint, since SIGKILL would end the guard alone; and all that may be blocked.
-KILL, _TERM, _ALL = signal.SIGQUIT, signal.SIGTERM, signal.valid_signals()
+KILL, _TERM, _ALL = signal.SIGUSR1, signal.SIGTERM, signal.valid_signals()
 # What the outer and the inner guard pass on, and as what. SIGXCPU ends an inner guard only while that is in PAM.
 _OUTER, _INNER = {_TERM: _TERM, KILL: KILL, signal.SIGALRM: signal.SIGXCPU}, {_TERM: _TERM, KILL: signal.SIGKILL}
 
 
-def stand(child: "twinlock_spawner.child.Child") -> Iterator[str]:
-    """A stage: fork where guards are needed. The last process goes on, the others are its guards and never return.
-
-    The first of all, and a guard sees to itself after its fork: a fork takes the longer the more was done before.
-    With PAM the inner guard is the one that finds out whose session it is to open.
-    """
-    yield "fork"
+def stand(child: "twinlock_spawner.child.Child") -> None:
+    """Fork where a guard is needed. It comes first of all: a fork takes the longer the more was done before."""
     if child.kill == KILL:
         os.setsid()  # what is sent to the spawner's process group isn't for its guards
-        _guard(child, _OUTER)
-        if not child.policy.pam_service:
-            _guard(child, _INNER)
+        _guard(child, _OUTER if child.policy.pam_service else _INNER)
 
 
-def open_session(child: "twinlock_spawner.child.Child") -> Iterator[str]:
-    """A stage: with PAM open a session, and fork; this process is the inner guard from then on."""
-    yield "session"
+def open_session(child: "twinlock_spawner.child.Child") -> None:
+    """Open a PAM session, and fork; this process is the inner guard from then on."""
+    child.stage = "session"
     signal.set_wakeup_fd(-1)  # soon closed, then a module's: Python would write to it when a module's process ends
     kept = sorted({2, child.audit.fd, child.words, *child.fds, 0x7FFFFFFF})  # and what PAM's modules open
     list(map(os.closerange, [fd + 1 for fd in kept], kept[1:]))
@@ -51,30 +44,56 @@ def open_session(child: "twinlock_spawner.child.Child") -> Iterator[str]:
     try:
         (session := pam.Session(child)).open()
         _guard(child, _INNER, session)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
     except BaseException:
         session.close()
         raise
 
 
 def _guard(child: "twinlock_spawner.child.Child", passed: dict[int, int], session: pam.Session | None = None) -> None:
-    """Return in a new process. The calling one is its guard from now on, which sends it what `passed` says."""
+    """Return in a new process. The calling one is its guard from now on, which sends it what `passed` says.
+
+    Without PAM a guard sleeps until the program runs: what it writes to meanwhile would be copied. While it sleeps, a
+    signal `KILL` ends it, and so ends its child; the rest is for `end_orphans`.
+    """
     prctl.set_child_subreaper(1)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
-    prctl.set_pdeathsig(KILL)  # PAM's modules may change their identity for a moment, which clears the setting
+    _tie(child, KILL)  # PAM's modules may change their identity for a moment, which clears the setting
+    child.parent, flags = os.getpid(), 0 if child.policy.pam_service else 0x4000  # CLONE_VFORK
+    if pid := twinlock_spawner.child.fork(child.cgroup if session else "", flags):
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
+        # Nothing of the spawner's stays open, its connection least of all.
+        list(map(os.close, (child.words, *child.fds))) if session else os.closerange(3, 0x7FFFFFFF)
+        signal.alarm(int(child.policy.exec_timeout) + 2)  # the outer one's has a meaning
+        _end_as(_wait(pid, passed), session)
+    _tie(child, passed[KILL])  # a guard that is killed passes nothing on
+
+
+def _tie(child: "twinlock_spawner.child.Child", number: int) -> None:
+    """Have this process get a signal when its parent ends."""
+    prctl.set_pdeathsig(number)
     if os.getppid() != child.parent:
         raise ValueError("its parent process ended meanwhile")
-    child.parent = os.getpid()
-    if pid := twinlock_spawner.child.fork_into(child.cgroup) if session and child.cgroup else os.fork():
-        os.sched_yield()  # in case that it is to run on the same processor
-        if session:
-            list(map(os.close, (child.words, *child.fds)))
-            status = _wait(pid, passed)
-            session.close()
-            _end_as(status)
-        os.closerange(3, 0x7FFFFFFF)  # nothing of the spawner's stays open, its connection least of all
-        signal.alarm(int(child.policy.exec_timeout) + 2)  # the outer one's has a meaning
-        _end_as(_wait(pid, passed))
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def end_orphans(ended: "twinlock_spawner.child.Child", table: "dict[str, twinlock_spawner.child.Child]") -> bool:
+    """In the spawner: kill what a guard that was killed has left; True when nothing is.
+
+    That is each user's process that has come to the spawner, other than a child of its own: those are in its session (a
+    keeper), or lead one (guards), or have another cgroup, and what they leave has it too (endpoints with a cgroup).
+    """
+    sessions, cgroup = {os.getsid(0), *(child.pid for child in table.values())}, _read("self/cgroup").split(b"0::")[1:]
+
+    def is_left(pid: int) -> bool:
+        # Of cgroups version 2; in others, one whose first thread has ended is shown elsewhere.
+        if os.getsid(pid) in sessions or _read(f"{pid}/cgroup").split(b"0::")[1:] != cgroup:
+            return False
+        return int(_read(f"{pid}/status").split(b"\nUid:")[1].split()[0]) >= ended.policy.min_uid
+
+    return _kill_descendants(is_left)
+
+
+def _read(name: str) -> bytes:
+    return io.FileIO(f"/proc/{name}").readall()
 
 
 def _wait(pid: int, passed: dict[int, int]) -> int:
@@ -91,8 +110,7 @@ def _wait(pid: int, passed: dict[int, int]) -> int:
     number, ends = 0, dict[int, int]()
     with contextlib.suppress(ChildProcessError):  # nobody is left to wait for
         while True:
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                ends |= [ended]
+            ends |= iter(lambda: os.waitpid(-1, os.WNOHANG), (0, 0))
             if pid in ends or passed.get(number) == signal.SIGKILL:
                 _kill_descendants()
                 signal.sigtimedwait({signal.SIGCHLD}, 0.02)  # the orphans of those who were killed become ours
@@ -101,22 +119,28 @@ def _wait(pid: int, passed: dict[int, int]) -> int:
     return ends[pid]
 
 
-def _kill_descendants() -> None:
-    """A pid that is signalled is still its process's: who would reap that is this process, or was just killed."""
+def _kill_descendants(chosen: Callable[[int], bool] = bool) -> bool:
+    """Kill those of this process's descendants that are `chosen`, from parent to child; True when there is none.
+
+    This process's children are read again until no more have come, and nobody is reaped meanwhile: a fork bomb can't
+    grow. A pid that is signalled is still its process's, since who would reap that is this process, or was just killed.
+    """
     family = [os.getpid()]
     for pid in family:  # which grows meanwhile
         with contextlib.suppress(OSError):  # ended meanwhile
             for thread in os.listdir(f"/proc/{pid}/task"):
-                for child in map(int, io.FileIO(f"/proc/{pid}/task/{thread}/children").readall().split()):
+                for child in filter(chosen, {*map(int, _read(f"{pid}/task/{thread}/children").split())} - {*family}):
                     os.kill(child, signal.SIGKILL)
                     family.append(child)
+        family += family[:1] if pid == family[-1] != family[0] else []
+    return len(family) == 1
 
 
-def _end_as(status: int) -> None:
+def _end_as(status: int, session: pam.Session | None) -> None:
     """End as the endpoint did, for the spawner's and the broker's eyes; no core, since a spawner isn't dumpable."""
+    session.close() if session else None
     if os.WIFSIGNALED(status):
-        with contextlib.suppress(OSError):  # SIGKILL's can't be set
-            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)  # the server's handlers only take a note
-        os.kill(os.getpid(), os.WTERMSIG(status))
+        os.kill(os.getpid(), os.WTERMSIG(status))  # SIGKILL ends it here
+        signal.signal(os.WTERMSIG(status), signal.SIG_DFL)  # the server's handlers only take a note
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [os.WTERMSIG(status)])
     os._exit(os.WEXITSTATUS(status))

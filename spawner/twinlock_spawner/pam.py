@@ -6,7 +6,6 @@ in the audit log; the user learns only that the site's rules don't allow it.
 
 import contextlib
 import ctypes
-import itertools
 import os
 import select
 import signal
@@ -30,19 +29,16 @@ class Session:
         self._pam, child = ctypes.CDLL("libpam.so.0"), self._child
         self._pam.pam_strerror.restype = ctypes.c_char_p
         self._pam.pam_getenvlist.restype = ctypes.POINTER(ctypes.c_char_p)
-        talk = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)(lambda *_: _CONV_ERR)
-        self._mute = talk, (ctypes.c_void_p * 2)(ctypes.cast(talk, ctypes.c_void_p).value)  # struct pam_conv
+        # struct pam_conv: a function, and what it would be called with.
+        self._mute = ((kind := ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)) * 2)(kind(lambda *_: _CONV_ERR))
         words = child.policy.pam_service.encode(), child.request.user.encode()
-        self._call("start", *words, self._mute[1], ctypes.byref(self._handle))
-        self._undo.append(("end", 0))
+        self._call("start", *words, self._mute, ctypes.byref(self._handle), undo=("end", 0))
         self._call("acct_mgmt", self._handle, _SILENT)
         os.setgroups(child.groups)  # before the credentials, which may be more groups
-        self._call("setcred", self._handle, _SILENT | _ESTABLISH_CRED)
-        self._undo.append(("setcred", _SILENT | _DELETE_CRED))
-        self._call("open_session", self._handle, _SILENT)
-        self._undo.append(("close_session", _SILENT))
-        child.groups, entries = os.getgroups(), itertools.takewhile(bool, self._pam.pam_getenvlist(self._handle))
-        child.environment = dict(os.fsdecode(entry).partition("=")[::2] for entry in entries)
+        self._call("setcred", self._handle, _SILENT | _ESTABLISH_CRED, undo=("setcred", _SILENT | _DELETE_CRED))
+        self._call("open_session", self._handle, _SILENT, undo=("close_session", _SILENT))
+        child.groups, entries = os.getgroups(), iter(self._pam.pam_getenvlist(self._handle))
+        child.environment = dict(os.fsdecode(entry).partition("=")[::2] for entry in iter(entries.__next__, None))
 
     def close(self) -> None:
         """Undo what was done, in a process of its own: what hangs or crashes there changes nothing here.
@@ -58,9 +54,10 @@ class Session:
         if self._undo and not select.select([os.pidfd_open(pid)], [], [], 5.0)[0]:
             self._child.audit.line("pam-failed", id=self._child.request.id, call="close", reason="it took too long")
 
-    def _call(self, name: str, *arguments: object) -> None:
+    def _call(self, name: str, *arguments: object, undo: tuple[str, int] | None = None) -> None:
         """The administrator gets the reason, the user doesn't: it would tell about the site."""
         if result := getattr(self._pam, f"pam_{name}")(*arguments):
             reason = self._pam.pam_strerror(self._handle, result).decode(errors="replace")
             self._child.audit.line("pam-failed", id=self._child.request.id, call=name, reason=reason)
             raise ValueError("the site's rules for accounts don't allow it now")
+        self._undo += [undo] if undo else []

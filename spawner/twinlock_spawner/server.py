@@ -16,6 +16,7 @@ from twinlock_shared import wire
 
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.child import Child, end_tree
+from twinlock_spawner.guard import end_orphans
 from twinlock_spawner.policy import Policy
 
 # Seconds' worth of starts that may come at once; a program that ends within so many seconds costs as many starts more.
@@ -77,7 +78,8 @@ class Server:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if (child := self._running.pop(ended[0], None)) and child.status is None:  # else it is an orphan
                     child.status, self.due[child] = ended[1], 0.0
-        for child in [child for child, due in self.due.items() if due <= time.monotonic()]:
+        # What is left of one that has ended is looked at each time: who has just ended may have been a part of that.
+        for child in [child for child, due in self.due.items() if due <= time.monotonic() or child.status is not None]:
             del self.due[child]
             self._look_after(child)
 
@@ -99,7 +101,7 @@ class Server:
         """Kill what outstayed its time, end what it left behind, and say when nothing is left."""
         if child.status is None:
             self._stop(child, "KILL")
-        elif child.report or (child.cgroup and not end_tree(child.cgroup)):
+        elif child.report or not (end_tree(child.cgroup) if child.cgroup else end_orphans(child, self.children)):
             self.due[child] = time.monotonic() + 0.02
         elif child.failure:
             self._forget(child)

@@ -7,38 +7,37 @@ import contextlib
 import io
 import os
 import signal
-from collections.abc import Iterator
 
 import prctl
 
 import twinlock_spawner.child
 
 
-def go(child: "twinlock_spawner.child.Child") -> Iterator[str]:
-    """The last stages, each one's name before it; what follows them is the program."""
-    yield "readback"
+def go(child: "twinlock_spawner.child.Child") -> None:
+    """The last stages; what follows them is the program."""
+    child.stage = "readback"
     if child.root:
         _read_back(child)
     elif child.account.pw_uid != os.geteuid():
         raise ValueError(f"account {child.account.pw_name} can't be used without root")
     if child.root:
-        yield "capabilities"
+        child.stage = "capabilities"
         _check_capabilities(child)
-    yield "parent"  # after the change of uid, which clears the setting; the parent may have ended before it was made
+    child.stage = "parent"  # after the change of uid, which clears the setting; the parent may have ended before that
     prctl.set_pdeathsig(signal.SIGKILL)
     if os.getppid() != child.parent:
         raise ValueError("the spawner ended meanwhile")
     if child.policy.no_new_privs:
-        yield "no-new-privs"
+        child.stage = "no-new-privs"
         prctl.set_no_new_privs(1)
-    yield "directory"
+    child.stage = "directory"
     os.umask(0o077)
     os.chdir("/")
     with contextlib.suppress(OSError):  # it may be missing, or closed to anyone but the user
         os.chdir(child.account.pw_dir)
-    yield "stdio"
+    child.stage = "stdio"
     _set_stdio(child)
-    yield "exec"
+    child.stage = "exec"
     _execute(child)
 
 

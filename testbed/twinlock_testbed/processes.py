@@ -53,7 +53,7 @@ def keepers(spawner: int) -> list[psutil.Process]:
 
 
 def guards(spawner: int) -> list[psutil.Process]:
-    """Those below a spawner that stand between it and an endpoint, two for each, where there are no cgroups."""
+    """Those below a spawner that stand between it and an endpoint, where there are no cgroups or PAM is used."""
     return [child for child in psutil.Process(spawner).children(recursive=True) if title(child) == _SPAWNER]
 
 

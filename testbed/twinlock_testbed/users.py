@@ -79,12 +79,12 @@ def _remove_stale(name: str) -> None:
 
 
 def processes_of(uid: int) -> list[int]:
-    """The pids of the processes, zombies apart, with that real uid."""
+    """The pids of the processes with that real uid, zombies apart, unless another thread than the first one lives."""
     found = []
     for path in Path("/proc").glob("[0-9]*/status"):
         with suppress(OSError):
             status = path.read_text()
-            if f"\nUid:\t{uid}\t" in status and "\nState:\tZ" not in status:
+            if f"\nUid:\t{uid}\t" in status and not ("\nState:\tZ" in status and "\nThreads:\t1\n" in status):
                 found.append(int(path.parent.name))
     return found
 

@@ -46,6 +46,15 @@ def mode(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 @pytest.fixture
+def plain(tmp_path: Path) -> Iterator[str]:
+    """A PAM service that allows everything."""
+    path = Path(f"/etc/pam.d/twl-{os.getpid()}-{tmp_path.name}-plain")
+    path.write_text("".join(f"{kind} required pam_permit.so\n" for kind in ("auth", "account", "session")))
+    yield path.name
+    path.unlink()
+
+
+@pytest.fixture
 def names() -> Iterator[NameService]:
     """A name service that a spawner may be started with."""
     with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp") as folder:

@@ -70,15 +70,17 @@ def processes() -> Iterator[Path]:
     folder.rmdir()
 
 
-@pytest.mark.parametrize("room", [1, 2])
-def test_a_guard_that_can_not_be_forked(processes: Path, start: Start, alice: pwd.struct_passwd, room: int) -> None:
+@pytest.mark.parametrize(("pam", "room", "stage"), [(False, 1, "fork"), (True, 1, "fork"), (True, 2, "session")])
+def test_a_guard_that_can_not_fork(
+    processes: Path, start: Start, alice: pwd.struct_passwd, plain: str, pam: bool, room: int, stage: str
+) -> None:
     """The start is refused as one that the spawner itself can't fork for; what was forked until then ends."""
-    spawner = start()
+    spawner = start({"pam_service": plain * pam})
     (processes / "cgroup.procs").write_text(str(spawner.process.pid))
     (processes / "pids.max").write_text(str(1 + room))
     broker = spawner.connect()
     broker.spawn(1, alice.pw_name, "sleep")
-    assert broker.receive(wire.Refused)[1:] == ("fork", "[Errno 11] Resource temporarily unavailable")
+    assert broker.receive(wire.Refused)[1:] == (stage, "[Errno 11] Resource temporarily unavailable")
     assert until(lambda: children(spawner.process.pid) == [])
     (processes / "pids.max").write_text("max")
     broker.spawn(1, alice.pw_name, "sleep")

@@ -438,12 +438,3 @@ def test_endpoints_are_guarded_as_they_were_started(
     exited = broker.receive(wire.Exited)
     assert (exited.id, exited.status) == (uep(1), signal.SIGKILL)
     assert (lives(old), lives(new)) == (False, True)
-
-
-@pytest.fixture
-def plain(tmp_path: Path) -> Iterator[str]:
-    """A PAM service that allows everything."""
-    path = Path(f"/etc/pam.d/twl-{os.getpid()}-{tmp_path.name}-plain")
-    path.write_text("".join(f"{kind} required pam_permit.so\n" for kind in PAM))
-    yield path.name
-    path.unlink()

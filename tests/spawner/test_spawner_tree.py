@@ -1,8 +1,8 @@
 """Nothing that an endpoint started outlives it, daemons and fork bombs included; and nothing outlives the spawner.
 
-Without cgroups the kernel's lists of children are all there is, with a cgroup there is its kill file: every promise is
-tested in both ways. What is not tested: an endpoint that the kernel kills when a cgroup's memory is used up. That is a
-SIGKILL from outside, like a stranger's.
+Without cgroups the kernel's lists of children are all there is, with a cgroup there is its kill file; and PAM takes two
+guards: every promise is tested in each way. What is not tested: an endpoint that the kernel kills when a cgroup's
+memory is used up. That is a SIGKILL from outside, like a stranger's.
 """
 
 import os
@@ -113,7 +113,7 @@ TRACED = [
 ]  # PR_SET_PTRACER: by anyone
 
 ENDS = ["exit", "TERM", "KILL", "stranger"]
-MODES = ["cgroup", "guards"]
+MODES = ["cgroup", "guards", "pam"]
 SESSION = ("setsid",)  # of its own, as any service has
 
 
@@ -134,13 +134,14 @@ def alice(alice: pwd.struct_passwd) -> pwd.struct_passwd:
 
 
 @pytest.fixture(params=MODES)
-def spawner(request: pytest.FixtureRequest, start: Start, cgroup: str) -> Spawner:
-    """A spawner that uses cgroups, or one that doesn't."""
-    return start(_policy(cgroup if request.param == "cgroup" else ""), SESSION)
+def spawner(request: pytest.FixtureRequest, start: Start, cgroup: str, plain: str) -> Spawner:
+    """A spawner that uses cgroups, one that doesn't, and one that opens PAM sessions."""
+    return start(_policy(cgroup * (request.param == "cgroup"), plain * (request.param == "pam")), SESSION)
 
 
-def _policy(cgroup: str) -> dict[str, Any]:
-    return {"cgroup": cgroup, "rlimits": {"nproc": [NPROC, NPROC]}, "programs": PROGRAMS | {"traced": TRACED}}
+def _policy(cgroup: str, pam_service: str = "") -> dict[str, Any]:
+    policy = {"rlimits": {"nproc": [NPROC, NPROC]}, "programs": PROGRAMS | {"traced": TRACED}}
+    return policy | {"cgroup": cgroup, "pam_service": pam_service}
 
 
 def _start(broker: Broker, number: int, user: pwd.struct_passwd, word: str) -> int:
@@ -236,9 +237,23 @@ def test_a_guard_is_not_in_the_spawners_process_group(start: Start, alice: pwd.s
     assert eventually(lambda: not alive(alice.pw_uid), 2)
 
 
-@pytest.mark.parametrize("which", ["outer", "inner"])
-def test_a_guard_that_is_killed_leaves_nothing(start: Start, alice: pwd.struct_passwd, which: str) -> None:
+@pytest.mark.parametrize("word", PROGRAMS)
+def test_a_guard_that_is_killed_leaves_nothing(start: Start, alice: pwd.struct_passwd, word: str) -> None:
+    """What is left then comes to the spawner, which ends it before it tells of the endpoint's end."""
     spawner = start(_policy(""))
+    broker = spawner.connect()
+    [guard] = guards(_start(broker, 1, alice, word))
+    os.kill(guard, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
+    assert alive(alice.pw_uid) == set()
+    assert eventually(lambda: children(spawner.process.pid) == [])
+
+
+@pytest.mark.parametrize("which", ["outer", "inner"])
+def test_a_guard_of_two_that_is_killed_leaves_nothing(
+    start: Start, alice: pwd.struct_passwd, plain: str, which: str
+) -> None:
+    spawner = start(_policy("", plain))
     broker = spawner.connect()
     outer, inner = guards(_start(broker, 1, alice, "zoo"))
     os.kill(outer if which == "outer" else inner, signal.SIGKILL)
@@ -247,11 +262,28 @@ def test_a_guard_that_is_killed_leaves_nothing(start: Start, alice: pwd.struct_p
     assert eventually(lambda: children(spawner.process.pid) == [])
 
 
+def test_who_is_not_a_killed_guards_stays(start: Start, alice: pwd.struct_passwd) -> None:
+    """Another endpoint of the account, and a service of the host that has come to the spawner, as to any subreaper."""
+    spawner = start(_policy(""), ("sh", "-c", 'setsid sleep 1000 & exec "$@"', "sh"))
+    [service] = children(spawner.process.pid)
+    try:
+        broker = spawner.connect()
+        _start(broker, 1, alice, "zoo")
+        others = alive(alice.pw_uid)
+        [guard] = guards(_start(broker, 2, alice, "zoo"))
+        os.kill(guard, signal.SIGKILL)
+        assert broker.receive(wire.Exited).id == uep(2)
+        assert alive(alice.pw_uid) == others
+        assert lives(service)
+    finally:
+        os.kill(service, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("signals", ["some", "all"])
 def test_a_guard_takes_no_harm_from_other_signals(start: Start, alice: pwd.struct_passwd, signals: str) -> None:
     broker = start(_policy("")).connect()
     pid = _start(broker, 1, alice, "zoo")
-    fatal = {signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGQUIT}
+    fatal = {signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGUSR1}
     for guard in guards(pid):
         for number in signal.valid_signals() - fatal:
             os.kill(guard, number)
