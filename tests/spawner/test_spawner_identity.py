@@ -2,13 +2,15 @@
 
 import os
 import pwd
+import signal
 from pathlib import Path
 
 import msgpack
 import pytest
 from nss_rig import NameService
 from proc_rig import until
-from spawner_rig import MANAGER, PYTHON, Start, uep
+from process_trees import lives
+from spawner_rig import MANAGER, PYTHON, Broker, Start, uep
 from twinlock_shared import wire
 from twinlock_testbed.daemons import run
 
@@ -236,17 +238,37 @@ def test_new_privileges_are_the_policys_choice(start: Start, alice: pwd.struct_p
     assert broker.spawn(1, alice.pw_name).json()["status"]["NoNewPrivs"] == "0"
 
 
-def test_without_root_only_the_own_account(start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd) -> None:
-    prefix = ("setpriv", f"--reuid={alice.pw_name}", f"--regid={alice.pw_name}", "--clear-groups")
-    home = Path(alice.pw_dir)
-    own = {"broker_user": alice.pw_name, "audit_log": str(home / "audit.log"), "socket": str(home / "spawner.sock")}
+def _connect_without_root(start: Start, account: pwd.struct_passwd) -> Broker:
+    """A spawner and a broker that both run as that account."""
+    prefix = ("setpriv", f"--reuid={account.pw_name}", f"--regid={account.pw_name}", "--clear-groups")
+    home = Path(account.pw_dir)
+    own = {"broker_user": account.pw_name, "audit_log": str(home / "audit.log"), "socket": str(home / "spawner.sock")}
     spawner = start(own, prefix)
-    os.seteuid(alice.pw_uid)  # what SO_PEERCRED shows is the effective uid of connect(2)
+    os.seteuid(account.pw_uid)  # what SO_PEERCRED shows is the effective uid of connect(2)
     try:
-        broker = spawner.connect()
+        return spawner.connect()
     finally:
         os.seteuid(0)
+
+
+def test_without_root_only_the_own_account(start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd) -> None:
+    broker = _connect_without_root(start, alice)
     broker.spawn(1, bob.pw_name)
     assert broker.receive(wire.Refused).stage == "readback"
     child = broker.spawn(2, alice.pw_name).json()
     assert child["status"]["Uid"].split() == [str(alice.pw_uid)] * 4
+
+
+def test_without_root_a_guard_that_is_killed_takes_only_its_endpoint_along(
+    start: Start, alice: pwd.struct_passwd
+) -> None:
+    """Though all that there is runs under one account, the guards too."""
+    broker = _connect_without_root(start, alice)
+    daemons = []
+    for number in (1, 2):
+        daemons.append(int(broker.spawn(number, alice.pw_name, "daemon").line()))
+        guard = broker.receive(wire.Spawned).pid
+    os.kill(guard, signal.SIGKILL)
+    assert broker.receive(wire.Exited).id == uep(2)
+    assert [lives(daemon) for daemon in daemons] == [True, False]
+    assert broker.children()[uep(1)].ended is None

@@ -438,3 +438,19 @@ def test_endpoints_are_guarded_as_they_were_started(
     exited = broker.receive(wire.Exited)
     assert (exited.id, exited.status) == (uep(1), signal.SIGKILL)
     assert (lives(old), lives(new)) == (False, True)
+
+
+def test_a_guard_that_is_killed_takes_nobody_along_who_has_a_cgroup(
+    start: Start, alice: pwd.struct_passwd, cgroup: str
+) -> None:
+    """What such an endpoint has left to itself comes to the spawner, as what a killed guard leaves does."""
+    spawner = start({"cgroup": cgroup})
+    old = int(spawner.connect().spawn(1, alice.pw_name, "daemon").line())
+    assert eventually(lambda: old in children(spawner.process.pid))
+    broker = _reload(spawner, cgroup="")
+    others = children(spawner.process.pid)
+    new = int(broker.spawn(2, alice.pw_name, "daemon").line())
+    os.kill(broker.receive(wire.Spawned).pid, signal.SIGKILL)
+    assert broker.receive(wire.Exited).id == uep(2)
+    assert not lives(new)
+    assert children(spawner.process.pid) == others
