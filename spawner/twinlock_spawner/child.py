@@ -22,8 +22,9 @@ from twinlock_spawner import guard, user
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.policy import Policy, check_trusted
 
-# syscall(2); this machine's number of keyctl(2). Found out here: what a child does for the first time takes long.
-_CALL, _KEYCTL = PyDLL(None, use_errno=True).syscall, {"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname()[4]]
+# syscall(2); this machine's numbers of keyctl(2) and clone(2). Found out here: what a child does first takes long.
+_CALL = PyDLL(None, use_errno=True).syscall
+_KEYCTL, _CLONE = {"x86_64": (250, 56), "aarch64": (219, 220), "ppc64le": (271, 120)}[os.uname()[4]]
 
 
 class Child:
@@ -35,8 +36,8 @@ class Child:
         self.kill: int = signal.SIGKILL if cgroup and not policy.pam_service else guard.KILL  # the signal that ends it
         self.since, self.pid, self.parent, self.root = time.monotonic(), 0, os.getpid(), os.geteuid() == 0
         self.report: socket.socket | None = None  # where that comes from, until it is sure that the program runs
-        self.status: int | None = None  # its wait status
-        self.ended: int | None = None  # the same, once nothing that it started is left
+        # Its wait status; the same, once nothing that it started is left.
+        self.status, self.ended = list[int | None]([None, None])
         self.account: pwd.struct_passwd
         # The stage that the process is at. The one that failed, and the reason in the next line. The account's groups.
         # What PAM sets for it.
@@ -70,14 +71,14 @@ def fork(cgroup: str, flags: int = 0) -> int:
     To move there later, the kernel waits 10 ms for all processors. What Python and libc do beside a fork is for other
     threads, and there are none; it would make the child copy fifty pages more.
     """
-    folder = 0
     if cgroup:
         os.mkdir(cgroup)
-        flags, folder = 1 << 33, os.open(cgroup, os.O_PATH | os.O_CLOEXEC)  # CLONE_INTO_CGROUP
-    # clone3(2), a number on all machines: the flags, the signal of its end, the cgroup.
-    pid: int = _CALL(435, (c_uint64 * 11)(flags, 0, 0, 0, signal.SIGCHLD, *[0] * 5, folder), 88)
-    if cgroup:
+        folder = os.open(cgroup, os.O_PATH | os.O_CLOEXEC)
+        # clone3(2), a number on all machines: CLONE_INTO_CGROUP, the signal of its end, the cgroup.
+        pid: int = _CALL(435, (c_uint64 * 11)(1 << 33, 0, 0, 0, signal.SIGCHLD, *[0] * 5, folder), 88)
         os.close(folder)
+    else:
+        pid = _CALL(_CLONE, flags | signal.SIGCHLD, 0, 0, 0, 0)
     if pid < 0:
         raise OSError(error := get_errno(), os.strerror(error))
     return pid

@@ -3,9 +3,9 @@
 A guard is the subreaper of whatever the endpoint starts, in whatever session, so it can find and end it; and a PAM
 session needs a process that opens it and closes it. It ends as the endpoint ended, when nothing of that is left.
 
-There are two, one below the other. The inner one is the endpoint's parent and runs the site's PAM modules. The outer
-one, which the spawner knows, runs none: it ends what an inner one leaves that hangs, crashes or is killed; and if it is
-killed itself, the inner one ends everything.
+With PAM there are two, one below the other. The inner one is the endpoint's parent and runs the site's modules. The
+outer one, which the spawner knows, runs none: it ends what an inner one leaves that hangs, crashes or is killed; and if
+it is killed itself, the inner one ends everything. What a guard leaves that is alone comes to the spawner.
 """
 
 # `signal` itself makes an object of each signal that was blocked, and its constants are objects here and there in

@@ -108,6 +108,17 @@ def test_a_start_for_which_there_is_no_process(start: Start, cgroup: str, alice:
     assert (own / "cgroup.procs").read_text().split() == [str(pid)]
 
 
+def test_a_container_that_forbids_clone3(start: Start, alice: pwd.struct_passwd, mode: dict[str, str]) -> None:
+    """As Docker does by default. Endpoints can't have a cgroup then, but a guard."""
+    broker = start(mode, failing("clone3:error=ENOSYS")).connect()
+    broker.spawn(1, alice.pw_name, "sleep")
+    if "cgroup" in mode:
+        refused = broker.receive(wire.Refused)
+        assert (refused.stage, "Function not implemented" in refused.reason) == ("fork", True)
+    else:
+        broker.receive(wire.Spawned)
+
+
 def test_a_start_for_which_there_is_no_cgroup(start: Start, cgroup: str, alice: pwd.struct_passwd) -> None:
     """The reason names the folder; when one can be made again, the start is carried out."""
     spawner = start({"cgroup": cgroup})
