@@ -206,12 +206,12 @@ def _check_processes(site: Site, checks: Checks) -> None:
 
 
 def _check_helpers(manager: Manager, checks: Checks) -> list[int]:
-    """The spawner's own processes: with cgroups one keeper beside the endpoints, else two guards above each of them."""
+    """The spawner's own processes: with cgroups one keeper beside the endpoints, else a guard above each of them."""
     spawner = manager.spawner.pid
     kept, guarded = ([process.pid for process in found(spawner)] for found in (keepers, guards))
     parents = sorted(endpoint.ppid() for endpoint in endpoints(spawner))
     of_spawner = parents == [spawner] * len(parents) and not guarded
-    of_guards = len(guarded) == 2 * len(parents) and set(parents) <= set(guarded)
+    of_guards = parents == sorted(guarded)
     checks.that(of_spawner if manager.cgroup else of_guards, f"the endpoints' parents are {parents}, guards {guarded}")
     checks.that(len(kept) == bool(manager.cgroup), f"the spawner has {len(kept)} keepers")
     return kept if manager.cgroup else guarded

@@ -178,7 +178,7 @@ def _states() -> _Target:
         resume(data)
         assert os.listdir("/proc/self/fd") == before, "a file descriptor is left, or one was closed"
 
-    running = (SPAWN, "", signal.SIGQUIT, 12.5, pid, None, None)
+    running = (SPAWN, "", signal.SIGUSR1, 12.5, pid, None, None)
     in_a_cgroup = (SPAWN, f"/sys/fs/cgroup/{UEP}", signal.SIGKILL, math.inf, pid, None, None)
     ending = (SPAWN._replace(id=NAME[4:40]), "", signal.SIGKILL, 12.5, pid, 256, None)
     ended = (SPAWN, "", signal.SIGKILL, math.inf, pid, 0, 0)

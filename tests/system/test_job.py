@@ -53,7 +53,7 @@ def _check_processes(world: World, endpoint: Manager, uids: list[int]) -> None:
         assert (child.username(), capabilities(child.pid)) == (world.broker_user, 0)
     everyone = [world.service.daemon.pid, *(child.pid for child in spawner.children(recursive=True))]
     helpers = keepers(spawner.pid) if endpoint.cgroup else guards(spawner.pid)
-    assert len(helpers) == (1 if endpoint.cgroup else 2 * len(uids))
+    assert len(helpers) == (1 if endpoint.cgroup else len(uids))
     assert [pid for pid in everyone if psutil.Process(pid).uids().real == 0] == [helper.pid for helper in helpers]
 
 
