@@ -66,14 +66,16 @@ def _text(node: ast.expr) -> str:
 
 def stages() -> set[str]:
     """The names of the stages of a start, as the spawner and the broker's own refusals say them."""
-    return set(_yielded()) | set(_refused())
+    return set(_passed()) | set(_refused())
 
 
-def _yielded() -> Iterator[str]:
-    for name in ("child", "user"):
+def _passed() -> Iterator[str]:
+    """Those that a child goes through."""
+    for name in ("child", "guard", "user"):
         for node in ast.walk(ast.parse((ROOT / f"spawner/twinlock_spawner/{name}.py").read_text())):
-            if isinstance(node, ast.Yield) and isinstance(node.value, ast.Constant):
-                yield str(node.value.value)
+            match node:
+                case ast.Assign(targets=[ast.Attribute(attr="stage")], value=ast.Constant(value=str(stage))):
+                    yield stage
 
 
 def _refused() -> Iterator[str]:
