@@ -57,8 +57,8 @@ class Child:
         """In the child: whatever happens, it doesn't come back."""
         self.words = report
         try:
-            for part in (guard.stand, _identify, _become, user.go):
-                part(self)
+            for stages in (guard.stand, _identify, _become, user.go):
+                stages(self)
         except BaseException as error:
             os.write(self.words, f"{self.stage}\n{error}".encode(errors="replace")[:4000])
         finally:

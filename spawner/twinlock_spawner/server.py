@@ -78,8 +78,7 @@ class Server:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if (child := self._running.pop(ended[0], None)) and child.status is None:  # else it is an orphan
                     child.status, self.due[child] = ended[1], 0.0
-        # What is left of one that has ended is looked at each time: who has just ended may have been a part of that.
-        for child in [child for child, due in self.due.items() if due <= time.monotonic() or child.status is not None]:
+        for child in [child for child, due in self.due.items() if due <= time.monotonic()]:
             del self.due[child]
             self._look_after(child)
 
