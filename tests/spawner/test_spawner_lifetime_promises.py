@@ -58,7 +58,7 @@ def test_a_guard_that_is_killed_in_a_start_leaves_nothing(
         assert gone(child)
         broker.receive(wire.Spawned)  # no reason came for why it shouldn't run
         assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
-    assert children(spawner.process.pid) == []
+    assert until(lambda: children(spawner.process.pid) == [])
 
 
 def _parent(pid: int) -> int:
