@@ -27,8 +27,11 @@ from twinlock_testbed.daemons import Daemon
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on, below those that the kernel gives to clients."""
-    for port in random.sample(range(20000, 32000), k=50):
+    """A TCP port that nobody listens on, below those that the kernel gives to clients and the service to RabbitMQ.
+
+    It may be used much later, and again and again, so nobody beside must choose it meanwhile.
+    """
+    for port in random.sample(range(12000, 20000), k=50):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

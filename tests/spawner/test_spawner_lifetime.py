@@ -82,7 +82,7 @@ def test_an_exit_waits_for_the_next_broker(start: Start, alice: pwd.struct_passw
     output.line()
     first.close()
     os.kill(pid, signal.SIGKILL)
-    assert gone(pid)
+    spawner.said.wait_for('"exited"')
     row = spawner.connect().children()[uep(1)]
     assert (row.pid, row.user) == (pid, alice.pw_name)
     assert row.ended is not None
