@@ -46,9 +46,9 @@ class Manager:
         await self._control.run()
 
     def tell(self, figures: dict[str, Any]) -> None:
-        """Tell the engine's figures."""
+        """Tell the engine's figures, and the condition that it is in."""
         numbers = {name: value for name, value in figures.items() if type(value) in (int, float)}
-        self._control.send({"type": "figures", "figures": numbers})
+        self._control.send({"type": "figures", "figures": numbers, "condition": str(figures.get("condition") or "")})
         self.debt.say()
 
     def look_for_credentials(self) -> None:

@@ -14,8 +14,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from endpoint_rig import NOBODY, Broker, Queues, Running, start
+from slurm_rig import NODES, Faults
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, private_node
+from twinlock_testbed.slurm import Slurm, private_slurm
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -32,6 +34,27 @@ async def broker() -> AsyncIterator[Broker]:
             yield login
     finally:
         shutil.rmtree(state)
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    """A cluster of two nodes, of which the second gets only what asks for it."""
+    folder = Path(tempfile.mkdtemp(prefix="endpoint-slurm-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        with private_slurm(folder, NODES) as cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def faults() -> Iterator[Faults]:
+    """Slurm's commands as one user has them."""
+    folder = Path(tempfile.mkdtemp(prefix="endpoint-faults-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield Faults(folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

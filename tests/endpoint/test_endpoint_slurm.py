@@ -1,20 +1,18 @@
 """Endpoints whose workers are batch jobs of a real Slurm, and what becomes of tasks when their jobs end early."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from endpoint_rig import Queues, Running, until, value
-from twinlock_testbed.slurm import REFUSED_ACCOUNT, Slurm, private_slurm
+from slurm_rig import began, hold, leave, quick, wait_for
+from twinlock_testbed.slurm import REFUSED_ACCOUNT, Slurm
 
 pytestmark = [pytest.mark.system, pytest.mark.slurm]
 
-NODES = ("node1", "node2")
 TEMPLATE = """
 engine:
   type: GlobusComputeEngine
@@ -24,49 +22,6 @@ engine:
     launcher: {type: SrunLauncher}
     walltime: "00:30:00"
 """
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[Slurm]:
-    """A cluster of two nodes, of which the second gets only what asks for it."""
-    folder = Path(tempfile.mkdtemp(prefix="endpoint-slurm-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        with private_slurm(folder, NODES) as cluster:
-            yield cluster
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-QUICK = """
-engine:
-  type: GlobusComputeEngine
-  max_workers_per_node: 1
-  heartbeat_period: 1
-  heartbeat_threshold: 6
-  max_retries_on_system_failure: {retries}
-  job_status_kwargs: {{strategy_period: 1}}
-  provider:
-    type: SlurmProvider
-    scheduler_options: "#SBATCH --nodelist={node}"
-    exclusive: false
-    init_blocks: {init}
-    max_blocks: {most}
-    walltime: "00:10:00"
-"""
-"""Loses workers within seconds."""
-
-
-def quick(*, retries: int = 0, node: str = NODES[0], init: int = 1, most: int = 1) -> str:
-    return QUICK.format(retries=retries, node=node, init=init, most=most)
-
-
-def leave(running: Running, slurm: Slurm) -> None:
-    """End the endpoint in order, which leaves nothing, neither here nor in Slurm's queue."""
-    running.signal()
-    end = running.end()
-    assert (end.code, end.left) == (0, [])
-    until(lambda: not slurm.jobs())
 
 
 def where() -> str | None:
@@ -126,22 +81,12 @@ def test_a_job_that_the_scheduler_refuses(endpoint: Callable[..., Running], queu
     assert (end.code, end.left) == (69, [])
 
 
-def wait_for(path: str) -> str:
-    import pathlib
-    import time
-
-    pathlib.Path(path + ".began").touch()
-    while not pathlib.Path(path).exists():
-        time.sleep(0.05)
-    return "done"
-
-
 def test_the_job_of_an_endpoint_that_was_killed_is_cancelled_by_the_next(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path
 ) -> None:
     running = endpoint(TEMPLATE, environment=slurm.environment())
     task = queues.submit(wait_for, str(home / "go"))
-    until((home / "go.began").exists, 60)
+    began(home / "go.began")
     (former,) = slurm.jobs()
     running.signal(9)
     running.end()
@@ -151,26 +96,6 @@ def test_the_job_of_an_endpoint_that_was_killed_is_cancelled_by_the_next(
     assert value(queues.result(queues.submit(where), 60)) == "abc"
     until(lambda: len(slurm.jobs()) == 1 and slurm.jobs() != [former])
     leave(following, slurm)
-
-
-def hold(path: str, *, every_time: bool = False) -> str:
-    """Say in which job this runs, and stay; with `every_time` also where it is a second attempt."""
-    import os
-    import pathlib
-    import time
-
-    job = os.environ["SLURM_JOB_ID"]
-    with pathlib.Path(path).open("a") as runs:
-        runs.write(f"{job}\n")
-    while every_time or len(pathlib.Path(path).read_text().split()) == 1:
-        time.sleep(0.05)
-    return job
-
-
-def began(path: Path) -> str:
-    """The job in which `hold` runs."""
-    until(lambda: path.exists() and path.read_text().endswith("\n"), 60)
-    return path.read_text().split()[0]
 
 
 def test_a_job_that_is_cancelled_under_a_task(

@@ -21,6 +21,7 @@ _EXAMPLES = """\
 
 TASKS are those that the endpoint has and hasn't answered, WORKERS and IDLE its workers; "-" where the endpoint isn't
 connected to the broker. "restart" behind the state: a newer start command waits, should the endpoint end soon.
+Below the table: what is in the way of an endpoint's tasks, such as a batch scheduler that can't be reached.
 exit codes: 0 done; 69 no broker there; 75 no answer; 77 ask as root or as the broker's account
 """
 
@@ -63,7 +64,10 @@ def picture(found: dict[str, Any]) -> str:
     link = "connected to the spawner" if found["spawner_connected"] else "NOT CONNECTED TO THE SPAWNER"
     head = f"manager endpoint {found['endpoint']} ({found['name']}), broker up {up}, {link}"
     rows = [_row(endpoint) for endpoint in found["endpoints"]]
-    return "\n".join([head, *(_table([_HEAD, *rows]) if rows else ["no user endpoints"])])
+    conditions = [
+        f"{one['user']} {one['id']}: {one['condition']}" for one in found["endpoints"] if one.get("condition")
+    ]
+    return "\n".join([head, *(_table([_HEAD, *rows]) if rows else ["no user endpoints"]), *conditions])
 
 
 def _row(endpoint: dict[str, Any]) -> tuple[str, ...]:

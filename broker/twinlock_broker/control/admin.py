@@ -54,4 +54,5 @@ class Admin:
             "seconds": round(time.monotonic() - endpoint.started) if endpoint.pid else None,
             "restart_waits": endpoint.waiting,
             "figures": self._sessions.figures(endpoint),
+            "condition": self._sessions.condition(endpoint),
         }

@@ -3,8 +3,8 @@
 Who an endpoint is stands in no message: the kernel says which process connected, the spawner which endpoint that is.
 Lines are JSON objects with a `type`. Down: ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number},
 ``end`` {reason}: that no other endpoint goes on with its tasks.
-Up: ``figures`` {figures: name to number}, ``audit`` {number, records: a list of texts},
-``journal`` {tasks: the number of unfinished ones}.
+Up: ``figures`` {figures: name to number, condition: what is in the way of its tasks},
+``audit`` {number, records: a list of texts}, ``journal`` {tasks: the number of unfinished ones}.
 """
 
 import logging
@@ -27,6 +27,7 @@ _LOOK_UP_LIMIT = 10.0
 _MOST_FIGURES = 32
 _NAME = re.compile(r"[a-z_]{1,40}")
 _MOST = 1 << 53
+_LONGEST_CONDITION = 500
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Sessions:
         self._lookups = Offload("lookup", 8)
         self._callers: dict[str, Caller] = {}
         self._figures: dict[str, dict[str, float]] = {}
+        self._conditions: dict[str, str] = {}
 
     async def serve(self, caller: Caller) -> None:
         """A client's connection, from its start to its end."""
@@ -63,6 +65,7 @@ class Sessions:
             if self._callers.get(endpoint.id) is caller:
                 del self._callers[endpoint.id]
                 self._figures.pop(endpoint.id, None)
+                self._conditions.pop(endpoint.id, None)
 
     def refresh(self, endpoint: Endpoint) -> None:
         """Give a running endpoint the newest credentials; one that isn't connected gets them when it is."""
@@ -79,6 +82,10 @@ class Sessions:
     def figures(self, endpoint: Endpoint) -> dict[str, float] | None:
         """What the endpoint said last about its work; None while it isn't connected."""
         return self._figures.get(endpoint.id, {}) if endpoint.id in self._callers else None
+
+    def condition(self, endpoint: Endpoint) -> str:
+        """What the endpoint said last about what is in the way of its tasks; empty where nothing is."""
+        return self._conditions.get(endpoint.id, "")
 
     async def _who(self, caller: Caller) -> Endpoint | None:
         pid = caller.pid
@@ -99,6 +106,7 @@ class Sessions:
         while (message := await caller.receive()) is not None:
             if message.get("type") == "figures":
                 self._figures[endpoint.id] = _read_figures(message.get("figures"))
+                self._conditions[endpoint.id] = _read_condition(message.get("condition", ""))
             elif message.get("type") == "journal":
                 self._supervisor.owes(endpoint, _read_count(message.get("tasks")))
             elif message.get("type") == "audit":
@@ -122,6 +130,13 @@ def _read_figures(found: Any) -> dict[str, float]:
         raise ValueError("the figures are no short mapping")
     numbers = {name: value for name, value in found.items() if type(value) in (int, float) and abs(value) < _MOST}
     return {name: value for name, value in numbers.items() if _NAME.fullmatch(name)}
+
+
+def _read_condition(found: Any) -> str:
+    "One line of printable characters: an administrator's terminal shows it."
+    if not isinstance(found, str):
+        raise ValueError("the condition is no text")
+    return "".join(character if character.isprintable() else " " for character in found[:_LONGEST_CONDITION])
 
 
 def _read_count(found: Any) -> int:

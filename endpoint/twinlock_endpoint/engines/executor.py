@@ -15,19 +15,26 @@ from typing import Any
 
 import zmq
 from parsl.executors.errors import ScalingFailed
+from parsl.executors.high_throughput.errors import ManagerLost
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
+from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import LocalProvider
 from parsl.serialize import deserialize
 from parsl.serialize.concretes import DillSerializer
 
 from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses
 from twinlock_endpoint.engines.construct import construct
-from twinlock_endpoint.engines.scheduler import Words
+from twinlock_endpoint.engines.jobs import describe
+from twinlock_endpoint.engines.lost_workers import LostWorkers
+from twinlock_endpoint.engines.scheduler import LastWords, is_unreachable
+from twinlock_endpoint.engines.submissions import Submissions
 from twinlock_endpoint.engines.submitted import Submitted
 from twinlock_endpoint.zygote.client import Zygote
 from twinlock_endpoint.zygote.programs import InterchangeProgram
 from twinlock_endpoint.zygote.sockets import readable
+
+log = logging.getLogger(__name__)
 
 # Not "interchange.py" from PATH: a batch site may have another Parsl there. -P keeps the user's folder off sys.path.
 INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
@@ -35,6 +42,8 @@ INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.inte
 _INTERCHANGE_S = 120
 _POLL_MS = 100  # how often interchange and result thread look up when nothing happens; what happens wakes them at once
 _SEND_MS = 50  # between two looks whether the interchange lives, while a task can't be sent to it
+_REMEMBERED_REFUSALS = 5
+_SHOWN_REASONS = 3
 _DILL = DillSerializer.identifier + b"\n"
 
 
@@ -48,6 +57,8 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
     begun: Path | None = None
     """Where a forked interchange notes what it sends to pools."""
     submitted: Submitted
+    submissions: Submissions
+    lost_workers: LostWorkers
     _loop: asyncio.AbstractEventLoop | None = None
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
@@ -64,7 +75,8 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
             raise ValueError(f"the resource specification's priority has to be a number, not {priority!r}")
 
     def start(self) -> None:
-        self._scheduler = Words()
+        self._asking = threading.Lock()
+        self._scheduler = LastWords()
         self._scheduler.listen()
         super().start()
         self.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _SEND_MS)
@@ -105,18 +117,56 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
                 self._put(message)
                 return
 
+    def status(self) -> dict[str, JobStatus]:
+        "The state of each block's job, of which no two threads may ask at once."
+        with self._asking:
+            statuses = super(HighThroughputExecutor, self).status()
+        connected = set(self.connected_blocks())
+        return {block: _seen_by_parsl(status, block in connected) for block, status in statuses.items()}
+
+    def condition(self) -> str:
+        """What stands in the way of more workers, in words for the user; empty while nothing does."""
+        waiting = [block for block, status in self._status.items() if status.state == JobState.PENDING]
+        reasons = [describe(self, block, self._status[block]) for block in waiting if self._status[block].message]
+        return " ".join([self.submissions.condition(), *reasons[:_SHOWN_REASONS]]).strip()
+
+    def scale_out_facade(self, n: int) -> list[str]:
+        "As many blocks as the scheduler takes; one that it refuses puts off all further ones."
+        launched: list[str] = []
+        while len(launched) < n and self.submissions.due():
+            launched += super().scale_out_facade(1)
+            self._forget_failures()
+        return launched
+
+    def _forget_failures(self) -> None:
+        "An attempt that didn't reach the scheduler is no failed block; of the refused ones the last few are enough."
+        failed = [block for block, status in self._simulated_status.items() if status.state == JobState.FAILED]
+        forgotten = failed[:-_REMEMBERED_REFUSALS] if self.submissions.outage is None else failed
+        for block in forgotten:
+            del self._simulated_status[block]
+            self._status.pop(block, None)
+
     def _launch_block(self, block_id: str) -> Any:
         "With the scheduler's own words, should it refuse the job."
+        self._scheduler.text = ""
         try:
             job_id = super()._launch_block(block_id)
         except Exception as error:
-            said = self._scheduler.text
-            if not said or said in str(error):
-                raise
-            raise ScalingFailed(self, f"{error}; {said}") from error
+            raise self._not_launched(error) from error
+        self.submissions.accepted()
         ended = {block for block, status in self._status.items() if status.terminal}
         self.submitted.note(self.provider, job_id, {str(self.blocks_to_job_id.get(block)) for block in ended})
         return job_id
+
+    def _not_launched(self, error: Exception) -> Exception:
+        said = self._scheduler.text or str(error)
+        if is_unreachable(said):
+            log.warning("The scheduler can't be reached: %s", said)
+            self.submissions.miss(said)
+        else:
+            log.warning("The scheduler refused a job: %s", said)
+            self.submissions.refuse(said)
+        return error if said in str(error) else ScalingFailed(self, f"{error}; {said}")
 
     def _start_result_queue_thread(self) -> None:
         "Not Parsl's thread, which would compete with the loop for the interpreter; see `take_results`."
@@ -154,17 +204,53 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
         if future is None:  # the interchange gave it up before
             return
         try:
-            if "exception" in message:
-                deserialize(message["exception"]).reraise()
-            future.set_result(_result(message["result"]))
-        except Exception as error:
+            error = _exception(message["exception"]) if "exception" in message else None
+            result = None if error else _result(message["result"])
+        except Exception as unreadable:
+            error = unreadable
+        if isinstance(error, ManagerLost):
+            self.lost_workers.explain(error, future.set_exception)
+        elif error is not None:
             future.set_exception(error)
+        else:
+            future.set_result(result)
 
     def _watch_interchange(self) -> None:
         "Without its interchange the executor would take tasks for ever and answer none."
         status = self.interchange_proc.wait()
         if not self._result_queue_thread_exit.is_set() and not self.bad_state_is_set:
             self.set_bad_state_and_fail_all(RuntimeError(f"Parsl's interchange ended with exit code {status}"))
+
+
+def _exception(payload: bytes) -> BaseException:
+    """With the remote traceback only: whoever raised it here would add a frame.
+
+    From the words in such a frame the SDK concludes that its user has a problem with serialization.
+    """
+    error: BaseException = deserialize(payload).get_exception()
+    return error
+
+
+def _seen_by_parsl(status: JobStatus, connected: bool) -> JobStatus:
+    """As Parsl's strategy and error handlers expect it.
+
+    A held or suspended job is one that waits: Parsl would ask for another in its place, each time that it looks. One
+    that ended before its workers came is MISSING.
+    """
+    if status.state == JobState.HELD:
+        return _changed(status, JobState.PENDING, f"held or suspended{_because(status)}")
+    if status.terminal and not connected and status.state not in (JobState.SCALED_IN, JobState.MISSING):
+        name = status.message or status.status_name
+        return _changed(status, JobState.MISSING, f"ended before its workers connected: {name}")
+    return status
+
+
+def _because(status: JobStatus) -> str:
+    return f" ({status.message})" if status.message else ""
+
+
+def _changed(status: JobStatus, state: JobState, message: str) -> JobStatus:
+    return JobStatus(state, message, status.exit_code, status.stdout_path, status.stderr_path)
 
 
 def _result(payload: bytes) -> Any:

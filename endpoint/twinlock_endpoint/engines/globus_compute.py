@@ -9,12 +9,14 @@ from typing import Any, Self
 
 from parsl.jobs.job_status_poller import JobStatusPoller
 
-from twinlock_endpoint.engines import blocks, ends, executor, forked, parsl_types, shipped, slurm
+from twinlock_endpoint.engines import blocks, executor, failures, forked, parsl_types, shipped
 from twinlock_endpoint.engines.base import Engine, Place, Task
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
+from twinlock_endpoint.engines.lost_workers import LostWorkers
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.engines.strategies import poller_arguments
+from twinlock_endpoint.engines.submissions import Submissions
 from twinlock_endpoint.engines.submitted import Submitted
 from twinlock_endpoint.errors import ConfigError, nearest
 from twinlock_endpoint.journal import begun
@@ -38,10 +40,10 @@ class GlobusComputeEngine(Engine):
         self._poller: JobStatusPoller | None = None
         self._zygote: Zygote | None = None
         self._place: Place
-        self._lost_workers = ends.LostWorkers(executor)
+        executor.lost_workers = LostWorkers(executor)
+        executor.submissions = Submissions(options.max_scheduler_outage)
         self.encrypted = executor.encrypted
-        slurm.show_ended_jobs(executor.provider)
-        ends.hope_less(executor)
+        failures.FailureRule(executor.submissions).use_in(executor)
         self.retries = options.max_retries_on_system_failure
         self.max_workers = _most_workers(executor)
 
@@ -104,17 +106,21 @@ class GlobusComputeEngine(Engine):
         function = {"f": "twinlock_endpoint.worker.execute_task", "a": positional, "k": keywords}
         context = {"task_executor": function, **({"resource_spec": task.resources} if task.resources else {})}
         future: Future[bytes] = self._executor.submit_payload(context, task.body)
-        future.add_done_callback(self._lost_workers.explain)
         return future
 
     def figures(self) -> dict[str, Any]:
-        return {"engine_type": type(self).__name__, **blocks.figures(self._executor)}
+        return {
+            "engine_type": type(self).__name__,
+            "condition": self._executor.condition(),
+            **blocks.figures(self._executor),
+        }
 
     def stop(self) -> None:
         local = blocks.local_groups(self._executor.provider)
         if self._poller is not None:
             self._poller.close(timeout=10)
         blocks.cancel_rest(self._executor)
+        self._executor.lost_workers.close()
         self._executor.shutdown()
         blocks.end_groups(local)
         self._executor.submitted.clear()
@@ -136,7 +142,15 @@ class _Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
         self._filled.wait()
         super().poll()
         for parsl in self._executors:
-            ends.fail_where_nothing_will_run(parsl, self._strategy_name)
+            parsl.lost_workers.remember(parsl.connected_managers())
+            if self._strategy_name == "none" and parsl.submissions.outage is not None:
+                _make_up_for_missed_blocks(parsl)
+            failures.fail_where_nothing_will_run(parsl, self._strategy_name)
+
+
+def _make_up_for_missed_blocks(parsl: executor.Executor) -> None:
+    "The strategy `none` asks for the first blocks once, and the scheduler may have been out of reach then."
+    parsl.scale_out_facade(parsl.provider.init_blocks - len(parsl.blocks_to_job_id))
 
 
 def _most_workers(parsl: executor.Executor) -> int:

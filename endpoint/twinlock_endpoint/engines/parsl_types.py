@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -11,8 +12,12 @@ import parsl.providers
 from parsl.launchers.base import Launcher
 from parsl.providers.base import ExecutionProvider
 
+from twinlock_endpoint.engines import scheduler
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError, nearest
+
+_OURS = {"SlurmProvider": "twinlock_endpoint.engines.slurm"}
+"""Providers of Parsl's that have one of ours in their place."""
 
 GONE = ("AdHocProvider", "CobaltProvider")
 """Providers that templates of older sites name, and that Parsl has no more."""
@@ -23,6 +28,7 @@ def provider(description: Any) -> ExecutionProvider:
     if isinstance(description, dict) and description.get("launcher") is not None:
         launcher: Launcher = _typed("launcher", parsl.launchers, parsl.launchers.__all__, description["launcher"])
         description = {**description, "launcher": launcher}
+    scheduler.use_time_limits()
     made: ExecutionProvider = _typed("provider", parsl.providers, parsl.providers.__all__, description)
     return made
 
@@ -47,5 +53,5 @@ def _typed(kind: str, module: ModuleType, known: Collection[str], description: A
         raise ConfigError(f"Parsl has no {name} any more; name the provider of the site's scheduler of today")
     if name not in known:
         raise ConfigError(f"The {kind} type {name!r} is unknown; {nearest(str(name), known)}")
-    made: Callable[..., Any] = getattr(module, name)
+    made: Callable[..., Any] = getattr(import_module(_OURS[name]) if name in _OURS else module, name)
     return construct(name, made, arguments)

@@ -1,15 +1,71 @@
-"""What a batch scheduler says when it refuses something: Parsl's providers for PBS Pro and LSF keep that back."""
+"""The commands of batch schedulers, as Parsl's providers run them: ended at their time limit, their last words kept."""
 
+import os
+import re
+import signal
+import subprocess
+from contextlib import suppress
 from typing import Any
 
 from parsl.providers import cluster_provider
 
+TIMED_OUT = 124
+"""The exit code of a command that was ended at its time limit, as timeout(1) has it."""
+
 _LONGEST = 1000
-_run = cluster_provider.execute_wait
+_LAST_OUTPUT_S = 2.0
+
+# What the commands of Slurm, PBS, LSF, Grid Engine and HTCondor print while their daemon is away, hangs or restarts.
+_UNREACHABLE = re.compile(
+    r"unable to contact|can(not|'t) connect|failed to connect|connect(ion)? (failure|refused|reset|timed out)"
+    r"|communication (connection )?failure|no route to host|network is unreachable|transport endpoint is not connected"
+    r"|socket timed out|zero bytes were transmitted|message (receive|send) failure|temporarily un(able|available)"
+    r"|munge encode failed|standby mode|LSF is down|not responding|commlib error|unable to send message to qmaster"
+    r"|can't find address of|did not answer within",
+    re.IGNORECASE,
+)
 
 
-class Words:
-    """The last command of a scheduler that failed, and what it printed."""
+def run(command: str, limit_s: float | None = None) -> tuple[int, str, str]:
+    """Run a shell command line; its exit code, output and errors.
+
+    It takes the place of Parsl's `execute_wait`, which leaves a command that outlives its limit running and raises.
+    """
+    process = subprocess.Popen(  # noqa: S602 - Parsl's providers build command lines for a shell
+        command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
+    )
+    try:
+        output, errors = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        return TIMED_OUT, "", f"{_program(command)} did not answer within {limit_s:g} s"
+    return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    "With all that it started, which may have its output open."
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_LAST_OUTPUT_S)
+
+
+def _program(command: str) -> str:
+    return command.split(" ", 1)[0]
+
+
+def is_unreachable(words: str) -> bool:
+    """Whether these words of a scheduler's command mean that the scheduler can't be reached now."""
+    return _UNREACHABLE.search(words) is not None
+
+
+def use_time_limits() -> None:
+    """Have the providers that are made from now on run their commands by `run`."""
+    cluster_provider.execute_wait = run
+
+
+class LastWords:
+    """What the last command that failed printed; the providers for PBS Pro and LSF keep that back."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -19,8 +75,8 @@ class Words:
         cluster_provider.execute_wait = self._heard
 
     def _heard(self, command: str, *arguments: Any) -> tuple[int, str, str]:
-        code, output, errors = _run(command, *arguments)
+        code, output, errors = run(command, *arguments)
         if code:
-            program = command.split(" ", 1)[0]
-            self.text = f"{program} ended with exit code {code}: {(errors.strip() or output.strip())[-_LONGEST:]}"
+            said = (errors.strip() or output.strip())[-_LONGEST:]
+            self.text = said if code == TIMED_OUT else f"{_program(command)} ended with exit code {code}: {said}"
         return code, output, errors

@@ -1,0 +1,174 @@
+"""A real Slurm whose commands fail for the user: what that costs (nothing), and what the user is told."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from endpoint_rig import Queues, Running, until, value
+from globus_compute_sdk.errors import TaskExecutionFailed
+from slurm_rig import Faults, began, hold, leave, quick, wait_for
+from twinlock_testbed.slurm import Slurm
+
+pytestmark = [pytest.mark.system, pytest.mark.slurm]
+
+LIMIT = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)"
+AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+
+
+def job() -> str:
+    import os
+
+    return os.environ["SLURM_JOB_ID"]
+
+
+def condition(queues: Queues) -> str:
+    """What the first heartbeat that tells of a hindrance says."""
+    while not (said := queues.heartbeat()["condition"]):
+        continue
+    return str(said)
+
+
+def test_a_further_block_that_is_refused_while_one_runs_costs_nothing(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, home: Path
+) -> None:
+    running = endpoint(quick(most=2), environment=faults.environment(slurm))
+    tasks = [queues.submit(wait_for, str(home / "go"))]
+    first = began(home / "go.began")
+    faults.fail(LIMIT, "sbatch")
+    tasks += [queues.submit(job) for _ in range(3)]
+    until(lambda: faults.count("sbatch") >= 3)
+    assert "refused the last" in condition(queues)
+    (home / "go").touch()
+    assert [value(queues.result(task)) for task in tasks] == [first] * 4
+    leave(running, slurm)
+
+
+def test_a_further_block_that_is_refused_while_one_waits_costs_nothing(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+) -> None:
+    running = endpoint(quick(most=2, options=" --hold"), environment=faults.environment(slurm))
+    until(slurm.jobs)
+    faults.fail(LIMIT, "sbatch")
+    tasks = [queues.submit(job) for _ in range(3)]
+    until(lambda: faults.count("sbatch") >= 3)
+    first = slurm.jobs()[0].split()[0]
+    slurm.run("scontrol", "release", first)
+    assert [value(queues.result(task, 60)) for task in tasks] == [first] * 3
+    leave(running, slurm)
+
+
+def test_a_refusal_right_after_a_block_has_worked_is_tried_again(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, home: Path
+) -> None:
+    running = endpoint(quick(retries=1), environment=faults.environment(slurm))
+    tasks = [queues.submit(hold, str(home / "runs")), queues.submit(job)]
+    first = began(home / "runs")
+    faults.fail(LIMIT, "sbatch")
+    slurm.run("scancel", first)
+    until(lambda: faults.count("sbatch") >= 4, 60)
+    faults.mend()
+    assert all(value(queues.result(task, 60)) != first for task in tasks)
+    leave(running, slurm)
+
+
+def test_new_tasks_wait_while_the_scheduler_can_not_be_reached(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+) -> None:
+    """As in a restart of its controller, when the former block was given back already."""
+    running = endpoint(quick(idle=1), environment=faults.environment(slurm))
+    first = value(queues.result(queues.submit(job), 60))
+    until(lambda: not slurm.jobs(), 60)
+    faults.fail(AWAY)
+    tasks = [queues.submit(job) for _ in range(2)]
+    until(lambda: faults.count("sbatch") >= 4, 60)
+    said = condition(queues)
+    assert "The scheduler can't be reached" in said
+    assert "Unable to contact slurm controller" in said
+    faults.mend()
+    assert first not in [value(queues.result(task, 90)) for task in tasks]
+    leave(running, slurm)
+
+
+@pytest.mark.parametrize("strategy", ["simple", "none"])
+def test_the_very_first_block_waits_for_the_scheduler_too(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, strategy: str
+) -> None:
+    faults.fail(AWAY)
+    config = quick().replace("strategy_period: 1", f"strategy_period: 1, strategy: {strategy}")
+    running = endpoint(config, environment=faults.environment(slurm))
+    task = queues.submit(job)
+    until(lambda: faults.count("sbatch") >= 2)
+    faults.mend()
+    assert value(queues.result(task, 60))
+    leave(running, slurm)
+
+
+def test_a_scheduler_that_stays_away_too_long_is_told(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+) -> None:
+    faults.fail(AWAY)
+    running = endpoint(quick(outage=1), environment=faults.environment(slurm))
+    failed = queues.result(queues.submit(job), 60)
+    assert "The scheduler can't be reached" in failed.data
+    assert "Unable to contact slurm controller" in failed.data
+    assert running.end().code == 69
+
+
+def cancel(slurm: Slurm, job: str) -> None:
+    slurm.run("scancel", job)
+
+
+def run_out(slurm: Slurm, job: str) -> None:
+    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=0")
+
+
+def requeue(slurm: Slurm, job: str) -> None:
+    slurm.run("scontrol", "requeuehold", job)
+
+
+def suspend(slurm: Slurm, job: str) -> None:
+    slurm.run("scontrol", "suspend", job)
+
+
+def kill_pool(slurm: Slurm, job: str) -> None:
+    import psutil
+
+    for process in psutil.process_iter(["environ", "cmdline"]):
+        if (process.info["environ"] or {}).get("SLURM_JOB_ID") == job and "process_worker_pool.py" in " ".join(
+            process.info["cmdline"]
+        ):
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (cancel, "ended as CANCELLED"),
+        (run_out, "ended as TIMEOUT"),
+        (requeue, "is now waiting in the scheduler's queue"),
+        (suspend, "is now held or suspended"),
+        (kill_pool, "The batch job {job} "),
+    ],
+)
+def test_a_task_whose_job_is_lost_is_told_what_became_of_the_job(
+    endpoint: Callable[..., Running],
+    queues: Queues,
+    slurm: Slurm,
+    home: Path,
+    what: Callable[[Slurm, str], None],
+    told: str,
+) -> None:
+    """And nothing else: the SDK adds an advice about serialization to errors whose text sounds like that."""
+    running = endpoint(quick(), environment=slurm.environment())
+    task = queues.submit(hold, str(home / "runs"), every_time=True)
+    lost = began(home / "runs")
+    what(slurm, lost)
+    failed = queues.result(task, 90).data
+    assert f"The batch job {lost} " in failed
+    assert told.format(job=lost) in failed
+    assert "serialization" not in str(TaskExecutionFailed(failed))
+    running.signal()
+    assert running.end().left == []
+    for line in slurm.jobs():
+        slurm.run("scancel", line.split()[0])
+    until(lambda: not slurm.jobs())

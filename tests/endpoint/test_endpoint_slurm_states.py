@@ -1,0 +1,90 @@
+"""What the endpoint takes a job of a real Slurm for, whatever Slurm's commands do."""
+
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from endpoint_rig import until
+from parsl.jobs.states import JobState, JobStatus
+from parsl.launchers import SimpleLauncher
+from slurm_rig import Faults
+from twinlock_endpoint.engines import scheduler
+from twinlock_endpoint.engines.slurm import SlurmProvider
+from twinlock_testbed.slurm import Slurm
+
+pytestmark = [pytest.mark.system, pytest.mark.slurm]
+
+
+@pytest.fixture
+def provider(slurm: Slurm, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmProvider]:
+    """A provider whose commands can be made to fail. Its jobs run as root, who writes into the folder."""
+    for name, value in faults.environment(slurm).items():
+        monkeypatch.setenv(name, value)
+    scheduler.use_time_limits()
+    made = SlurmProvider(exclusive=False, launcher=SimpleLauncher(), walltime="00:10:00", cmd_timeout=2)
+    made.script_dir = str(faults.bin.parent)
+    yield made
+    faults.mend()
+    for job in slurm.jobs():
+        slurm.run("scancel", job.split()[0])
+    until(lambda: not slurm.jobs())
+
+
+def state(provider: SlurmProvider, job: str) -> JobStatus:
+    (found,) = provider.status([job])
+    return found
+
+
+def running(provider: SlurmProvider) -> str:
+    """A job that runs."""
+    job: str = provider.submit("sleep 600", 1)
+    until(lambda: state(provider, job).state == JobState.RUNNING)
+    return job
+
+
+@pytest.mark.parametrize("fault", ["exit 0", "exit 1", "echo squeue: error: Unable to contact; exit 1", "echo; exit 0"])
+def test_an_answer_without_the_job_changes_nothing(provider: SlurmProvider, faults: Faults, fault: str) -> None:
+    job = running(provider)
+    faults.do(fault, "squeue")
+    assert state(provider, job).state == JobState.RUNNING
+    assert faults.count("squeue") > 0
+    faults.mend()
+    assert state(provider, job).state == JobState.RUNNING
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_started(provider: SlurmProvider, faults: Faults) -> None:
+    job = running(provider)
+    faults.do(f"sleep 1111 & echo $! > {faults.bin.parent}/squeue.failed; wait", "squeue")
+    assert state(provider, job).state == JobState.RUNNING
+    asleep = int((faults.bin.parent / "squeue.failed").read_text())
+    until(lambda: not psutil.pid_exists(asleep) or psutil.Process(asleep).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_how_a_job_ended_is_not_forgotten_while_others_are_asked_for(provider: SlurmProvider, slurm: Slurm) -> None:
+    """Parsl would take it for COMPLETED then, since it asks for it no more."""
+    ended, other = running(provider), running(provider)
+    slurm.run("scancel", ended)
+    until(lambda: state(provider, ended).state == JobState.CANCELLED)
+    assert state(provider, other).state == JobState.RUNNING
+    assert state(provider, ended).state == JobState.CANCELLED
+
+
+def test_a_suspended_job_is_held(provider: SlurmProvider, slurm: Slurm) -> None:
+    job = running(provider)
+    slurm.run("scontrol", "suspend", job)
+    until(lambda: state(provider, job).state == JobState.HELD)
+    slurm.run("scontrol", "resume", job)
+    until(lambda: state(provider, job).state == JobState.RUNNING)
+
+
+def test_why_a_job_waits_is_told(provider: SlurmProvider) -> None:
+    provider.scheduler_options += "#SBATCH --hold\n"
+    job = provider.submit("true", 1)
+    until(lambda: "JobHeldUser" in (state(provider, job).message or ""))
+    assert state(provider, job).state == JobState.PENDING
+
+
+def test_a_job_that_slurm_has_forgotten_has_ended(provider: SlurmProvider, faults: Faults) -> None:
+    job = running(provider)
+    faults.do("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1", "squeue")
+    assert state(provider, job).terminal

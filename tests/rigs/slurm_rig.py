@@ -1,0 +1,126 @@
+"""Endpoints on a private Slurm: their configuration, tasks that know their job, and commands of Slurm's that fail."""
+
+import shlex
+from pathlib import Path
+
+from endpoint_rig import Running, until
+from twinlock_testbed.slurm import Slurm
+
+NODES = ("node1", "node2")
+_COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
+_WRAPPER = """\
+#!/bin/sh
+if [ -e {folder}/{name}.fault ]; then
+    echo "$*" >> {folder}/{name}.failed
+    . {folder}/{name}.fault
+fi
+exec /usr/bin/{name} "$@"
+"""
+_QUICK = """
+engine:
+  type: GlobusComputeEngine
+  max_workers_per_node: 1
+  heartbeat_period: 1
+  heartbeat_threshold: 6
+  max_retries_on_system_failure: {retries}
+  max_scheduler_outage: {outage}
+  job_status_kwargs: {{strategy_period: 1, max_idletime: {idle}}}
+  provider:
+    type: SlurmProvider
+    scheduler_options: "#SBATCH --nodelist={node}{options}"
+    exclusive: false
+    init_blocks: {init}
+    max_blocks: {most}
+    walltime: "00:10:00"
+heartbeat_period: 5
+"""
+
+
+def quick(
+    *,
+    retries: int = 0,
+    node: str = NODES[0],
+    init: int = 1,
+    most: int = 1,
+    idle: int = 120,
+    outage: float = 900,
+    options: str = "",
+) -> str:
+    """A configuration that loses workers within seconds. `options` are more of sbatch's, each behind a space."""
+    return _QUICK.format(retries=retries, node=node, init=init, most=most, idle=idle, outage=outage, options=options)
+
+
+class Faults:
+    """Slurm's commands for one user, which fail while a test wants it. `bin` has to be first on PATH."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        for name in _COMMANDS:
+            (self.bin / name).write_text(_WRAPPER.format(folder=folder, name=name))
+            (self.bin / name).chmod(0o755)
+            (folder / f"{name}.failed").touch()
+            (folder / f"{name}.failed").chmod(0o666)
+
+    def fail(self, words: str, *commands: str) -> None:
+        """From now on these commands, all without any, print these words and fail."""
+        self.do(f"echo {shlex.quote(words)} >&2; exit 1", *commands)
+
+    def do(self, script: str, *commands: str) -> None:
+        """From now on these commands, all without any, do this instead."""
+        for name in commands or _COMMANDS:
+            (self._folder / f"{name}.fault").write_text(script + "\n")
+
+    def mend(self) -> None:
+        """Commands work again."""
+        for path in self._folder.glob("*.fault"):
+            path.unlink()
+
+    def count(self, command: str) -> int:
+        """How often this one has failed so far."""
+        return len((self._folder / f"{command}.failed").read_text().splitlines())
+
+    def environment(self, slurm: Slurm) -> dict[str, str]:
+        """What leads an endpoint to the commands and the cluster."""
+        return {**slurm.environment(), "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin"}
+
+
+def leave(running: Running, slurm: Slurm) -> None:
+    """End the endpoint in order, which leaves nothing, neither here nor in Slurm's queue."""
+    running.signal()
+    end = running.end()
+    assert (end.code, end.left) == (0, [])
+    until(lambda: not slurm.jobs())
+
+
+def hold(path: str, *, every_time: bool = False) -> str:
+    """Say in which job this runs, and stay; with `every_time` also where it is a second attempt."""
+    import os
+    import pathlib
+    import time
+
+    job = os.environ["SLURM_JOB_ID"]
+    with pathlib.Path(path).open("a") as runs:
+        runs.write(f"{job}\n")
+    while every_time or len(pathlib.Path(path).read_text().split()) == 1:
+        time.sleep(0.05)
+    return job
+
+
+def wait_for(path: str) -> str:
+    """Say in which job this runs, and stay until the file is there."""
+    import os
+    import pathlib
+    import time
+
+    pathlib.Path(path + ".began").write_text(os.environ["SLURM_JOB_ID"] + "\n")
+    while not pathlib.Path(path).exists():
+        time.sleep(0.05)
+    return os.environ["SLURM_JOB_ID"]
+
+
+def began(path: Path) -> str:
+    """The job in which `hold` or, with its path and ".began", `wait_for` runs."""
+    until(lambda: path.exists() and path.read_text().endswith("\n"), 60)
+    return path.read_text().split()[0]
