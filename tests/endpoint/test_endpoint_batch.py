@@ -1,13 +1,20 @@
 """Endpoints on batch systems that can't be had here: their commands are stand-ins, which record what was asked and run
 the jobs on this host."""
 
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from endpoint_rig import NOBODY, Queues, Running, until, value
+from parsl.jobs.states import JobState
+from twinlock_endpoint.engines import parsl_types
 
 pytestmark = pytest.mark.system
 
@@ -40,9 +47,13 @@ ASKED = {
     GRID_ENGINE: ["qsub -q all.q -terse ", "#$ -l h_rt=00:20:00"],
     CONDOR: ["condor_submit ", "RequestCpus = 2"],
 }
+CAREFUL = [PBS, TORQUE, GRID_ENGINE, LSF]
 schedulers = pytest.mark.parametrize(
     "template", [PBS, TORQUE, GRID_ENGINE, LSF, CONDOR], ids=["PBS Pro", "Torque", "Grid Engine", "LSF", "HTCondor"]
 )
+
+
+careful = pytest.mark.parametrize("template", CAREFUL, ids=["PBS Pro", "Torque", "Grid Engine", "LSF"])
 
 
 @pytest.fixture
@@ -109,3 +120,73 @@ def test_a_refusal_is_told_in_the_schedulers_words(
     running = endpoint(template, environment=environment(batch))
     assert "no allocation for account phys" in queues.result(queues.submit(double, 4), 60).data
     assert running.end().code == 69
+
+
+@pytest.fixture
+def provider(batch: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The template's provider, whose jobs run as whoever runs the tests."""
+    for name, text in environment(batch).items():
+        monkeypatch.setenv(name, text)
+    made = parsl_types.provider(yaml.safe_load(template)["engine"]["provider"])
+    made.script_dir = str(batch / "state")
+    yield made
+    for path in (batch / "state").glob("*.pid"):
+        with suppress(ProcessLookupError):
+            os.killpg(int(path.read_text()), signal.SIGKILL)
+
+
+def states(provider: Any, *jobs: str) -> list[JobState]:
+    return [status.state for status in provider.status(list(jobs))]
+
+
+def two_jobs(provider: Any) -> list[str]:
+    """Two jobs that run."""
+    jobs = [provider.submit("sleep 600", 1) for _ in range(2)]
+    assert states(provider, *jobs) == [JobState.RUNNING] * 2
+    return jobs
+
+
+def say(batch: Path, job: str, state: str) -> None:
+    """Have the scheduler say this of a job."""
+    (batch / "state" / f"{job.split('.')[0]}.state").write_text(state)
+
+
+@careful
+def test_a_job_that_the_scheduler_has_forgotten_has_ended_and_hides_no_other(provider: Any, batch: Path) -> None:
+    first, second = two_jobs(provider)
+    say(batch, first, "forgotten")
+    assert states(provider, first, second) == [JobState.COMPLETED, JobState.RUNNING]
+    say(batch, second, "forgotten")
+    assert states(provider, first, second) == [JobState.COMPLETED] * 2
+
+
+@careful
+@pytest.mark.parametrize("code", [0, 1])
+def test_an_odd_answer_changes_nothing(provider: Any, batch: Path, code: int) -> None:
+    jobs = two_jobs(provider)
+    (batch / "state" / "odd").write_text(str(code))
+    assert states(provider, *jobs) == [JobState.RUNNING] * 2
+    (batch / "state" / "odd").unlink()
+    assert states(provider, *jobs) == [JobState.RUNNING] * 2
+
+
+@careful
+def test_a_suspended_job_has_not_ended(provider: Any, batch: Path, template: str) -> None:
+    first, second = two_jobs(provider)
+    say(batch, first, "S" if template == GRID_ENGINE else "H")
+    assert states(provider, first, second) == [JobState.HELD, JobState.RUNNING]
+
+
+def test_a_held_job_is_not_replaced_by_another_and_its_user_can_see_why(
+    endpoint: Callable[..., Running], queues: Queues, batch: Path
+) -> None:
+    (batch / "state" / "hold").touch()
+    endpoint(PBS + "heartbeat_period: 5\n", environment=environment(batch))
+    task = queues.submit(double, 4)
+    until((batch / "state" / "1.job").exists)
+    while "held or suspended" not in (state := queues.heartbeat())["condition"]:
+        assert state["total_workers"] == 0
+    assert len(list((batch / "state").glob("*.job"))) == 1
+    (batch / "state" / "hold").unlink()
+    assert value(queues.result(task, 60)) == 8
+    assert len(list((batch / "state").glob("*.job"))) == 1

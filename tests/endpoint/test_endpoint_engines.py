@@ -54,10 +54,10 @@ def test_local_workers_use_the_loopback_only(provider: str) -> None:
     assert (htex.address, htex.all_addresses) == ("127.0.0.1", {"127.0.0.1"})
 
 
-@pytest.mark.parametrize("address", ["10.1.2.3", "{type: address_by_interface, ifname: lo}"])
+@pytest.mark.parametrize("address", ["127.0.0.2", "{type: address_by_interface, ifname: lo}"])
 def test_an_address_of_the_configuration_is_used(address: str) -> None:
     htex = executor(f"{{type: GlobusComputeEngine, address: {address}, provider: {SLURM}}}")
-    assert htex.address == ("127.0.0.1" if "lo" in address else "10.1.2.3")
+    assert htex.address == ("127.0.0.1" if "lo" in address else "127.0.0.2")
 
 
 def test_arguments_of_the_executor_are_passed_on() -> None:
@@ -159,6 +159,8 @@ def test_tasks_taken_in_advance(workers: int, tasks: int) -> None:
             "did you mean 'SrunLauncher'?",
         ),
         ("{type: GlobusComputeEngine, provider: {type: KubernetesProvider}}", "needs the argument 'image'"),
+        ("{type: GlobusComputeEngine, address: 192.0.2.1}", "'192.0.2.1', where this host can't listen"),
+        ("{type: GlobusComputeEngine, address: no.such.host.invalid}", "'no.such.host.invalid', where this host"),
         ("{type: GlobusComputeEngine, address: {type: get_all_addresses}}", "did you mean 'get_any_address'?"),
         ("{type: GlobusComputeEngine, address: {type: address_by_interface, ifname: nope0}}", "can't be made"),
         ("{type: HighThroughputEngine}", "no HighThroughputEngine any more; GlobusComputeEngine has its place"),

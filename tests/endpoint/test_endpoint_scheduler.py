@@ -172,3 +172,75 @@ def test_a_task_whose_job_is_lost_is_told_what_became_of_the_job(
     for line in slurm.jobs():
         slurm.run("scancel", line.split()[0])
     until(lambda: not slurm.jobs())
+
+
+def test_a_job_that_can_not_be_cancelled_at_the_end_is_cancelled_by_the_next_endpoint(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+) -> None:
+    running = endpoint(quick(), environment=faults.environment(slurm))
+    first = value(queues.result(queues.submit(job), 60))
+    faults.fail(AWAY, "scancel")
+    running.signal()
+    assert running.end().code == 0
+    assert [line.split()[0] for line in slurm.jobs()] == [first]
+    faults.mend()
+    following = endpoint(quick(init=0), environment=faults.environment(slurm))
+    until(lambda: not slurm.jobs())
+    leave(following, slurm)
+
+
+def test_cancelling_is_tried_again_at_the_end(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+) -> None:
+    running = endpoint(quick(), environment=faults.environment(slurm))
+    assert value(queues.result(queues.submit(job), 60))
+    faults.fail(AWAY, "scancel")
+    running.signal()
+    until(lambda: faults.count("scancel") >= 2)
+    faults.mend()
+    assert running.end().code == 0
+    until(lambda: not slurm.jobs())
+
+
+TAKEN = '/usr/bin/sbatch "$@" > /dev/null; echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
+
+
+def test_a_job_that_slurm_took_though_sbatch_failed_is_used(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+) -> None:
+    faults.do(TAKEN, "sbatch")
+    running = endpoint(quick(), environment=faults.environment(slurm))
+    used = value(queues.result(queues.submit(job), 60))
+    assert [line.split()[0] for line in slurm.jobs()] == [used]
+    assert faults.count("sbatch") == 1
+    leave(running, slurm)
+
+
+def test_a_job_that_could_not_be_found_in_time_is_cancelled_when_it_is(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+) -> None:
+    faults.do(TAKEN, "sbatch")
+    faults.fail(AWAY, "squeue")
+    running = endpoint(quick(), environment=faults.environment(slurm))
+    task = queues.submit(job)
+    until(slurm.jobs)
+    orphans = {line.split()[0] for line in slurm.jobs()}
+    faults.mend()
+    used = value(queues.result(task, 60))
+    assert used not in orphans
+    until(lambda: [line.split()[0] for line in slurm.jobs()] == [used], 60)
+    leave(running, slurm)
+
+
+def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by_the_next(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+) -> None:
+    faults.do('/usr/bin/sbatch "$@"; sleep 600', "sbatch")
+    running = endpoint(quick(), environment=faults.environment(slurm))
+    until(slurm.jobs)
+    running.signal(9)
+    running.end()
+    faults.mend()
+    following = endpoint(quick(init=0), environment=faults.environment(slurm))
+    until(lambda: not slurm.jobs(), 60)
+    leave(following, slurm)

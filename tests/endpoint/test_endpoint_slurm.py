@@ -69,6 +69,10 @@ def test_an_mpi_program_gets_the_ranks_that_it_asks_for(
     assert value(queues.result(task, 60)) == ["rank 0 of 2", "rank 1 of 2"]
     wrong = queues.submit(ranks, resource_specification=json.dumps({"nodes": 1}))
     assert "nodes" in queues.result(wrong, 60).data
+    large = queues.submit(ranks, resource_specification=json.dumps({"num_nodes": 2, "ranks_per_node": 1}))
+    assert "the task asks for 2 nodes (num_nodes), and a block has 1" in queues.result(large, 60).data
+    again = queues.submit(ranks, resource_specification=json.dumps(wanted))
+    assert value(queues.result(again, 60)) == ["rank 0 of 2", "rank 1 of 2"]
     assert queues.heartbeat()["engine_type"] == "GlobusMPIEngine"
     leave(running, slurm)
 

@@ -2,7 +2,9 @@
 """Stands in for the commands of PBS Pro, Torque, Grid Engine, LSF and HTCondor, by the name under which it is called.
 
 Jobs run at once, on this host, as whoever submits. STANDIN is a folder: a file N.job for each job with what was asked,
-N.pid while it runs. Where STANDIN/refuse exists, submissions fail with the text in it.
+N.pid while it runs. Where STANDIN/refuse exists, submissions fail with the text in it. STANDIN/N.state is what the job
+is said to be, `forgotten` for one that the scheduler no longer knows. With STANDIN/odd, commands that ask for jobs
+print nothing and end with the exit code in it. While STANDIN/hold exists, jobs are held.
 """
 
 import json
@@ -27,10 +29,15 @@ def main() -> int:
             with suppress(OSError):
                 os.killpg(int((STATE / f"{number}.pid").read_text()), signal.SIGKILL)
         return 0
+    if (STATE / "odd").exists():
+        return int((STATE / "odd").read_text())
     jobs = [word for word in words if word[0].isdigit()]
+    if "-j" in words:
+        return exists(*jobs)
+    known = [job for job in jobs if state(job) != "forgotten"]
     if name == "qstat" and "json" not in words:
-        return table(jobs or [path.stem for path in STATE.glob("*.job")])
-    return status(name, jobs)
+        return table(known if jobs else [path.stem for path in STATE.glob("*.job")], jobs)
+    return status(name, known) or complain(name, jobs, known)
 
 
 def number_of(job: str) -> int:
@@ -51,9 +58,10 @@ def submit(name: str, words: list[str]) -> int:
         Path(script := str(STATE / f"{number}.script")).write_text(text)
     if name == "condor_submit":
         (script,) = re.findall(r"transfer_input_files\s*= *([^,\n]+)", text)
+    held = f"while [ -e {STATE}/hold ]; do sleep 0.1; done; exec /bin/bash {script}"
     with open(STATE / f"{number}.out", "w") as output:
         job = subprocess.Popen(
-            ["/bin/bash", script], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            ["/bin/bash", "-c", held], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     (STATE / f"{number}.pid").write_text(str(job.pid))
     said = {
@@ -65,25 +73,53 @@ def submit(name: str, words: list[str]) -> int:
     return 0
 
 
+def state(job: str) -> str:
+    """What the job is said to be: a letter of qstat's, or `forgotten`."""
+    said = STATE / f"{number_of(job)}.state"
+    if said.exists():
+        return said.read_text()
+    if (STATE / "hold").exists():
+        return "H"
+    return "R" if running(number_of(job)) else "F"
+
+
 def status(name: str, jobs: list[str]) -> int:
     """Print what is known of the jobs."""
-    states = {job: running(number_of(job)) for job in jobs}
+    states = {job: state(job) for job in jobs}
     if name == "qstat":
-        print(json.dumps({"Jobs": {job: {"job_state": "R" if alive else "F"} for job, alive in states.items()}}))
-    for job, alive in states.items():
+        print(json.dumps({"Jobs": {job: {"job_state": letter} for job, letter in states.items()}}))
+    for job, letter in states.items():
         if name == "bjobs":
-            print(job, "RUN" if alive else "DONE")
+            print(job, {"R": "RUN", "F": "DONE", "H": "USUSP"}[letter])
         elif name == "condor_q":
-            print(job, "2" if alive else "4")
+            print(job, "2" if letter == "R" else "4")
     return 0
 
 
-def table(jobs: list[str]) -> int:
+def complain(name: str, jobs: list[str], known: list[str]) -> int:
+    """Say which of the jobs aren't known; the exit code."""
+    unknown = [job for job in jobs if job not in known]
+    for job in unknown:
+        said = f"Job <{job}> is not found" if name == "bjobs" else f"qstat: Unknown Job Id {job}"
+        print(said, file=sys.stderr)
+    return (255 if name == "bjobs" else 153) if unknown else 0
+
+
+def table(shown: list[str], asked: list[str]) -> int:
     """Print the jobs that run, in lines as Torque's qstat and Grid Engine's have them; both leave out ended ones."""
+    alive = [job for job in shown if state(job) not in ("F", "forgotten")]
     print("job-ID  name  user  time/prior  state", "-" * 60, sep="\n")
-    for job in jobs:
-        if running(number_of(job)):
-            print(job, "parsl", "me", "0", "R", "queue")
+    for job in alive:
+        print(job, "parsl", "me", "0", state(job), "queue")
+    return complain("qstat", asked, alive)
+
+
+def exists(job: str) -> int:
+    """Whether Grid Engine knows the job, as `qstat -j` says it."""
+    if state(job) in ("F", "forgotten"):
+        print(f"Following jobs do not exist:\n{job}", file=sys.stderr)
+        return 1
+    print(f"job_number: {job}")
     return 0
 
 

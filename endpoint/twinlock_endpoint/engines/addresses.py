@@ -8,6 +8,8 @@ import socket
 
 import psutil
 
+from twinlock_endpoint.errors import ConfigError
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -22,3 +24,17 @@ def local_addresses() -> set[str]:
     with contextlib.suppress(OSError):
         found.add(socket.gethostbyname(socket.gethostname()))
     return found
+
+
+def require_own(address: str) -> None:
+    """ConfigError unless this host can listen at `address`, an IP address or a name."""
+    try:
+        family, kind, protocol, _, found = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.bind(found)
+    except OSError as error:
+        own = ", ".join(sorted(local_addresses()))
+        raise ConfigError(
+            f"The engine has 'address': {address!r}, where this host can't listen ({error.strerror}). It has: {own}. "
+            "Without an address, workers try all of these."
+        ) from None

@@ -7,6 +7,7 @@ import math
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -23,7 +24,7 @@ from parsl.providers import LocalProvider
 from parsl.serialize import deserialize
 from parsl.serialize.concretes import DillSerializer
 
-from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses
+from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses, require_own
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.jobs import describe
 from twinlock_endpoint.engines.lost_workers import LostWorkers
@@ -39,9 +40,9 @@ log = logging.getLogger(__name__)
 # Not "interchange.py" from PATH: a batch site may have another Parsl there. -P keeps the user's folder off sys.path.
 INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
 
-_INTERCHANGE_S = 120
 _POLL_MS = 100  # how often interchange and result thread look up when nothing happens; what happens wakes them at once
 _SEND_MS = 50  # between two looks whether the interchange lives, while a task can't be sent to it
+_FIRST_LOOK_S = 5.0
 _REMEMBERED_REFUSALS = 5
 _SHOWN_REASONS = 3
 _DILL = DillSerializer.identifier + b"\n"
@@ -60,6 +61,7 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
     submissions: Submissions
     lost_workers: LostWorkers
     _loop: asyncio.AbstractEventLoop | None = None
+    _last_poll_time: float
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         "Our callback comes first: whoever holds the tasks knows the reason before their futures fail."
@@ -108,7 +110,18 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
         }
         program = InterchangeProgram(title="parsl: HTEX interchange", begun=self.begun, config=config)
         self.interchange_proc = self.zygote.start(program)
-        self.worker_port = self.command_client.run("WORKER_BINDS", timeout_s=_INTERCHANGE_S)
+        self.worker_port = self._asked_port()
+
+    def _asked_port(self) -> int:
+        "The port that workers connect to. Parsl would wait two minutes for an interchange that has ended."
+        commands = self.command_client.zmq_socket
+        commands.send_pyobj("WORKER_BINDS")
+        while not commands.poll(_POLL_MS):
+            code = self.interchange_proc.poll()
+            if code is not None:
+                port = f"; is its port {self.worker_port} in use?" if self.worker_port else ""
+                raise RuntimeError(f"Parsl's interchange ended with exit code {code} as it started{port}")
+        return int(commands.recv_pyobj())
 
     def _put_while_it_lives(self, message: dict[str, Any]) -> None:
         "ZeroMQ waits for somebody to send to, and would for ever when the interchange has ended; its watcher says so."
@@ -154,13 +167,21 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
         except Exception as error:
             raise self._not_launched(error) from error
         self.submissions.accepted()
+        self._look_soon()
         ended = {block for block, status in self._status.items() if status.terminal}
         self.submitted.note(self.provider, job_id, {str(self.blocks_to_job_id.get(block)) for block in ended})
         return job_id
 
+    def _look_soon(self) -> None:
+        "Many a job fails at once, or waits for a reason that its user should know; Parsl would ask after a minute."
+        soon = time.time() - self.status_polling_interval + _FIRST_LOOK_S
+        self._last_poll_time = min(self._last_poll_time, soon)
+
     def _not_launched(self, error: Exception) -> Exception:
         said = self._scheduler.text or str(error)
-        if is_unreachable(said):
+        unreachable = is_unreachable(said)
+        self.submitted.miss(doubtful=unreachable)
+        if unreachable:
             log.warning("The scheduler can't be reached: %s", said)
             self.submissions.miss(said)
         else:
@@ -263,6 +284,13 @@ def _result(payload: bytes) -> Any:
 class MPIExecutor(Executor, ParslMPIExecutor):  # type: ignore[misc]
     """The same for tasks that are MPI programs: a worker starts one on as many nodes of its block as it asks for."""
 
+    def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
+        "With a look at the number of nodes: a task that wants more than a block has would wait for ever."
+        super().validate_resource_spec(resource_specification)
+        wanted, there = int(resource_specification.get("num_nodes", 1)), self.provider.nodes_per_block
+        if not 1 <= wanted <= there:
+            raise ValueError(f"the task asks for {wanted} nodes (num_nodes), and a block has {there} (nodes_per_block)")
+
 
 def make(kind: type[Executor], what: str, arguments: dict[str, Any]) -> Executor:
     """An executor of the engine `what` from its arguments in the configuration; `provider` and `address` are built.
@@ -274,7 +302,7 @@ def make(kind: type[Executor], what: str, arguments: dict[str, Any]) -> Executor
     arguments.setdefault("provider", LocalProvider())
     arguments.setdefault("poll_period", _POLL_MS)
     anywhere = "address" not in arguments and not isinstance(arguments["provider"], LocalProvider)
-    arguments.setdefault("address", LOOPBACK)
+    require_own(arguments.setdefault("address", LOOPBACK))
     executor = construct(what, kind, arguments)
     if "interchange_launch_cmd" not in arguments:  # an argument of another type in each of Parsl's two classes
         executor.interchange_launch_cmd = INTERCHANGE

@@ -94,6 +94,8 @@ class GlobusComputeEngine(Engine):
         parsl.on_failure = place.on_failure
         parsl.submitted = Submitted(place.folder / "blocks.json")
         parsl.submitted.cancel_former(parsl.provider)
+        if hasattr(parsl.provider, "submitting"):
+            parsl.provider.submitting = parsl.submitted.intend
         parsl.start()
         self._poller = _Poller(parsl, self._scaling)
 
@@ -119,11 +121,11 @@ class GlobusComputeEngine(Engine):
         local = blocks.local_groups(self._executor.provider)
         if self._poller is not None:
             self._poller.close(timeout=10)
-        blocks.cancel_rest(self._executor)
+        left = blocks.cancel_rest(self._executor)
         self._executor.lost_workers.close()
         self._executor.shutdown()
         blocks.end_groups(local)
-        self._executor.submitted.clear()
+        self._executor.submitted.keep(left)
         if self._zygote is not None:
             self._zygote.close()
 
@@ -142,6 +144,8 @@ class _Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
         self._filled.wait()
         super().poll()
         for parsl in self._executors:
+            if parsl.submissions.due():
+                parsl.submitted.cancel_unwanted(parsl.provider)
             parsl.lost_workers.remember(parsl.connected_managers())
             if self._strategy_name == "none" and parsl.submissions.outage is not None:
                 _make_up_for_missed_blocks(parsl)

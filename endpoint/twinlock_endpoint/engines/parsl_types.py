@@ -16,7 +16,13 @@ from twinlock_endpoint.engines import scheduler
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError, nearest
 
-_OURS = {"SlurmProvider": "twinlock_endpoint.engines.slurm"}
+_OURS = {
+    "GridEngineProvider": "twinlock_endpoint.engines.grid_engine",
+    "LSFProvider": "twinlock_endpoint.engines.lsf",
+    "PBSProProvider": "twinlock_endpoint.engines.pbs",
+    "SlurmProvider": "twinlock_endpoint.engines.slurm",
+    "TorqueProvider": "twinlock_endpoint.engines.pbs",
+}
 """Providers of Parsl's that have one of ours in their place."""
 
 GONE = ("AdHocProvider", "CobaltProvider")

@@ -1,9 +1,16 @@
-"""Parsl's provider for Slurm, which takes a job for ended only when Slurm says so, and keeps what Slurm said."""
+"""Parsl's provider for Slurm, with all of Slurm's states."""
+
+import shlex
+from collections.abc import Callable
+from typing import Any
 
 import parsl.providers
 from parsl.jobs.states import JobState, JobStatus
+from parsl.providers.errors import SubmitException
 
+from twinlock_endpoint.engines.careful import CarefulStatus, Said
 from twinlock_endpoint.engines.jobs import WAITING
+from twinlock_endpoint.engines.scheduler import is_unreachable
 
 # Codes of squeue(1) that Parsl doesn't know, since without --states=all none of the ended jobs is shown.
 _MORE_STATES = {
@@ -21,68 +28,62 @@ _MORE_STATES = {
     "SO": JobState.RUNNING,
     "ST": JobState.HELD,
 }
-_FORGOTTEN = "Invalid job id specified"
 
 
-class SlurmProvider(parsl.providers.SlurmProvider):  # type: ignore[misc]  # Parsl ships no types
+class SlurmProvider(CarefulStatus, parsl.providers.SlurmProvider):  # type: ignore[misc]  # Parsl ships no types
     """Takes the arguments of Parsl's class."""
 
-    def _status(self) -> None:
-        "Ask for the jobs that haven't ended; what Slurm can't be asked now stays as it was."
-        active = [job for job, known in self.resources.items() if not known["status"].terminal]
-        for start in range(0, len(active), self.status_batch_size):
-            batch = active[start : start + self.status_batch_size]
-            answer = self._ask(batch)
-            if answer is None:
-                return
-            for job in batch:
-                self._note(job, answer.get(job) or self._ask_again(job))
+    forgotten = "Invalid job id specified"
+    submitting: Callable[[Any, str], None] | None = None
+    """Called with this provider and a job's name before the job is submitted. The name is the only one of its kind."""
+    _submission = ("", "")
 
-    def _ask(self, jobs: list[str]) -> dict[str, str] | None:
-        "State and reason by job, of the jobs that Slurm knows; None where it doesn't answer."
-        code, output, errors = self.execute_wait(self._command(jobs))
-        if code and _FORGOTTEN not in errors:
-            return None
-        lines = [line.split(maxsplit=1) for line in output.splitlines()]
-        return {line[0]: line[1].strip() for line in lines if len(line) == 2}
+    def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl.slurm") -> str:
+        "As Parsl does it; and a job that Slurm took though sbatch(1) failed, or was ended at its time limit, is found."
+        try:
+            job: str = super().submit(command, tasks_per_node, job_name)
+        except SubmitException as error:
+            name, script = self._submission
+            found = self.find(name) if is_unreachable(str(error.stderr)) else None
+            if not found:
+                raise
+            job = found[0]
+            paths = {"job_stdout_path": f"{script}.stdout", "job_stderr_path": f"{script}.stderr"}
+            self.resources[job] = {"job_id": job, "status": JobStatus(JobState.PENDING), **paths}
+        return job
 
-    def _ask_again(self, job: str) -> str | None:
-        """About one that wasn't mentioned: a database that is behind has not heard of it yet, and squeue(1) keeps
-        quiet about forgotten ones unless they are all that it is asked for.
-        """
-        code, output, errors = self.execute_wait(self._command([job]))
-        if code and _FORGOTTEN in errors:
-            return "COMPLETED" if self._uses_database else "CD"
-        return None if code else output.strip().partition(" ")[2].strip()
+    def find(self, name: str) -> list[str] | None:
+        """The jobs of this name that haven't ended; None where Slurm doesn't answer."""
+        clusters = f" --clusters={self.clusters}" if self.clusters else ""
+        code, output, _ = self.execute_wait(f"squeue{clusters} --noheader --format=%i --name={shlex.quote(name)}")
+        return None if code else output.split()
 
-    def _command(self, jobs: list[str]) -> str:
+    def _write_submit_script(self, template: str, script_filename: str, job_name: str, configs: dict[str, Any]) -> None:
+        super()._write_submit_script(template, script_filename, job_name, configs)
+        self._submission = job_name, script_filename
+        if self.submitting is not None:
+            self.submitting(self, job_name)
+
+    def _status_command(self, jobs: list[str]) -> str:
         command = str(self._cmd.format(",".join(jobs)))
-        if self._uses_database:
+        if command.startswith("sacct"):
             return command
         return command.replace("'%i %t'", "'%i %t %r'") + " --states=all"
 
-    @property
-    def _uses_database(self) -> bool:
-        return bool(self._cmd.startswith("sacct"))
-
-    def _note(self, job: str, said: str | None) -> None:
-        if not said:
-            return
-        word, _, reason = said.partition(" ")
-        state = self._translate_table.get(word) or _MORE_STATES.get(word, JobState.UNKNOWN)
-        known = self.resources[job]
-        known["status"] = JobStatus(
-            state,
-            _message(state, reason.strip()),
-            stdout_path=known["job_stdout_path"],
-            stderr_path=known["job_stderr_path"],
-        )
+    def _parse(self, output: str) -> Said:
+        found: Said = {}
+        for line in output.splitlines():
+            job, word, *reason = [*line.split(maxsplit=2), "", ""]
+            state = self._translate_table.get(word) or _MORE_STATES.get(word, JobState.UNKNOWN)
+            if word:
+                found[job] = state, _message(state, reason[0].strip())
+        return found
 
 
-def _message(state: JobState, reason: str) -> str | None:
+def _message(state: JobState, reason: str) -> str:
     "Why a job waits; of one that has ended sacct(1) only repeats who cancelled it."
     if not reason or reason == "None":
-        return None
+        return ""
     if state == JobState.PENDING:
         return f"{WAITING} ({reason})"
-    return reason if state == JobState.HELD else None
+    return reason if state == JobState.HELD else ""

@@ -1,6 +1,8 @@
-"""The batch jobs that an endpoint submitted, in a file of its folder: should it be killed, the next one cancels them.
+"""The batch jobs that an endpoint submitted, in a file of its folder: what it can't cancel itself the next one cancels.
 
 Blocks on this host are process groups; pids are used again, so a group counts only in the same boot and session.
+A scheduler's command may fail or hang though the job was taken. So the name of a job is noted before it is submitted,
+where its provider can find jobs by name.
 """
 
 import json
@@ -8,27 +10,36 @@ import logging
 import os
 import platform
 import signal
+import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
 
 log = logging.getLogger(__name__)
 
+_DOUBTFUL_S = 900.0
+_BETWEEN_S = 10.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    "`group` and `session` are of a block on this host, 0 for other jobs."
+    """`group` and `session` are of a block on this host, 0 for other jobs. One that was perhaps submitted has no id,
+    but a `name`, and the time `since` when, in seconds of the epoch.
+    """
 
     provider: str
     id: str
     group: int = 0
     session: int = 0
+    name: str = ""
+    since: float = 0.0
 
 
 class Submitted:
@@ -36,11 +47,19 @@ class Submitted:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._former: list[_Job] = []
+        self._unwanted: list[_Job] = []
         self._ours: dict[str, _Job] = {}
+        self._intended: _Job | None = None
+        self._due = float("-inf")
+
+    def intend(self, provider: ExecutionProvider, name: str) -> None:
+        """A job of this name is about to be submitted."""
+        self._intended = _Job(type(provider).__name__, "", name=name, since=time.time())
+        self._write()
 
     def note(self, provider: ExecutionProvider, job_id: Any, gone: set[str]) -> None:
-        """A job was submitted; those in `gone` have ended."""
+        """It was submitted; those in `gone` have ended."""
+        self._intended = None
         for former in gone:
             self._ours.pop(former, None)
         job = _job(provider, str(job_id))
@@ -48,16 +67,28 @@ class Submitted:
             self._ours[job.id] = job
         self._write()
 
-    def cancel_former(self, provider: ExecutionProvider) -> None:
-        """Cancel what an endpoint before this one left; what can't be cancelled is tried again by the next one."""
-        found = self._read()
-        self._former = [job for job in found if not _cancel(job, provider)]
-        if found:
+    def miss(self, *, doubtful: bool) -> None:
+        """It wasn't submitted; with `doubtful` it may have been all the same, and isn't wanted any more."""
+        if self._intended is not None:
+            self._unwanted += [self._intended] if doubtful else []
+            self._intended = None
             self._write()
 
-    def clear(self) -> None:
-        """All jobs of this endpoint have been cancelled."""
-        self._ours.clear()
+    def cancel_former(self, provider: ExecutionProvider) -> None:
+        """Cancel what an endpoint before this one left."""
+        self._unwanted = self._read()
+        self.cancel_unwanted(provider)
+
+    def cancel_unwanted(self, provider: ExecutionProvider) -> None:
+        """Cancel what should not be there; to be called again and again, since a scheduler may be out of reach."""
+        if self._unwanted and time.monotonic() >= self._due:
+            self._due = time.monotonic() + _BETWEEN_S
+            self._unwanted = [job for job in self._unwanted if not _cancel(job, provider)]
+            self._write()
+
+    def keep(self, jobs: Collection[str]) -> None:
+        """The endpoint ends: all its jobs but these have been cancelled."""
+        self._ours = {job_id: job for job_id, job in self._ours.items() if job_id in jobs}
         self._write()
 
     def _read(self) -> list[_Job]:
@@ -74,7 +105,8 @@ class Submitted:
         return [job for job in jobs if here or not job.group]
 
     def _write(self) -> None:
-        jobs = [*self._former, *self._ours.values()]
+        intended = [self._intended] if self._intended else []
+        jobs = [*self._unwanted, *self._ours.values(), *intended]
         draft = self._path.with_suffix(".new")
         try:
             with draft.open("w") as file:
@@ -102,22 +134,31 @@ def _job(provider: ExecutionProvider, job_id: str) -> _Job | None:
 
 def _cancel(job: _Job, provider: ExecutionProvider) -> bool:
     "Whether nothing has to be done about it any more."
-    log.info("Cancelling %s %s, of the endpoint before this one", job.provider, job.id)
+    log.info("Cancelling %s %s, which is not wanted any more", job.provider, job.id or job.name)
     if job.group:
         _kill(job)
         return True
     if job.provider != type(provider).__name__:
         log.error("%s %s can't be cancelled by a %s; cancel it by hand", job.provider, job.id, type(provider).__name__)
         return False
-    provider.resources.setdefault(job.id, {"job_id": job.id})
+    if job.id:
+        return _cancel_by_id(job.id, provider)
+    found = provider.find(job.name)
+    if not found:  # a scheduler that was out of reach may take its time
+        return found is not None and time.time() > job.since + _DOUBTFUL_S
+    cancelled = [_cancel_by_id(job_id, provider) for job_id in found]
+    return all(cancelled)
+
+
+def _cancel_by_id(job_id: str, provider: ExecutionProvider) -> bool:
+    provider.resources.setdefault(job_id, {"job_id": job_id, "status": JobStatus(JobState.UNKNOWN)})
     try:
-        cancelled = all(provider.cancel([job.id]) or [False])
+        return all(provider.cancel([job_id]) or [False]) or provider.status([job_id])[0].terminal
     except Exception:
-        log.exception("%s %s can't be cancelled", job.provider, job.id)
-        cancelled = False
+        log.exception("Job %s can't be cancelled", job_id)
+        return False
     finally:
-        provider.resources.pop(job.id, None)
-    return cancelled
+        provider.resources.pop(job_id, None)
 
 
 def _kill(job: _Job) -> None:

@@ -1,0 +1,67 @@
+"""Providers that take a job for ended only when the scheduler says so, and keep what the scheduler said.
+
+Parsl's own take every job that an answer leaves out for a completed one, some of them even where the command failed.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from parsl.jobs.states import JobState, JobStatus
+
+Said = dict[str, tuple[JobState, str]]
+"""By job: its state, and why it waits or how it ended if that is known."""
+
+_BATCH = 50
+
+
+class CarefulStatus:
+    """Goes in front of one of Parsl's provider classes."""
+
+    forgotten: str
+    """What the scheduler's command prints on standard error about a job that it no longer knows."""
+    resources: dict[str, dict[str, Any]]
+    """Parsl's own: the jobs by id, each with its `status` and the paths of its output."""
+    execute_wait: Callable[[str], tuple[int, str, str]]
+    """Parsl's own: runs a shell command; exit code, output, errors."""
+
+    def _status(self) -> None:
+        "Ask for the jobs that haven't ended; what the scheduler can't be asked now stays as it was."
+        active = [job for job, known in self.resources.items() if not known["status"].terminal]
+        for start in range(0, len(active), _BATCH):
+            batch = active[start : start + _BATCH]
+            answer = self._ask(batch)
+            if answer is None:
+                return
+            for job in batch:
+                self._note(job, answer.get(job) or self._ask_alone(job))
+
+    def _ask(self, jobs: list[str]) -> Said | None:
+        "About the jobs that the scheduler knows; None where it doesn't answer."
+        code, output, errors = self.execute_wait(self._status_command(jobs))
+        forgotten = self.forgotten in errors
+        if code and not forgotten:
+            return None
+        found = self._parse(output)
+        if forgotten and len(jobs) == 1:
+            return {jobs[0]: (JobState.COMPLETED, ""), **found}
+        return found
+
+    def _ask_alone(self, job: str) -> tuple[JobState, str] | None:
+        "One forgotten job among others may hide them all, and a database that is behind hasn't heard of a new one yet."
+        return (self._ask([job]) or {}).get(job)
+
+    def _note(self, job: str, said: tuple[JobState, str] | None) -> None:
+        if said is None:
+            return
+        known = self.resources[job]
+        paths = {name: known.get(f"job_{name}") for name in ("stdout_path", "stderr_path")}
+        known["status"] = JobStatus(said[0], said[1] or None, **paths)
+
+    @abstractmethod
+    def _status_command(self, jobs: list[str]) -> str:
+        "The shell command that asks for these jobs."
+
+    @abstractmethod
+    def _parse(self, output: str) -> Said:
+        "What it printed."
