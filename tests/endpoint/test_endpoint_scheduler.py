@@ -144,7 +144,7 @@ def kill_pool(slurm: Slurm, job: str) -> None:
     ("what", "told"),
     [
         (cancel, "ended as CANCELLED"),
-        (run_out, "ended as TIMEOUT"),
+        (run_out, "TimeLimit)"),
         (requeue, "is now waiting in the scheduler's queue"),
         (suspend, "is now held or suspended"),
         (kill_pool, "The batch job {job} "),
@@ -174,10 +174,15 @@ def test_a_task_whose_job_is_lost_is_told_what_became_of_the_job(
     until(lambda: not slurm.jobs())
 
 
+def patient() -> str:
+    """A configuration whose workers stay for two minutes when nobody answers."""
+    return quick().replace("heartbeat_threshold: 6", "heartbeat_threshold: 120")
+
+
 def test_a_job_that_can_not_be_cancelled_at_the_end_is_cancelled_by_the_next_endpoint(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:
-    running = endpoint(quick(), environment=faults.environment(slurm))
+    running = endpoint(patient(), environment=faults.environment(slurm))
     first = value(queues.result(queues.submit(job), 60))
     faults.fail(AWAY, "scancel")
     running.signal()
@@ -202,6 +207,33 @@ def test_cancelling_is_tried_again_at_the_end(
     until(lambda: not slurm.jobs())
 
 
+def test_a_job_that_can_not_be_cancelled_when_idle_keeps_no_task_waiting(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+) -> None:
+    """Its workers take no more tasks, so another job has to; and it is cancelled in the end."""
+    running = endpoint(quick(idle=1), environment=faults.environment(slurm))
+    first = value(queues.result(queues.submit(job), 60))
+    faults.fail(AWAY, "scancel")
+    until(lambda: faults.count("scancel") >= 1, 60)
+    second = value(queues.result(queues.submit(job), 60))
+    assert second != first
+    faults.mend()
+    until(lambda: first not in [line.split()[0] for line in slurm.jobs()], 60)
+    leave(running, slurm)
+
+
+def test_the_end_of_a_job_is_told_before_its_heartbeats_are_missed(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path
+) -> None:
+    """They would be missed after two minutes; the scheduler is asked each minute."""
+    running = endpoint(patient(), environment=slurm.environment())
+    task = queues.submit(hold, str(home / "runs"), every_time=True)
+    lost = began(home / "runs")
+    slurm.run("scancel", "--signal=KILL", "--full", lost)
+    assert f"The batch job {lost} ended as" in queues.result(task, 90).data
+    leave(running, slurm)
+
+
 TAKEN = '/usr/bin/sbatch "$@" > /dev/null; echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1'
 
 
@@ -216,19 +248,23 @@ def test_a_job_that_slurm_took_though_sbatch_failed_is_used(
     leave(running, slurm)
 
 
-def test_a_job_that_could_not_be_found_in_time_is_cancelled_when_it_is(
+def test_a_job_that_could_not_be_found_in_time_is_used_when_it_is(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:
+    """Held until then, lest its workers come before it is found."""
     faults.do(TAKEN, "sbatch")
     faults.fail(AWAY, "squeue")
-    running = endpoint(quick(), environment=faults.environment(slurm))
+    running = endpoint(quick(options=" --hold"), environment=faults.environment(slurm))
     task = queues.submit(job)
     until(slurm.jobs)
-    orphans = {line.split()[0] for line in slurm.jobs()}
-    faults.mend()
-    used = value(queues.result(task, 60))
-    assert used not in orphans
-    until(lambda: [line.split()[0] for line in slurm.jobs()] == [used], 60)
+    until(lambda: faults.count("squeue") >= 2)
+    faults.fail(LIMIT, "sbatch")
+    found = {line.split()[0] for line in slurm.jobs()}
+    (faults.bin.parent / "squeue.fault").unlink()
+    until(lambda: "was submitted after all" in running.log())
+    for held in found:
+        slurm.run("scontrol", "release", held)
+    assert value(queues.result(task, 60)) in found
     leave(running, slurm)
 
 

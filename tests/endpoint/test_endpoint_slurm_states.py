@@ -88,3 +88,19 @@ def test_a_job_that_slurm_has_forgotten_has_ended(provider: SlurmProvider, fault
     job = running(provider)
     faults.do("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1", "squeue")
     assert state(provider, job).terminal
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "details"),
+    [
+        ("exit 137", JobState.FAILED, ["exit code 137"]),
+        ("kill -9 $$", JobState.FAILED, ["signal 9"]),
+        ("true", JobState.COMPLETED, []),
+    ],
+)
+def test_how_a_job_ended_is_told(provider: SlurmProvider, command: str, state: JobState, details: list[str]) -> None:
+    job = provider.submit(command, 1)
+    until(lambda: provider.status([job])[0].terminal)
+    (ended,) = provider.status([job])
+    assert ended.state == state
+    assert [detail for detail in details if detail not in (ended.message or "")] == []

@@ -1,6 +1,5 @@
 """Blocks of Parsl's workers: what a heartbeat says about them, and their end."""
 
-import logging
 import os
 import signal
 import time
@@ -14,12 +13,9 @@ from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
 
 from twinlock_endpoint.engines import forked
-
-log = logging.getLogger(__name__)
+from twinlock_endpoint.engines.executor import Executor
 
 _GROUP_GRACE_S = 3.0
-_CANCEL_S = 8.0
-_CANCEL_AGAIN_S = 1.0
 
 
 def figures(parsl: HighThroughputExecutor) -> dict[str, Any]:
@@ -66,20 +62,13 @@ def _first(provider: ExecutionProvider, *names: str) -> str | None:
     return next((value for name in names if (value := getattr(provider, name, None))), None)
 
 
-def cancel_rest(parsl: HighThroughputExecutor) -> list[str]:
-    """Cancel the batch jobs that the poller left alone or couldn't cancel; which ones can't be, in some seconds."""
+def cancel_rest(parsl: Executor) -> None:
+    """Cancel the batch jobs that the poller left alone; it does so with a broken executor's."""
     statuses = parsl.status_facade
     jobs = [job for block, job in parsl.blocks_to_job_id.items() if statuses[block].state not in TERMINAL_STATES]
-    deadline = time.monotonic() + _CANCEL_S
-    while jobs:
-        cancelled = parsl.provider.cancel(jobs) or [False] * len(jobs)
-        jobs = [job for job, gone in zip(jobs, cancelled, strict=True) if not gone]
-        if not jobs or time.monotonic() > deadline:
-            break
-        time.sleep(_CANCEL_AGAIN_S)
     if jobs:
-        log.error("The jobs %s can't be cancelled; the next endpoint of this name tries it again", ", ".join(jobs))
-    return jobs
+        cancelled = parsl.provider.cancel(jobs) or [False] * len(jobs)
+        parsl.submitted.unwant(job for job, gone in zip(jobs, cancelled, strict=True) if not gone)
 
 
 def local_groups(provider: ExecutionProvider) -> list[int]:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from parsl.jobs.states import JobState, JobStatus
+from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 
 Said = dict[str, tuple[JobState, str]]
 """By job: its state, and why it waits or how it ended if that is known."""
@@ -54,9 +54,15 @@ class CarefulStatus:
     def _note(self, job: str, said: tuple[JobState, str] | None) -> None:
         if said is None:
             return
-        known = self.resources[job]
+        known, (state, message) = self.resources[job], said
+        if state in TERMINAL_STATES:
+            message = self._end_of(job) or message
         paths = {name: known.get(f"job_{name}") for name in ("stdout_path", "stderr_path")}
-        known["status"] = JobStatus(said[0], said[1] or None, **paths)
+        known["status"] = JobStatus(state, message or None, **paths)
+
+    def _end_of(self, job: str) -> str:
+        "How it ended beside its state, such as its exit code."
+        return ""
 
     @abstractmethod
     def _status_command(self, jobs: list[str]) -> str:

@@ -8,7 +8,7 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +26,7 @@ from parsl.serialize.concretes import DillSerializer
 
 from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses, require_own
 from twinlock_endpoint.engines.construct import construct
-from twinlock_endpoint.engines.jobs import describe
+from twinlock_endpoint.engines.jobs import describe, with_details
 from twinlock_endpoint.engines.lost_workers import LostWorkers
 from twinlock_endpoint.engines.scheduler import LastWords, is_unreachable
 from twinlock_endpoint.engines.submissions import Submissions
@@ -78,6 +78,7 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
 
     def start(self) -> None:
         self._asking = threading.Lock()
+        self._doubtful_blocks: dict[str, str] = {}  # by the name of the job
         self._scheduler = LastWords()
         self._scheduler.listen()
         super().start()
@@ -151,6 +152,21 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
             self._forget_failures()
         return launched
 
+    def _filter_scale_in_ids(self, to_kill: Sequence[Any], killed: Sequence[bool]) -> list[Any]:
+        """A job that couldn't be cancelled counts as cancelled all the same, and is seen to later.
+
+        Its workers are on hold by now: it would be a running block that takes no task.
+        """
+        self.submitted.unwant(job for job, gone in zip(to_kill, killed, strict=True) if not gone)
+        return list(to_kill)
+
+    def give_up_ended_blocks(self, managers: list[dict[str, Any]]) -> None:
+        """Of these connected worker pools, put on hold those whose job has ended; our interchange drops them soon."""
+        ended = {block for block, status in self._status.items() if status.terminal}
+        for block in {manager["block_id"] for manager in managers if manager["active"]} & ended:
+            log.warning("The job of block %s has ended under its worker pools", block)
+            self._hold_block(block)
+
     def _forget_failures(self) -> None:
         "An attempt that didn't reach the scheduler is no failed block; of the refused ones the last few are enough."
         failed = [block for block, status in self._simulated_status.items() if status.state == JobState.FAILED]
@@ -165,21 +181,44 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
         try:
             job_id = super()._launch_block(block_id)
         except Exception as error:
-            raise self._not_launched(error) from error
+            raise self._not_launched(block_id, error) from error
+        self._launched(job_id)
+        return job_id
+
+    def _launched(self, job_id: Any) -> None:
         self.submissions.accepted()
         self._look_soon()
         ended = {block for block, status in self._status.items() if status.terminal}
         self.submitted.note(self.provider, job_id, {str(self.blocks_to_job_id.get(block)) for block in ended})
-        return job_id
+
+    def adopt_found_jobs(self) -> None:
+        """Make blocks of jobs that the scheduler took though their submission seemed to fail; their workers come."""
+        for name in self.submitted.doubtful():
+            found = self.provider.find(name)
+            if found is None:  # it doesn't answer
+                return
+            for job_id in found:
+                self._adopt(job_id, name)
+
+    def _adopt(self, job_id: str, name: str) -> None:
+        block_id = self._doubtful_blocks.pop(name)
+        log.info("Block %s was submitted after all, as job %s", block_id, job_id)
+        self.provider.adopt(job_id, name)
+        self.blocks_to_job_id[block_id], self.job_ids_to_block[job_id] = job_id, block_id
+        self._status[block_id] = JobStatus(JobState.PENDING)
+        self.submitted.find(name)
+        self._launched(job_id)
 
     def _look_soon(self) -> None:
         "Many a job fails at once, or waits for a reason that its user should know; Parsl would ask after a minute."
         soon = time.time() - self.status_polling_interval + _FIRST_LOOK_S
         self._last_poll_time = min(self._last_poll_time, soon)
 
-    def _not_launched(self, error: Exception) -> Exception:
+    def _not_launched(self, block_id: str, error: Exception) -> Exception:
         said = self._scheduler.text or str(error)
         unreachable = is_unreachable(said)
+        if unreachable and self.submitted.intended:
+            self._doubtful_blocks[self.submitted.intended] = block_id
         self.submitted.miss(doubtful=unreachable)
         if unreachable:
             log.warning("The scheduler can't be reached: %s", said)
@@ -261,8 +300,7 @@ def _seen_by_parsl(status: JobStatus, connected: bool) -> JobStatus:
     if status.state == JobState.HELD:
         return _changed(status, JobState.PENDING, f"held or suspended{_because(status)}")
     if status.terminal and not connected and status.state not in (JobState.SCALED_IN, JobState.MISSING):
-        name = status.message or status.status_name
-        return _changed(status, JobState.MISSING, f"ended before its workers connected: {name}")
+        return _changed(status, JobState.MISSING, f"ended before its workers connected: {with_details(status)}")
     return status
 
 

@@ -121,11 +121,11 @@ class GlobusComputeEngine(Engine):
         local = blocks.local_groups(self._executor.provider)
         if self._poller is not None:
             self._poller.close(timeout=10)
-        left = blocks.cancel_rest(self._executor)
+        blocks.cancel_rest(self._executor)
         self._executor.lost_workers.close()
         self._executor.shutdown()
         blocks.end_groups(local)
-        self._executor.submitted.keep(left)
+        self._executor.submitted.end(self._executor.provider)
         if self._zygote is not None:
             self._zygote.close()
 
@@ -142,11 +142,15 @@ class _Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
 
     def poll(self) -> None:
         self._filled.wait()
+        for parsl in self._executors:
+            parsl.adopt_found_jobs()
         super().poll()
         for parsl in self._executors:
             if parsl.submissions.due():
                 parsl.submitted.cancel_unwanted(parsl.provider)
-            parsl.lost_workers.remember(parsl.connected_managers())
+            managers = parsl.connected_managers()
+            parsl.lost_workers.remember(managers)
+            parsl.give_up_ended_blocks(managers)
             if self._strategy_name == "none" and parsl.submissions.outage is not None:
                 _make_up_for_missed_blocks(parsl)
             failures.fail_where_nothing_will_run(parsl, self._strategy_name)

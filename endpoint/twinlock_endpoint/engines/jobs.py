@@ -25,8 +25,6 @@ def describe(parsl: HighThroughputExecutor, block: str, status: JobStatus) -> st
     if not status.terminal:
         return f"The batch job {job} {_present(status)}"
     lines = [f"The batch job {job} {_past(status)}"]
-    if status.state != JobState.MISSING:  # else it is what `_past` says
-        lines.append(status.message or "")
     lines += (status.stderr_summary or "").splitlines()[-_SHOWN_LINES:]
     return "\n".join(line for line in lines if line.strip())
 
@@ -42,5 +40,11 @@ def _past(status: JobStatus) -> str:
         return "was cancelled by the endpoint"
     if status.state == JobState.MISSING and status.message:
         return str(status.message)
-    code = "" if status.exit_code is None else f" with exit code {status.exit_code}"
-    return f"ended as {status.status_name}{code}"
+    return f"ended as {with_details(status)}"
+
+
+def with_details(status: JobStatus) -> str:
+    """The state of a job that has ended, with its exit code and what else is known."""
+    code = "" if status.exit_code is None else f"exit code {status.exit_code}"
+    details = ", ".join(part for part in (code, status.message) if part)
+    return f"{status.status_name} ({details})" if details else str(status.status_name)

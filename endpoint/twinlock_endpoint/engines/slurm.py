@@ -1,16 +1,16 @@
 """Parsl's provider for Slurm, with all of Slurm's states."""
 
+import re
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import parsl.providers
 from parsl.jobs.states import JobState, JobStatus
-from parsl.providers.errors import SubmitException
 
 from twinlock_endpoint.engines.careful import CarefulStatus, Said
 from twinlock_endpoint.engines.jobs import WAITING
-from twinlock_endpoint.engines.scheduler import is_unreachable
 
 # Codes of squeue(1) that Parsl doesn't know, since without --states=all none of the ended jobs is shown.
 _MORE_STATES = {
@@ -36,21 +36,6 @@ class SlurmProvider(CarefulStatus, parsl.providers.SlurmProvider):  # type: igno
     forgotten = "Invalid job id specified"
     submitting: Callable[[Any, str], None] | None = None
     """Called with this provider and a job's name before the job is submitted. The name is the only one of its kind."""
-    _submission = ("", "")
-
-    def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl.slurm") -> str:
-        "As Parsl does it; and a job that Slurm took though sbatch(1) failed, or was ended at its time limit, is found."
-        try:
-            job: str = super().submit(command, tasks_per_node, job_name)
-        except SubmitException as error:
-            name, script = self._submission
-            found = self.find(name) if is_unreachable(str(error.stderr)) else None
-            if not found:
-                raise
-            job = found[0]
-            paths = {"job_stdout_path": f"{script}.stdout", "job_stderr_path": f"{script}.stderr"}
-            self.resources[job] = {"job_id": job, "status": JobStatus(JobState.PENDING), **paths}
-        return job
 
     def find(self, name: str) -> list[str] | None:
         """The jobs of this name that haven't ended; None where Slurm doesn't answer."""
@@ -58,9 +43,19 @@ class SlurmProvider(CarefulStatus, parsl.providers.SlurmProvider):  # type: igno
         code, output, _ = self.execute_wait(f"squeue{clusters} --noheader --format=%i --name={shlex.quote(name)}")
         return None if code else output.split()
 
+    def adopt(self, job: str, name: str) -> None:
+        """Count a job among ours that Slurm took, though sbatch(1) failed or was ended at its time limit."""
+        script = Path(self.script_dir, name).absolute()
+        paths = {"job_stdout_path": f"{script}.stdout", "job_stderr_path": f"{script}.stderr"}
+        self.resources[job] = {"job_id": job, "status": JobStatus(JobState.PENDING), **paths}
+
+    def _end_of(self, job: str) -> str:
+        "As scontrol(1) shows it, for some minutes after the end."
+        code, output, _ = self.execute_wait(f"scontrol show job --oneliner {job}")
+        return "" if code else _ended(dict(re.findall(r"(?:^| )(\w+)=(\S+)", output)))
+
     def _write_submit_script(self, template: str, script_filename: str, job_name: str, configs: dict[str, Any]) -> None:
         super()._write_submit_script(template, script_filename, job_name, configs)
-        self._submission = job_name, script_filename
         if self.submitting is not None:
             self.submitting(self, job_name)
 
@@ -78,6 +73,13 @@ class SlurmProvider(CarefulStatus, parsl.providers.SlurmProvider):  # type: igno
             if word:
                 found[job] = state, _message(state, reason[0].strip())
         return found
+
+
+def _ended(details: dict[str, str]) -> str:
+    code, _, signal = details.get("ExitCode", "").partition(":")
+    parts = [f"exit code {code}" if code.strip("0") else "", f"signal {signal}" if signal.strip("0") else ""]
+    reason = details.get("Reason", "None")
+    return ", ".join(part for part in [*parts, "" if reason == "None" else reason] if part)
 
 
 def _message(state: JobState, reason: str) -> str:

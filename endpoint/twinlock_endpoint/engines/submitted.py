@@ -11,7 +11,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _DOUBTFUL_S = 900.0
 _BETWEEN_S = 10.0
+_END_S = 8.0
+_AGAIN_S = 1.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -49,8 +51,14 @@ class Submitted:
         self._path = path
         self._unwanted: list[_Job] = []
         self._ours: dict[str, _Job] = {}
+        self._doubtful: dict[str, _Job] = {}  # by name
         self._intended: _Job | None = None
         self._due = float("-inf")
+
+    @property
+    def intended(self) -> str:
+        """The name of the job that is being submitted; empty where its provider gives none beforehand."""
+        return self._intended.name if self._intended else ""
 
     def intend(self, provider: ExecutionProvider, name: str) -> None:
         """A job of this name is about to be submitted."""
@@ -68,10 +76,27 @@ class Submitted:
         self._write()
 
     def miss(self, *, doubtful: bool) -> None:
-        """It wasn't submitted; with `doubtful` it may have been all the same, and isn't wanted any more."""
+        """It wasn't submitted; with `doubtful` it may have been all the same."""
         if self._intended is not None:
-            self._unwanted += [self._intended] if doubtful else []
+            self._doubtful |= {self._intended.name: self._intended} if doubtful else {}
             self._intended = None
+            self._write()
+
+    def doubtful(self) -> list[str]:
+        """The names of the jobs that may have been submitted in the last minutes though it failed."""
+        now = time.time()
+        self._doubtful = {name: job for name, job in self._doubtful.items() if now < job.since + _DOUBTFUL_S}
+        return list(self._doubtful)
+
+    def find(self, name: str) -> None:
+        """A doubtful job was found; `note` is called for it next."""
+        del self._doubtful[name]
+
+    def unwant(self, job_ids: Iterable[Any]) -> None:
+        """These jobs of ours couldn't be cancelled."""
+        unwanted = [self._ours.pop(str(job_id)) for job_id in job_ids if str(job_id) in self._ours]
+        if unwanted:
+            self._unwanted += unwanted
             self._write()
 
     def cancel_former(self, provider: ExecutionProvider) -> None:
@@ -86,9 +111,18 @@ class Submitted:
             self._unwanted = [job for job in self._unwanted if not _cancel(job, provider)]
             self._write()
 
-    def keep(self, jobs: Collection[str]) -> None:
-        """The endpoint ends: all its jobs but these have been cancelled."""
-        self._ours = {job_id: job for job_id, job in self._ours.items() if job_id in jobs}
+    def end(self, provider: ExecutionProvider) -> None:
+        """All jobs of this endpoint have been cancelled but the unwanted ones: try these for some seconds more."""
+        self._ours.clear()
+        self._unwanted += self._doubtful.values()
+        self._doubtful.clear()
+        deadline = time.monotonic() + _END_S
+        while self._unwanted and time.monotonic() < deadline:
+            self._unwanted = [job for job in self._unwanted if not _cancel(job, provider)]
+            if self._unwanted:
+                time.sleep(_AGAIN_S)
+        for job in self._unwanted:
+            log.error("%s %s is left to the next endpoint of this name", job.provider, job.id or job.name)
         self._write()
 
     def _read(self) -> list[_Job]:
@@ -106,7 +140,7 @@ class Submitted:
 
     def _write(self) -> None:
         intended = [self._intended] if self._intended else []
-        jobs = [*self._unwanted, *self._ours.values(), *intended]
+        jobs = [*self._unwanted, *self._ours.values(), *self._doubtful.values(), *intended]
         draft = self._path.with_suffix(".new")
         try:
             with draft.open("w") as file:

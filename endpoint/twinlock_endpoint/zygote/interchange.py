@@ -24,12 +24,14 @@ def main(begun: Path | None, config: dict[str, Any]) -> None:
 
 
 _LAST_WORDS_S = 0.2  # for the results that a pool that has ended may have sent
+_HELD_S = 5.0  # the same for a pool that was put on hold: its job has ended or was cancelled
 
 
 class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl ships no types
     """Takes all tasks and results that are there at each of its rounds, not one of each.
 
-    A pool of this host that has ended, as its process says, is given up at once and not when its heartbeats are missed.
+    A pool that has ended is given up at once and not when its heartbeats are missed: one of this host as its process
+    says, any other when it was put on hold, which is done to those whose job has ended.
     """
 
     def __init__(self, notes: Notes | None, **config: Any) -> None:
@@ -55,10 +57,13 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         return tasks
 
     def expire_bad_managers(self, *arguments: Any) -> None:
+        now = time.time()
         for manager in self._ready_managers.values():
             if "pid" in manager and not _alive(manager["pid"]):
                 del manager["pid"]
-                manager["last_heartbeat"] = time.time() - self.heartbeat_threshold + _LAST_WORDS_S
+                manager["last_heartbeat"] = now - self.heartbeat_threshold + _LAST_WORDS_S
+            if not manager["active"] and now > manager.setdefault("held_at", now) + _HELD_S:
+                manager["last_heartbeat"] = now - self.heartbeat_threshold - 1
         super().expire_bad_managers(*arguments)
 
 
