@@ -24,7 +24,7 @@ from typing import Any
 
 import aiohttp
 import psutil
-from endpoint_rig import NOBODY, Queues, Running, endpoint_name, run, task_body, value
+from endpoint_rig import NOBODY, AgentQueues, Running, endpoint_name, run, task_body, value
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, Node, private_node
 
@@ -146,7 +146,7 @@ def _measure(program: Program, tasks: int) -> dict[str, float]:
     return found
 
 
-def _round_trip(queues: Queues, function: Any, *arguments: Any) -> float:
+def _round_trip(queues: AgentQueues, function: Any, *arguments: Any) -> float:
     begun = time.monotonic()
     value(queues.result(queues.submit(function, *arguments), LIMIT))
     return time.monotonic() - begun
@@ -183,23 +183,12 @@ def _processor_seconds() -> float:
     return sum(one.user + one.system + one.children_user + one.children_system for one in used)
 
 
-class Waiting(Queues):
-    """Queues in which tasks wait before the endpoint starts; `asked` are their ids.
-
-    With an exchange of their own: the peer declares it passively, which no one may do with the default exchange.
-    """
+class Waiting(AgentQueues):
+    """Queues in which tasks wait before the endpoint starts; `asked` are their ids."""
 
     def __init__(self, program: Program, tasks: int) -> None:
         super().__init__(program.admin, program.url)
-        self._channel.exchange_declare(self.endpoint_id, "direct", durable=True)
-        for queue in (self.result_queue, self.heartbeat_queue):
-            self._channel.queue_bind(queue, self.endpoint_id, queue)
         self.asked = [self._put() for _ in range(tasks)]
-
-    def _destination(self, queue: str) -> dict[str, Any]:
-        made = super()._destination(queue)
-        made["exchange"] = made["queue_publish_kwargs"]["exchange"] = self.endpoint_id
-        return made
 
     def drain(self, count: int) -> float:
         """Take so many results; the seconds from the first to the last."""

@@ -41,6 +41,9 @@ from twinlock_broker.spawner.client import SpawnerClient
 
 log = logging.getLogger(__name__)
 
+_OURS = "endpoint"
+"""What example policies call our own user endpoint."""
+
 
 async def serve(settings: Settings, folder: Folder, login: Login) -> None:
     """Be the manager endpoint until SIGTERM or SIGINT. User endpoints are left alone. Raises `Fatal`."""
@@ -76,6 +79,7 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
         ):
             await _unless_failed([link], spawner.ready.wait())
             who = await _who(spawner, folder, registration, login)
+            _warn_of_variables(folder, settings.program)
             path = StartPath(folder, settings.program, Resolver(who, settings.allow_groups), audit)
             port = folder.settings["amqp_port"]
 
@@ -120,6 +124,13 @@ def _supervisor(
     store, launcher = Store(kept, folder.settings["amqp_port"]), Launcher(spawner, told, kept)
     grace = folder.settings["mu_child_ep_grace_period_s"]
     return Supervisor(registration.endpoint_id, grace, launcher, store, tell)
+
+
+def _warn_of_variables(folder: Folder, program: str) -> None:
+    """Say that the spawner's policy decides whether a program other than ours gets the site's variables."""
+    if program != _OURS and folder.read_environment():
+        advice = "the program %r gets the variables of user_environment.yaml only if the policy starts it by %s"
+        log.warning(advice, program, "twinlock-endpoint --agent")
 
 
 @contextlib.contextmanager

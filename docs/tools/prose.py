@@ -49,6 +49,9 @@ its standard input that holds its configuration and its credentials.
 
 The configuration is what the administrator's template makes of the user's options. It is YAML with the keys
 below. An unknown key is an error.
+
+With `--agent PROGRAM`, the absolute path of a globus-compute-endpoint, it becomes that program's user endpoint, after
+it has set the environment variables of the site and made the folder that the program needs.
 """,
     "twinlock-spawner.toml": """\
 The policy of twinlock-spawner(8), /etc/twinlock/spawner.toml, in TOML. It belongs to root, and neither it nor

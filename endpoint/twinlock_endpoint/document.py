@@ -91,6 +91,11 @@ def parse(raw: bytes) -> Document:
     )
 
 
+def without(raw: bytes, names: Sequence[str]) -> bytes:
+    """The text of a document that `parse` takes, without these entries."""
+    return json.dumps({name: value for name, value in json.loads(raw).items() if name not in names}).encode()
+
+
 def queues(creds: dict[str, Any]) -> Queues:
     """The queues in `amqp_creds`; DocumentError says which part is missing or of the wrong type."""
     return Queues(

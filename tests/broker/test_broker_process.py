@@ -113,6 +113,7 @@ async def test_what_systemd_is_told(rabbit: Rabbit, place: Path) -> None:
 @pytest.mark.asyncio(loop_scope="package")
 async def test_same_user_mode(rabbit: Rabbit, place: Path) -> None:
     shutil.chown(place, "nobody", "nogroup")
+    (place / "ep" / "user_environment.yaml").write_text("TZ: UTC")
     policy = {"broker_user": "nobody", "deny_users": ["root"]}
     with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy, NOBODY) as spawner:
         service.answer |= {"sub": UEP, "identity_set": [{"sub": UEP}, {"sub": ALICE}]}
@@ -124,3 +125,4 @@ async def test_same_user_mode(rabbit: Rabbit, place: Path) -> None:
             log = await broker.stop()
             assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
             assert "same-user mode: " in log
+            assert "'report' gets the variables of user_environment.yaml only if the policy starts it by" in log

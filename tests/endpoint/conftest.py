@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from endpoint_rig import NOBODY, Broker, Queues, Running, start
+from endpoint_rig import NOBODY, AgentQueues, Broker, Queues, Running, start
 from slurm_rig import NODES, Faults
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, private_node
@@ -79,6 +79,14 @@ def home() -> Iterator[Path]:
 def queues(broker: Broker) -> Iterator[Queues]:
     """The queues of a new endpoint."""
     made = Queues(str(broker.node.url), broker.endpoint_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def agent_queues(broker: Broker) -> Iterator[AgentQueues]:
+    """The queues of a new endpoint that is the official agent's."""
+    made = AgentQueues(str(broker.node.url), broker.endpoint_url)
     yield made
     made.close()
 

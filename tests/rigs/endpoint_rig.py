@@ -184,6 +184,28 @@ class Queues:
             self._channel.cancel()
 
 
+class AgentQueues(Queues):
+    """Queues of the official agent, with an exchange of their own.
+
+    It declares the exchange passively, which nobody may do with the default one.
+    """
+
+    def __init__(self, admin_url: str, endpoint_url: str) -> None:
+        super().__init__(admin_url, endpoint_url)
+        self._channel.exchange_declare(self.endpoint_id, "direct", durable=True)
+        for queue in (self.result_queue, self.heartbeat_queue):
+            self._channel.queue_bind(queue, self.endpoint_id, queue)
+
+    def close(self) -> None:
+        self._channel.exchange_delete(self.endpoint_id)
+        super().close()
+
+    def _destination(self, queue: str) -> dict[str, Any]:
+        made = super()._destination(queue)
+        made["exchange"] = made["queue_publish_kwargs"]["exchange"] = self.endpoint_id
+        return made
+
+
 @dataclass(frozen=True)
 class End:
     """How an endpoint ended: exit code, what it left behind, what it said to the manager endpoint."""

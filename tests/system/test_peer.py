@@ -89,13 +89,23 @@ def test_our_endpoint_under_the_official_manager(world: World, program: Path) ->
         assert "twinlock_endpoint.life" in next(logs).read_text()
 
 
-def test_the_official_endpoint_under_our_manager(world: World, program: Path, launch: Launch) -> None:
-    """It wants its folder, which its own manager makes before the exec, and its program on PATH."""
+SHELL = 'mkdir -p -m 700 "$HOME/.globus_compute/$1"; PATH="${0%/*}:$PATH" exec "$0" _start-user-endpoint "$1"'
+"""How older policies start it: it wants its folder, which its own manager makes, and its programs on PATH."""
+
+
+@pytest.mark.parametrize("policy", ["by ours", "by a shell"])
+def test_the_official_endpoint_under_our_manager(world: World, program: Path, launch: Launch, policy: str) -> None:
+    ours = policy == "by ours"
     template = templates.LOCAL.replace("provider:", "address: 127.0.0.1\n  provider:") + templates.IDLE
-    shell = 'mkdir -p -m 700 "$HOME/.globus_compute/$1"; PATH="${0%/*}:$PATH" exec "$0" _start-user-endpoint "$1"'
-    manager = launch("theirs", Setup(template, program=("/bin/sh", "-c", shell, str(program))))
+    words = (str(world.prefix / "bin/twinlock-endpoint"), "--agent") if ours else ("/bin/sh", "-c", SHELL)
+    variables = {"SLURM_JOB_ACCOUNT": "the site's"}
+    setup = Setup(template, environment=variables, program=(*words, str(program)))
+    manager = launch("theirs-ours" if ours else "theirs-shell", setup)
     first = world.script(ADA, manager.endpoint_id, {"account_id": "theirs"}, tasks=2)
     second = world.script(BOB, manager.endpoint_id, {"account_id": "theirs"})
     outcomes = [*first.outcomes(120), *second.outcomes(120)]
     ada, bob = (world.accounts[name].pw_uid for name in ("twl-ada", "twl-bob"))
     assert [outcome.result and outcome.result["uid"] for outcome in outcomes] == [ada, ada, bob], outcomes
+    results = [outcome.result or {} for outcome in outcomes]
+    seen = {result["environment"]["SLURM_JOB_ACCOUNT"] for result in results}
+    assert seen == {"the site's" if ours else None}

@@ -1,0 +1,44 @@
+"""Starts the official agent's endpoint in place of ours, where the spawner's policy names it.
+
+The agent's own manager sets the site's environment variables and makes the folder before it executes the agent.
+"""
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+from twinlock_endpoint import document, environment, probe
+
+_OURS = ("environment", "restarted", "control", "audited")
+"""Entries of the document that the agent doesn't know."""
+
+
+def execute(agent: Path, name: str, told: document.Document, raw: bytes) -> NoReturn:
+    """Become the agent at that path, as the endpoint with this name and document; `raw` is the document's text.
+
+    Raises:
+        ConfigError: it can't be executed, or not with the document's variables.
+        OSError: its folder can't be made.
+    """
+    variables = environment.added(told.environment)
+    path = variables.get(b"PATH") or os.defpath.encode()
+    variables[b"PATH"] = os.fsencode(agent.parent) + b":" + path  # its engine's programs are looked for there
+    python = _interpreter(agent)
+    if python is not None:
+        probe.check([python], "pass", variables, told.environment)
+    os.umask(0o077)
+    home = os.fsdecode(variables[b"HOME"])
+    base = os.fsdecode(variables.get(b"GLOBUS_COMPUTE_USER_DIR") or b"") or f"{home}/.globus_compute"
+    Path(base, name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    argv = [str(agent), "_start-user-endpoint", name]
+    environment.execute("The official agent", argv, variables, document.without(raw, _OURS))
+
+
+def _interpreter(program: Path) -> str | None:
+    "The Python that a script names in its first line; None where that is another program."
+    try:
+        with program.open("rb") as file:
+            words = file.readline(4096).decode().removeprefix("#!").split()
+    except (OSError, UnicodeDecodeError):  # executing it tells what is wrong with it
+        return None
+    return words[0] if words and Path(words[0]).name.startswith("python") else None

@@ -1,0 +1,54 @@
+"""The command line: `twinlock-endpoint [--agent PROGRAM] NAME`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinlock_endpoint.errors import UsageError
+
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_NAME = re.compile(rf"uep\.{_UUID}\.({_UUID})")
+# What the peer's manager calls, the second one for users whose SDK is older than 4.10.
+_PEER_COMMANDS = (["_start-user-endpoint"], ["start"])
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What the command line says."""
+
+    name: str
+    endpoint_id: str
+    agent: Path | None = None
+    """The official agent's program, which is to be the endpoint in place of ours."""
+
+
+def parse(argv: list[str]) -> Arguments:
+    """Read the command line.
+
+    The peer's manager has a word before the name, and may have some after it.
+
+    Raises:
+        UsageError: it isn't what a manager endpoint gives.
+    """
+    match argv[1:]:
+        case ["--agent", program, name] if Path(program).is_absolute():
+            return Arguments(*_checked(name), Path(program))
+        case [word, name, *_] if [word] in _PEER_COMMANDS:
+            return Arguments(*_checked(name))
+        case [name]:
+            return Arguments(*_checked(name))
+    raise _usage()
+
+
+def _checked(name: str) -> tuple[str, str]:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise _usage()
+    return match[0], match[1]
+
+
+def _usage() -> UsageError:
+    return UsageError(
+        "usage: twinlock-endpoint [--agent PROGRAM] uep.<manager endpoint's uuid>.<user endpoint's uuid>\n"
+        "It is started by twinlock-spawner, with a document on standard input."
+    )

@@ -1,0 +1,64 @@
+"""The site's environment variables for user endpoints, in force from a process's first instruction.
+
+Much of what a variable says is read once, when a process starts: the loader reads LD_LIBRARY_PATH, libc TZ, the
+interpreter PYTHONPATH and PYTHONHASHSEED. So an endpoint whose document has variables executes itself again with them,
+under the same process id. The document that it then reads has none, so it does that only once, whatever they change.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+from twinlock_endpoint import document, probe
+from twinlock_endpoint.errors import ConfigError
+
+_READ_LATER = ("GC_", "GLOBUS_COMPUTE_")
+"""Beginnings of names that only endpoints and functions look at, after the start; each document has some of them."""
+
+
+def enter(told: document.Document, raw: bytes) -> None:
+    """Execute this program again with the document's variables, unless none of them matters to a process's start.
+
+    Args:
+        raw: the text of the document.
+
+    Raises:
+        ConfigError: the endpoint can't start with these variables.
+    """
+    new = {name: value for name, value in told.environment.items() if os.environ.get(name) != value}
+    if all(name.startswith(_READ_LATER) for name in new):
+        return
+    variables = added(new)
+    ignoring = ["-E"] if sys.flags.ignore_environment else []
+    probe.check([sys.executable, *ignoring], f"import {__package__}.__main__", variables, new)
+    argv = [sys.executable, *sys.orig_argv[1:]]
+    execute("The endpoint", argv, variables, document.without(raw, ["environment"]))
+
+
+def added(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    """This process's environment with these variables, in UTF-8 as the site's file, whatever this process's locale."""
+    return {**os.environb, **{name.encode(): value.encode(errors="surrogatepass") for name, value in variables.items()}}
+
+
+def execute(what: str, argv: list[str], variables: Mapping[bytes, bytes], text: bytes) -> NoReturn:
+    """Become another program, with this text as its standard input and all else as it is.
+
+    Args:
+        what: names the program in the error.
+
+    Raises:
+        ConfigError: it can't be executed.
+    """
+    memory = os.memfd_create("twinlock-document")
+    with open(memory, "wb", closefd=False) as file:
+        file.write(text)
+    os.lseek(memory, 0, os.SEEK_SET)
+    os.dup2(memory, sys.stdin.fileno())
+    os.close(memory)
+    try:
+        os.execve(argv[0], argv, variables)  # noqa: S606
+    except OSError as error:
+        raise ConfigError(
+            f"{what} can't be executed with the site's environment variables: {error.strerror}."
+        ) from error

@@ -1,0 +1,57 @@
+"""The endpoint from its checked start document on: configuration, folder, engine, life."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from twinlock_endpoint import commands, config, folder
+from twinlock_endpoint.arguments import Arguments
+from twinlock_endpoint.document import Document
+from twinlock_endpoint.errors import ConfigError, StartError
+from twinlock_endpoint.report import StartReport
+
+log = logging.getLogger(__name__)
+
+
+def run(arguments: Arguments, told: Document, report: StartReport) -> int:
+    """Run the endpoint; its exit code. Raises `StartError`."""
+    os.umask(0o077)
+    title = f"Globus Compute Endpoint ({arguments.endpoint_id}, {arguments.name})"
+    setproctitle(title)  # before the environment grows: the title lives in the memory in front of it
+    os.environ.update(told.environment)
+    _extend_path()
+    settings = config.load(told.config)
+    # Imported here: a bad document or configuration is told at once, without the half second that Parsl takes.
+    from twinlock_endpoint import engines, life
+
+    engine = engines.build(settings.engine)
+    if (settings.high_assurance or told.audited) and not engine.encrypted:
+        raise ConfigError("The engine of a high assurance endpoint needs 'encrypted: true'.")
+    home = folder.prepare(arguments.name, arguments.endpoint_id, settings)
+    output = folder.redirect_output(home, settings)
+    engine.prepare()
+    setup = life.Setup(title, home, told, settings, engine, output)
+    if settings.endpoint_setup:
+        commands.run("endpoint_setup", settings.endpoint_setup)
+    try:
+        return life.live(setup, report)
+    finally:
+        _tear_down(settings)
+
+
+def _extend_path() -> None:
+    "Batch jobs find Parsl's worker pool here, but only after everything that the site and the user put on PATH."
+    before = os.environ.get("PATH") or os.defpath
+    os.environ["PATH"] = os.pathsep.join((before, str(Path(sys.executable).parent)))
+
+
+def _tear_down(settings: config.Config) -> None:
+    if not settings.endpoint_teardown:
+        return
+    try:
+        commands.run("endpoint_teardown", settings.endpoint_teardown)
+    except StartError as error:
+        log.error("%s", error)  # the endpoint has done its work all the same
