@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 
-from twinlock_endpoint import agent, arguments, document, environment
+from twinlock_endpoint import agent, arguments, document, environment, main_module
 from twinlock_endpoint.errors import DocumentError, StartError
 from twinlock_endpoint.report import StartReport
 
@@ -21,6 +21,7 @@ def main() -> None:
 
     By os._exit: when the endpoint has ended in order, a thread of a task or of Parsl that hangs must not keep it alive.
     """
+    main_module.replace()
     # What libraries log or warn about before the log is open would mix with the one reason that the user sees.
     logging.basicConfig(handlers=[logging.NullHandler()])
     logging.captureWarnings(True)

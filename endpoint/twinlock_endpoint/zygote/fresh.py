@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 import traceback
-from types import ModuleType
 from typing import NoReturn
 
 from setproctitle import setproctitle
 
+from twinlock_endpoint import main_module
 from twinlock_endpoint.zygote.program import Program
 
 _PR_SET_PDEATHSIG = 1
@@ -88,4 +88,4 @@ def _forget() -> None:
     logging.root.setLevel(logging.WARNING)
     for name in ("parsl", "pika"):
         logging.getLogger(name).setLevel(logging.NOTSET)
-    sys.modules["__main__"] = ModuleType("__main__")
+    main_module.replace()

@@ -2,7 +2,11 @@
 
 import gc
 
-from twinlock_endpoint import worker
+from twinlock_endpoint import main_module
+
+main_module.replace()
+
+from twinlock_endpoint import worker  # noqa: E402 - it imports dill
 
 worker.environment()
 gc.collect()
