@@ -45,7 +45,7 @@ def execute_task(
         if len(data) > result_limit:
             raise MaxResultSizeExceeded(len(data), result_limit)
         error = None
-    except (Exception, SystemExit) as exception:  # sys.exit() in a function ends the function, not the worker
+    except BaseException as exception:  # sys.exit() in a function, or a KeyboardInterrupt, ends that function only
         data, error = _describe(exception)
     states = [started, _transition("execution-end")]
     return result(task_id, data, states, error=error, details={**environment(), "endpoint_id": endpoint_id})

@@ -1,0 +1,75 @@
+"""Functions that end in unusual ways: the user is told how, and the next task runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from endpoint_rig import Queues, Running, until, value
+
+pytestmark = pytest.mark.system
+
+LOCAL = """
+engine:
+  type: GlobusComputeEngine
+  max_workers_per_node: 1
+  provider: {type: LocalProvider, max_blocks: 1}
+"""
+PROCESSES = "engine: {type: ProcessPoolEngine, max_workers: 1}\n"
+WITH_PROCESSES = {"forked": LOCAL, "processes": PROCESSES}
+ENGINES = {
+    **WITH_PROCESSES,
+    "programs": LOCAL.replace("max_blocks: 1}", "max_blocks: 1, worker_init: 'true'}"),
+    "threads": "engine: {type: ThreadPoolEngine, max_workers: 1}\n",
+}
+RAISED = ["asyncio.CancelledError", "KeyboardInterrupt", "GeneratorExit", "SystemExit", "OwnError"]
+
+
+def raise_one(name: str) -> None:
+    import asyncio
+
+    class OwnError(BaseException):
+        pass
+
+    raise eval(name, {"asyncio": asyncio, "OwnError": OwnError})("the reason")
+
+
+def process() -> int:
+    import os
+
+    return os.getpid()
+
+
+def wait_for_ever(marker: str) -> None:
+    import pathlib
+    import time
+
+    pathlib.Path(marker).touch()
+    time.sleep(10_000)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_whatever_a_function_raises_is_its_error_and_the_worker_lives(
+    endpoint: Callable[..., Running], queues: Queues, engine: str
+) -> None:
+    endpoint(ENGINES[engine])
+    before = value(queues.result(queues.submit(process), 60))
+    for name in RAISED:
+        result = queues.result(queues.submit(raise_one, name))
+        first, *_, last = result.data.splitlines()
+        assert first == "Traceback (most recent call last):"
+        assert "in raise_one" in result.data
+        assert last.endswith(f"{name.rpartition('.')[2]}: the reason")
+        assert result.error_details.code == "RemoteExecutionError"
+    assert value(queues.result(queues.submit(process))) == before
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_running_task_does_not_keep_the_endpoint_from_ending(
+    endpoint: Callable[..., Running], queues: Queues, home: Path, engine: str
+) -> None:
+    running = endpoint(ENGINES[engine])
+    queues.submit(wait_for_ever, str(home / "runs"))
+    until((home / "runs").exists, 60)
+    running.signal()
+    end = running.end()
+    assert (end.code, end.left) == (0, [])
