@@ -1,9 +1,9 @@
 """Tries whether Python starts with other environment variables: where it doesn't, it is too late for a reason."""
 
-import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
+from twinlock_endpoint import exits
 from twinlock_endpoint.errors import ConfigError
 
 _RISKY = ("PYTHON", "LD_", "GCONV_", "GLIBC_", "MALLOC_")
@@ -41,7 +41,7 @@ def check(python: Sequence[str], code: str, variables: Mapping[bytes, bytes], ne
 def _reason(code: int, said: str) -> str:
     "The line that tells most, without the paths that Python puts at its end."
     if code < 0:
-        return f"it is killed by {signal.Signals(-code).name}"
+        return f"it {exits.describe(code)}"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     fatal = [line for line in lines if line.startswith("Fatal Python error: ")]
     best = (fatal or lines[-1:] or [f"exit code {code}"])[0]

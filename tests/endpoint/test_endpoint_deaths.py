@@ -1,5 +1,6 @@
 """Functions that end in unusual ways: the user is told how, and the next task runs."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,41 @@ def wait_for_ever(marker: str) -> None:
     time.sleep(10_000)
 
 
+def leave(code: int) -> None:
+    import os
+
+    os._exit(code)
+
+
+def kill(number: int) -> None:
+    import os
+
+    os.kill(os.getpid(), number)
+
+
+def fault() -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def leave_a_child(seconds: float) -> None:
+    import os
+    import time
+
+    if os.fork() == 0:
+        time.sleep(seconds)
+    os._exit(7)
+
+
+def close_and_wait() -> None:
+    import os
+    import time
+
+    os.closerange(3, 10_000)
+    time.sleep(10_000)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_whatever_a_function_raises_is_its_error_and_the_worker_lives(
     endpoint: Callable[..., Running], queues: Queues, engine: str
@@ -73,3 +109,37 @@ def test_a_running_task_does_not_keep_the_endpoint_from_ending(
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])
+
+
+@pytest.mark.parametrize("engine", WITH_PROCESSES)
+@pytest.mark.parametrize(
+    ("function", "arguments", "said"),
+    [
+        (leave, [7], "ended with exit code 7"),
+        (leave, [0], "ended with exit code 0"),
+        (kill, [signal.SIGKILL], "was killed by SIGKILL"),
+        (kill, [signal.SIGRTMIN + 1], f"was killed by signal {signal.SIGRTMIN + 1}"),
+        (fault, [], "was killed by SIGSEGV"),
+        (leave_a_child, [3000], "ended with exit code 7"),
+    ],
+)
+def test_the_end_of_a_worker_is_told(
+    endpoint: Callable[..., Running],
+    queues: Queues,
+    engine: str,
+    function: Callable[..., None],
+    arguments: list[float],
+    said: str,
+) -> None:
+    endpoint(WITH_PROCESSES[engine])
+    assert said in queues.result(queues.submit(function, *arguments)).data
+    assert value(queues.result(queues.submit(process)))
+
+
+def test_a_worker_that_closes_its_connection_does_not_stop_the_pool(
+    endpoint: Callable[..., Running], queues: Queues
+) -> None:
+    endpoint(LOCAL)
+    lost = queues.result(queues.submit(close_and_wait))
+    assert "was killed, since it had closed its connection to the pool" in lost.data
+    assert value(queues.result(queues.submit(process)))

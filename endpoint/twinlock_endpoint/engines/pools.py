@@ -3,11 +3,15 @@
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import threading
 from abc import abstractmethod
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, ClassVar, Self
+from weakref import WeakSet
 
+from twinlock_endpoint import exits
 from twinlock_endpoint.engines.base import Engine, Execution, Place, Task
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError, nearest
@@ -115,15 +119,17 @@ class ProcessPoolEngine(PoolEngine):
         multiprocessing.forkserver.ensure_running()
 
     def _make(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("forkserver")
-        return ProcessPoolExecutor(mp_context=context, initializer=_end_with_parent, **self._arguments)
+        self._context = _Context()
+        return ProcessPoolExecutor(mp_context=self._context, initializer=_end_with_parent, **self._arguments)
 
     def submit(self, task: Task) -> Future[bytes]:
         try:
-            return super().submit(task)
+            future = super().submit(task)
         except BrokenProcessPool:
             self._executor = self._make()
-            return super().submit(task)
+            future = super().submit(task)
+        future.add_done_callback(self._context.explain)
+        return future
 
     def stop(self) -> None:
         super().stop()
@@ -133,6 +139,31 @@ class ProcessPoolEngine(PoolEngine):
         for child in children:
             child.join(_END_GRACE_S)
             child.kill()
+
+
+class _Context(ForkServerContext):
+    """Keeps the processes that it starts, to say how one ended that took its pool along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Weak: the pool forgets those that end in order.
+        self._started: WeakSet[ForkServerProcess] = WeakSet()
+        self._lock = threading.Lock()
+
+    def Process(self, *arguments: Any, **keywords: Any) -> ForkServerProcess:  # type: ignore[override]  # noqa: N802
+        process = ForkServerProcess(*arguments, **keywords)
+        with self._lock:
+            self._started.add(process)
+        return process
+
+    def explain(self, future: Future[bytes]) -> None:
+        """Add it to the error of a task of such a pool; its tasks share the error."""
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, BrokenProcessPool) and not hasattr(error, "__notes__"):
+            with self._lock:
+                codes = [process.exitcode for process in self._started]
+            for code in (code for code in codes if code is not None):
+                error.add_note(f"A process of the pool {exits.describe(code)}.")
 
 
 def _end_with_parent() -> None:

@@ -23,10 +23,18 @@ def order(task: dict[str, Any]) -> tuple[float, int]:
     return resources.get("priority", _NO_PRIORITY), task["task_id"]
 
 
-def lost(number: int, task: int) -> bytes:
-    """The result for a task whose worker died, as Parsl's pool makes it; `task` is Parsl's number of it."""
+def lost(number: int, task: int, how: str) -> bytes:
+    """The result for a task whose worker died, as Parsl's pool makes it, but with the way in which it ended.
+
+    Args:
+        number: the worker's.
+        task: Parsl's number of the task.
+        how: what to say after "the process".
+    """
     try:
-        raise WorkerLost(number, platform.node())
+        error = WorkerLost(number, platform.node())
+        error.add_note(f"The worker's process {how}.")
+        raise error
     except WorkerLost:
         exception = serialize(RemoteExceptionWrapper(*sys.exc_info()))
     return pickle.dumps({"type": "result", "task_id": task, "exception": exception})

@@ -82,7 +82,8 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         self.prefetch_capacity: int = max(self.prefetch_capacity, ahead)
         self._chosen = chosen
         self._notes = notes
-        self._workers: dict[int, worker.Worker] = {}
+        self._workers: dict[int, worker.Worker] = {}  # by the descriptors of pipes
+        self._processes: dict[int, worker.Worker] = {}  # by those of processes
         self._idle: list[worker.Worker] = []
         self._tasks: list[tuple[tuple[float, int], dict[str, Any]]] = []  # a heap
         self._poller = zmq.Poller()
@@ -116,7 +117,7 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
                     silent_at = time.monotonic() + self.heartbeat_threshold
                     self._heard(pickle.loads(self._interchange.recv()))  # noqa: S301 - Parsl's protocol
                 else:
-                    self._done(self._workers[source])
+                    self._take_from(source)
             self._replace_missing()
             self._hand_out()
             now = time.monotonic()
@@ -145,16 +146,31 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
                 continue  # it has just died, which its pipe says next
             heapq.heappop(self._tasks)
 
+    def _take_from(self, descriptor: int) -> None:
+        "A worker's pipe has something, or its process has ended; neither concerns one that was just dropped."
+        chosen = self._workers.get(descriptor)
+        ended = self._processes.get(descriptor)
+        if ended is not None and ended.pipe.poll():
+            chosen = ended  # its last result
+        if chosen is not None:
+            self._done(chosen)
+        if ended is not None and descriptor in self._processes:
+            self._died(ended)
+
     def _done(self, chosen: worker.Worker) -> None:
         result = chosen.take()
-        if result is not None:
+        if result is None:
+            self._died(chosen)
+        else:
             self._results.send(result)
             self._idle.append(chosen)
-            return
-        log.error("Worker %d has died", chosen.number)
-        if chosen.task is not None:
-            self._results.send(messages.lost(chosen.number, chosen.task))
+
+    def _died(self, chosen: worker.Worker) -> None:
         self._drop(chosen)
+        how = chosen.end()
+        log.error("Worker %d %s", chosen.number, how)
+        if chosen.task is not None:
+            self._results.send(messages.lost(chosen.number, chosen.task, how))
         now = time.monotonic()
         self._missing.append((now + (_PAUSE_S if now < chosen.began + _PAUSE_S else 0), chosen.number))
 
@@ -174,10 +190,12 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         if pid == 0:
             self._work(number, pool, theirs)
         theirs.close()
-        added = worker.Worker(number, pid, ours)
+        added = worker.Worker(number, pid, ours, os.pidfd_open(pid))
         self._workers[ours.fileno()] = added
+        self._processes[added.pidfd] = added
         self._idle.append(added)
-        self._poller.register(ours.fileno(), zmq.POLLIN)
+        for descriptor in (ours.fileno(), added.pidfd):
+            self._poller.register(descriptor, zmq.POLLIN)
 
     def _work(self, number: int, pool: int, pipe: Any) -> NoReturn:
         worker.run(
@@ -196,12 +214,11 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         )
 
     def _drop(self, chosen: worker.Worker) -> None:
-        self._poller.unregister(chosen.pipe.fileno())
-        del self._workers[chosen.pipe.fileno()]
+        for descriptor in (chosen.pipe.fileno(), chosen.pidfd):
+            self._poller.unregister(descriptor)
+        del self._workers[chosen.pipe.fileno()], self._processes[chosen.pidfd]
         if chosen in self._idle:
             self._idle.remove(chosen)
-        chosen.pipe.close()
-        os.waitpid(chosen.pid, 0)
 
     def _end_workers(self) -> None:
         workers = list(self._workers.values())

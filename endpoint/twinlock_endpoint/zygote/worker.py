@@ -4,6 +4,8 @@ import contextlib
 import logging
 import os
 import pickle
+import select
+import signal
 import sys
 import time
 import traceback
@@ -16,16 +18,23 @@ from parsl.serialize import serialize
 from parsl.serialize.concretes import DillSerializer
 from setproctitle import setproctitle
 
+from twinlock_endpoint import exits
 from twinlock_endpoint.zygote import fresh
+
+_END_S = 1.0  # from the end of a worker's pipe to the end of its process
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A worker as the pool sees it. `began` is on the monotonic clock; `task` is the number of the task that it has."""
+    """A worker as the pool sees it. `began` is on the monotonic clock; `task` is the number of the task that it has.
+
+    `pidfd` says that the process has ended. The pipe may not: a process that a task forked can have it too.
+    """
 
     number: int
     pid: int
     pipe: "Connection[Any, Any]"
+    pidfd: int
     began: float = field(default_factory=time.monotonic)
     task: int | None = None
 
@@ -46,6 +55,17 @@ class Worker:
             return None
         self.task = None
         return result
+
+    def end(self) -> str:
+        """Close the pipe and wait for the process; how it ended. One that only closed its own pipe is killed."""
+        self.pipe.close()
+        ended = bool(select.select([self.pidfd], [], [], _END_S)[0])
+        if not ended:
+            os.kill(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        how = exits.describe(os.waitstatus_to_exitcode(status))
+        return how if ended else "was killed, since it had closed its connection to the pool of workers"
 
 
 class _Queues:
