@@ -76,13 +76,8 @@ notice. Where the new policy or version is wrong, nothing changes; the audit log
         "FILES": """\
 `/etc/twinlock/spawner.toml`: the policy
 `/run/twinlock/spawner.sock`: where the broker connects
+`/run/twinlock/spawner.sock.lock`: locked while a spawner or its keeper runs, so there is one spawner at a time
 `/var/log/twinlock/audit.log`: one JSON line for each request, decision, start and end
-""",
-        "EXIT STATUS": """\
-`0`: stopped as asked
-`78`: the policy can't be used
-`100`: usage
-`111`: the system refused something
 """,
     },
     "twinlock-broker": {
@@ -94,6 +89,7 @@ notice. Where the new policy or version is wrong, nothing changes; the audit log
 `/etc/twinlock/endpoint`: the endpoint's folder
 `/etc/twinlock/client/id, secret`: the client as whom it registers; systemd hands them over as credentials
 `/var/lib/twinlock`: its state: the endpoint's uuid, tokens of a login, what it knows of user endpoints
+`/var/lib/twinlock/broker.lock`: locked while a broker runs, so there is one broker for each state folder
 `/run/twinlock-broker/admin.sock`: where twinlock(8) connects
 """,
     },

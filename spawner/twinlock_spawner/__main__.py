@@ -18,12 +18,18 @@ import prctl
 from twinlock_shared import wire
 
 from twinlock_spawner.child import Child, end_tree
+from twinlock_spawner.locks import PATIENCE, InUse, remove_dead_socket, take_locks
 from twinlock_spawner.policy import Policy, PolicyError, account, load
 from twinlock_spawner.server import STOP, Server
 
+_EXIT_CODES = (
+    "exit codes: 0 stopped, or the policy is good; 75 another spawner or its keeper has the socket or the cgroup; "
+    "78 policy; 100 usage; 111 the system refused something that the spawner can't do without"
+)
+
 
 def main() -> None:
-    """Serve; exit with 0, 78 (policy), 100 (usage), 111 (system).
+    """Serve; exit with 0, 75 (another spawner is in the way), 78 (policy), 100 (usage), 111 (system).
 
     It starts over as ``python -I`` unless it runs so: no environment variable, user site or working directory counts.
     """
@@ -33,23 +39,27 @@ def main() -> None:
         (_begin if sys.argv[0] != "-c" or sys.argv[2:] else _serve)()
     except SystemExit as end:  # argparse's
         sys.exit(100 if end.code else 0)
-    except (OSError, ValueError, TypeError, OverflowError) as error:
+    except (InUse, OSError, ValueError, TypeError, OverflowError) as error:
         print(f"twinlock-spawner: {error}", file=sys.stderr)
-        sys.exit(os.EX_CONFIG if isinstance(error, PolicyError) else 111)
+        sys.exit({InUse: os.EX_TEMPFAIL, PolicyError: os.EX_CONFIG}.get(type(error), 111))
 
 
 def _begin() -> None:
     """Read arguments and policy; then execute the process that serves, or return if it is not wanted."""
     import argparse
 
-    parser = argparse.ArgumentParser("twinlock-spawner", description="Start user endpoints as the policy allows.")
+    parser = argparse.ArgumentParser(
+        "twinlock-spawner", description="Start user endpoints as the policy allows.", epilog=_EXIT_CODES
+    )
     parser.add_argument("--policy", default="/etc/twinlock/spawner.toml", metavar="FILE", help="policy (TOML)")
     # A spawner that starts over names a file descriptor behind it, where it wants what was read.
     parser.add_argument("--check", nargs="?", const=0, type=int, metavar="", help="read the policy and exit: 0, or 78")
     options = parser.parse_args()
     uid, gid = account((policy := load(options.policy)).broker_user)
-    if options.check is None and os.environ.get("LISTEN_PID") != str(os.getpid()):
-        _listen(policy.socket, gid)
+    if options.check is None:
+        take_locks(policy.socket, policy.cgroup, PATIENCE)  # before anything of another spawner's is touched
+        if os.environ.get("LISTEN_PID") != str(os.getpid()):
+            _listen(policy.socket, gid)
     os.write(state := options.check or os.memfd_create("state", 0), msgpack.packb([vars(policy), uid, options.policy]))
     if options.check is None:
         os.write(state, msgpack.packb(None))
@@ -63,9 +73,8 @@ def _listen(path: str, gid: int) -> None:
 
     By path and never abstract: permissions mean nothing on an abstract socket (unix(7)).
     """
+    remove_dead_socket(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if os.path.lexists(path):
-        os.unlink(path)
     listener.bind(path)
     os.chown(path, -1, gid)
     os.chmod(path, 0o660)
@@ -83,7 +92,9 @@ def _serve() -> None:
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)
         io.FileIO("/proc/self/autogroup" if os.getsid(0) == os.getpid() else os.devnull, "r+").write(b"-20")
-    server = Server(Policy(**values), socket.socket(fileno=3), uid)  # sd_listen_fds(3)
+    policy = Policy(**values)
+    take_locks(policy.socket, policy.cgroup, PATIENCE)  # they are here, unless an earlier self had none
+    server = Server(policy, socket.socket(fileno=3), uid)  # sd_listen_fds(3)
     if (folder := server.policy.cgroup) and (rows is None or not os.path.isdir(f"{folder}/{os.getpid()}")):
         _keep(folder)  # an earlier self of ours may have had no cgroups
     for row in rows or []:
@@ -99,7 +110,8 @@ def _serve() -> None:
 def _keep(folder: str) -> None:
     """Fork the keeper: when the spawner has ended, whatever ended it, the keeper kills all in its part of `folder`.
 
-    First of all end what an earlier spawner left whose keeper was killed as well.
+    First of all end what an earlier spawner left whose keeper was killed as well. The keeper has the locks too, and so
+    keeps the next spawner waiting until it has ended.
     """
     spawner, own = io.FileIO(os.pidfd_open(os.getpid())), f"{folder}/{os.getpid()}"
     list(map(end_tree, (*glob(f"{folder}/*/*/"), *glob(f"{folder}/*/"))))
@@ -124,14 +136,22 @@ def _start_over(server: Server, path: str) -> str:
     rows = [(c.request, c.cgroup, c.kill, due.get(c, 9e9), c.pid, c.status, c.ended) for c in children]
     try:
         subprocess.run(argv, check=True, capture_output=True, timeout=10, pass_fds=[state.fileno()])
+        _take_locks_of(state.fileno())
         state.write(msgpack.packb(rows))  # behind the policy, which the check wrote
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # until there are handlers again
         if server.signals & STOP:
             raise InterruptedError("the spawner is to stop")
         os.execv(sys.executable, [*sys.orig_argv[:-1], str(state.fileno())])
-    except (OSError, subprocess.SubprocessError) as error:
+    except (InUse, ValueError, TypeError, OSError, subprocess.SubprocessError) as error:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         return str(getattr(error, "stderr", b"") or error)[-500:]
+
+
+def _take_locks_of(state: int) -> None:
+    """Take the locks of the policy that the check wrote to `state`, while there is still a way back."""
+    values, _, _ = msgpack.unpackb(os.pread(state, os.fstat(state).st_size, 0))
+    policy = Policy(**values)
+    take_locks(policy.socket, policy.cgroup, 0.0)
 
 
 def _resume(server: Server, request: list[str], cgroup: str, kill: int, due: float, *row: int) -> None:

@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from ctypes import PyDLL, c_uint64, get_errno
+from itertools import pairwise
 
 import prctl
 from twinlock_shared import wire
@@ -57,12 +58,20 @@ class Child:
         """In the child: whatever happens, it doesn't come back."""
         self.words = report
         try:
+            self.close_others()
             for stages in (guard.stand, _identify, _become, user.go):
                 stages(self)
         except BaseException as error:
             os.write(self.words, f"{self.stage}\n{error}".encode(errors="replace")[:4000])
         finally:
             os._exit(os.EX_OSERR)
+
+    def close_others(self) -> None:
+        """Close what the stages don't need: the spawner's locks, listener and connection, and what modules opened."""
+        signal.set_wakeup_fd(-1)  # Python would write to whatever gets that number
+        kept = sorted({2, self.audit.fd, self.words, *self.fds})
+        for lower, upper in pairwise([*kept, 0x7FFFFFFF]):
+            os.closerange(lower + 1, upper)
 
 
 def fork(cgroup: str, flags: int = 0) -> int:

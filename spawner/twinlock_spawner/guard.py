@@ -37,9 +37,7 @@ def stand(child: "twinlock_spawner.child.Child") -> None:
 def open_session(child: "twinlock_spawner.child.Child") -> None:
     """Open a PAM session, and fork; this process is the inner guard from then on."""
     child.stage = "session"
-    signal.set_wakeup_fd(-1)  # soon closed, then a module's: Python would write to it when a module's process ends
-    kept = sorted({2, child.audit.fd, child.words, *child.fds, 0x7FFFFFFF})  # and what PAM's modules open
-    list(map(os.closerange, [fd + 1 for fd in kept], kept[1:]))
+    child.close_others()  # what modules of a name service have opened
     signal.pthread_sigmask(signal.SIG_SETMASK, [KILL])  # or else a session might stay half open
     try:
         (session := pam.Session(child)).open()

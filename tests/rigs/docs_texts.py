@@ -14,6 +14,8 @@ ERRORS = {
     "ConfigError": 0,
     "FolderError": 0,
     "EngineError": 0,
+    "InUse": 0,
+    "PolicyError": 0,
 }
 """The errors by the place of their text among the arguments."""
 
@@ -21,7 +23,7 @@ ERRORS = {
 def refusals() -> dict[str, str]:
     """The texts, each with the file and line where it stands."""
     found = {}
-    for part in ("broker", "endpoint", "service"):
+    for part in ("broker", "endpoint", "service", "spawner"):
         for path in sorted((ROOT / part).rglob("*.py")):
             for line, text in _of(path):
                 found[text] = f"{path.relative_to(ROOT)}:{line}"

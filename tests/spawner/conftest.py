@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from nss_rig import NameService
 from spawner_rig import Spawner, Start, launch, stop
+from spawner_versions import Version
 from twinlock_testbed.site import cgroup_folder
 from twinlock_testbed.users import throw_away
 
@@ -60,6 +61,13 @@ def names() -> Iterator[NameService]:
     with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)
         yield NameService(Path(folder))
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Iterator[Version]:
+    """An installation of this test's own."""
+    with ExitStack() as stack:
+        yield Version(tmp_path, stack)
 
 
 @pytest.fixture(scope="session")
