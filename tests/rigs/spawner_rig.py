@@ -272,7 +272,7 @@ def launch(
     argv = [*prefix, python, "-m", "twinlock_spawner", "--policy", str(folder / "policy.toml")]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, cwd="/")
     said = Lines(process)
-    said.wait_for("started")
+    said.wait_for("started", 20)  # the keeper of an earlier one may still be at work
     return Spawner(folder, process, said, Path(str(values["socket"])), str(values.get("cgroup", "")))
 
 

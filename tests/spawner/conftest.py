@@ -40,6 +40,18 @@ def cgroup() -> str:
     return folder
 
 
+@pytest.fixture
+def delegated(cgroup: str, alice: pwd.struct_passwd) -> tuple[str, ...]:
+    """Words before the command of a spawner that runs as Alice in `cgroup`, which is hers as systemd delegates it."""
+    own = Path(cgroup)
+    for folder in (own, own / "spawner"):
+        folder.mkdir()
+        for path in (folder, folder / "cgroup.procs", folder / "cgroup.subtree_control"):
+            os.chown(path, alice.pw_uid, alice.pw_gid)
+    enter = ("sh", "-c", f'echo $$ > {own}/spawner/cgroup.procs && exec "$@"', "sh")
+    return (*enter, "setpriv", f"--reuid={alice.pw_name}", f"--regid={alice.pw_name}", "--clear-groups")
+
+
 @pytest.fixture(params=["cgroup", "guard"])
 def mode(request: pytest.FixtureRequest) -> dict[str, str]:
     """Policy entries for each of the two ways in which an endpoint's processes are kept together."""

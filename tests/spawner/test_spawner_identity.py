@@ -238,12 +238,14 @@ def test_new_privileges_are_the_policys_choice(start: Start, alice: pwd.struct_p
     assert broker.spawn(1, alice.pw_name).json()["status"]["NoNewPrivs"] == "0"
 
 
-def _connect_without_root(start: Start, account: pwd.struct_passwd) -> Broker:
+def _connect_without_root(
+    start: Start, account: pwd.struct_passwd, cgroup: str = "", prefix: tuple[str, ...] = ()
+) -> Broker:
     """A spawner and a broker that both run as that account."""
-    prefix = ("setpriv", f"--reuid={account.pw_name}", f"--regid={account.pw_name}", "--clear-groups")
+    prefix = prefix or ("setpriv", f"--reuid={account.pw_name}", f"--regid={account.pw_name}", "--clear-groups")
     home = Path(account.pw_dir)
     own = {"broker_user": account.pw_name, "audit_log": str(home / "audit.log"), "socket": str(home / "spawner.sock")}
-    spawner = start(own, prefix)
+    spawner = start(own | {"cgroup": cgroup}, prefix)
     os.seteuid(account.pw_uid)  # what SO_PEERCRED shows is the effective uid of connect(2)
     try:
         return spawner.connect()
@@ -257,6 +259,19 @@ def test_without_root_only_the_own_account(start: Start, alice: pwd.struct_passw
     assert broker.receive(wire.Refused).stage == "readback"
     child = broker.spawn(2, alice.pw_name).json()
     assert child["status"]["Uid"].split() == [str(alice.pw_uid)] * 4
+
+
+def test_without_root_a_cgroup_is_ended(
+    start: Start, cgroup: str, delegated: tuple[str, ...], alice: pwd.struct_passwd
+) -> None:
+    """One that systemd has delegated to the account; its kill file is for writing only."""
+    broker = _connect_without_root(start, alice, cgroup, delegated)
+    daemon = int(broker.spawn(1, alice.pw_name, "daemon").line())
+    [own] = Path(cgroup).glob(f"*/{uep(1)}")
+    broker.receive(wire.Spawned)
+    broker.send(wire.Signal(uep(1), "KILL"))
+    assert broker.receive(wire.Exited).status == signal.SIGKILL
+    assert (lives(daemon), own.exists()) == (False, False)
 
 
 def test_without_root_a_guard_that_is_killed_takes_only_its_endpoint_along(

@@ -182,7 +182,12 @@ def test_a_second_spawner_without_a_cgroup(start: Start, begin: Begin, alice: pw
     broker = first.connect()
     broker.spawn(1, alice.pw_name, "sleep").line()
     pid = broker.receive(wire.Spawned).pid
-    assert str(lock_of(first.socket)) in begin(first).refusal()
+    seconds = {
+        f"process {first.process.pid}:": begin(first),
+        "another process:": begin(first, prefix=("unshare", "--pid", "--fork", "--mount-proc")),  # can't see the first
+    }
+    for holder, second in seconds.items():
+        assert f"{lock_of(first.socket)} is locked by {holder}" in second.refusal()
     assert broker.children()[uep(1)].pid == pid
     assert lives(pid)
 
@@ -405,20 +410,16 @@ def test_a_lock_file_that_is_removed_keeps_nobody_away(start: Start, begin: Begi
     assert spawner.connect().children() == {}
 
 
-def test_without_root_a_second_spawner(start: Start, begin: Begin, cgroup: str, alice: pwd.struct_passwd) -> None:
-    """The account's own cgroup, as systemd gives it: cgroup.kill stays root's."""
-    home, own = Path(alice.pw_dir), Path(cgroup)
-    for folder in (own, own / "first"):
-        folder.mkdir()
-        for path in (folder, folder / "cgroup.procs", folder / "cgroup.subtree_control"):
-            os.chown(path, alice.pw_uid, alice.pw_gid)
-    enter = ("sh", "-c", f'echo $$ > {own}/first/cgroup.procs && exec "$@"', "sh")
-    prefix = (*enter, "setpriv", f"--reuid={alice.pw_name}", f"--regid={alice.pw_name}", "--clear-groups")
+def test_without_root_a_second_spawner(
+    start: Start, begin: Begin, cgroup: str, delegated: tuple[str, ...], alice: pwd.struct_passwd
+) -> None:
+    """The account has a cgroup of its own, in which cgroup.kill is root's."""
+    home = Path(alice.pw_dir)
     paths = {"audit_log": str(home / "audit.log"), "socket": str(home / "spawner.sock")}
-    first = start({"broker_user": alice.pw_name, "cgroup": cgroup, **paths}, prefix)
+    first = start({"broker_user": alice.pw_name, "cgroup": cgroup, **paths}, delegated)
     seconds = {
-        str(lock_of(first.socket)): begin(first, prefix=prefix),
-        f"{cgroup}/cgroup.procs": begin(first, prefix=prefix, socket=str(home / "other.sock")),
+        str(lock_of(first.socket)): begin(first, prefix=delegated),
+        f"{cgroup}/cgroup.procs": begin(first, prefix=delegated, socket=str(home / "other.sock")),
     }
     for file, second in seconds.items():
         assert file in second.refusal()
