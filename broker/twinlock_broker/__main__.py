@@ -13,6 +13,7 @@ from twinlock_broker.command_line import Parser
 from twinlock_broker.compute.login import load_login
 from twinlock_broker.config.folder import open_folder
 from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS, describe
+from twinlock_broker.config.lock import locked
 from twinlock_broker.config.settings import settle
 from twinlock_broker.errors import Fatal
 from twinlock_broker.privileges import refuse_own_privileges
@@ -41,8 +42,8 @@ leave the user endpoints alone.
 
 exit codes: 0 stopped; 64 no endpoint named; 65 the service refuses the configuration; 66 a file is missing;
   69 the service has the endpoint locked, or doesn't know it; 70 internal error; 73 can't write the state;
-  75 the service can't be reached; 76 not our spawner's version; 77 privileges, credentials or the spawner's owner
-  are wrong; 78 configuration; 100 usage
+  75 the service can't be reached, or another broker has the state folder; 76 not our spawner's version;
+  77 privileges, credentials or the spawner's owner are wrong; 78 configuration; 100 usage
 """
 
 
@@ -78,7 +79,8 @@ def main() -> int:
         settings = settle(given.config, chosen)
         folder = open_folder(settings.endpoint_dir)
         logs.set_up(folder.settings["debug"])
-        asyncio.run(serve(settings, folder, load_login(settings.state)))
+        with locked(settings.state):
+            asyncio.run(serve(settings, folder, load_login(settings.state)))
     except Fatal as error:
         print(f"twinlock-broker: {error}", file=sys.stderr)
         return error.status

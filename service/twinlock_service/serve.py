@@ -127,7 +127,8 @@ def _state_folder(state: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StartError(os.EX_TEMPFAIL, f"--state {state} is in use by another twinlock-service") from None
+            text = f"--state {state} is in use by another twinlock-service; stop that one, or choose another folder"
+            raise StartError(os.EX_TEMPFAIL, text) from None
         yield
 
 

@@ -56,6 +56,18 @@ def broker_place(output: str = MAPPED, template: str | None = None) -> Iterator[
         yield place
 
 
+def command(place: Path) -> list[str]:
+    """A broker of the place; who runs it writes its broker.yaml first."""
+    paths = ("--endpoint-dir", place / "ep", "--state", place / "state", "--config", place / "broker.yaml")
+    return [*NOBODY, *BROKER, *map(str, paths)]
+
+
+def variables(service: Service) -> dict[str, str]:
+    """The environment in which a broker finds the service and logs in there."""
+    login = {"GLOBUS_COMPUTE_CLIENT_ID": MANAGER, "GLOBUS_COMPUTE_CLIENT_SECRET": "the-client-secret"}
+    return {"PATH": "/usr/bin:/bin", **login, **service.environment}
+
+
 class Broker:
     """The broker's process, under the user nobody, and the file that it logs to."""
 
@@ -83,15 +95,12 @@ class Broker:
         `program` is the spawner rig's that it starts; `report` prints its document and ends.
         """
         (place / "broker.yaml").write_text(f"program: {program}\nspawner_socket: {spawner.socket}")
-        login = {"GLOBUS_COMPUTE_CLIENT_ID": MANAGER, "GLOBUS_COMPUTE_CLIENT_SECRET": "the-client-secret"}
-        argv = (*NOBODY, *BROKER, "--endpoint-dir", str(place / "ep"), "--state", str(place / "state"))
         log = os.open(place / "broker.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         process = await asyncio.create_subprocess_exec(
-            *argv,
-            *("--config", str(place / "broker.yaml")),
+            *command(place),
             stdout=subprocess.PIPE,
             stderr=log,
-            env={"PATH": "/usr/bin:/bin", **login, **service.environment, **(environment or {})},
+            env=variables(service) | {**(environment or {})},
             cwd="/",
         )
         os.close(log)

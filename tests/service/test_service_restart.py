@@ -127,9 +127,15 @@ def test_a_second_service_on_the_same_state_is_refused(running: Service) -> None
         "--users",
         f"{running.folder}/users.yaml",
     ]
+    login = running.state / "amqp.json"
+    before = login.stat().st_mtime_ns, login.read_bytes()
     second = subprocess.run(argv, capture_output=True, text=True, timeout=30, env=environment())
     assert second.returncode == os.EX_TEMPFAIL
-    assert "in use by another twinlock-service" in second.stderr
+    assert f"{running.state} is in use by another twinlock-service; " in second.stderr
+    assert (second.stdout, second.stderr.count("\n")) == ("", 1)
+    assert (login.stat().st_mtime_ns, login.read_bytes()) == before
+    with manager() as mep:
+        submit(mep, 1)[1].close()
 
 
 def without_login(url: URL) -> str:
