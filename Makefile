@@ -25,7 +25,7 @@ help:
 	echo 'make install   install the programs into PREFIX/bin (PREFIX=$(PREFIX))'
 	echo 'make demo      run a whole site with two users on this machine, then remove it; SLURM=1: on a private Slurm'
 	echo 'make test      run every test; ARGS="-k NAME" chooses some'
-	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its budget'
+	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its bounds'
 	echo 'make deb       the Debian packages, in build/deb; make wheel: for pip, in build/wheel'
 	echo 'make system-test  those packages in a container with systemd: restarts, reload, upgrade, watchdog, purge; as root'
 	echo 'make fuzz      the decoders of root and broker, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'

@@ -1,8 +1,9 @@
-"""What root runs, beside its budget: lines of code, third-party code, modules loaded and memory of a real spawner.
+"""What root runs: its code in tokens and lines, third-party code, the modules loaded and the memory of a real spawner.
 
-Exits with 1 where a budget is exceeded or a module is loaded that isn't allowed. A line counts if there is code on it:
-no blanks, comments and docstrings. The spawner is the installed one of the running interpreter; it serves with a
-throw-away policy, and starts /bin/true once, so that it has also loaded what it loads late.
+Exits with 1 where a bound is exceeded or a module is loaded that isn't allowed. Code is all of spawner and shared,
+guards and PAM included, without comments and docstrings. The bound is in tokens, since lines can be saved by writing
+more on each. The spawner is the installed one of the running interpreter. It serves with a throw-away policy, and
+starts /bin/true once, so it has also loaded what it loads late.
 """
 
 import ast
@@ -17,6 +18,7 @@ import sysconfig
 import tempfile
 import time
 import tokenize
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,19 +26,18 @@ from figures import Table
 from twinlock_shared import wire
 
 ROOT = Path(__file__).parents[1]
-APART = ("pam.py", "guard.py")  # run only where the policy asks for it
-USER = ("user.py",)  # run by the child after its change of uid, so never as root
-BUDGET, BUDGET_APART, BUDGET_MEMORY = 500, 120, 12 * 1024**2  # lines, lines, bytes
+MAX_TOKENS, MAX_MEMORY = 14_000, 16 * 1024**2  # tokens, bytes
 ALLOWED = {"msgpack", "prctl", "_prctl", "twinlock_shared", "twinlock_spawner"}
 FORBIDDEN = "msgpack._cmsgpack"  # no C parser reads the broker's bytes as root
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _ENDPOINT = "00000000-0000-4000-8000-000000000001"
 
 
 def main() -> int:
     """The exit code, see above."""
     table = Table()
-    _lines(table)
+    _code(table)
     try:
         modules, memory = _observe()
     except (OSError, KeyError, EOFError) as error:
@@ -44,39 +45,68 @@ def main() -> int:
         table.over += [] if os.getuid() else ["a spawner that doesn't start"]
     else:
         _modules(table, modules)
-        table.row("memory of an idle spawner (VmRSS)", memory["VmRSS"], "bytes", BUDGET_MEMORY)
+        table.row("memory of an idle spawner (VmRSS)", memory["VmRSS"], "bytes", MAX_MEMORY)
         if "Private_Dirty" in memory:
             table.row("  its own of that", memory["Private_Clean"] + memory["Private_Dirty"], "bytes")
     return table.exit_code()
 
 
-def _lines(table: Table) -> None:
+def _code(table: Table) -> None:
+    files = roots_code()
+    for path, code in files.items():
+        table.row(f"  {path.relative_to(ROOT)}", len(code.tokens), f"tokens on {code.lines} lines")
+    tokens = sum(len(code.tokens) for code in files.values())
+    lines = sum(code.lines for code in files.values())
+    length, name = max(
+        (length, f"{path.name}: {name}") for path, code in files.items() for name, length in code.functions()
+    )
+    table.row("all that root loads", tokens, "tokens", MAX_TOKENS)
+    table.row("  on lines of code", lines, "lines")
+    table.row("  mean tokens on a line of code", tokens / lines, "tokens")
+    table.row("  longest function", length, f"lines ({name})")
+
+
+def roots_code() -> dict[Path, "Code"]:
+    """All modules that root loads, of spawner and shared."""
     files = [path for part in ("shared", "spawner") for path in sorted((ROOT / part).rglob("*.py"))]
-    counted = {path: lines_of_code(path.read_text()) for path in files}
-    default = [path.name for path in files if path.name not in APART + USER]
-    for name, members, budget in (
-        ("root runs by default", default, BUDGET),
-        ("PAM and guard", APART, BUDGET_APART),
-        ("run as the user", USER, None),
-    ):
-        group = [path for path in files if path.name in members]
-        for path in group:
-            table.row(f"  {path.relative_to(ROOT)}", counted[path], "lines")
-        table.row(name, sum(counted[path] for path in group), "lines", budget)
+    return {path: Code(path.read_text()) for path in files}
 
 
-def lines_of_code(source: str) -> int:
-    """Lines on which there is a token that is code, and that don't belong to a docstring."""
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in _NO_CODE:
-            lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            match node.body:
-                case [ast.Expr(value=ast.Constant(value=str())) as text, *_]:
-                    lines.difference_update(range(text.lineno, (text.end_lineno or text.lineno) + 1))
-    return len(lines)
+class Code:
+    """The code of a module: its tokens without comments, docstrings, indentation and ends of lines."""
+
+    def __init__(self, source: str) -> None:
+        self._tree = ast.parse(source)
+        left_out = _docstring_lines(self._tree)
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        self.tokens = [token for token in tokens if token.type not in _NO_CODE and token.start[0] not in left_out]
+
+    @property
+    def lines(self) -> int:
+        """Lines with code on them."""
+        return self._lines_between(1, sys.maxsize)
+
+    def functions(self) -> Iterator[tuple[str, int]]:
+        """The name of each function, and on how many lines there is code of it."""
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield node.name, self._lines_between(node.lineno, node.end_lineno or node.lineno)
+
+    def _lines_between(self, first: int, last: int) -> int:
+        spans = (range(token.start[0], token.end[0] + 1) for token in self.tokens)
+        return len({line for span in spans for line in span if first <= line <= last})
+
+
+def _docstring_lines(tree: ast.AST) -> set[int]:
+    """The lines of docstrings, and of texts that explain the assignment above them."""
+    found: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED):
+            for text in node.body:
+                match text:
+                    case ast.Expr(value=ast.Constant(value=str())):
+                        found.update(range(text.lineno, (text.end_lineno or text.lineno) + 1))
+    return found
 
 
 def _modules(table: Table, modules: set[str]) -> None:

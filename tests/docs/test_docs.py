@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from docs_texts import ROOT, exit_codes, refusals, stages
 from parsers import all_parsers
+from size_report import roots_code
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 SPANS = [span for span in re.findall(r"`([^`\n]+)`", PAGE) if "…" in span or len(span) > 12]
@@ -36,6 +37,16 @@ def test_every_refusal_can_be_looked_up() -> None:
     assert len(plain) > 100
     missing = [f"{where}: {text}" for text, where in plain.items() if not any(fits(span, text) for span in SPANS)]
     assert not missing, "\n".join(["each needs an entry in docs/troubleshooting.md:", *missing])
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/audit.md", "docs/design.md", "packaging/debian/control"])
+def test_the_size_of_roots_code_is_stated_as_it_is(name: str) -> None:
+    """Within 3 %: it is what an auditor plans their time by."""
+    text = " ".join((ROOT / name).read_text().split())
+    [(lines, tokens)] = re.findall(r"about ([\d,]+) lines of code \(([\d,]+) tokens\)", text)
+    code = roots_code().values()
+    assert int(lines.replace(",", "")) == pytest.approx(sum(part.lines for part in code), rel=0.03)
+    assert int(tokens.replace(",", "")) == pytest.approx(sum(len(part.tokens) for part in code), rel=0.03)
 
 
 def test_every_stage_and_exit_code_can_be_looked_up() -> None:
