@@ -102,6 +102,11 @@ def opened(pid: int) -> set[str]:
     return set(descriptors(pid).values())
 
 
+def made(path: Path) -> tuple[int, int]:
+    """What tells a file from one that is made at the same path later; a number of an inode may be used again."""
+    return path.stat().st_ino, path.stat().st_ctime_ns
+
+
 def is_locked(path: Path) -> bool:
     """Whether some process holds the lock of a file."""
     file = os.open(path, os.O_WRONLY)
@@ -155,7 +160,7 @@ def test_a_second_spawner_changes_nothing(
     broker = first.connect()
     daemon = int(broker.spawn(1, alice.pw_name, "daemon").line())
     pid = broker.receive(wire.Spawned).pid
-    own, inode = first.process.pid, first.socket.stat().st_ino
+    own, before = first.process.pid, made(first.socket)
     log = (first.folder / "audit.log").read_bytes()
     elsewhere = {"audit_log": str(tmp_path / "audit.log")}
     seconds = {
@@ -170,7 +175,7 @@ def test_a_second_spawner_changes_nothing(
     assert broker.children()[uep(1)].ended is None
     assert (first.folder / "audit.log").read_bytes().startswith(log)
     assert [line["event"] for line in first.audit()].count("started") == 1
-    assert first.socket.stat().st_ino == inode
+    assert made(first.socket) == before
     assert {path.name for path in tmp_path.iterdir()} == {"spawner.sock.lock"}
     broker.close()
     assert eventually(lambda: first.audit()[-1]["event"] == "disconnected")
@@ -226,7 +231,9 @@ def test_what_a_spawner_left_is_no_obstacle(start: Start, tmp_path: Path) -> Non
 
 
 def _replace_by_link(lock: Path, account: pwd.struct_passwd) -> None:
-    lock.symlink_to("/etc/hostname")
+    target = lock.with_name("private")
+    target.touch(0o600)
+    lock.symlink_to(target)
 
 
 def _give_away(lock: Path, account: pwd.struct_passwd) -> None:
@@ -245,10 +252,11 @@ def test_a_lock_file_that_others_could_lock(
 ) -> None:
     lock = lock_of(tmp_path / "spawner.sock")
     prepare(lock, alice)
+    before = {*tmp_path.iterdir(), tmp_path / "policy.toml"}
     done = run(tmp_path)
     assert done.returncode == os.EX_CONFIG
     assert done.stderr.startswith(f"twinlock-spawner: {lock} ")
-    assert {path.name for path in tmp_path.iterdir()} == {lock.name, "policy.toml"}
+    assert {*tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("folder", ["", "/no/such/folder"])
@@ -270,11 +278,11 @@ def test_a_socket_on_which_somebody_listens_is_never_removed(tmp_path: Path, kin
         listener.listen(0)
         if full:
             stack.enter_context(socket.socket(socket.AF_UNIX, kind)).connect(str(path))
-        inode = path.stat().st_ino
+        before = made(path)
         done = run(tmp_path)
         assert done.returncode == os.EX_TEMPFAIL
         assert done.stderr.startswith(f"twinlock-spawner: {path} is in use: ")
-        assert path.stat().st_ino == inode
+        assert made(path) == before
         if full or kind == socket.SOCK_SEQPACKET:  # the spawner's attempt, or what was there before it
             listener.accept()[0].close()
         stack.enter_context(socket.socket(socket.AF_UNIX, kind)).connect(str(path))
@@ -365,6 +373,19 @@ def test_only_spawner_and_keeper_have_the_locks(
     assert broker.receive(wire.Spawned).id == uep(2)
 
 
+def test_a_signal_during_a_start_is_written_nowhere(
+    start: Start, names: NameService, mode: dict[str, str], alice: pwd.struct_passwd
+) -> None:
+    """Python writes each one to a descriptor of the spawner's, whose number may be that of a module's by then."""
+    spawner = start(mode, names.prefix)
+    broker = spawner.connect()
+    with names.hangs(alice.pw_name):
+        broker.spawn(1, alice.pw_name, "sleep")
+        os.kill(names.asked_by(spawner.process.pid), signal.SIGHUP)
+    broker.receive(wire.Spawned)
+    assert not [line for line in spawner.said.last(20) if not line.startswith("{")]
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_the_next_spawner_waits_for_the_keeper(
     start: Start, begin: Begin, cgroup: str, alice: pwd.struct_passwd, end: signal.Signals
@@ -399,12 +420,17 @@ def test_a_keeper_that_does_not_end_is_named(start: Start, begin: Begin, cgroup:
 def test_a_lock_file_that_is_removed_keeps_nobody_away(start: Start, begin: Begin) -> None:
     """Who waited for it locks the one that is there then: a lock that nobody else can find is none."""
     first = start()
-    lock = lock_of(first.socket)
+    lock, before = lock_of(first.socket), made(first.socket)
     second = begin(first)
     assert second.waits_for(lock)
     lock.unlink()
-    first.process.kill()
-    first.process.wait(10)
+    with lock.open("w") as another:
+        lock.chmod(0o600)
+        fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        first.process.kill()
+        first.process.wait(10)
+        assert second.waits_for(lock)
+        assert made(first.socket) == before, "it has touched what is another's now"
     spawner = second.serving()
     assert is_locked(lock)
     assert spawner.connect().children() == {}

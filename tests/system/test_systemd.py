@@ -196,6 +196,17 @@ def test_logs_are_rotated_while_the_spawner_runs(site: Site) -> None:
     _answers(site)
 
 
+def test_a_spawner_typed_by_hand_beside_the_service(site: Site) -> None:
+    """It says who is in the way, and neither the endpoints nor the service notice."""
+    _answers(site)
+    before, main = site.endpoints(), site.show("twinlock-spawner", "MainPID")
+    typed = site.box.attempt("twinlock-spawner", "--policy", "/etc/twinlock/spawner.toml")
+    assert typed.returncode == os.EX_TEMPFAIL
+    assert "/run/twinlock/spawner.sock.lock is locked by " in typed.stderr
+    assert (site.endpoints(), site.show("twinlock-spawner", "MainPID")) == (before, main)
+    _answers(site)
+
+
 def test_a_stop_of_the_spawner_leaves_no_process(site: Site) -> None:
     """The endpoints end in order, not killed, and the broker's next attempt doesn't start it again."""
     _answers(site)
