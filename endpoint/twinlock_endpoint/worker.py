@@ -1,13 +1,13 @@
 """Executes one task in a worker, whatever started the worker: Parsl on a node, a pool of processes or of threads.
 
-Workers get this module, `messages` and `variables`, whose imports are the standard library's and globus-compute-sdk's.
-The environment variables and the form of the result are the peer's, on which functions and the service rely.
+Workers get this module, `messages`, `texts` and `variables`, whose imports are the standard library's and
+globus-compute-sdk's. The environment variables and the form of the result are the peer's, on which functions and the
+service rely.
 """
 
 import functools
 import os
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from globus_compute_sdk.errors import MaxResultSizeExceeded
 from globus_compute_sdk.sdk.utils import get_env_details
 from globus_compute_sdk.serialize import ComputeSerializer
 
-from twinlock_endpoint import variables
+from twinlock_endpoint import texts, variables
 from twinlock_endpoint.messages import NotAMessageError, result, transition, unpack
 
 RESULT_LIMIT = 10 * 1024 * 1024
@@ -42,8 +42,8 @@ def execute_task(
     try:
         _enter(task_id, run_dir, run_in_sandbox)
         data = _run(body, task_deserializers, result_serializers)
-        if len(data) > result_limit:
-            raise MaxResultSizeExceeded(len(data), result_limit)
+        if size := texts.too_long(data, result_limit):
+            raise MaxResultSizeExceeded(size, result_limit)
         error = None
     except BaseException as exception:  # sys.exit() in a function, or a KeyboardInterrupt, ends that function only
         data, error = _describe(exception)
@@ -92,9 +92,18 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
 def _describe(exception: BaseException) -> tuple[str, tuple[str, str]]:
     "The text that the SDK raises on the user's side, and the code and message of the service's task record."
     if isinstance(exception, (MaxResultSizeExceeded, NotAMessageError)):
-        return repr(exception), (type(exception).__name__, f"remote error: {exception}")
-    text = "".join(traceback.format_exception(type(exception), exception, _users_part(exception)))
+        told = _too_large(exception) if isinstance(exception, MaxResultSizeExceeded) else repr(exception)
+        return texts.cut(told), (type(exception).__name__, f"remote error: {texts.cut(str(exception), 1000)}")
+    text = texts.describe(exception, _users_part(exception))
     return text, ("RemoteExecutionError", "An error occurred during the execution of this task")
+
+
+def _too_large(error: MaxResultSizeExceeded) -> str:
+    size, limit = error.result_size, error.result_size_limit
+    return (
+        f"MaxResultSizeExceeded({size}, {limit}): The function returned a result of {size:,} bytes, as serialized and "
+        f"sent; at most {limit:,} bytes can be sent back. Write large results to a file and return the file's path."
+    )
 
 
 def _users_part(exception: BaseException) -> Any:

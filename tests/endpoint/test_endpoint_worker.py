@@ -1,5 +1,6 @@
 """One task in a worker: what the function finds and what the result says."""
 
+import json
 import os
 import subprocess
 import uuid
@@ -65,6 +66,10 @@ def leave() -> None:
     import sys
 
     sys.exit(3)
+
+
+def characters(character: str, times: int) -> str:
+    return character * times
 
 
 def repeat(size: int) -> str:
@@ -134,6 +139,31 @@ def test_a_result_over_the_limit(tmp_path: Path) -> None:
     result = run(tmp_path, repeat, 2000, result_limit=1000)
     assert result.error_details.code == "MaxResultSizeExceeded"
     assert "limit of 1000B" in result.error_details.user_message
+
+
+@pytest.mark.parametrize(
+    ("character", "strategy"), [('"', "JSONData"), ("\\", "JSONData"), ("é", "JSONData"), ("x", "DillDataBase64")]
+)
+def test_the_limit_is_for_what_is_sent(tmp_path: Path, character: str, strategy: str) -> None:
+    """JSON in a JSON message has its quotes escaped twice."""
+    for times in range(100, 2000, 50):
+        result = run(tmp_path, characters, character, times, result_limit=2000, result_serializers=(DATA + strategy,))
+        if result.error_details is None:
+            assert len(json.dumps(result.data)) <= 2000 + len('""')
+        else:
+            assert result.error_details.code == "MaxResultSizeExceeded"
+    assert result.error_details is not None
+
+
+def test_what_to_do_about_a_large_result(tmp_path: Path) -> None:
+    """9 MB of text are 12 MB as dill and base64 have it; users see both numbers and a way out."""
+    result = run(tmp_path, repeat, 9_000_000)
+    assert result.data.startswith("MaxResultSizeExceeded(")
+    size = int(result.data.partition("(")[2].partition(",")[0])
+    assert size > 12_000_000
+    assert f"{size:,} bytes" in result.data
+    assert "at most 10,485,760 bytes" in result.data
+    assert "Write large results to a file" in result.data
 
 
 def test_ten_mebibytes_are_the_limit(tmp_path: Path) -> None:

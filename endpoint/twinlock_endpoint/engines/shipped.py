@@ -14,7 +14,7 @@ from pathlib import Path
 import twinlock_endpoint
 
 _NAME = twinlock_endpoint.__name__
-_FILES = ("__init__.py", "messages.py", "variables.py", "worker.py")
+_FILES = ("__init__.py", "messages.py", "texts.py", "variables.py", "worker.py")
 _WITHOUT_HOME = ("AWSProvider", "AzureProvider", "CondorProvider", "GoogleCloudProvider", "KubernetesProvider")
 
 

@@ -1,0 +1,156 @@
+"""Texts that tasks make, kept short: of an error's text people read the beginning and the end, and queues have limits.
+
+`traceback` copies the text of an exception several times, and follows all that it was raised from. So it only gets
+exceptions that are small; the others are told here, in the same form.
+"""
+
+import json
+import traceback
+from types import TracebackType
+from typing import Any
+
+LIMIT = 1 << 16
+"""Characters of a text. The SDK shows a task's error whole, so it is more than a terminal keeps: a traceback of 600
+frames. As JSON it has 12 bytes a character at most, so that the smallest limit in use (16 MiB) is far away."""
+
+_WIDEST = 12  # bytes of a character in JSON, as two escapes
+_EXCEPTIONS = 50
+_ENDS = 4  # exceptions that are told of each end of a long chain
+_FRAMES = 1000
+_SHOWN_FRAMES = 30  # of each end of a long traceback
+_MEMBERS = 10  # exceptions of a group
+_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
+
+
+def cut(text: str, limit: int = LIMIT) -> str:
+    """The beginning and the end of a text that has more than `limit` characters, and how many were between them."""
+    if len(text) <= limit:
+        return text
+    tail = limit // 2
+    return f"{text[: limit - tail]}\n[... {len(text) - limit:,} characters left out ...]\n{text[len(text) - tail :]}"
+
+
+def encoded_size(text: str) -> int:
+    """The bytes of a text in a message, where JSON escapes what isn't ASCII, quotes and backslashes."""
+    return len(json.dumps(text)) - 2
+
+
+def too_long(text: str, limit: int) -> int:
+    """The bytes of a text in a message where those are more than `limit`, else 0; quick for short texts."""
+    if len(text) * _WIDEST <= limit:
+        return 0
+    size = len(text) if len(text) > limit else encoded_size(text)
+    return size if size > limit else 0
+
+
+def text_of(value: object) -> str:
+    """What `str` says of a value; it may be code of the user's that fails."""
+    try:
+        return str(value)
+    except BaseException:
+        return f"<{type(value).__name__} without a text: its str() failed>"
+
+
+def describe(error: BaseException, step: TracebackType | None, limit: int = LIMIT) -> str:
+    """Tell an exception, with the traceback from `step` on, as `traceback.format_exception` does, but within `limit`.
+
+    The text may be longer by the words about what was left out.
+    """
+    try:
+        if _small(error):
+            return cut("".join(traceback.format_exception(type(error), error, step)), limit)
+        return cut(_abridged(error, step, limit), limit)
+    except Exception as trouble:  # the exception's own code, or no memory
+        return f"{type(error).__name__}: <no more can be told: {type(trouble).__name__}>"
+
+
+def _small(error: BaseException) -> bool:
+    "Whether all that would be told of it is."
+    seen: set[int] = set()
+    waiting: list[BaseException] = [error]
+    frames = characters = 0
+    while waiting and len(seen) <= _EXCEPTIONS and frames <= _FRAMES and characters <= LIMIT:
+        one = waiting.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            waiting += _related(one)
+            frames += _depth(one.__traceback__)
+            characters += len(text_of(one)) + sum(map(len, _notes(one)))
+            characters += len(one.text or "") if isinstance(one, SyntaxError) else 0
+    return not waiting and len(seen) <= _EXCEPTIONS and frames <= _FRAMES and characters <= LIMIT
+
+
+def _related(error: BaseException) -> list[BaseException]:
+    members = _members(error)
+    return [other for other in (error.__cause__, error.__context__, *members[: _EXCEPTIONS + 1]) if other is not None]
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    "Those of a group, which Python has from 3.11 on."
+    found = getattr(error, "exceptions", ())
+    return tuple(one for one in found if isinstance(one, BaseException)) if isinstance(found, tuple) else ()
+
+
+def _notes(error: BaseException) -> list[str]:
+    found = getattr(error, "__notes__", None)
+    return [text_of(note) for note in found] if isinstance(found, list) else []
+
+
+def _depth(step: TracebackType | None) -> int:
+    depth = 0
+    while step is not None:
+        depth, step = depth + 1, step.tb_next
+    return depth
+
+
+def _abridged(error: BaseException, step: TracebackType | None, limit: int) -> str:
+    chain = _chain(error)
+    left_out = len(chain) - 2 * _ENDS
+    shown = chain if left_out <= 0 else [*chain[:_ENDS], *chain[-_ENDS:]]
+    each = limit // (2 * len(shown))  # the other half is for frames
+    parts: list[str] = []
+    for number, (one, link) in enumerate(shown):
+        between = f"\n[... {left_out:,} exceptions left out ...]\n" if left_out > 0 and number == _ENDS else ""
+        parts += [link if parts else "", between, _told(one, step if one is error else one.__traceback__, each)]
+    return "".join(parts)
+
+
+def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
+    "The exceptions in the order in which they are told, each with the words between the one before it and itself."
+    chain: list[tuple[BaseException, str]] = []
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        former = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+        chain.append((one, _CAUSE if one.__cause__ is not None else _CONTEXT))
+        one = former
+    return chain[::-1]
+
+
+def _told(error: BaseException, step: TracebackType | None, limit: int) -> str:
+    kind = type(error)
+    prefix = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+    name = f"{prefix}{kind.__qualname__}"
+    text = cut(text_of(error), limit)
+    lines = [f"{name}: {text}" if text else name, *(cut(note, limit) for note in _notes(error)[:_MEMBERS])]
+    members = _members(error)
+    lines += [f"  {number}: {_line(one)}" for number, one in enumerate(members[:_MEMBERS], start=1)]
+    if len(members) > _MEMBERS:
+        lines.append(f"  [... {len(members) - _MEMBERS:,} exceptions left out ...]")
+    return _frames(step) + "\n".join(lines) + "\n"
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {cut(text_of(error), 1000)}"
+
+
+def _frames(step: TracebackType | None) -> str:
+    if step is None:
+        return ""
+    left_out = _depth(step) - 2 * _SHOWN_FRAMES
+    told: list[Any] = traceback.format_tb(step, None if left_out <= 0 else _SHOWN_FRAMES)
+    if left_out > 0:
+        told += [f"  [... {left_out:,} frames left out ...]\n", *traceback.format_tb(step, -_SHOWN_FRAMES)]
+    return "".join(["Traceback (most recent call last):\n", *told])

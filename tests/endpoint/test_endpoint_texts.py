@@ -1,0 +1,148 @@
+"""How the texts that tasks make are kept short."""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+import psutil
+import pytest
+from twinlock_endpoint import texts
+
+
+def told(function: Callable[[], None], limit: int = texts.LIMIT) -> tuple[str, BaseException]:
+    "What is told of the exception that the function raises, and that."
+    try:
+        function()
+    except BaseException as error:
+        return texts.describe(error, error.__traceback__, limit), error
+    raise AssertionError("unreachable")
+
+
+def usual() -> None:
+    try:
+        os.environ["NO_SUCH_VARIABLE"]
+    except KeyError as error:
+        error.add_note("a note")
+        raise ValueError("because") from error
+
+
+def grouped() -> None:
+    raise ExceptionGroup("both", [ValueError("one"), TypeError("other")])
+
+
+def mistyped() -> None:
+    compile("x = = 1", "there.py", "exec")
+
+
+@pytest.mark.parametrize("function", [usual, grouped, mistyped])
+def test_what_is_short_is_told_as_python_does(function: Callable[[], None]) -> None:
+    text, error = told(function)
+    assert text == "".join(traceback.format_exception(error))
+
+
+def test_a_cut_text_says_what_is_missing() -> None:
+    text = texts.cut("a" * 600 + "b" * 900, 1000)
+    assert text.startswith("a" * 500 + "\n")
+    assert text.endswith("\n" + "b" * 500)
+    assert "500 characters left out" in text
+    assert texts.cut("a" * 1000, 1000) == "a" * 1000
+
+
+def test_an_exception_with_a_large_text_is_not_copied() -> None:
+    size = 100_000_000
+
+    def shout() -> None:
+        raise ValueError("w" * size)
+
+    before = psutil.Process().memory_info().rss
+    text, _ = told(shout)
+    assert "ValueError: wwww" in text
+    assert "in shout" in text
+    assert len(text) <= texts.LIMIT
+    assert psutil.Process().memory_info().rss - before < 1.5 * size
+
+
+def test_a_chain_of_thousands() -> None:
+    def chain() -> None:
+        error: Exception | None = None
+        for number in range(5000):
+            following = ValueError(f"number {number}")
+            following.__cause__ = error
+            error = following
+        assert error is not None
+        raise error
+
+    text, _ = told(chain)
+    assert "number 0\n" in text
+    assert "number 4999\n" in text
+    assert "4,992 exceptions left out" in text
+    assert "The above exception was the direct cause" in text
+
+
+def test_a_group_of_thousands() -> None:
+    def fail() -> None:
+        raise ExceptionGroup("many", [ValueError(f"number {number}") for number in range(5000)])
+
+    text, _ = told(fail)
+    assert "number 0\n" in text
+    assert "4,990 exceptions left out" in text
+
+
+def test_a_deep_traceback() -> None:
+    def first(depth: int) -> None:
+        second(depth - 1) if depth else 1 / 0
+
+    def second(depth: int) -> None:
+        first(depth)
+
+    former = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    try:
+        text, _ = told(lambda: first(2000))
+    finally:
+        sys.setrecursionlimit(former)
+    assert "frames left out" in text
+    assert text.endswith("ZeroDivisionError: division by zero\n")
+    assert len(text) < 20_000
+
+
+def test_notes_without_end() -> None:
+    def noted() -> None:
+        error = ValueError("short")
+        for _ in range(1000):
+            error.add_note("n" * 1000)
+        raise error
+
+    text, _ = told(noted)
+    assert "ValueError: short\nnnn" in text
+    assert len(text) < texts.LIMIT
+
+
+class Broken(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+class Hidden(Exception):
+    def __getattribute__(self, name: str) -> object:
+        if name == "__notes__":
+            raise OSError("no notes")
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("kind", [Broken, Hidden])
+def test_exceptions_whose_own_code_fails(kind: type[Exception]) -> None:
+    def fail() -> None:
+        raise kind("x")
+
+    text, _ = told(fail)
+    assert kind.__name__ in text
+
+
+@pytest.mark.parametrize("text", ["x" * 1000, '"' * 1000, "é" * 1000, "\N{GRINNING FACE}" * 1000, "\\" * 1000])
+def test_the_size_in_a_message_is_what_counts(text: str) -> None:
+    size = len(json.dumps({"data": text}).encode()) - len(json.dumps({"data": ""}))
+    assert texts.too_long(text, size) == 0
+    assert texts.too_long(text, size - 1) == size
