@@ -6,15 +6,20 @@ connection or this endpoint is lost. It leaves the journal when its answer was c
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from twinlock_endpoint import results
 from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.journal.journal import Journal, Safe
+from twinlock_endpoint.refusals import RefusedMessageError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -23,6 +28,7 @@ class _Entry:
 
     delivery: Delivery | None
     answered: bool = False
+    refused: bool = False
 
 
 class Book:
@@ -49,12 +55,21 @@ class Book:
         self.unanswered = 0
         self.kept = 0
         """Tasks that only the journal has."""
+        self.refused = 0
+        """Answers that RabbitMQ refused for good and that were replaced by a short one."""
+        self.dropped = 0
+        """Tasks without an answer, because RabbitMQ refused the short one too."""
         self.moved: Callable[[], None] = lambda: None
         """Called when there may be room for another task."""
         self.kept_changed: Callable[[int], None] = lambda kept: None
+        self.refused_changed: Callable[[], None] = lambda: None
+        """Called when RabbitMQ has refused an answer."""
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._open
 
     def again(self, task_id: str, delivery: Delivery) -> bool:
         """Whether it is a task that came before; then the delivery is dealt with."""
@@ -103,6 +118,11 @@ class Book:
             self._journal.answered(task_id, result, partial(self._send, task_id, result))
         self.moved()
 
+    def figures(self) -> dict[str, int]:
+        """What became of the answers, in numbers."""
+        unsent = len(self._open) - self.unanswered
+        return {"unsent_results": unsent, "refused_results": self.refused, "dropped_results": self.dropped}
+
     def open(self) -> list[str]:
         """The tasks that nobody has answered yet."""
         return [task_id for task_id, entry in self._open.items() if not entry.answered]
@@ -118,7 +138,29 @@ class Book:
     def _send(self, task_id: str, result: bytes, error: OSError | None) -> None:
         if error is None:
             self._release(task_id)
-        self._publish(result).add_done_callback(lambda _future: self._settle(task_id))
+        self._publish(result).add_done_callback(partial(self._sent, task_id))
+
+    def _sent(self, task_id: str, future: asyncio.Future[None]) -> None:
+        error = future.exception()
+        if isinstance(error, RefusedMessageError):
+            self._refused(task_id, error)
+        else:
+            self._settle(task_id)
+
+    def _refused(self, task_id: str, error: RefusedMessageError) -> None:
+        "A short answer that says so replaces the one that RabbitMQ refuses, in the journal too."
+        entry = self._open[task_id]
+        if entry.refused:
+            log.error("Task %s is dropped without an answer: %s", task_id, error)
+            self.dropped += 1
+            self._settle(task_id)
+        else:
+            log.error("Task %s is answered with an error in place of its result: %s", task_id, error)
+            entry.refused = True
+            self.refused += 1
+            short = results.refused(task_id, error)
+            self._journal.answered(task_id, short, partial(self._send, task_id, short))
+        self.refused_changed()
 
     def _release(self, task_id: str) -> None:
         "The journal has it, so the queue needn't any more."

@@ -74,7 +74,10 @@ class TaskConsumer:
         channel.basic_qos(prefetch_count=self._prefetch)
         self._consume()
 
-    def closed(self) -> None:
+    def refused(self, reason: BaseException) -> bool:
+        return False
+
+    def closed(self, reason: BaseException) -> None:
         self._channel = self._tag = None
         self._on_lost()
 

@@ -10,9 +10,11 @@ from typing import Any
 from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.messages import unpack
+from twinlock_endpoint.texts import cut
 
 log = logging.getLogger(__name__)
 
+_LONGEST_ID = 100  # characters; an UUID has 36
 _ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -41,4 +43,5 @@ def task(task_id: str, delivery: Delivery) -> Task:
         raise ValueError("the resource specification is not a mapping")
     if not isinstance(serializers, list | tuple):
         raise ValueError("the result serializers are not a list")
-    return Task(task_id, str(headers.get("function_uuid")).lower(), delivery.body, resources, tuple(serializers))
+    function_id = cut(str(headers.get("function_uuid")).lower(), _LONGEST_ID)
+    return Task(task_id, function_id, delivery.body, resources, tuple(map(str, serializers)))

@@ -9,7 +9,8 @@ from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, Basic, BasicPropertie
 
 _FRAME_S = struct.Struct(">BHL")
 _CONTENT_S = struct.Struct(">HxxQ")
-_LARGEST = 1 << 16  # bytes, less than any broker's largest frame
+_LARGEST = 1 << 16  # bytes of a body that goes out in one frame, where RabbitMQ takes frames of that size
+_AROUND = 8  # bytes of a frame beside its payload
 _END = bytes([FRAME_END])
 
 
@@ -22,6 +23,8 @@ class Envelope:
     def __init__(self, channel: Channel, publish: dict[str, Any]) -> None:
         properties = BasicProperties(**publish.get("properties") or {})
         self._channel = channel
+        most = channel.connection.params.frame_max  # as agreed with RabbitMQ; 0: no limit
+        self._largest = min(_LARGEST, most - _AROUND) if most else _LARGEST
         self._arguments = {**publish, "properties": properties}
         method = {name: value for name, value in publish.items() if name != "properties"}
         self._method = Method(channel.channel_number, Basic.Publish(**method)).marshal()
@@ -29,7 +32,7 @@ class Envelope:
 
     def send(self, body: bytes) -> None:
         """Publish a message."""
-        if not 0 < len(body) <= _LARGEST:
+        if not 0 < len(body) <= self._largest:
             self._channel.basic_publish(body=body, **self._arguments)
             return
         header = _CONTENT_S.pack(BasicProperties.INDEX, len(body)) + self._properties

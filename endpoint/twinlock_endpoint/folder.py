@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from twinlock_endpoint import unused
+from twinlock_endpoint import texts, unused
 from twinlock_endpoint.config import Config
 from twinlock_endpoint.errors import FolderError, HeldFolderError
 
@@ -68,11 +68,20 @@ def redirect_output(folder: Path, config: Config) -> Output:
         raise FolderError(f"The endpoint's log can't be opened: {error.strerror}.") from error
     level = logging.DEBUG if config.debug else logging.INFO
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=level, format=form, stream=sys.stderr, force=True)
+    logging.basicConfig(level=level, stream=sys.stderr, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Short(form))
     # pika's own log has every frame, and Parsl's all that the endpoint's doesn't need to have twice.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("parsl").setLevel(level if config.debug else logging.WARNING)
     return output
+
+
+class _Short(logging.Formatter):
+    "With an end to each entry: what tasks raise may be in it."
+
+    def format(self, record: logging.LogRecord) -> str:
+        return texts.cut(super().format(record))
 
 
 def _append_to(path: Path, descriptor: int) -> None:

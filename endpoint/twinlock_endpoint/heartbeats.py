@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from twinlock_endpoint import status
@@ -19,13 +20,21 @@ class Heartbeats:
     """Asks the engine for its figures and publishes them with the endpoint's identity."""
 
     def __init__(
-        self, endpoint_id: str, identity: dict[str, Any], engine: Engine, connections: Connections, manager: Manager
+        self,
+        endpoint_id: str,
+        identity: dict[str, Any],
+        engine: Engine,
+        connections: Connections,
+        manager: Manager,
+        answers: Callable[[], dict[str, int]],
     ) -> None:
+        """`answers` gives figures for the manager endpoint alone; the service knows what it got."""
         self._endpoint_id = endpoint_id
         self._identity = identity
         self._engine = engine
         self._connections = connections
         self._manager = manager
+        self._answers = answers
         self.figures: dict[str, Any] = {}
         """The engine's last known ones."""
         self._asking: asyncio.Future[dict[str, Any]] | None = None
@@ -34,7 +43,11 @@ class Heartbeats:
         """Publish one, and tell the manager endpoint; without a connection it is left out."""
         await self._ask_engine()
         self._publish(period_s)
-        self._manager.tell(self.figures)
+        self.tell_manager()
+
+    def tell_manager(self) -> None:
+        """Tell the manager endpoint what the engine said last, and what became of the answers."""
+        self._manager.tell({**self.figures, **self._answers()})
 
     async def send_last(self, limit_s: float) -> None:
         """Say that the endpoint shuts down, and wait at most `limit_s` seconds until that is confirmed."""

@@ -105,7 +105,9 @@ class _Endpoint:
             setup.engine,
             self._connections,
             self._manager,
+            self._book.figures,
         )
+        self._book.refused_changed = self._heartbeats.tell_manager
         self._tasks = Tasks(
             document.endpoint_id,
             setup.engine,

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import pika
@@ -29,8 +30,14 @@ class ChannelUser(Protocol):
     def opened(self, channel: Channel) -> None:
         """A fresh channel. Nothing of an earlier one is valid on it."""
 
-    def closed(self) -> None:
-        """The channel is gone."""
+    def refused(self, reason: BaseException) -> bool:
+        """Whether RabbitMQ closed the channel over a message that this user sent.
+
+        Then nothing else suffers from it: this user gets another channel of the same connection.
+        """
+
+    def closed(self, reason: BaseException) -> None:
+        """The connection is gone, and the channel with it."""
 
 
 def parameters(url: str, port: int | None, silence_s: int) -> pika.URLParameters:
@@ -110,23 +117,30 @@ class Link:
     def _opened(self, connection: AsyncioConnection) -> None:
         self._opened_at = asyncio.get_running_loop().time()
         for user in self._users:
-            connection.channel(on_open_callback=lambda channel, user=user: self._channel_opened(user, channel))
+            self._open_channel(connection, user)
+
+    def _open_channel(self, connection: AsyncioConnection, user: ChannelUser) -> None:
+        connection.channel(on_open_callback=partial(self._channel_opened, user))
 
     def _channel_opened(self, user: ChannelUser, channel: Channel) -> None:
-        channel.add_on_close_callback(self._channel_closed)
+        channel.add_on_close_callback(partial(self._channel_closed, user))
         channel.add_on_cancel_callback(lambda _frame: channel.close())
         user.opened(channel)
 
-    def _channel_closed(self, channel: Channel, reason: Exception) -> None:
+    def _channel_closed(self, user: ChannelUser, channel: Channel, reason: Exception) -> None:
         # One way to recover, not two: a lost channel (queue deleted, delivery not acknowledged for too long) takes
-        # the connection with it.
-        if channel.connection.is_open:
+        # the connection with it. But a message that RabbitMQ refuses isn't trouble that time mends.
+        if not channel.connection.is_open:
+            return
+        if user.refused(reason):
+            self._open_channel(channel.connection, user)
+        else:
             log.warning("A channel was closed: %s", reason)
             channel.connection.close()
 
     def _lost(self, _connection: AsyncioConnection, reason: BaseException) -> None:
         for user in self._users:
-            user.closed()
+            user.closed(reason)
         self._down.set()
         if self._closing:
             return

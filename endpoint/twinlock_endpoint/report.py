@@ -3,6 +3,10 @@
 import os
 from contextlib import suppress
 
+from twinlock_endpoint import texts
+
+_LONGEST = 2000  # characters; the manager endpoint keeps the last 4 KiB
+
 
 class StartReport:
     """Keeps the original standard error while the endpoint starts, after its output went to the log."""
@@ -14,7 +18,7 @@ class StartReport:
         """Say why the endpoint can't start. Once it is online there is nobody to tell."""
         if self._descriptor is not None:
             with suppress(BrokenPipeError):
-                os.write(self._descriptor, f"{reason}\n".encode())
+                os.write(self._descriptor, f"{texts.cut(reason, _LONGEST)}\n".encode(errors="replace"))
 
     def online(self) -> None:
         """The endpoint is online."""

@@ -1,12 +1,13 @@
 """Results that the endpoint itself makes, for tasks that no worker answers."""
 
 import time
-import traceback
 from collections.abc import Sequence
 
-from twinlock_endpoint import messages
+from twinlock_endpoint import messages, texts
+from twinlock_endpoint.refusals import RefusedMessageError
 
 _FAILED = "An error occurred during the execution of this task"
+_LONGEST = 1000  # characters of what names something
 
 
 def not_allowed(task_id: str, function_id: str, endpoint_id: str) -> bytes:
@@ -18,7 +19,7 @@ def not_allowed(task_id: str, function_id: str, endpoint_id: str) -> bytes:
 
 def not_started(task_id: str, reason: object) -> bytes:
     """The answer to a task that never got into the engine."""
-    text = f"Failed to start task: {reason}"
+    text = f"Failed to start task: {texts.text_of(reason)}"
     return _pack(task_id, text, ("RemoteExecutionError", _FAILED))
 
 
@@ -27,16 +28,29 @@ def lost(task_id: str, failures: Sequence[BaseException], hint: str = "") -> byt
 
     The SDK finds the names of some exceptions in the text (WorkerLost) and adds its advice.
     """
-    texts = ["".join(traceback.format_exception(failure)) for failure in failures]
-    if len(texts) > 1:
-        texts = [f"Attempt {number} of {len(texts)}:\n{text}" for number, text in enumerate(texts, start=1)]
+    each = texts.LIMIT // max(1, len(failures))
+    told = [texts.describe(failure, failure.__traceback__, each) for failure in failures]
+    if len(told) > 1:
+        told = [f"Attempt {number} of {len(told)}:\n{text}" for number, text in enumerate(told, start=1)]
     return _pack(
         task_id,
-        "\n".join([*texts, hint] if hint else texts),
+        "\n".join([*told, hint] if hint else told),
         ("RemoteExecutionError", _FAILED),
     )
 
 
+def refused(task_id: str, error: RefusedMessageError) -> bytes:
+    """The answer in place of one that RabbitMQ refuses for good."""
+    text = (
+        f"MaxResultSizeExceeded: The task ran, but its result (or error) can't be sent back: it is a message of "
+        f"{error.size:,} bytes, which RabbitMQ refuses ({error.words}). Write large data to a file and return the "
+        "file's path."
+    )
+    return _pack(task_id, text, ("MaxResultSizeExceeded", _FAILED))
+
+
 def _pack(task_id: str, data: str, error: tuple[str, str], details: dict[str, str] | None = None) -> bytes:
     ended = messages.transition("execution-end", "interchange", time.time_ns())
-    return messages.result(task_id, data, [ended], error=error, details=details)
+    error = (error[0], texts.cut(error[1], _LONGEST))
+    details = details and {name: texts.cut(value, _LONGEST) for name, value in details.items()}
+    return messages.result(task_id, texts.cut(data), [ended], error=error, details=details)

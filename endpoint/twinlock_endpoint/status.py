@@ -8,6 +8,11 @@ from typing import Any
 
 from twinlock_endpoint import messages
 
+LARGEST = 1 << 20
+"""Bytes of a heartbeat. It says no more about single nodes, and not the configuration, where those make it larger."""
+
+_LARGE = ("node_info", "config_raw")
+
 
 def identity(info: dict[str, Any], config_raw: str) -> dict[str, Any]:
     """The part that stays the same: what the manager endpoint said (`info`), the process, the start."""
@@ -29,6 +34,13 @@ def identity(info: dict[str, Any], config_raw: str) -> dict[str, Any]:
 def report(endpoint_id: str, identity: dict[str, Any], figures: dict[str, Any], period_s: float) -> bytes:
     """A packed heartbeat. A period of 0 says that this endpoint is shutting down."""
     state = {**figures, **identity, "heartbeat_period": period_s, "active": period_s > 0}
+    packed = _pack(endpoint_id, state)
+    if len(packed) > LARGEST:
+        packed = _pack(endpoint_id, {name: value for name, value in state.items() if name not in _LARGE})
+    return packed
+
+
+def _pack(endpoint_id: str, state: dict[str, Any]) -> bytes:
     parts = {"endpoint_id": endpoint_id, "global_state": _finite(state), "task_statuses": {}}
     return messages.pack("ep_status_report", parts)
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 
-from twinlock_endpoint import deliveries, results
+from twinlock_endpoint import deliveries, results, texts
 from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.consumer import Delivery
@@ -52,16 +52,19 @@ class Tasks:
         """Take a task that is new here."""
         try:
             task = deliveries.task(task_id, delivery)
-        except ValueError as error:
+            self._take(task, delivery)
+        except Exception as error:  # whatever is in the message, it is answered: it must not stay in the queue
             log.exception("Task %s can't be read", task_id)
-            self._book.note(task_id, delivery)
+            if task_id not in self._book:
+                self._book.note(task_id, delivery)
             self._answer(task_id, results.not_started(task_id, error))
-            return
+
+    def _take(self, task: Task, delivery: Delivery) -> None:
         if self._allowed is not None and task.function_id not in self._allowed:
-            log.warning("Task %s: function %s is not allowed here", task_id, task.function_id)
-            self._book.note(task_id, delivery)
+            log.warning("Task %s: function %s is not allowed here", task.id, task.function_id)
+            self._book.note(task.id, delivery)
             self._record(task, "RECEIVED", "FAILED - Function not permitted on endpoint")
-            self._answer(task_id, results.not_allowed(task_id, task.function_id, self._endpoint_id))
+            self._answer(task.id, results.not_allowed(task.id, task.function_id, self._endpoint_id))
         else:
             self._book.take(task, delivery, 0 if self._audit else 1, partial(self._taken, task))
 
@@ -194,7 +197,7 @@ class Tasks:
         return begun is not None and task_id in self._here and task_id not in begun
 
     def _lost(self, task: Task, failures: list[BaseException]) -> None:
-        log.warning("Task %s was lost: %r", task.id, failures[-1])
+        log.warning("Task %s was lost: %s: %s", task.id, type(failures[-1]).__name__, texts.text_of(failures[-1]))
         if self._failure is None and self._waited(task.id, self._journal.begun()):
             self._submit(task, failures[:-1])  # that was no attempt
         elif len(failures) <= self._engine.retries and self._failure is None:

@@ -11,6 +11,7 @@ from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.refusals import RefusedMessageError
 
 CHANNEL: Any = object()
 
@@ -47,6 +48,17 @@ class Desk:
         async with asyncio.timeout(10):
             while len(self.published) == published:
                 await asyncio.sleep(0)
+
+    async def sent(self, count: int) -> None:
+        """Wait until so many answers are published."""
+        async with asyncio.timeout(10):
+            while len(self.published) < count:
+                await asyncio.sleep(0)
+
+    async def refuse(self) -> None:
+        """RabbitMQ will never accept the last answer."""
+        self.published[-1][1].set_exception(RefusedMessageError(9, "RabbitMQ says no"))
+        await asyncio.sleep(0)
 
     async def confirm(self) -> None:
         """RabbitMQ has the last answer."""
@@ -106,6 +118,34 @@ async def test_a_done_task_is_known_to_the_next_endpoint(desk: Desk, tmp_path: P
     following = Desk(tmp_path)
     assert following.book.again("a", delivery(2))
     await following.journal.close(5)
+
+
+async def test_an_answer_that_is_refused_is_replaced(desk: Desk, tmp_path: Path) -> None:
+    await desk.take("a", 1)
+    await desk.answer("a")
+    await desk.refuse()
+    await desk.sent(2)
+    short = desk.published[-1][0]
+    assert b"MaxResultSizeExceeded" in short
+    assert b"says no" in short
+    assert journal.read(tmp_path).left["a"].result == short
+    await desk.confirm()
+    await desk.journal.close(5)
+    assert not journal.read(tmp_path).left
+    assert desk.book.figures() == {"unsent_results": 0, "refused_results": 1, "dropped_results": 0}
+
+
+async def test_a_task_whose_short_answer_is_refused_is_dropped(desk: Desk, tmp_path: Path) -> None:
+    for number, task in enumerate("ab", start=1):
+        await desk.take(task, number)
+        await desk.answer(task)
+        await desk.refuse()
+        await desk.sent(2 * number)
+        await desk.refuse()
+    await desk.journal.close(5)
+    assert not journal.read(tmp_path).left
+    assert (len(desk.book), desk.kept[-1], len(desk.published)) == (0, 0, 4)
+    assert desk.book.figures() == {"unsent_results": 0, "refused_results": 2, "dropped_results": 2}
 
 
 async def test_one_answer_a_task(desk: Desk) -> None:

@@ -1,0 +1,45 @@
+"""Messages that RabbitMQ refuses for good, told from trouble that passes."""
+
+import re
+from dataclasses import dataclass
+
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
+
+# Reply codes of AMQP 0-9-1, 1.2.2.
+_TOO_LARGE = (311,)
+_MALFORMED = (501, 502, 505)
+_PRECONDITION_FAILED = 406
+_SIZE = re.compile(r"\bsize\b|\blarge", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What RabbitMQ said of a message that it will never accept, and whether that was about the message's size."""
+
+    words: str
+    size: bool
+
+
+class RefusedMessageError(Exception):
+    """RabbitMQ will never accept this message. `size` is in bytes, `words` are RabbitMQ's."""
+
+    def __init__(self, size: int, words: str) -> None:
+        super().__init__(f"RabbitMQ refuses a message of {size:,} bytes: {words}")
+        self.size = size
+        self.words = words
+
+
+def refusal(reason: BaseException) -> Refusal | None:
+    """Read the reason for which a channel or a connection was closed.
+
+    Returns:
+        None unless it was a message that RabbitMQ will never accept. A missing exchange (404), a forbidden one (403)
+        and a property that RabbitMQ rejects (406 without a word about a size) affect all messages alike, and somebody
+        may correct them.
+    """
+    if not isinstance(reason, ChannelClosedByBroker | ConnectionClosedByBroker):
+        return None
+    code, text = int(reason.reply_code), str(reason.reply_text)
+    if code in _TOO_LARGE or (code == _PRECONDITION_FAILED and _SIZE.search(text)):
+        return Refusal(text, size=True)
+    return Refusal(text, size=False) if code in _MALFORMED else None

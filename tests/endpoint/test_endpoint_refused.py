@@ -1,0 +1,278 @@
+"""Messages that RabbitMQ refuses for good: each costs its own task its result, and nobody else anything."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+from endpoint_rig import NOBODY, Broker, Queues, Running, endpoint_name, until, value
+from endpoint_tasks import double
+from globus_compute_common.messagepack import pack, unpack
+from globus_compute_common.messagepack.message_types import Result
+from pika.channel import Channel
+from rabbit_control import evaluate
+from twinlock_endpoint.document import Destination
+from twinlock_endpoint.engines.base import Task
+from twinlock_endpoint.journal import journal
+from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.journal.left import Reader
+from twinlock_endpoint.link import Link, parameters
+from twinlock_endpoint.publisher import Publisher
+from twinlock_endpoint.refusals import RefusedMessageError
+
+pytestmark = pytest.mark.system
+
+THREADS = "engine: {type: ThreadPoolEngine, max_workers: 2}\nheartbeat_period: 5\n"
+LIMIT = 200_000
+REFUSED = f"larger than configured max size {LIMIT}"
+
+
+@pytest.fixture
+def low(broker: Broker) -> Iterator[None]:
+    """RabbitMQ takes messages of at most so many bytes from now on, on channels that are opened from now on."""
+    former = evaluate(broker.state, "element(2, application:get_env(rabbit, max_message_size))").strip()
+    evaluate(broker.state, f"application:set_env(rabbit, max_message_size, {LIMIT})")
+    yield
+    evaluate(broker.state, f"application:set_env(rabbit, max_message_size, {former})")
+
+
+def repeat(size: int) -> str:
+    return "x" * size
+
+
+def shout(size: int) -> None:
+    raise ValueError("w" * size)
+
+
+def journalled(running: Running) -> set[str]:
+    "The tasks that the journal still has."
+    reader = Reader(running.folder / "journal")
+    reader.read(None)
+    return set(reader.left)
+
+
+@pytest.mark.usefixtures("low")
+def test_a_result_that_rabbitmq_refuses_ends_its_own_task_only(
+    endpoint: Callable[..., Running], queues: Queues
+) -> None:
+    running = endpoint(THREADS)
+    before = [queues.submit(double, number) for number in range(20)]
+    large = [queues.submit(repeat, LIMIT + more) for more in (1, 50_000, 1)]
+    after = [queues.submit(double, number) for number in range(20)]
+    assert [value(queues.result(task)) for task in before + after] == [2 * number for number in range(20)] * 2
+    for task in large:
+        result = queues.result(task)
+        assert REFUSED in result.data
+        assert "Write large data to a file" in result.data
+        assert result.error_details.code == "MaxResultSizeExceeded"
+    until(lambda: not journalled(running))
+    assert "No connection" not in running.log(), "the task queue's channel isn't touched"
+    assert value(queues.result(queues.submit(repeat, LIMIT // 2))) == "x" * (LIMIT // 2)
+
+
+@pytest.mark.usefixtures("low")
+def test_the_manager_endpoint_is_told(endpoint: Callable[..., Running], queues: Queues) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="endpoint-manager-", dir="/tmp") as name,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        Path(name).chmod(0o755)
+        listener.settimeout(30)
+        listener.bind(f"{name}/control.sock")
+        Path(f"{name}/control.sock").chmod(0o666)
+        listener.listen()
+        endpoint(THREADS, control=f"{name}/control.sock")
+        accepted, _ = listener.accept()
+        with accepted, accepted.makefile() as lines:
+            accepted.settimeout(30)
+            queues.submit(repeat, LIMIT + 1)
+            said = (json.loads(line) for line in lines)
+            assert any(one.get("figures", {}).get("refused_results") == 1 for one in said)
+
+
+def test_an_exception_of_140_mb(endpoint: Callable[..., Running], queues: Queues) -> None:
+    endpoint(THREADS)
+    loud = queues.submit(shout, 140_000_000)
+    rest = [queues.submit(double, number) for number in range(5)]
+    assert [value(queues.result(task)) for task in rest] == [0, 2, 4, 6, 8]
+    told = queues.result(loud).data
+    assert "in shout" in told
+    assert "ValueError: wwww" in told
+    assert "characters left out" in told
+    assert len(told) < 100_000
+
+
+@pytest.mark.usefixtures("low")
+async def test_an_oversized_answer_in_a_journal_from_before(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    folder = home / ".globus_compute" / endpoint_name(queues)
+    folder.mkdir(parents=True, mode=0o700)
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    await write_journal(folder, {task: pack(Result(task_id=task, data="y" * (LIMIT + 9))) for task in ids})
+    for path in (folder.parent, folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    running = endpoint(THREADS)
+    new = queues.submit(double, 4)
+    assert value(queues.result(new)) == 8
+    for task in ids:
+        assert REFUSED in queues.result(task).data
+    until(lambda: not journalled(running))
+
+
+async def write_journal(folder: Path, answers: dict[str, bytes]) -> None:
+    "The journal of an endpoint that died with these answers in it."
+    made = Journal(journal.read(folder))
+    for task, answer in answers.items():
+        safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
+        made.taken(Task(task, "f", b"\x01{}"), 1, lambda error: None)
+        made.answered(task, answer, safe.set_result)
+        assert await asyncio.wait_for(safe, 10) is None
+    await made.close(10)
+
+
+def test_an_exchange_that_is_missing_for_a_while_loses_nothing(
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker
+) -> None:
+    creds = queues.creds()
+    exchange = f"{queues.endpoint_id}.late"
+    creds["result_queue_info"]["queue_publish_kwargs"] |= {"exchange": exchange, "routing_key": "any"}
+    running = endpoint(THREADS, amqp_creds=creds)
+    queues.heartbeat()
+    tasks = [queues.submit(double, number) for number in range(5)]
+    until(lambda: "NOT_FOUND - no exchange" in running.log())
+    with pika.BlockingConnection(pika.URLParameters(str(broker.node.url))) as connection:
+        channel = connection.channel()
+        channel.exchange_declare(exchange, "fanout", auto_delete=True)
+        channel.queue_bind(queues.result_queue, exchange)
+        assert [value(queues.result(task)) for task in tasks] == [0, 2, 4, 6, 8]
+
+
+def test_a_property_that_rabbitmq_rejects_loses_nothing(endpoint: Callable[..., Running], queues: Queues) -> None:
+    """It is a 406 as well, but one that would meet each result."""
+    creds = queues.creds()
+    creds["result_queue_info"]["queue_publish_kwargs"]["properties"] = {"user_id": "somebody"}
+    running = endpoint(THREADS, amqp_creds=creds)
+    queues.heartbeat()
+    task = queues.submit(double, 21)
+    until(lambda: running.log().count("user_id property") >= 2)
+    running.signal(signal.SIGKILL)
+    running.end()
+    endpoint(THREADS)
+    assert value(queues.result(task)) == 42
+
+
+def test_messages_that_are_no_tasks_hold_up_nobody(endpoint: Callable[..., Running], queues: Queues) -> None:
+    odd: list[dict[str, Any]] = [
+        {"resource_specification": 5},
+        {"resource_specification": json.dumps({"num_nodes": 2**70})},
+        {"resource_specification": "[" * 100_000},
+        {"result_serializers": 3},
+        {"result_serializers": [{"a": ["b"]}]},
+    ]
+    ids = [str(uuid.uuid4()) for _ in range(80 * len(odd))]  # more than the queue sends without an acknowledgement
+    for number, task in enumerate(ids):
+        queues.publish(b"\x01{}", task_uuid=task, **odd[number % len(odd)])
+    last = queues.submit(double, 1)
+    endpoint(THREADS)
+    assert value(queues.result(last)) == 2
+    assert all(queues.result(task).error_details is not None for task in ids)
+
+
+class Counting(Publisher):
+    """A publisher that counts its channels."""
+
+    channels = 0
+
+    def opened(self, channel: Channel) -> None:
+        self.channels += 1
+        super().opened(channel)
+
+
+@asynccontextmanager
+async def publishing(url: str) -> AsyncIterator[Counting]:
+    "A publisher on a connection of its own."
+    publisher = Counting()
+    link = Link(parameters(url, None, 60), [publisher], lambda reason: None)
+    link.open()
+    try:
+        yield publisher
+    finally:
+        await link.close()
+
+
+def destination(queues: Queues) -> Destination:
+    "The result queue."
+    told = queues.creds()["result_queue_info"]
+    return Destination(told["connection_url"], told["queue_publish_kwargs"])
+
+
+@pytest.mark.usefixtures("low")
+async def test_one_of_many_in_flight(broker: Broker, queues: Queues) -> None:
+    bodies = [b"%d" % number for number in range(60)]
+    bodies[30] = b"z" * (LIMIT + 1)
+    async with publishing(broker.endpoint_url) as publisher, asyncio.timeout(20):
+        sent = [publisher.publish(destination(queues), body) for body in bodies]
+        outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        channels = publisher.channels
+        with pytest.raises(RefusedMessageError):
+            await publisher.publish(destination(queues), b"a" * (LIMIT + 1))
+        await publisher.publish(destination(queues), b"last")
+        assert publisher.channels == channels, "what is known to be too large isn't tried again"
+    refused = outcomes.pop(30)
+    assert isinstance(refused, RefusedMessageError)
+    assert refused.size == LIMIT + 1
+    assert REFUSED in refused.words
+    assert outcomes == [None] * 59
+    assert channels == 4, "one for all, two for the large one alone, one for the rest"
+    arrived = received(broker, queues)
+    assert list(dict.fromkeys(arrived)) == [*bodies[:30], *bodies[31:], b"last"], "in order"
+
+
+def received(broker: Broker, queues: Queues) -> list[bytes]:
+    "What is in the result queue."
+    with pika.BlockingConnection(pika.URLParameters(str(broker.node.url))) as connection:
+        channel = connection.channel()
+        found = []
+        while (message := channel.basic_get(queues.result_queue, auto_ack=True))[0] is not None:
+            found.append(bytes(message[2]))
+        return found
+
+
+@pytest.mark.usefixtures("low")
+async def test_what_is_lost_with_its_channel_is_not_sent_again(broker: Broker, queues: Queues) -> None:
+    async with publishing(broker.endpoint_url) as publisher, asyncio.timeout(20):
+        await publisher.publish(destination(queues), b"first")
+        large = publisher.offer(destination(queues), b"h" * (LIMIT + 1))
+        assert large is not None
+        with pytest.raises(asyncio.CancelledError):
+            await large
+        await publisher.publish(destination(queues), b"last")
+        assert publisher.channels == 2
+    assert received(broker, queues) == [b"first", b"last"]
+
+
+async def test_frames_are_as_small_as_rabbitmq_wants_them(broker: Broker, queues: Queues) -> None:
+    async with publishing(f"{broker.endpoint_url}?frame_max=8192") as publisher, asyncio.timeout(20):
+        for size in (8184, 8185, 60_000):
+            await publisher.publish(destination(queues), b"f" * size)
+    assert [len(body) for body in received(broker, queues)] == [8184, 8185, 60_000]
+
+
+def test_a_short_answer_reads_as_a_result() -> None:
+    from twinlock_endpoint import results
+
+    task = str(uuid.uuid4())
+    result = unpack(results.refused(task, RefusedMessageError(12_345_678, "too large")))
+    assert str(result.task_id) == task
+    assert "12,345,678 bytes" in result.data
+    assert "too large" in result.data
