@@ -33,6 +33,11 @@ NOTICES = Counter(
     registry=REGISTRY,
 )
 NOTICES_WAITING = Gauge("twinlock_notices_waiting", "Failure notices that haven't gone out yet", registry=REGISTRY)
+REFUSED_RESULTS = Gauge(
+    "twinlock_refused_results",
+    "Results that RabbitMQ refused for good, of the user endpoints that run now",
+    registry=REGISTRY,
+)
 AMQP_CONNECTED = Gauge(
     "twinlock_amqp_connected", "Whether a connection stands: commands, heartbeats", ["link"], registry=REGISTRY
 )

@@ -16,6 +16,7 @@ import pytest
 from broker_rig import MANAGER, UEP, Told, endpoint_user, make_folder, message, own_credentials, request
 from spawner_rig import PYTHON, Spawner
 from twinlock_broker.audit import AuditLog
+from twinlock_broker.commands.status import picture
 from twinlock_broker.compute.command import parse
 from twinlock_broker.control.admin import Admin
 from twinlock_broker.control.listener import listening
@@ -26,6 +27,7 @@ from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.resolver import Resolver
+from twinlock_broker.metrics import REGISTRY
 from twinlock_broker.spawner.client import SpawnerClient
 
 # An endpoint that says what its configuration holds, a line a message, and tells the length of each answer.
@@ -285,6 +287,18 @@ async def test_the_administrator_sees_and_stops_endpoints(site: Site, told: Told
     assert await ask(site.runtime / "admin.sock", json.dumps({"request": "stop", "endpoint": UEP})) == {
         "stopped": False
     }
+
+
+async def test_the_administrator_sees_what_rabbitmq_refused(site: Site) -> None:
+    figures = {"refused_results": 3, "dropped_results": 1}
+    await site.supervisor.command(request(endpoint_user(), "caller", says({"type": "figures", "figures": figures})))
+    await site.figures("refused_results")
+    state = await ask(site.runtime / "admin.sock", '{"request": "status"}')
+    assert state["endpoints"][0]["figures"] == figures
+    last = picture({"name": "m", "started": 0, "spawner_connected": True, **state}).splitlines()[-1]
+    assert last.startswith(f"{endpoint_user()} {UEP}: RabbitMQ refused 3 results")
+    assert last.endswith("1 of those tasks got no answer")
+    assert REGISTRY.get_sample_value("twinlock_refused_results") == 3
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another account")

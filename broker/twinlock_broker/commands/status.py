@@ -21,7 +21,8 @@ _EXAMPLES = """\
 
 TASKS are those that the endpoint has and hasn't answered, WORKERS and IDLE its workers; "-" where the endpoint isn't
 connected to the broker. "restart" behind the state: a newer start command waits, should the endpoint end soon.
-Below the table: what is in the way of an endpoint's tasks, such as a batch scheduler that can't be reached.
+Lines below the table say what is in the way of an endpoint's tasks, such as a batch scheduler that can't be reached,
+and how many results RabbitMQ has refused for good, most often because they are too large.
 exit codes: 0 done; 69 no broker there; 75 no answer; 77 ask as root or as the broker's account
 """
 
@@ -67,7 +68,9 @@ def picture(found: dict[str, Any]) -> str:
     conditions = [
         f"{one['user']} {one['id']}: {one['condition']}" for one in found["endpoints"] if one.get("condition")
     ]
-    return "\n".join([head, *(_table([_HEAD, *rows]) if rows else ["no user endpoints"]), *conditions])
+    refused = [line for endpoint in found["endpoints"] if (line := _refused(endpoint))]
+    table = _table([_HEAD, *rows]) if rows else ["no user endpoints"]
+    return "\n".join([head, *table, *conditions, *refused])
 
 
 def _row(endpoint: dict[str, Any]) -> tuple[str, ...]:
@@ -77,6 +80,15 @@ def _row(endpoint: dict[str, Any]) -> tuple[str, ...]:
     running = "-" if endpoint["seconds"] is None else _duration(endpoint["seconds"])
     work = [str(figures.get(name, "-")) for name in names]
     return (endpoint["user"], endpoint["id"], state, str(endpoint["pid"] or "-"), running, *work)
+
+
+def _refused(endpoint: dict[str, Any]) -> str:
+    figures = endpoint["figures"] or {}
+    refused, dropped = (int(figures.get(name, 0)) for name in ("refused_results", "dropped_results"))
+    if not refused:
+        return ""
+    outcome = f"{dropped} of those tasks got no answer" if dropped else "the user was told"
+    return f"{endpoint['user']} {endpoint['id']}: RabbitMQ refused {refused} results for good; {outcome}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from twinlock_broker import metrics
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.control.listener import Caller
 from twinlock_broker.endpoints.endpoint import Endpoint
@@ -44,6 +45,7 @@ class Sessions:
         self._callers: dict[str, Caller] = {}
         self._figures: dict[str, dict[str, float]] = {}
         self._conditions: dict[str, str] = {}
+        metrics.REFUSED_RESULTS.set_function(self._refused)
 
     async def serve(self, caller: Caller) -> None:
         """A client's connection, from its start to its end."""
@@ -86,6 +88,9 @@ class Sessions:
     def condition(self, endpoint: Endpoint) -> str:
         """What the endpoint said last about what is in the way of its tasks; empty where nothing is."""
         return self._conditions.get(endpoint.id, "")
+
+    def _refused(self) -> float:
+        return sum(figures.get("refused_results", 0) for figures in self._figures.values())
 
     async def _who(self, caller: Caller) -> Endpoint | None:
         pid = caller.pid
