@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from broker_rabbit import Rabbit
 from broker_rig import MANAGER, UEP, amqp_creds, message
 from globus_compute_common import messagepack
 from twinlock_broker.compute import command, notices
-from twinlock_broker.compute.amqp import Link, LinkError
+from twinlock_broker.compute.amqp import Link, LinkError, MessageRefused
 from twinlock_broker.compute.command import Credentials, Delivery
 from twinlock_broker.compute.command_queue import CommandQueue
 from twinlock_broker.compute.heartbeat import Heartbeat
@@ -59,6 +60,34 @@ async def test_a_message_that_no_queue_takes(rabbit: Rabbit) -> None:
             await link.publish(Target(Secret(""), "ep", "nowhere", 2), b"x")
         await link.publish(rabbit.target, b"after")
     assert await rabbit.take("beats") == b"after"
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def low(rabbit: Rabbit) -> AsyncIterator[int]:
+    """RabbitMQ takes messages of at most so many bytes, on channels that are opened from now on."""
+    set_limit = "application:set_env(rabbit, max_message_size, {})"
+    former = (await rabbit.evaluate("element(2, application:get_env(rabbit, max_message_size))")).strip()
+    await rabbit.evaluate(set_limit.format(3000))
+    yield 3000
+    await rabbit.evaluate(set_limit.format(former))
+
+
+async def test_a_message_that_rabbitmq_never_accepts(rabbit: Rabbit, low: int) -> None:
+    async with linked(rabbit.url) as link:
+        with pytest.raises(MessageRefused, match=f"configured max size {low}"):
+            await link.publish(rabbit.target, b"x" * (low + 1))
+    async with linked(rabbit.url) as link:
+        await link.publish(rabbit.target, b"x" * low)
+    assert await rabbit.take("beats") == b"x" * low
+
+
+async def test_a_notice_that_rabbitmq_never_accepts_is_given_up(
+    rabbit: Rabbit, low: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(tmp_path, None)
+    await asyncio.wait_for(Notices(outbox).send(about(rabbit), "why " * low), 10)
+    assert not list(outbox.load())
+    assert "RabbitMQ will never accept it" in caplog.text
 
 
 async def test_what_isnt_allowed_ends_the_link(rabbit: Rabbit) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pika
+from rabbit_control import evaluate
 from twinlock_broker.compute.queues import Target
 from twinlock_broker.secret import Secret
 from twinlock_service.management import Management
@@ -72,6 +73,10 @@ class Rabbit:
         process = await asyncio.create_subprocess_exec(*drop, *argv, env=environment, cwd="/", stdout=subprocess.PIPE)
         said, _ = await process.communicate()
         assert process.returncode == 0, said.decode()
+
+    async def evaluate(self, expression: str) -> str:
+        """What an Erlang expression gives on the node."""
+        return await asyncio.to_thread(evaluate, self._folder, expression)
 
     async def hang_up(self, down: Callable[[], bool]) -> None:
         """Close the endpoint's connections, until it has noticed. (They show in the management API after a while.)"""

@@ -17,7 +17,10 @@ OPEN_LIMIT = 30.0
 """Seconds for a connection and its channel to be there."""
 
 _CLOSE_LIMIT = 3.0
-_ACCESS_REFUSED = 403  # AMQP's reply code
+# Reply codes of AMQP 0-9-1, 1.2.2.
+_ACCESS_REFUSED = 403
+_PRECONDITION_FAILED = 406
+_ABOUT_THE_MESSAGE = (311, 501, 502, 505)
 _REFUSALS = (ProbableAuthenticationError, ProbableAccessDeniedError, AuthenticationError)
 
 
@@ -27,6 +30,10 @@ class LinkError(Exception):
 
 class LinkRefused(LinkError):
     """RabbitMQ doesn't take the credentials, or takes them no longer."""
+
+
+class MessageRefused(LinkError):
+    """RabbitMQ will never accept the message, because it is too large or malformed."""
 
 
 class Link:
@@ -116,7 +123,7 @@ class Link:
         )
         await self._or_closed(opened)
         channel = await self._ask(lambda done: self._connection.channel(on_open_callback=done))
-        channel.add_on_close_callback(lambda _, error: self._lose_channel(_reason(error)))
+        channel.add_on_close_callback(lambda _, error: self._lose_channel(_reason(error), _failure(error)))
         channel.add_on_cancel_callback(lambda _: self._lose_channel("the queue was deleted"))
         channel.add_on_return_callback(lambda _c, method, props, _b: self._returned(int(props.message_id), method))
         self._channel = channel
@@ -153,26 +160,34 @@ class Link:
         if waiting is not None and not waiting.done():
             waiting.set_exception(LinkError(f"no queue takes the message: {method.reply_text}"))
 
-    def _lose_channel(self, reason: str) -> None:
+    def _lose_channel(self, reason: str, failure: type[LinkError] = LinkError) -> None:
         """One channel is all there is, so that without it the connection is of no use."""
         if self._connection.is_open:
             self._connection.close()
-        self._end(reason)
+        self._end(reason, failure)
 
     def _end_by(self, error: Any) -> None:
         self._refused = isinstance(error, _REFUSALS) or getattr(error, "reply_code", 0) == _ACCESS_REFUSED
         self._end(_reason(error))
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, failure: type[LinkError] = LinkError) -> None:
         _resolve(self._closed, reason)
+        kind = failure if len(self._confirms) == 1 else LinkError  # of several nobody knows which one was meant
         for waiting in self._confirms.values():
             if not waiting.done():
-                waiting.set_exception(LinkError(reason))
+                waiting.set_exception(kind(reason))
 
 
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _failure(error: Any) -> type[LinkError]:
+    """What a channel's end means for a message that was on its way."""
+    code = getattr(error, "reply_code", 0)
+    too_large = code == _PRECONDITION_FAILED and "size" in str(error)  # RabbitMQ says so of a property too
+    return MessageRefused if too_large or code in _ABOUT_THE_MESSAGE else LinkError
 
 
 def _reason(error: Any) -> str:

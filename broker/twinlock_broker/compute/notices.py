@@ -10,7 +10,7 @@ from typing import Any
 from twinlock_broker import metrics
 from twinlock_broker.backoff import delays
 from twinlock_broker.compute import report
-from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused
+from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused, MessageRefused
 from twinlock_broker.compute.command import Credentials
 from twinlock_broker.compute.outbox import Notice, Outbox
 
@@ -68,7 +68,7 @@ class Notices:
 
     async def _deliver(self, notice: Notice) -> None:
         """Some attempts. Two may do so at a time; what is told twice is harmless."""
-        refused = False
+        refused = hopeless = False
         async with self._places:
             for _, delay in zip(range(_ATTEMPTS), delays(), strict=False):
                 if self._waiting.get(notice.endpoint) is not notice:
@@ -79,12 +79,15 @@ class Notices:
                     self._drop(notice, "sent")
                     return
                 except (LinkError, TimeoutError) as error:
-                    log.warning("the user couldn't be told, it is tried again: %r", error, extra=notice.about)
-                    refused = isinstance(error, LinkRefused)
+                    log.warning("could not notify the user: %r", error, extra=notice.about)
+                    refused, hopeless = isinstance(error, LinkRefused), isinstance(error, MessageRefused)
+                if hopeless:
+                    break
                 await asyncio.sleep(delay)
-        if refused or time.time() - notice.made > KEEP or len(self._waiting) > MOST:
+        if refused or hopeless or time.time() - notice.made > KEEP or len(self._waiting) > MOST:
             self._drop(notice, "lost")
-            log.error("the user was not told; the endpoint's credentials may have expired", extra=notice.about)
+            why = "RabbitMQ will never accept it" if hopeless else "the endpoint's credentials may have expired"
+            log.error("the user was not told; %s", why, extra=notice.about)
 
     def _drop(self, notice: Notice, outcome: str) -> None:
         if self._waiting.get(notice.endpoint) is notice:
