@@ -15,6 +15,9 @@ from typing import Any
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
+from pika.exceptions import AMQPError
+
+from twinlock_service.publishing import MessageRefusedError, PublishingChannel, SuspectError, refusal
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +52,11 @@ class _Session:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._workers: list[asyncio.Task[None]] = []
-        self._confirms: dict[int, asyncio.Future[bool]] = {}
-        self._returned: set[str] = set()
-        self._published = 0
+        self._publishers: set[PublishingChannel] = set()
+        self._publisher: PublishingChannel | None = None
+        self._opening = asyncio.Lock()
+        self._alone = asyncio.Lock()
         self._connection: Any = None
-        self._publisher: Any = None
 
     async def open(self, parameters: pika.URLParameters) -> None:
         """Connects. AmqpDownError: that was not possible."""
@@ -65,9 +68,7 @@ class _Session:
             on_close_callback=lambda _, error: self._end(error),
         )
         await self._answer(opened)
-        self._publisher = await self._channel()
-        self._publisher.add_on_return_callback(lambda _c, _m, properties, _b: self._returned.add(properties.message_id))
-        await self._ask(lambda done: self._publisher.confirm_delivery(self._on_confirm, callback=done))
+        await self._usual()
 
     async def read(self, queue: str, handler: Handler) -> None:
         """Begins to read a queue. AmqpDownError: that was not possible."""
@@ -81,16 +82,26 @@ class _Session:
         await self._ask(lambda done: channel.basic_consume(queue, receive, callback=done))
         self._workers.append(asyncio.create_task(_work(channel, inbox, handler), name=f"amqp {queue}"))
 
-    def publish(self, exchange: str, key: str, body: bytes, properties: dict[str, Any]) -> asyncio.Future[bool]:
-        """The future says whether a queue took the message."""
-        if self._ended.done() or not self._publisher.is_open:
-            raise AmqpDownError("the connection to RabbitMQ is closed")
-        self._published += 1
-        confirmed = self._confirms[self._published] = self._loop.create_future()
-        # The id tells which message came back; RabbitMQ returns a message before it confirms it.
-        full = pika.BasicProperties(delivery_mode=2, message_id=str(self._published), **properties)
-        self._publisher.basic_publish(exchange, key, body, full, mandatory=True)
-        return confirmed
+    async def publish(self, exchange: str, key: str, body: bytes, properties: dict[str, Any]) -> bool:
+        """
+        Whether a queue took the message. MessageRefusedError: RabbitMQ will never accept it.
+
+        RabbitMQ closes the channel over such a message without saying which one it was. So each that wasn't confirmed
+        then is published once more, alone, on a channel of its own.
+        """
+        message = exchange, key, body, properties
+        try:
+            return await (await self._usual()).publish(*message)
+        except SuspectError:
+            async with self._alone:
+                channel = await self._publishing()
+                try:
+                    return await channel.publish(*message)
+                except SuspectError as error:
+                    raise MessageRefusedError(len(body), str(error)) from None
+                finally:
+                    self._publishers.discard(channel)
+                    channel.close()
 
     async def wait_ended(self) -> None:
         """Returns when the connection has broken. Raises what a handler raised."""
@@ -110,35 +121,52 @@ class _Session:
             await asyncio.wait({self._ended}, timeout=5)
         self._end("the connection was closed")
 
-    def _on_confirm(self, frame: Any) -> None:
-        tag, method = frame.method.delivery_tag, frame.method
-        tags = [each for each in self._confirms if each <= tag] if method.multiple else [tag]
-        for each in tags:
-            confirmed = self._confirms.pop(each)
-            routed = str(each) not in self._returned
-            self._returned.discard(str(each))
-            if not confirmed.done():
-                confirmed.set_result(routed and method.NAME == "Basic.Ack")
-
     def _end(self, error: object) -> None:
-        futures: list[asyncio.Future[Any]] = [self._ended, *self._confirms.values()]
-        for future in futures:
-            if not future.done():
-                future.set_exception(AmqpDownError(f"RabbitMQ: {error!r}"))
-                # Whoever waits gets it all the same; where nobody does, asyncio need not complain.
-                future.exception()
-        self._confirms.clear()
+        down = AmqpDownError(f"RabbitMQ: {error!r}")
+        if not self._ended.done():
+            self._ended.set_exception(down)
+            # Whoever waits gets it all the same; where nobody does, asyncio need not complain.
+            self._ended.exception()
+        for publisher in self._publishers:
+            publisher.fail(down)
 
-    async def _channel(self) -> Any:
+    async def _usual(self) -> PublishingChannel:
+        async with self._opening:
+            if self._publisher is None or not self._publisher.is_open:
+                self._publisher = await self._publishing()
+            return self._publisher
+
+    async def _publishing(self) -> PublishingChannel:
+        channel = await self._channel(lambda error: self._publisher_closed(made, error))
+        made = PublishingChannel(channel)
+        self._publishers.add(made)
+        await self._ask(lambda done: channel.confirm_delivery(made.confirmed, callback=done))
+        return made
+
+    def _publisher_closed(self, publisher: PublishingChannel, error: object) -> None:
+        words = refusal(error)
+        if words is not None:
+            log.warning("RabbitMQ refused a message: %s", words)
+            self._publishers.discard(publisher)
+            publisher.fail(SuspectError(words))
+        elif publisher in self._publishers:
+            self._end(error)
+
+    async def _channel(self, closed: Callable[[object], None] | None = None) -> Any:
         channel = await self._ask(lambda done: self._connection.channel(on_open_callback=done))
         # A channel that RabbitMQ closes (a queue is gone) takes the connection with it: then all is set up anew.
-        channel.add_on_close_callback(lambda _, error: self._end(error))
+        channel.add_on_close_callback(lambda _, error: (closed or self._end)(error))
         channel.add_on_cancel_callback(lambda _: self._end("a queue that the service reads was deleted"))
         return channel
 
     async def _ask(self, call: Callable[[Callable[[object], None]], object]) -> Any:
         answered: asyncio.Future[object] = self._loop.create_future()
-        call(_resolver(answered))
+        if self._ended.done():
+            self._ended.result()
+        try:
+            call(_resolver(answered))
+        except AMQPError as error:
+            raise AmqpDownError(f"RabbitMQ: {error!r}") from error
         return await self._answer(answered)
 
     async def _answer(self, answered: asyncio.Future[object]) -> object:
@@ -193,6 +221,7 @@ class Amqp:
         Publishes a persistent message; returns when RabbitMQ has it: True, or False where no queue would take it.
 
         Properties are AMQP's own (`headers`, `content_type`, `timestamp` in seconds). AmqpDownError: not confirmed.
+        MessageRefusedError: RabbitMQ will never accept it; nothing else suffers from that.
         """
         if self._session is None:
             raise AmqpDownError("there is no connection to RabbitMQ")

@@ -17,6 +17,9 @@ MAX_PAYLOAD = 16 * 1024 * 1024
 MAX_BODY = 128 * 1024 * 1024
 """Bytes of a request."""
 
+MAX_OPTIONS = 512 * 1024
+"""Bytes of a submission's options as JSON: manager endpoints read start commands of at most 1 MiB."""
+
 Payload = Annotated[str, Field(max_length=MAX_PAYLOAD)]
 
 

@@ -22,6 +22,7 @@ from twinlock_service.amqp import BATCH, AmqpDownError, Delivery, Handler
 from twinlock_service.context import Context
 from twinlock_service.database import transaction
 from twinlock_service.management import ManagementError
+from twinlock_service.publishing import MessageRefusedError
 from twinlock_service.topology import HEARTBEATS, RESULTS, endpoint_of, result_prefix
 
 log = logging.getLogger(__name__)
@@ -86,12 +87,7 @@ def fail_outstanding(context: Context, endpoint: str, text: str) -> int:
     """Ends the tasks that an endpoint owes with this text; gives their number. To be followed by `forward`."""
     tasks = context.tasks.outstanding(endpoint)
     for task in tasks:
-        packed = Result(
-            task_id=uuid.UUID(task),
-            data=text,
-            error_details=ResultErrorDetails(code=ENDPOINT_FAILED, user_message=text),
-        )
-        context.tasks.finish(task, "failed", messagepack.pack(packed))
+        context.tasks.finish(task, "failed", messagepack.pack(_failed(task, text)))
     return len(tasks)
 
 
@@ -158,7 +154,17 @@ async def _offer(context: Context, task_id: str) -> None:
         raise LookupError(f"task {task_id} has no result")
     queue = result_prefix(task.owner) + task.group_id
     # The SDK shows the timestamp as the time when the task failed.
-    await context.amqp.publish("", queue, task.result, timestamp=int(task.completed))
+    try:
+        await context.amqp.publish("", queue, task.result, timestamp=int(task.completed))
+    except MessageRefusedError as error:
+        log.error("task %s: %s", task.id, error)
+        short = messagepack.pack(_failed(task.id, f"The result can't be sent: {error}"))
+        await context.amqp.publish("", queue, short, timestamp=int(task.completed))
+
+
+def _failed(task_id: str, text: str) -> Result:
+    details = ResultErrorDetails(code=ENDPOINT_FAILED, user_message=text)
+    return Result(task_id=uuid.UUID(task_id), data=text, error_details=details)
 
 
 async def _discard_tasks(context: Context, endpoint: str) -> None:

@@ -19,7 +19,8 @@ from twinlock_service.database import transaction
 from twinlock_service.endpoints import Endpoint
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.functions import Function
-from twinlock_service.models import Submission
+from twinlock_service.models import MAX_OPTIONS, Submission
+from twinlock_service.publishing import MessageRefusedError
 from twinlock_service.topology import command_queue, task_queue
 from twinlock_service.users import Identity
 
@@ -41,6 +42,7 @@ async def submit(context: Context, caller: Identity, endpoint_id: str, submissio
     When it returns the answer, the tasks are recorded and in RabbitMQ. ApiError: none of them is.
     """
     endpoint = usable_endpoint(context, caller, endpoint_id)
+    _check_options(submission)
     functions = [_runnable(context, caller, endpoint, str(each)) for each in submission.tasks]
     group = _group(context, caller, submission.task_group_id)
     target = await _target(context, caller, endpoint, submission)
@@ -67,6 +69,13 @@ class _UndeliverableError(Exception):
     def __init__(self, endpoint: Endpoint, queue: str) -> None:
         super().__init__(f"RabbitMQ has lost the queue {queue}; try again, and it will be made anew")
         self.endpoint = endpoint
+
+
+def _check_options(submission: Submission) -> None:
+    size = len(json.dumps([submission.user_endpoint_config, submission.user_runtime]))
+    if size > MAX_OPTIONS:
+        text = f"user_endpoint_config and user_runtime have {size:,} bytes as JSON; at most {MAX_OPTIONS:,} are allowed"
+        raise ApiError(413, Code.REQUEST_MALFORMED, text)
 
 
 def _runnable(context: Context, caller: Identity, endpoint: Endpoint, function_id: str) -> Function:
@@ -115,6 +124,8 @@ async def _publish(
     except _UndeliverableError as error:
         context.topology.forget(error.endpoint)
         raise ApiError(503, Code.INTERNAL_ERROR, str(error)) from None
+    except MessageRefusedError as error:
+        raise ApiError(413, Code.REQUEST_MALFORMED, f"a task or its options are too large: {error}") from None
     except AmqpDownError as error:
         raise ApiError(503, Code.INTERNAL_ERROR, f"the tasks can't be queued now: {error}; try again") from None
 

@@ -291,6 +291,19 @@ async def test_without_rabbitmq_a_submission_is_refused_and_not_recorded(rest: R
     assert context.tasks.counts() == {}
 
 
+@pytest.mark.parametrize("part", ["user_endpoint_config", "user_runtime"])
+async def test_options_that_no_manager_endpoint_would_read_are_refused(rest: Rest, context: Context, part: str) -> None:
+    """The manager endpoint would drop the command, and the user would wait."""
+    endpoint = context.endpoints.register("manager", NOWHERE, {"endpoint_name": "mep", "multi_user": True})
+    body = {"tasks": {await register_function(rest): ["1\na"]}, part: {"text": "x" * 2_000_000}}
+    answer = await rest.post(f"/v3/endpoints/{endpoint.id}/submit", headers=AS_ALICE, json=body)
+    assert answer.status == 413
+    reason = (await answer.json())["reason"]
+    assert "at most 524,288 are allowed" in reason
+    assert "2,000," in reason
+    assert context.tasks.counts() == {}
+
+
 async def test_the_page_escapes_what_users_chose(rest: Rest, context: Context) -> None:
     context.endpoints.register("manager", NOWHERE, {"endpoint_name": "<script>alert(1)</script>"})
     page = await (await rest.get("/")).text()
