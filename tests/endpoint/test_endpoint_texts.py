@@ -1,14 +1,18 @@
-"""How the texts that tasks make are kept short."""
+"""How texts that tasks, schedulers and nodes make are kept short."""
 
 import json
 import os
 import sys
 import traceback
+import uuid
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 import pytest
-from twinlock_endpoint import texts
+from globus_compute_common.messagepack import unpack
+from twinlock_endpoint import deliveries, results, status, texts
+from twinlock_endpoint.consumer import Delivery
 
 
 def told(function: Callable[[], None], limit: int = texts.LIMIT) -> tuple[str, BaseException]:
@@ -118,6 +122,35 @@ def test_notes_without_end() -> None:
     text, _ = told(noted)
     assert "ValueError: short\nnnn" in text
     assert len(text) < texts.LIMIT
+
+
+def test_a_heartbeat_of_a_site_with_thousands_of_nodes() -> None:
+    node = {"worker_count": 128, "idle_duration": 0.5, "parsl_version": "2026.1.1", "python_version": "3.11.2"}
+    figures = {"managers": 20_000, "node_info": {"17": [node] * 20_000}, "outstanding_tasks": 3}
+    packed = status.report(str(uuid.uuid4()), {"config_raw": "engine: {}", "posix_uid": 1000}, figures, 30)
+    state = unpack(packed).global_state
+    assert len(packed) <= status.LARGEST
+    assert (state["managers"], state["outstanding_tasks"], state["posix_uid"]) == (20_000, 3, 1000)
+    small = status.report(str(uuid.uuid4()), {}, {"node_info": {"17": [node]}}, 30)
+    assert unpack(small).global_state["node_info"] == {"17": [node]}
+
+
+def test_an_answer_about_lost_workers_is_as_short() -> None:
+    class Untold(Exception):
+        def __str__(self) -> str:
+            raise OSError
+
+    failures = [ValueError("w" * 1_000_000), *[Untold()] * 500, RuntimeError("last words")]
+    result = unpack(results.lost(str(uuid.uuid4()), failures, "h" * 1_000_000))
+    assert len(result.data) < 1.1 * texts.LIMIT
+    assert result.data.startswith("Attempt 1 of 502:\nValueError: www")
+    assert "Failed to start task: <Untold" in unpack(results.not_started(str(uuid.uuid4()), Untold())).data
+
+
+def test_a_task_whose_function_has_a_long_id() -> None:
+    channel: Any = None
+    headers = {"function_uuid": "f" * 1_000_000}
+    assert len(deliveries.task("id", Delivery(channel, 1, headers, b"\x01{}")).function_id) < 200
 
 
 class Broken(Exception):
