@@ -41,11 +41,12 @@ class PublishingChannel:
 
     def publish(self, exchange: str, key: str, body: bytes, properties: dict[str, Any]) -> asyncio.Future[bool]:
         """The future says whether a queue took the message."""
-        self._published += 1
-        confirmed = self._confirms[self._published] = asyncio.get_running_loop().create_future()
+        number = self._published + 1
         # The id tells which message came back; RabbitMQ returns a message before it confirms it.
-        full = pika.BasicProperties(delivery_mode=2, message_id=str(self._published), **properties)
+        full = pika.BasicProperties(delivery_mode=2, message_id=str(number), **properties)
         self._channel.basic_publish(exchange, key, body, full, mandatory=True)
+        self._published = number  # RabbitMQ counts what was sent, not what pika couldn't encode
+        confirmed = self._confirms[number] = asyncio.get_running_loop().create_future()
         return confirmed
 
     def confirmed(self, frame: Any) -> None:

@@ -74,6 +74,13 @@ async def test_a_message_that_is_refused_holds_up_no_other(url: str, caplog: pyt
     assert "trying again" not in caplog.text, "it is the same connection all the time"
 
 
+async def test_a_message_that_cant_be_encoded_leaves_the_others_their_confirms(url: str) -> None:
+    async with connected(url) as amqp, asyncio.timeout(20):
+        with pytest.raises(UnicodeEncodeError):
+            await amqp.publish("", "there", b"x", headers={"text": "\ud800"})
+        assert await amqp.publish("", "there", b"last")
+
+
 async def test_a_missing_exchange_is_no_refusal_of_the_message(url: str) -> None:
     async with connected(url) as amqp, asyncio.timeout(20):
         with pytest.raises(AmqpDownError, match="NOT_FOUND"):
