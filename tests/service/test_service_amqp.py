@@ -2,17 +2,29 @@
 
 import asyncio
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+import aiohttp
 import pika
 import pytest
 import pytest_asyncio
+from globus_compute_common.messagepack import pack, unpack
+from globus_compute_common.messagepack.message_types import Result
 from rabbit_control import evaluate
+from service_rig import ALICE, users_file
 from twinlock_service.amqp import Amqp, AmqpDownError
+from twinlock_service.context import Context
+from twinlock_service.database import open_database
+from twinlock_service.management import Management
 from twinlock_service.publishing import MessageRefusedError
 from twinlock_service.rabbitmq import private_node
+from twinlock_service.reports import forward
+from twinlock_service.topology import Topology, result_prefix
+from twinlock_service.users import load_users
+from yarl import URL
 
 pytestmark = [pytest.mark.system, pytest.mark.asyncio(loop_scope="module")]
 
@@ -32,8 +44,7 @@ async def url(state: Path) -> AsyncIterator[str]:
     """A node that takes messages of at most `LIMIT` bytes, with a queue `there`."""
     async with private_node(state) as node:
         await asyncio.to_thread(evaluate, state, f"application:set_env(rabbit, max_message_size, {LIMIT})")
-        with pika.BlockingConnection(pika.URLParameters(str(node.url))) as connection:
-            connection.channel().queue_declare("there")
+        declare(str(node.url), "there")
         yield str(node.url)
 
 
@@ -48,12 +59,18 @@ async def connected(url: str) -> AsyncIterator[Amqp]:
     await asyncio.wait([running])
 
 
-def received(url: str) -> list[bytes]:
+def declare(url: str, queue: str) -> None:
+    "Make a queue."
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        connection.channel().queue_declare(queue)
+
+
+def received(url: str, queue: str = "there") -> list[bytes]:
     "What is in the queue."
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         found = []
-        while (message := channel.basic_get("there", auto_ack=True))[0] is not None:
+        while (message := channel.basic_get(queue, auto_ack=True))[0] is not None:
             found.append(bytes(message[2]))
         return found
 
@@ -72,6 +89,25 @@ async def test_a_message_that_is_refused_holds_up_no_other(url: str, caplog: pyt
     assert outcomes == [True] * 38
     assert set(received(url)) == {*bodies, b"x" * LIMIT} - {b"x" * (LIMIT + 1)}
     assert "trying again" not in caplog.text, "it is the same connection all the time"
+
+
+async def test_a_result_that_is_refused_is_forwarded_as_an_error(url: str, tmp_path: Path) -> None:
+    bodies = ["one", "x" * LIMIT, "two"]
+    async with connected(url) as amqp, aiohttp.ClientSession() as session, asyncio.timeout(20):
+        with closing(open_database(tmp_path / "service.sqlite")) as db:
+            topology = Topology(Management(session, URL(url).with_scheme("http"), "/"), URL(url))
+            context = Context(db, load_users(users_file(tmp_path / "users.yaml")), topology, amqp)
+            group = context.tasks.new_group(ALICE)
+            declare(url, result_prefix(ALICE) + group)
+            tasks = [context.tasks.add(group, ALICE, str(uuid.uuid4()), str(uuid.uuid4())) for _ in bodies]
+            for task, body in zip(tasks, bodies, strict=True):
+                context.tasks.finish(task, "success", pack(Result(task_id=task, data=body)))
+            await forward(context)
+            assert context.tasks.unforwarded(9) == []
+    found = {str(result.task_id): result for result in map(unpack, received(url, result_prefix(ALICE) + group))}
+    assert [found[task].data for task in (tasks[0], tasks[2])] == ["one", "two"]
+    assert f"configured max size {LIMIT}" in found[tasks[1]].data
+    assert found[tasks[1]].error_details is not None
 
 
 async def test_a_message_that_cant_be_encoded_leaves_the_others_their_confirms(url: str) -> None:
