@@ -78,7 +78,7 @@ def redirect_output(folder: Path, config: Config) -> Output:
 
 
 class _Short(logging.Formatter):
-    "With an end to each entry: what tasks raise may be in it."
+    "Limits the length of an entry, which may hold the text of a task's exception."
 
     def format(self, record: logging.LogRecord) -> str:
         return texts.cut(super().format(record))

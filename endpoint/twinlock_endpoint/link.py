@@ -31,9 +31,9 @@ class ChannelUser(Protocol):
         """A fresh channel. Nothing of an earlier one is valid on it."""
 
     def refused(self, reason: BaseException) -> bool:
-        """Whether RabbitMQ closed the channel over a message that this user sent.
+        """Whether RabbitMQ closed the channel because it refuses a message of this user.
 
-        Then nothing else suffers from it: this user gets another channel of the same connection.
+        Then the connection stays, and this user gets a new channel on it.
         """
 
     def closed(self, reason: BaseException) -> None:
@@ -129,7 +129,7 @@ class Link:
 
     def _channel_closed(self, user: ChannelUser, channel: Channel, reason: Exception) -> None:
         # One way to recover, not two: a lost channel (queue deleted, delivery not acknowledged for too long) takes
-        # the connection with it. But a message that RabbitMQ refuses isn't trouble that time mends.
+        # the connection with it. A refused message is different: a new connection wouldn't help.
         if not channel.connection.is_open:
             return
         if user.refused(reason):

@@ -9,7 +9,7 @@ from typing import Any
 from twinlock_endpoint import messages
 
 LARGEST = 1 << 20
-"""Bytes of a heartbeat. It says no more about single nodes, and not the configuration, where those make it larger."""
+"""Bytes of a heartbeat. One that would be larger leaves out the single nodes and the configuration."""
 
 _LARGE = ("node_info", "config_raw")
 

@@ -53,7 +53,7 @@ class Tasks:
         try:
             task = deliveries.task(task_id, delivery)
             self._take(task, delivery)
-        except Exception as error:  # whatever is in the message, it is answered: it must not stay in the queue
+        except Exception as error:  # any message gets an answer; it must not stay in the queue
             log.exception("Task %s can't be read", task_id)
             if task_id not in self._book:
                 self._book.note(task_id, delivery)

@@ -1,7 +1,7 @@
-"""Texts that tasks make, kept short: of an error's text people read the beginning and the end, and queues have limits.
+"""Limits for texts that tasks make: people read the beginning and the end of an error, and queues have limits.
 
-`traceback` copies the text of an exception several times, and follows all that it was raised from. So it only gets
-exceptions that are small; the others are told here, in the same form.
+`traceback` copies the text of an exception several times and follows the whole chain behind it. So it only formats
+small exceptions; large ones are formatted here, in the same form, with parts left out.
 """
 
 import json
@@ -10,12 +10,13 @@ from types import TracebackType
 from typing import Any
 
 LIMIT = 1 << 16
-"""Characters of a text. The SDK shows a task's error whole, so it is more than a terminal keeps: a traceback of 600
-frames. As JSON it has 12 bytes a character at most, so that the smallest limit in use (16 MiB) is far away."""
+"""Characters of a text. The SDK prints a task's error as it is, and the official agent cuts nothing; this is room for
+a traceback of 600 frames. As JSON it is 768 KiB at most (12 bytes a character), well below the smallest limit that
+RabbitMQ has by default, 16 MiB."""
 
 _WIDEST = 12  # bytes of a character in JSON, as two escapes
 _EXCEPTIONS = 50
-_ENDS = 4  # exceptions that are told of each end of a long chain
+_ENDS = 4  # exceptions that are shown of each end of a long chain
 _FRAMES = 1000
 _SHOWN_FRAMES = 30  # of each end of a long traceback
 _MEMBERS = 10  # exceptions of a group
@@ -24,7 +25,7 @@ _CONTEXT = "\nDuring handling of the above exception, another exception occurred
 
 
 def cut(text: str, limit: int = LIMIT) -> str:
-    """The beginning and the end of a text that has more than `limit` characters, and how many were between them."""
+    """Shorten a text of more than `limit` characters to its beginning and end, and say how many are left out."""
     if len(text) <= limit:
         return text
     tail = limit // 2
@@ -32,12 +33,12 @@ def cut(text: str, limit: int = LIMIT) -> str:
 
 
 def encoded_size(text: str) -> int:
-    """The bytes of a text in a message, where JSON escapes what isn't ASCII, quotes and backslashes."""
+    """Count the bytes of a text in a message: JSON escapes quotes, backslashes and whatever isn't ASCII."""
     return len(json.dumps(text)) - 2
 
 
 def too_long(text: str, limit: int) -> int:
-    """The bytes of a text in a message where those are more than `limit`, else 0; quick for short texts."""
+    """Give the bytes of a text in a message if they are more than `limit`, else 0; quick for short texts."""
     if len(text) * _WIDEST <= limit:
         return 0
     size = len(text) if len(text) > limit else encoded_size(text)
@@ -45,7 +46,7 @@ def too_long(text: str, limit: int) -> int:
 
 
 def text_of(value: object) -> str:
-    """What `str` says of a value; it may be code of the user's that fails."""
+    """Convert a value to text, also where its own code, which may be a user's, fails."""
     try:
         return str(value)
     except BaseException:
@@ -53,20 +54,20 @@ def text_of(value: object) -> str:
 
 
 def describe(error: BaseException, step: TracebackType | None, limit: int = LIMIT) -> str:
-    """Tell an exception, with the traceback from `step` on, as `traceback.format_exception` does, but within `limit`.
+    """Format an exception, with the traceback from `step` on, as `traceback.format_exception` does, within `limit`.
 
-    The text may be longer by the words about what was left out.
+    The text may be longer by the words about what is left out.
     """
     try:
         if _small(error):
             return cut("".join(traceback.format_exception(type(error), error, step)), limit)
         return cut(_abridged(error, step, limit), limit)
     except Exception as trouble:  # the exception's own code, or no memory
-        return f"{type(error).__name__}: <no more can be told: {type(trouble).__name__}>"
+        return f"{type(error).__name__}: <the exception can't be formatted: {type(trouble).__name__}>"
 
 
 def _small(error: BaseException) -> bool:
-    "Whether all that would be told of it is."
+    "Whether everything that would be shown of it is small."
     seen: set[int] = set()
     waiting: list[BaseException] = [error]
     frames = characters = 0
@@ -87,7 +88,7 @@ def _related(error: BaseException) -> list[BaseException]:
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
-    "Those of a group, which Python has from 3.11 on."
+    "The exceptions in a group (Python 3.11 and later)."
     found = getattr(error, "exceptions", ())
     return tuple(one for one in found if isinstance(one, BaseException)) if isinstance(found, tuple) else ()
 
@@ -112,12 +113,12 @@ def _abridged(error: BaseException, step: TracebackType | None, limit: int) -> s
     parts: list[str] = []
     for number, (one, link) in enumerate(shown):
         between = f"\n[... {left_out:,} exceptions left out ...]\n" if left_out > 0 and number == _ENDS else ""
-        parts += [link if parts else "", between, _told(one, step if one is error else one.__traceback__, each)]
+        parts += [link if parts else "", between, _single(one, step if one is error else one.__traceback__, each)]
     return "".join(parts)
 
 
 def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
-    "The exceptions in the order in which they are told, each with the words between the one before it and itself."
+    "The exceptions in the order in which they are shown, each with the sentence that goes before it."
     chain: list[tuple[BaseException, str]] = []
     seen: set[int] = set()
     one: BaseException | None = error
@@ -129,7 +130,7 @@ def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
     return chain[::-1]
 
 
-def _told(error: BaseException, step: TracebackType | None, limit: int) -> str:
+def _single(error: BaseException, step: TracebackType | None, limit: int) -> str:
     kind = type(error)
     prefix = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
     name = f"{prefix}{kind.__qualname__}"
