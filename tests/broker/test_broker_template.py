@@ -260,6 +260,8 @@ def keys(value: Any) -> Any:
 @given(st.sampled_from(list(QUOTED)), TEXTS)
 @example(next(iter(QUOTED)), ", b: 100, z: ")
 @example(list(QUOTED)[7], ", b: 100, z: ")
+@example(list(QUOTED)[7], ",ß")
+@example(list(QUOTED)[7], "ŉ, b: 100, z: ")
 @example(list(QUOTED)[1], "' , b: 100, z: '")
 @example(list(QUOTED)[3], "}, {b: 1, z: ")
 @example(list(QUOTED)[2], "#")

@@ -7,7 +7,6 @@ has quotes of its own around it, the two pairs of quotes meet, and what is betwe
 
 import bisect
 import re
-import string
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,16 +15,16 @@ import yaml
 from twinlock_broker.errors import CommandError
 from twinlock_broker.rendering.options import quote
 
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # each letter stays one
 # Without one of these no text can end a value or begin a key, in whichever quotes.
 _STRUCTURAL = re.compile(r"[,:#\[\]{}'\"\\]")
 
 
 def check(text: str, options: dict[str, Any]) -> None:
     """Raise `CommandError` for an option that is more than a value in `text`, which is valid YAML."""
-    lowered = text.translate(_LOWER)  # templates may have made capitals of a text
-    literals = {quote(found).translate(_LOWER) for found in _texts(options) if _STRUCTURAL.search(found)}
-    present = [literal for literal in literals if literal in lowered]
+    # Templates may have made capitals of a text.
+    literals = {_without_case(quote(found)) for found in _texts(options) if _STRUCTURAL.search(found)}
+    caseless = _without_case(text) if literals else ""
+    present = [literal for literal in literals if literal in caseless]
     if not present:
         return
     scalars = [
@@ -33,14 +32,26 @@ def check(text: str, options: dict[str, Any]) -> None:
         for token in yaml.scan(text)
         if isinstance(token, yaml.ScalarToken)
     ]
+    starts = _starts_without_case(text)
     for literal in present:
-        for start in _occurrences(lowered, literal):
-            if not _contained(text, scalars, start, start + len(literal)):
+        for found in _occurrences(caseless, literal):
+            start, end = starts[found], starts[found + len(literal) - 1] + 1
+            if not _contained(text, scalars, start, end):
                 raise CommandError(
                     f"The option {literal[:100]} would be more than a value where the endpoint's template puts it: "
                     "leave out its quotes, commas, colons and brackets, or tell the endpoint's administrator, whose "
                     "template may put quotes around an option, which has its own"
                 )
+
+
+def _without_case(text: str) -> str:
+    """The text as all of its spellings in capitals and small letters have it; some letters become two ("ß", "SS")."""
+    return "".join(character.upper().casefold() for character in text)
+
+
+def _starts_without_case(text: str) -> list[int]:
+    """For each character of `_without_case`, where the one that it comes from stands in the text."""
+    return [index for index, character in enumerate(text) for _ in character.upper().casefold()]
 
 
 def _texts(value: Any) -> Iterator[str]:
