@@ -44,16 +44,21 @@ def test_a_further_block_that_is_refused_while_one_runs_costs_nothing(
 
 
 def test_a_further_block_that_is_refused_while_one_waits_costs_nothing(
-    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, home: Path
 ) -> None:
+    """Nor does it when that one runs at last."""
     running = endpoint(quick(most=2, options=" --hold"), environment=faults.environment(slurm))
     until(slurm.jobs)
     faults.fail(LIMIT, "sbatch")
-    tasks = [queues.submit(job) for _ in range(3)]
+    tasks = [queues.submit(wait_for, str(home / "go")), *(queues.submit(job) for _ in range(3))]
     until(lambda: faults.count("sbatch") >= 3)
     first = slurm.jobs()[0].split()[0]
     slurm.run("scontrol", "release", first)
-    assert [value(queues.result(task, 60)) for task in tasks] == [first] * 3
+    assert began(home / "go.began") == first
+    refused = faults.count("sbatch")
+    until(lambda: faults.count("sbatch") > refused)
+    (home / "go").touch()
+    assert [value(queues.result(task)) for task in tasks] == [first] * 4
     leave(running, slurm)
 
 
