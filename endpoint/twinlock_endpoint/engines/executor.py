@@ -7,48 +7,36 @@ import math
 import pickle
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import zmq
-from parsl.executors.errors import ScalingFailed
 from parsl.executors.high_throughput.errors import ManagerLost
-from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
-from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import LocalProvider
 from parsl.serialize import deserialize
 from parsl.serialize.concretes import DillSerializer
 
 from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses, require_own
 from twinlock_endpoint.engines.construct import construct
-from twinlock_endpoint.engines.jobs import describe, with_details
 from twinlock_endpoint.engines.lost_workers import LostWorkers
-from twinlock_endpoint.engines.scheduler import LastWords, is_unreachable
-from twinlock_endpoint.engines.submissions import Submissions
-from twinlock_endpoint.engines.submitted import Submitted
+from twinlock_endpoint.engines.scaling import ScalingExecutor
 from twinlock_endpoint.zygote.client import Zygote
 from twinlock_endpoint.zygote.programs import InterchangeProgram
 from twinlock_endpoint.zygote.sockets import readable
-
-log = logging.getLogger(__name__)
 
 # Not "interchange.py" from PATH: a batch site may have another Parsl there. -P keeps the user's folder off sys.path.
 INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
 
 _POLL_MS = 100  # how often interchange and result thread look up when nothing happens; what happens wakes them at once
 _SEND_MS = 50  # between two looks whether the interchange lives, while a task can't be sent to it
-_FIRST_LOOK_S = 5.0
-_REMEMBERED_REFUSALS = 5
-_SHOWN_REASONS = 3
 _DILL = DillSerializer.identifier + b"\n"
 
 
-class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
+class Executor(ScalingExecutor):
     """The executor, with a callback for the moment in which it can't run tasks any more."""
 
     on_failure: Callable[[Exception], None] | None = None
@@ -57,11 +45,8 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
     """Forks the interchange; without one it is started as a program."""
     begun: Path | None = None
     """Where a forked interchange notes what it sends to pools."""
-    submitted: Submitted
-    submissions: Submissions
     lost_workers: LostWorkers
     _loop: asyncio.AbstractEventLoop | None = None
-    _last_poll_time: float
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         "Our callback comes first: whoever holds the tasks knows the reason before their futures fail."
@@ -77,10 +62,6 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
             raise ValueError(f"the resource specification's priority has to be a number, not {priority!r}")
 
     def start(self) -> None:
-        self._asking = threading.Lock()
-        self._doubtful_blocks: dict[str, str] = {}  # by the name of the job
-        self._scheduler = LastWords()
-        self._scheduler.listen()
         super().start()
         self.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _SEND_MS)
         self._put, self.outgoing_q.put = self.outgoing_q.put, self._put_while_it_lives
@@ -130,103 +111,6 @@ class Executor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no 
             with suppress(zmq.Again):
                 self._put(message)
                 return
-
-    def status(self) -> dict[str, JobStatus]:
-        "The state of each block's job, of which no two threads may ask at once."
-        with self._asking:
-            statuses = super(HighThroughputExecutor, self).status()
-        connected = set(self.connected_blocks())
-        return {block: _seen_by_parsl(status, block in connected) for block, status in statuses.items()}
-
-    def condition(self) -> str:
-        """What stands in the way of more workers, in words for the user; empty while nothing does."""
-        waiting = [block for block, status in self._status.items() if status.state == JobState.PENDING]
-        reasons = [describe(self, block, self._status[block]) for block in waiting if self._status[block].message]
-        return " ".join([self.submissions.condition(), *reasons[:_SHOWN_REASONS]]).strip()
-
-    def scale_out_facade(self, n: int) -> list[str]:
-        "As many blocks as the scheduler takes; one that it refuses puts off all further ones."
-        launched: list[str] = []
-        while len(launched) < n and self.submissions.due():
-            launched += super().scale_out_facade(1)
-            self._forget_failures()
-        return launched
-
-    def _filter_scale_in_ids(self, to_kill: Sequence[Any], killed: Sequence[bool]) -> list[Any]:
-        """A job that couldn't be cancelled counts as cancelled all the same, and is seen to later.
-
-        Its workers are on hold by now: it would be a running block that takes no task.
-        """
-        self.submitted.unwant(job for job, gone in zip(to_kill, killed, strict=True) if not gone)
-        return list(to_kill)
-
-    def give_up_ended_blocks(self, managers: list[dict[str, Any]]) -> None:
-        """Of these connected worker pools, put on hold those whose job has ended; our interchange drops them soon."""
-        ended = {block for block, status in self._status.items() if status.terminal}
-        for block in {manager["block_id"] for manager in managers if manager["active"]} & ended:
-            log.warning("The job of block %s has ended under its worker pools", block)
-            self._hold_block(block)
-
-    def _forget_failures(self) -> None:
-        "An attempt that didn't reach the scheduler is no failed block; of the refused ones the last few are enough."
-        failed = [block for block, status in self._simulated_status.items() if status.state == JobState.FAILED]
-        forgotten = failed[:-_REMEMBERED_REFUSALS] if self.submissions.outage is None else failed
-        for block in forgotten:
-            del self._simulated_status[block]
-            self._status.pop(block, None)
-
-    def _launch_block(self, block_id: str) -> Any:
-        "With the scheduler's own words, should it refuse the job."
-        self._scheduler.text = ""
-        try:
-            job_id = super()._launch_block(block_id)
-        except Exception as error:
-            raise self._not_launched(block_id, error) from error
-        self._launched(job_id)
-        return job_id
-
-    def _launched(self, job_id: Any) -> None:
-        self.submissions.accepted()
-        self._look_soon()
-        ended = {block for block, status in self._status.items() if status.terminal}
-        self.submitted.note(self.provider, job_id, {str(self.blocks_to_job_id.get(block)) for block in ended})
-
-    def adopt_found_jobs(self) -> None:
-        """Make blocks of jobs that the scheduler took though their submission seemed to fail; their workers come."""
-        for name in self.submitted.doubtful():
-            found = self.provider.find(name)
-            if found is None:  # it doesn't answer
-                return
-            for job_id in found:
-                self._adopt(job_id, name)
-
-    def _adopt(self, job_id: str, name: str) -> None:
-        block_id = self._doubtful_blocks.pop(name)
-        log.info("Block %s was submitted after all, as job %s", block_id, job_id)
-        self.provider.adopt(job_id, name)
-        self.blocks_to_job_id[block_id], self.job_ids_to_block[job_id] = job_id, block_id
-        self._status[block_id] = JobStatus(JobState.PENDING)
-        self.submitted.find(name)
-        self._launched(job_id)
-
-    def _look_soon(self) -> None:
-        "Many a job fails at once, or waits for a reason that its user should know; Parsl would ask after a minute."
-        soon = time.time() - self.status_polling_interval + _FIRST_LOOK_S
-        self._last_poll_time = min(self._last_poll_time, soon)
-
-    def _not_launched(self, block_id: str, error: Exception) -> Exception:
-        said = self._scheduler.text or str(error)
-        unreachable = is_unreachable(said)
-        if unreachable and self.submitted.intended:
-            self._doubtful_blocks[self.submitted.intended] = block_id
-        self.submitted.miss(doubtful=unreachable)
-        if unreachable:
-            log.warning("The scheduler can't be reached: %s", said)
-            self.submissions.miss(said)
-        else:
-            log.warning("The scheduler refused a job: %s", said)
-            self.submissions.refuse(said)
-        return error if said in str(error) else ScalingFailed(self, f"{error}; {said}")
 
     def _start_result_queue_thread(self) -> None:
         "Not Parsl's thread, which would compete with the loop for the interpreter; see `take_results`."
@@ -289,27 +173,6 @@ def _exception(payload: bytes) -> BaseException:
     """
     error: BaseException = deserialize(payload).get_exception()
     return error
-
-
-def _seen_by_parsl(status: JobStatus, connected: bool) -> JobStatus:
-    """As Parsl's strategy and error handlers expect it.
-
-    A held or suspended job is one that waits: Parsl would ask for another in its place, each time that it looks. One
-    that ended before its workers came is MISSING.
-    """
-    if status.state == JobState.HELD:
-        return _changed(status, JobState.PENDING, f"held or suspended{_because(status)}")
-    if status.terminal and not connected and status.state not in (JobState.SCALED_IN, JobState.MISSING):
-        return _changed(status, JobState.MISSING, f"ended before its workers connected: {with_details(status)}")
-    return status
-
-
-def _because(status: JobStatus) -> str:
-    return f" ({status.message})" if status.message else ""
-
-
-def _changed(status: JobStatus, state: JobState, message: str) -> JobStatus:
-    return JobStatus(state, message, status.exit_code, status.stdout_path, status.stderr_path)
 
 
 def _result(payload: bytes) -> Any:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ class SlurmProvider(CarefulStatus, parsl.providers.SlurmProvider):  # type: igno
     submitting: Callable[[Any, str], None] | None = None
     """Called with this provider and a job's name before the job is submitted. The name is the only one of its kind."""
 
-    def find(self, name: str) -> list[str] | None:
-        """The jobs of this name that haven't ended; None where Slurm doesn't answer."""
+    def find(self, names: Sequence[str]) -> dict[str, str] | None:
+        """Of the jobs with these names those that haven't ended, by name; None where Slurm doesn't answer."""
         clusters = f" --clusters={self.clusters}" if self.clusters else ""
-        code, output, _ = self.execute_wait(f"squeue{clusters} --noheader --format=%i --name={shlex.quote(name)}")
-        return None if code else output.split()
+        wanted = shlex.quote(",".join(names))
+        code, output, _ = self.execute_wait(f"squeue{clusters} --noheader --format='%i %j' --name={wanted}")
+        rows = [line.split() for line in output.splitlines()]
+        return None if code else {row[1]: row[0] for row in rows if len(row) == 2 and row[1] in names}
 
     def adopt(self, job: str, name: str) -> None:
         """Count a job among ours that Slurm took, though sbatch(1) failed or was ended at its time limit."""

@@ -177,11 +177,10 @@ def _cancel(job: _Job, provider: ExecutionProvider) -> bool:
         return False
     if job.id:
         return _cancel_by_id(job.id, provider)
-    found = provider.find(job.name)
+    found = provider.find([job.name])
     if not found:  # a scheduler that was out of reach may take its time
         return found is not None and time.time() > job.since + _DOUBTFUL_S
-    cancelled = [_cancel_by_id(job_id, provider) for job_id in found]
-    return all(cancelled)
+    return _cancel_by_id(found[job.name], provider)
 
 
 def _cancel_by_id(job_id: str, provider: ExecutionProvider) -> bool:

@@ -1,0 +1,157 @@
+"""The part of the executor that gets blocks from a scheduler and gives them back, whatever the scheduler does."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from parsl.executors.errors import ScalingFailed
+from parsl.executors.high_throughput.executor import HighThroughputExecutor
+from parsl.jobs.states import JobState, JobStatus
+
+from twinlock_endpoint.engines.jobs import describe, with_details
+from twinlock_endpoint.engines.scheduler import LastWords, is_unreachable
+from twinlock_endpoint.engines.submissions import Submissions
+from twinlock_endpoint.engines.submitted import Submitted
+
+log = logging.getLogger(__name__)
+
+_FIRST_LOOK_S = 5.0
+_BETWEEN_SEARCHES_S = 5.0
+_REMEMBERED_REFUSALS = 5
+_SHOWN_REASONS = 3
+
+
+class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
+    """Parsl's executor, with other answers to what a batch scheduler says."""
+
+    submitted: Submitted
+    submissions: Submissions
+    _last_poll_time: float
+
+    def start(self) -> None:
+        """Start as Parsl does."""
+        self._asking = threading.Lock()
+        self._doubtful_blocks: dict[str, str] = {}  # by the name of the job
+        self._search_due = float("-inf")
+        self._scheduler = LastWords()
+        self._scheduler.listen()
+        super().start()
+
+    def status(self) -> dict[str, JobStatus]:
+        "The state of each block's job, of which no two threads may ask at once."
+        with self._asking:
+            statuses = super(HighThroughputExecutor, self).status()
+        connected = set(self.connected_blocks())
+        return {block: _seen_by_parsl(status, block in connected) for block, status in statuses.items()}
+
+    def condition(self) -> str:
+        """What stands in the way of more workers, in words for the user; empty while nothing does."""
+        waiting = [block for block, status in self._status.items() if status.state == JobState.PENDING]
+        reasons = [describe(self, block, self._status[block]) for block in waiting if self._status[block].message]
+        return " ".join([self.submissions.condition(), *reasons[:_SHOWN_REASONS]]).strip()
+
+    def scale_out_facade(self, n: int) -> list[str]:
+        "As many blocks as the scheduler takes; one that it refuses puts off all further ones."
+        launched: list[str] = []
+        while len(launched) < n and self.submissions.due():
+            launched += super().scale_out_facade(1)
+            self._forget_failures()
+        return launched
+
+    def _filter_scale_in_ids(self, to_kill: Sequence[Any], killed: Sequence[bool]) -> list[Any]:
+        """A job that couldn't be cancelled counts as cancelled all the same, and is seen to later.
+
+        Its workers are on hold by now: it would be a running block that takes no task.
+        """
+        self.submitted.unwant(job for job, gone in zip(to_kill, killed, strict=True) if not gone)
+        return list(to_kill)
+
+    def give_up_ended_blocks(self, managers: list[dict[str, Any]]) -> None:
+        """Of these connected worker pools, put on hold those whose job has ended; our interchange drops them soon."""
+        ended = {block for block, status in self._status.items() if status.terminal}
+        for block in {manager["block_id"] for manager in managers if manager["active"]} & ended:
+            log.warning("The job of block %s has ended under its worker pools", block)
+            self._hold_block(block)
+
+    def _forget_failures(self) -> None:
+        "An attempt that didn't reach the scheduler is no failed block; of the refused ones the last few are enough."
+        failed = [block for block, status in self._simulated_status.items() if status.state == JobState.FAILED]
+        forgotten = failed[:-_REMEMBERED_REFUSALS] if self.submissions.outage is None else failed
+        for block in forgotten:
+            del self._simulated_status[block]
+            self._status.pop(block, None)
+
+    def _launch_block(self, block_id: str) -> Any:
+        "With the scheduler's own words, should it refuse the job."
+        self._scheduler.text = ""
+        try:
+            job_id = super()._launch_block(block_id)
+        except Exception as error:
+            raise self._not_launched(block_id, error) from error
+        self._launched(job_id)
+        return job_id
+
+    def _launched(self, job_id: Any) -> None:
+        self.submissions.accepted()
+        self._look_soon()
+        ended = {block for block, status in self._status.items() if status.terminal}
+        self.submitted.note(self.provider, job_id, {str(self.blocks_to_job_id.get(block)) for block in ended})
+
+    def adopt_found_jobs(self) -> None:
+        """Make blocks of jobs that the scheduler took though their submission seemed to fail; their workers come."""
+        doubtful = self.submitted.doubtful()
+        if doubtful and time.monotonic() >= self._search_due:
+            self._search_due = time.monotonic() + _BETWEEN_SEARCHES_S
+            for name, job_id in (self.provider.find(doubtful) or {}).items():
+                self._adopt(job_id, name)
+
+    def _adopt(self, job_id: str, name: str) -> None:
+        block_id = self._doubtful_blocks.pop(name)
+        log.info("Block %s was submitted after all, as job %s", block_id, job_id)
+        self.provider.adopt(job_id, name)
+        self.blocks_to_job_id[block_id], self.job_ids_to_block[job_id] = job_id, block_id
+        self._status[block_id] = JobStatus(JobState.PENDING)
+        self.submitted.find(name)
+        self._launched(job_id)
+
+    def _look_soon(self) -> None:
+        "Many a job fails at once, or waits for a reason that its user should know; Parsl would ask after a minute."
+        soon = time.time() - self.status_polling_interval + _FIRST_LOOK_S
+        self._last_poll_time = min(self._last_poll_time, soon)
+
+    def _not_launched(self, block_id: str, error: Exception) -> Exception:
+        said = self._scheduler.text or str(error)
+        unreachable = is_unreachable(said)
+        if unreachable and self.submitted.intended:
+            self._doubtful_blocks[self.submitted.intended] = block_id
+        self.submitted.miss(doubtful=unreachable)
+        if unreachable:
+            log.warning("The scheduler can't be reached: %s", said)
+            self.submissions.miss(said)
+        else:
+            log.warning("The scheduler refused a job: %s", said)
+            self.submissions.refuse(said)
+        return error if said in str(error) else ScalingFailed(self, f"{error}; {said}")
+
+
+def _seen_by_parsl(status: JobStatus, connected: bool) -> JobStatus:
+    """As Parsl's strategy and error handlers expect it.
+
+    A held or suspended job is one that waits: Parsl would ask for another in its place, each time that it looks. One
+    that ended before its workers came is MISSING.
+    """
+    if status.state == JobState.HELD:
+        return _changed(status, JobState.PENDING, f"held or suspended{_because(status)}")
+    if status.terminal and not connected and status.state not in (JobState.SCALED_IN, JobState.MISSING):
+        return _changed(status, JobState.MISSING, f"ended before its workers connected: {with_details(status)}")
+    return status
+
+
+def _because(status: JobStatus) -> str:
+    return f" ({status.message})" if status.message else ""
+
+
+def _changed(status: JobStatus, state: JobState, message: str) -> JobStatus:
+    return JobStatus(state, message, status.exit_code, status.stdout_path, status.stderr_path)
