@@ -6,11 +6,13 @@ Reads one JSON document from stdin, {endpoint, token, configs, tasks, seconds}, 
 
 import json
 import sys
-from concurrent.futures import as_completed
+import time
+from concurrent.futures import Future, as_completed
 from contextlib import ExitStack
 
 from globus_compute_sdk import Client, Executor
-from globus_sdk import AccessTokenAuthorizer
+from globus_compute_sdk.errors import TaskExecutionFailed, TaskPending
+from globus_sdk import AccessTokenAuthorizer, GlobusError
 
 
 def where_am_i(task: int, seconds: float) -> dict[str, object]:
@@ -42,9 +44,36 @@ def main() -> None:
             for task in range(order["tasks"]):
                 futures[executor.submit(where_am_i, task, order["seconds"])] = {"config": config, "task": task}
         for future in as_completed(futures):
-            error = future.exception()
-            outcome = {"error": str(error)} if error else {"result": future.result()}
-            print(json.dumps(futures[future] | outcome), flush=True)
+            print(json.dumps(futures[future] | outcome(client, future)), flush=True)
+
+
+def outcome(client: Client, future: Future[object]) -> dict[str, object]:
+    """What a task returned, or why it failed.
+
+    The SDK stops listening for results after five attempts to connect, and RabbitMQ may take longer than these to
+    restart. The task goes on, and its result can be asked for.
+    """
+    error = future.exception()
+    task_id = getattr(future, "task_id", None)
+    if error is None:
+        return {"result": future.result()}
+    if task_id is None or "SDK thread quit" not in str(error):
+        return {"error": str(error)}
+    return asked(client, task_id)
+
+
+def asked(client: Client, task_id: str) -> dict[str, object]:
+    """The same by asking the service again and again, for a minute; it may be away for some of the time."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return {"result": client.get_result(task_id)}
+        except TaskExecutionFailed as error:
+            return {"error": str(error)}
+        except (TaskPending, GlobusError) as error:
+            if time.monotonic() > deadline:
+                return {"error": str(error)}
+        time.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ class Faults:
 
 
 def leave(running: Running, slurm: Slurm) -> None:
-    """End the endpoint in order, which leaves nothing, neither here nor in Slurm's queue."""
+    """End the endpoint in order, which leaves nothing, neither here nor in Slurm's queue; and it never lost its way."""
+    assert "Callback threw an exception" not in running.log(), "Parsl's poller failed"
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])

@@ -15,6 +15,7 @@ from typing import Any
 
 import zmq
 from parsl.executors.high_throughput.errors import ManagerLost
+from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
 from parsl.providers import LocalProvider
 from parsl.serialize import deserialize
@@ -36,7 +37,7 @@ _SEND_MS = 50  # between two looks whether the interchange lives, while a task c
 _DILL = DillSerializer.identifier + b"\n"
 
 
-class Executor(ScalingExecutor):
+class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
     """The executor, with a callback for the moment in which it can't run tasks any more."""
 
     on_failure: Callable[[Exception], None] | None = None

@@ -184,14 +184,18 @@ def _cancel(job: _Job, provider: ExecutionProvider) -> bool:
 
 
 def _cancel_by_id(job_id: str, provider: ExecutionProvider) -> bool:
-    provider.resources.setdefault(job_id, {"job_id": job_id, "status": JobStatus(JobState.UNKNOWN)})
+    "One of our own, or one that the provider doesn't know yet and needn't afterwards."
+    foreign = job_id not in provider.resources
+    if foreign:
+        provider.resources[job_id] = {"job_id": job_id, "status": JobStatus(JobState.UNKNOWN)}
     try:
         return all(provider.cancel([job_id]) or [False]) or provider.status([job_id])[0].terminal
     except Exception:
         log.exception("Job %s can't be cancelled", job_id)
         return False
     finally:
-        provider.resources.pop(job_id, None)
+        if foreign:
+            del provider.resources[job_id]
 
 
 def _kill(job: _Job) -> None:
