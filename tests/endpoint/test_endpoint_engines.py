@@ -10,6 +10,7 @@ import yaml
 from parsl.jobs.states import JobState, JobStatus
 from twinlock_endpoint.engines import build
 from twinlock_endpoint.engines.containers import Container
+from twinlock_endpoint.engines.submitted import Submitted
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.life import window
 
@@ -108,9 +109,10 @@ RUNS = JobStatus(JobState.RUNNING)
     ],
 )
 def test_blocks_that_fail_again_and_again_are_the_end_also_after_a_good_one(
-    blocks: list[JobStatus], over: bool
+    blocks: list[JobStatus], over: bool, tmp_path: Path
 ) -> None:
     htex = executor("{type: GlobusComputeEngine}")
+    htex.submitted = Submitted(tmp_path / "blocks.json")
     htex.handle_errors({str(number): status for number, status in enumerate(blocks)})
     assert htex.bad_state_is_set == over
     assert ("no hours are left" in str(htex.executor_exception)) == over

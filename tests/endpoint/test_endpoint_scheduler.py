@@ -108,6 +108,23 @@ def test_the_very_first_block_waits_for_the_scheduler_too(
     leave(running, slurm)
 
 
+def test_first_blocks_that_were_refused_come_later(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+) -> None:
+    """Where the configuration asks for no others."""
+    log = faults.bin.parent / "sbatch.failed"
+    first_only = f"[ $(wc -l < {log}) = 1 ] || {{ echo '{LIMIT}' >&2; exit 1; }}"
+    faults.do(first_only, "sbatch")
+    config = quick(init=2, most=2).replace("strategy_period: 1", "strategy_period: 1, strategy: none")
+    running = endpoint(config, environment=faults.environment(slurm))
+    assert value(queues.result(queues.submit(job), 60))
+    until(lambda: faults.count("sbatch") >= 3)
+    assert len(slurm.jobs()) == 1
+    faults.mend()
+    until(lambda: len(slurm.jobs()) == 2, 90)
+    leave(running, slurm)
+
+
 def test_a_scheduler_that_stays_away_too_long_is_told(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:

@@ -37,12 +37,14 @@ class FailureRule:
         if parsl.block_error_handler is simple_error_handler:
             parsl.block_error_handler = self._apply
 
-    def _apply(self, parsl: HighThroughputExecutor, statuses: dict[str, JobStatus]) -> None:
-        "Called by Parsl's poller each period."
+    def _apply(self, parsl: Executor, statuses: dict[str, JobStatus]) -> None:
+        "Called by Parsl's poller each period. A job that was perhaps submitted may yet run."
         worked = _were_good(parsl, statuses)
         if any_active(statuses):
             if any(statuses[block].state not in TERMINAL_STATES for block in worked & statuses.keys()):
                 self._last_worked = time.monotonic()
+        elif parsl.submitted.doubtful():
+            return
         elif self._submissions.refused:
             self._consider_refusals(parsl, statuses, bool(worked))
         elif worked:

@@ -151,13 +151,13 @@ class _Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
             managers = parsl.connected_managers()
             parsl.lost_workers.remember(managers)
             parsl.give_up_ended_blocks(managers)
-            if self._strategy_name == "none" and parsl.submissions.outage is not None:
+            if self._strategy_name == "none" and parsl.submissions.condition():
                 _make_up_for_missed_blocks(parsl)
             failures.fail_where_nothing_will_run(parsl, self._strategy_name)
 
 
 def _make_up_for_missed_blocks(parsl: executor.Executor) -> None:
-    "The strategy `none` asks for the first blocks once, and the scheduler may have been out of reach then."
+    "The strategy `none` asks for the first blocks once, whatever the scheduler says then."
     parsl.scale_out_facade(parsl.provider.init_blocks - len(parsl.blocks_to_job_id))
 
 

@@ -104,8 +104,11 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         doubtful = self.submitted.doubtful()
         if doubtful and time.monotonic() >= self._search_due:
             self._search_due = time.monotonic() + _BETWEEN_SEARCHES_S
-            for name, job_id in (self.provider.find(doubtful) or {}).items():
-                self._adopt(job_id, name)
+            found = self.provider.find(doubtful)
+            if found is not None:
+                for name, job_id in found.items():
+                    self._adopt(job_id, name)
+                self.submitted.not_found()
 
     def _adopt(self, job_id: str, name: str) -> None:
         block_id = self._doubtful_blocks.pop(name)
@@ -113,7 +116,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         self.provider.adopt(job_id, name)
         self.blocks_to_job_id[block_id], self.job_ids_to_block[job_id] = job_id, block_id
         self._status[block_id] = JobStatus(JobState.PENDING)
-        self.submitted.find(name)
+        self.submitted.found(name)
         self._launched(job_id)
 
     def _look_soon(self) -> None:

@@ -24,6 +24,7 @@ from parsl.providers.base import ExecutionProvider
 log = logging.getLogger(__name__)
 
 _DOUBTFUL_S = 900.0
+_EXPECTED_S = 60.0
 _BETWEEN_S = 10.0
 _END_S = 8.0
 _AGAIN_S = 1.0
@@ -88,9 +89,17 @@ class Submitted:
         self._doubtful = {name: job for name, job in self._doubtful.items() if now < job.since + _DOUBTFUL_S}
         return list(self._doubtful)
 
-    def find(self, name: str) -> None:
-        """A doubtful job was found; `note` is called for it next."""
+    def found(self, name: str) -> None:
+        """A doubtful job is there; `note` is called for it next."""
         del self._doubtful[name]
+
+    def not_found(self) -> None:
+        """The scheduler doesn't know the doubtful jobs. Those that come after a minute aren't wanted any more."""
+        now = time.time()
+        late = [name for name, job in self._doubtful.items() if now > job.since + _EXPECTED_S]
+        if late:
+            self._unwanted += [self._doubtful.pop(name) for name in late]
+            self._write()
 
     def unwant(self, job_ids: Iterable[Any]) -> None:
         """These jobs of ours couldn't be cancelled."""
