@@ -42,7 +42,8 @@ async def test_a_second_broker_changes_nothing(rabbit: Rabbit, place: Path) -> N
         async with Broker.running(place, spawner, service) as broker:
             await rabbit.take("beats")
             await start_command(rabbit)
-            await rabbit.take("beats")
+            await rabbit.take("beats")  # that the program has ended; the notice is kept until RabbitMQ has confirmed it
+            assert await asyncio.to_thread(until, lambda: not list((place / "state" / "notices").glob("*.json")))
             workers = children(broker.process.pid)
             assert workers, "what has rendered the template waits for more"
             for pid in (broker.process.pid, *workers):
