@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from endpoint_rig import NOBODY, AgentQueues, Broker, Queues, Running, start
-from slurm_rig import NODES, Faults
+from slurm_rig import NODES, Faults, end_processes
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, private_node
 from twinlock_testbed.slurm import Slurm, private_slurm
@@ -45,6 +45,7 @@ def slurm() -> Iterator[Slurm]:
         with private_slurm(folder, NODES) as cluster:
             yield cluster
     finally:
+        end_processes(folder / "slurm.conf")
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,8 +1,10 @@
 """Endpoints on a private Slurm: their configuration, tasks that know their job, and commands of Slurm's that fail."""
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from endpoint_rig import Running, until
 from twinlock_testbed.slurm import Slurm
 
@@ -84,6 +86,17 @@ class Faults:
     def environment(self, slurm: Slurm) -> dict[str, str]:
         """What leads an endpoint to the commands and the cluster."""
         return {**slurm.environment(), "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin"}
+
+
+def end_processes(config: Path) -> None:
+    """End what a cluster that has ended, with this configuration, has left: jobs, and children of killed pools.
+
+    A cluster with cgroups does that itself; this one finds a job's processes by their parents.
+    """
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("SLURM_CONF") == str(config):
+                process.kill()
 
 
 def leave(running: Running, slurm: Slurm) -> None:
