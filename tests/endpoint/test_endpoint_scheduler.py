@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from endpoint_rig import Queues, Running, until, value
+from endpoint_rig import Queues, Running, value
 from globus_compute_sdk.errors import TaskExecutionFailed
-from slurm_rig import Faults, began, hold, leave, quick, wait_for
+from slurm_rig import Faults, began, hold, leave, quick, until, wait_for
 from twinlock_testbed.slurm import Slurm
 
 pytestmark = [pytest.mark.system, pytest.mark.slurm]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from endpoint_rig import Queues, Running, until, value
-from slurm_rig import began, hold, leave, quick, wait_for
+from endpoint_rig import Queues, Running, value
+from slurm_rig import began, hold, leave, quick, until, wait_for
 from twinlock_testbed.slurm import REFUSED_ACCOUNT, Slurm
 
 pytestmark = [pytest.mark.system, pytest.mark.slurm]

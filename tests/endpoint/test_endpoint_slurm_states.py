@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from endpoint_rig import until
 from parsl.jobs.states import JobState, JobStatus
 from parsl.launchers import SimpleLauncher
-from slurm_rig import Faults
+from slurm_rig import Faults, until
 from twinlock_endpoint.engines import scheduler
 from twinlock_endpoint.engines.slurm import SlurmProvider
 from twinlock_testbed.slurm import Slurm

@@ -38,7 +38,7 @@ def task_body(task_id: str, function: Callable[..., Any], *args: Any, **kwargs: 
     return packed
 
 
-def until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
+def until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + limit_s
     while not condition():

@@ -1,11 +1,13 @@
 """Endpoints on a private Slurm: their configuration, tasks that know their job, and commands of Slurm's that fail."""
 
 import shlex
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import endpoint_rig
 import psutil
-from endpoint_rig import Running, until
+from endpoint_rig import Running
 from twinlock_testbed.slurm import Slurm
 
 NODES = ("node1", "node2")
@@ -50,6 +52,11 @@ def quick(
 ) -> str:
     """A configuration that loses workers within seconds. `options` are more of sbatch's, each behind a space."""
     return _QUICK.format(retries=retries, node=node, init=init, most=most, idle=idle, outage=outage, options=options)
+
+
+def until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
+    """Wait until the condition holds. A scheduler takes its time, and attempts are up to 16 s apart in the tests."""
+    endpoint_rig.until(condition, limit_s)
 
 
 class Faults:

@@ -28,6 +28,7 @@ from parsl.log_utils import set_file_logger
 
 from twinlock_endpoint.journal.begun import Notes
 from twinlock_endpoint.zygote import messages, worker
+from twinlock_endpoint.zygote.pool_arguments import manager_arguments
 from twinlock_endpoint.zygote.together import Together
 
 log = logging.getLogger(parsl_pool.logger.name)
@@ -78,7 +79,7 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
     """One loop between the interchange and the workers."""
 
     def __init__(self, chosen: Namespace, notes: Notes, ahead: int) -> None:
-        super().__init__(**_manager_arguments(chosen))
+        super().__init__(**manager_arguments(chosen))
         self.prefetch_capacity: int = max(self.prefetch_capacity, ahead)
         self._chosen = chosen
         self._notes = notes
@@ -230,33 +231,3 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
                 if time.monotonic() > deadline:
                     os.kill(one.pid, signal.SIGKILL)
                 time.sleep(0.01)
-
-
-def _manager_arguments(chosen: Namespace) -> dict[str, Any]:
-    "As the script does it."
-
-    def number(text: Any, kind: type) -> Any:
-        return None if text in (None, "None") else kind(text)
-
-    most = chosen.max_workers_per_node
-    return {
-        "port": chosen.port,
-        "addresses": chosen.addresses,
-        "address_probe_timeout": int(chosen.address_probe_timeout),
-        "uid": chosen.uid,
-        "block_id": chosen.block_id,
-        "cores_per_worker": float(chosen.cores_per_worker),
-        "mem_per_worker": number(chosen.mem_per_worker, float),
-        "max_workers_per_node": most if most == math.inf else int(most),
-        "prefetch_capacity": int(chosen.prefetch_capacity),
-        "heartbeat_threshold": int(chosen.hb_threshold),
-        "heartbeat_period": int(chosen.hb_period),
-        "drain_period": number(chosen.drain_period, int),
-        "poll_period": int(chosen.poll),
-        "cpu_affinity": chosen.cpu_affinity,
-        "enable_mpi_mode": chosen.enable_mpi_mode,
-        "mpi_launcher": chosen.mpi_launcher,
-        "available_accelerators": chosen.available_accelerators,
-        "cert_dir": None if chosen.cert_dir == "None" else chosen.cert_dir,
-        "log_config": None,
-    }
