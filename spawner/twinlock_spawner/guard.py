@@ -67,10 +67,10 @@ def _guard(child: "twinlock_spawner.child.Child", passed: dict[int, int], sessio
 
 
 def _tie(child: "twinlock_spawner.child.Child", number: int) -> None:
-    """Have this process get a signal when its parent ends."""
+    """Have this process get a signal when its parent ends; raise `ValueError` where it is to end already."""
     prctl.set_pdeathsig(number)
-    if os.getppid() != child.parent:
-        raise ValueError("its parent process ended meanwhile")
+    if os.getppid() != child.parent or KILL in signal.sigpending():  # blocked while a session opens
+        raise ValueError("it was called off, or its parent process ended meanwhile")
 
 
 def end_orphans(ended: "twinlock_spawner.child.Child", table: "dict[str, twinlock_spawner.child.Child]") -> bool:

@@ -25,6 +25,12 @@ def owner(pid: int) -> int:
     return int(Path(f"/proc/{pid}/status").read_text().split("\nUid:")[1].split()[0])
 
 
+def pending(pid: int) -> set[int]:
+    """The signals that a process has been sent and doesn't take yet, since it blocks them; proc(5), `ShdPnd`."""
+    mask = int(Path(f"/proc/{pid}/status").read_text().split("\nShdPnd:")[1].split()[0], 16)
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
 def guards(pid: int) -> list[int]:
     """The guards of the endpoint that the spawner shows as `pid`: processes of root, the outer one first."""
     found = []
