@@ -133,7 +133,7 @@ class Told:
         self.arrived.set()
 
     async def next(self) -> str:
-        """The text of the next notice, awaited for ten seconds at most."""
-        await asyncio.wait_for(self.arrived.wait(), 10)
+        """The text of the next notice, awaited for a minute at most."""
+        await asyncio.wait_for(self.arrived.wait(), 60)
         self.arrived.clear()
         return self.notices[-1][0]

@@ -42,8 +42,8 @@ class NameService:
             path.unlink()
 
     def asked_by(self, spawner: int) -> int:
-        """The process below the spawner, guards between them or not, that asks; awaited for ten seconds at most."""
-        end = time.monotonic() + 10
+        """The process below the spawner, guards between them or not, that asks; awaited for a minute at most."""
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             below = [spawner]
             for pid in below:  # which grows meanwhile

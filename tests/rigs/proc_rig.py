@@ -32,7 +32,7 @@ def resident(pid: int) -> int:
     return int(status(pid)["VmRSS"].split()[0])
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 60) -> bool:
     """Whether the condition comes true within so many seconds."""
     end = time.monotonic() + seconds
     while not (true := condition()) and time.monotonic() < end:

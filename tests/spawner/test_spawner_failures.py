@@ -163,7 +163,7 @@ def test_a_keeper_whose_spawner_ended_before_it_could_watch_ends(start: Start, c
     own = Path(cgroup) / str(spawner.process.pid)
     assert own.is_dir()
     spawner.process.kill()
-    spawner.process.wait(10)
+    spawner.process.wait(60)
     assert until(lambda: not own.exists())
 
 
@@ -221,7 +221,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 def test_the_socket_of_a_spawner_that_was_killed_is_replaced(start: Start) -> None:
     spawner = start()
     spawner.process.kill()
-    spawner.process.wait(10)
+    spawner.process.wait(60)
     assert spawner.socket.is_socket()
     again = start({"socket": str(spawner.socket), "audit_log": str(spawner.folder / "audit.log")})
     assert Broker(again.socket).receive(wire.Hello)

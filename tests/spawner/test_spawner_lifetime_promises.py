@@ -22,7 +22,7 @@ def test_a_start_whose_spawner_ended_meanwhile_executes_nothing(
         output = spawner.connect().spawn(1, alice.pw_name, "sleep")
         child = names.asked_by(spawner.process.pid)
         spawner.process.kill()
-        spawner.process.wait(10)
+        spawner.process.wait(60)
         assert output.rest() == ""
         assert gone(child)
 
@@ -38,7 +38,7 @@ def test_a_start_whose_spawner_ended_and_whose_keeper_did_too_executes_nothing(
         child = names.asked_by(spawner.process.pid)
         for pid in (*keeper, spawner.process.pid):
             os.kill(pid, signal.SIGKILL)
-        spawner.process.wait(10)
+        spawner.process.wait(60)
     assert output.rest() == ""
     assert gone(child)
 

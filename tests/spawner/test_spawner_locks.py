@@ -62,7 +62,7 @@ class Second:
 
     def serving(self) -> Spawner:
         """The spawner, when it serves."""
-        self.said.wait_for('"started"', 15)
+        self.said.wait_for('"started"')
         return Spawner(self.folder, self.process, self.said, self.socket, self.cgroup)
 
 
@@ -225,7 +225,7 @@ def test_what_a_spawner_left_is_no_obstacle(start: Start, tmp_path: Path) -> Non
         spawner = start({"socket": str(path)})
         assert spawner.connect().children() == {}
         spawner.process.kill()
-        spawner.process.wait(10)
+        spawner.process.wait(60)
     assert path.exists()
     assert (lock_of(path).stat().st_ino, lock_of(path).stat().st_mode & 0o777) == (inode, 0o600)
 
@@ -398,7 +398,7 @@ def test_the_next_spawner_waits_for_the_keeper(
     watcher = keeper(first)
     with frozen(watcher, Path(f"{cgroup}-frozen")):
         first.process.send_signal(end)
-        first.process.wait(10)
+        first.process.wait(60)
         files = lock_of(first.socket), Path(cgroup, "cgroup.kill")
         assert [is_locked(file) for file in files] == [True, True]
         second = begin(first)
@@ -413,7 +413,7 @@ def test_a_keeper_that_does_not_end_is_named(start: Start, begin: Begin, cgroup:
     first = start({"cgroup": cgroup})
     with frozen(keeper(first), Path(f"{cgroup}-frozen")):
         first.process.kill()
-        first.process.wait(10)
+        first.process.wait(60)
         assert "its keeper" in begin(first).refusal()
 
 
@@ -428,7 +428,7 @@ def test_a_lock_file_that_is_removed_keeps_nobody_away(start: Start, begin: Begi
         lock.chmod(0o600)
         fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
         first.process.kill()
-        first.process.wait(10)
+        first.process.wait(60)
         assert second.waits_for(lock)
         assert made(first.socket) == before, "it has touched what is another's now"
     spawner = second.serving()

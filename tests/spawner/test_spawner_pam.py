@@ -219,7 +219,7 @@ def test_a_session_is_closed_once_however_it_ends(
         os.kill(program(pid), signal.SIGKILL)
     elif end.startswith("spawner"):
         spawner.process.send_signal(signal.SIGTERM if end == "spawner-TERM" else signal.SIGKILL)
-        spawner.process.wait(10)
+        spawner.process.wait(60)
     if not end.startswith("spawner"):
         broker.receive(wire.Exited)
     assert gone(pid)

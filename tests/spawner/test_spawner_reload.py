@@ -43,7 +43,7 @@ def _failed(spawner: Spawner) -> str:
     """Why the spawner, on SIGHUP, stays as it is."""
     before = spawner.said.count()
     spawner.process.send_signal(signal.SIGHUP)
-    line = spawner.said.wait_for('"reload-failed"', seconds=20, after=before)
+    line = spawner.said.wait_for('"reload-failed"', seconds=60, after=before)
     return str(json.loads(line)["reason"])
 
 
@@ -232,7 +232,7 @@ def test_a_version_whose_check_hangs_changes_nothing(version: Version, alice: pw
     with version.gate() as opened:
         spawner.process.send_signal(signal.SIGHUP)
         opened()
-        line = spawner.said.wait_for('"reload-failed"', seconds=20)
+        line = spawner.said.wait_for('"reload-failed"', seconds=60)
         assert "timed out" in line
         assert children(spawner.process.pid) == known
     assert broker.children()[uep(1)].pid == pid
@@ -247,7 +247,7 @@ def test_term_while_the_spawner_starts_over(version: Version, alice: pwd.struct_
         spawner.process.send_signal(signal.SIGHUP)
         opened()
         spawner.process.send_signal(signal.SIGTERM)
-    assert spawner.process.wait(10) == 0
+    assert spawner.process.wait(60) == 0
     assert spawner.audit()[-1]["event"] == "stopped"
     assert alive(alice.pw_uid) == set()
 
@@ -360,8 +360,8 @@ def test_endpoints_are_guarded_as_they_were_started(
     broker.receive(wire.Spawned)
     if end == "spawner":
         spawner.process.kill()
-        spawner.process.wait(10)
-        assert eventually(lambda: not alive(alice.pw_uid), 2)
+        spawner.process.wait(60)
+        assert eventually(lambda: not alive(alice.pw_uid))
         return
     if end == "KILL":
         broker.send(wire.Signal(uep(1), "KILL"))

@@ -100,7 +100,7 @@ def earlier(tmp_path: Path) -> Iterator[Earlier]:
     ):
         listener.bind(str(tmp_path / "spawner.sock"))
         listener.listen(1)
-        reaped.wait(10)
+        reaped.wait(60)
         yield Earlier(tmp_path, listener, reaped.pid, running.pid, _read(tmp_path))
 
 
@@ -114,7 +114,7 @@ def test_what_an_earlier_self_left_is_taken_over(earlier: Earlier) -> None:
             assert broker.children() == {SPAWN.id: wire.Child(SPAWN.id, earlier.reaped, SPAWN.user, SPAWN.name, 7)}
             broker.close()
             spawner.terminate()
-            assert spawner.wait(10) == 0
+            assert spawner.wait(60) == 0
         finally:
             spawner.kill()
 

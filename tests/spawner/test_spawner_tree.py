@@ -166,7 +166,7 @@ def _end(broker: Broker, number: int, pid: int, end: str) -> None:
         os.kill(endpoint, signal.SIGKILL)
     else:
         broker.send(wire.Signal(uep(number), end))
-    ready, _, _ = select.select([pidfd], [], [], 10)
+    ready, _, _ = select.select([pidfd], [], [], 60)
     os.close(pidfd)
     assert ready, "the endpoint didn't end"
 
@@ -177,7 +177,7 @@ def test_nothing_outlives_an_endpoint(spawner: Spawner, alice: pwd.struct_passwd
     broker = spawner.connect()
     pid = _start(broker, 1, alice, word)
     _end(broker, 1, pid, end)
-    assert eventually(lambda: not alive(alice.pw_uid), 1)
+    assert eventually(lambda: not alive(alice.pw_uid))
     status = broker.receive(wire.Exited).status
     expected = {"exit": 0, "TERM": -signal.SIGTERM, "KILL": -signal.SIGKILL, "stranger": -signal.SIGKILL}
     assert os.waitstatus_to_exitcode(status) == expected[end]
@@ -212,8 +212,8 @@ def test_nothing_outlives_the_spawner(
     _start(broker, 1, alice, word)
     _start(broker, 2, bob, "zoo")
     spawner.process.send_signal(number)
-    spawner.process.wait(10)
-    assert eventually(lambda: not alive(alice.pw_uid) | alive(bob.pw_uid), 2)
+    spawner.process.wait(60)
+    assert eventually(lambda: not alive(alice.pw_uid) | alive(bob.pw_uid))
 
 
 @pytest.mark.parametrize("by", ["KILL", "TERM", "spawner-KILL", "spawner-TERM"])
@@ -223,11 +223,11 @@ def test_an_endpoint_cannot_hide_its_end(spawner: Spawner, alice: pwd.struct_pas
     _start(broker, 1, alice, "traced")
     if by.startswith("spawner"):
         spawner.process.send_signal(signal.SIGKILL if by == "spawner-KILL" else signal.SIGTERM)
-        spawner.process.wait(10)
+        spawner.process.wait(60)
     else:
         broker.send(wire.Signal(uep(1), by))
         assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
-    assert eventually(lambda: not alive(alice.pw_uid), 2)
+    assert eventually(lambda: not alive(alice.pw_uid))
 
 
 def test_a_guard_is_not_in_the_spawners_process_group(start: Start, alice: pwd.struct_passwd) -> None:
@@ -235,8 +235,8 @@ def test_a_guard_is_not_in_the_spawners_process_group(start: Start, alice: pwd.s
     spawner = start(_policy(""), SESSION)
     _start(spawner.connect(), 1, alice, "zoo")
     os.killpg(spawner.process.pid, signal.SIGKILL)
-    spawner.process.wait(10)
-    assert eventually(lambda: not alive(alice.pw_uid), 2)
+    spawner.process.wait(60)
+    assert eventually(lambda: not alive(alice.pw_uid))
 
 
 @pytest.mark.parametrize("word", PROGRAMS)
@@ -259,7 +259,7 @@ def test_a_guard_of_two_that_is_killed_leaves_nothing(
     broker = spawner.connect()
     outer, inner = guards(_start(broker, 1, alice, "zoo"))
     os.kill(outer if which == "outer" else inner, signal.SIGKILL)
-    assert eventually(lambda: not alive(alice.pw_uid), 1)
+    assert eventually(lambda: not alive(alice.pw_uid))
     assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
     assert eventually(lambda: children(spawner.process.pid) == [])
 
@@ -338,7 +338,7 @@ def test_without_its_keeper_a_spawner_still_ends_all(start: Start, alice: pwd.st
 
     pid = _start(broker, 2, alice, "zoo")
     first.process.kill()
-    first.process.wait(10)
-    assert eventually(lambda: not lives(pid), 2)
+    first.process.wait(60)
+    assert eventually(lambda: not lives(pid))
     start(_policy(cgroup))
-    assert eventually(lambda: not alive(alice.pw_uid), 2)
+    assert eventually(lambda: not alive(alice.pw_uid))
