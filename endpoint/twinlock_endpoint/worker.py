@@ -38,6 +38,7 @@ def execute_task(
     `run_dir` becomes the working folder, with `run_in_sandbox` a folder of the task's own in it. `result_limit` is in
     bytes. Serializers are import paths of the SDK's strategies; none means any.
     """
+    process = os.getpid()
     started = _transition("execution-start")
     try:
         _enter(task_id, run_dir, run_in_sandbox)
@@ -47,6 +48,8 @@ def execute_task(
         error = None
     except BaseException as exception:  # sys.exit() in a function, or a KeyboardInterrupt, ends that function only
         data, error = _describe(exception)
+    if os.getpid() != process:  # a copy that the function forked and that came back: it would be a second worker
+        os._exit(0)
     states = [started, _transition("execution-end")]
     return result(task_id, data, states, error=error, details={**environment(), "endpoint_id": endpoint_id})
 

@@ -75,6 +75,26 @@ def leave_a_child(seconds: float) -> None:
     os._exit(7)
 
 
+def come_back_twice(how: str) -> None:
+    import os
+
+    os.fork()
+    if how == "raise":
+        raise ValueError(how)
+
+
+def write_into_all_pipes() -> None:
+    import contextlib
+    import os
+    import time
+
+    for descriptor in range(3, 1000):
+        with contextlib.suppress(OSError):
+            os.set_blocking(descriptor, False)
+            os.write(descriptor, b"nonsense")
+    time.sleep(10_000)
+
+
 def close_and_wait() -> None:
     import os
     import time
@@ -97,6 +117,27 @@ def test_whatever_a_function_raises_is_its_error_and_the_worker_lives(
         assert last.endswith(f"{name.rpartition('.')[2]}: the reason")
         assert result.error_details.code == "RemoteExecutionError"
     assert value(queues.result(queues.submit(process))) == before
+
+
+@pytest.mark.parametrize("how", ["return", "raise"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_function_that_forks_and_comes_back_twice(
+    endpoint: Callable[..., Running], queues: Queues, engine: str, how: str
+) -> None:
+    """The copy ends there: as a second worker it would take what is meant for the first."""
+    endpoint(ENGINES[engine])
+    before = value(queues.result(queues.submit(process), 60))
+    for _ in range(2):
+        result = queues.result(queues.submit(come_back_twice, how))
+        assert ("ValueError: raise" in result.data) == (how == "raise")
+    assert [value(queues.result(queues.submit(process))) for _ in range(5)] == [before] * 5
+
+
+def test_a_function_that_writes_into_its_workers_pipe(endpoint: Callable[..., Running], queues: Queues) -> None:
+    """The pool neither waits for the rest of what was no result nor takes it for one."""
+    endpoint(LOCAL.replace("max_workers_per_node: 1", "max_workers_per_node: 2"))
+    assert "was killed" in queues.result(queues.submit(write_into_all_pipes), 60).data
+    value(queues.result(queues.submit(process)))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -141,5 +182,5 @@ def test_a_worker_that_closes_its_connection_does_not_stop_the_pool(
 ) -> None:
     endpoint(LOCAL)
     lost = queues.result(queues.submit(close_and_wait))
-    assert "was killed, since it had closed its connection to the pool" in lost.data
+    assert "was killed, since it had closed or misused its connection" in lost.data
     assert value(queues.result(queues.submit(process)))

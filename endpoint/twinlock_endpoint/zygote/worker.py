@@ -22,6 +22,7 @@ from twinlock_endpoint import exits
 from twinlock_endpoint.zygote import fresh
 
 _END_S = 1.0  # from the end of a worker's pipe to the end of its process
+_LONGEST = 1 << 28  # bytes of a result, with much room; what isn't one begins like a longer one in most cases
 
 
 @dataclass(slots=True, eq=False)
@@ -48,9 +49,11 @@ class Worker:
         return True
 
     def take(self) -> bytes | None:
-        """The packed result of its task; None where the worker has died."""
+        """The packed result of its task; None where the worker has died, or where its function wrote into the pipe."""
+        if self.task is None:
+            return None
         try:
-            result = self.pipe.recv_bytes()
+            result = self.pipe.recv_bytes(_LONGEST)
         except (EOFError, OSError):
             return None
         self.task = None
@@ -65,7 +68,7 @@ class Worker:
         _, status = os.waitpid(self.pid, 0)
         os.close(self.pidfd)
         how = exits.describe(os.waitstatus_to_exitcode(status))
-        return how if ended else "was killed, since it had closed its connection to the pool of workers"
+        return how if ended else "was killed, since it had closed or misused its connection to the pool of workers"
 
 
 class _Queues:
