@@ -85,6 +85,10 @@ class Daemon:
             time.sleep(_POLL)
         raise DaemonError(f"{self.name} did not {what} in {timeout:.0f} s:\n{self.output()[-2000:]}")
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def stop(self, timeout: float = 20.0) -> int:
         """TERM, and KILL after `timeout` seconds; the exit code, negative for a signal."""
         if self.alive():

@@ -1,0 +1,97 @@
+"""The script of a user in a soak: the unchanged SDK, with one executor for each configuration.
+
+The first line of stdin is {endpoint, token}, each further one an order {id, config, act, args}; for each order a line
+{id, result} or {id, error} is printed, in which `result` is the value's `repr`. Nothing of Twinlock is imported.
+"""
+
+import json
+import sys
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+import soak_acts
+from globus_compute_sdk import Client, Executor
+from globus_compute_sdk.errors import TaskExecutionFailed, TaskPending
+from globus_compute_sdk.serialize import PureSourceTextInspect
+from globus_sdk import AccessTokenAuthorizer, GlobusError
+
+_PATIENCE_S = 120.0
+_BURST = 16  # submissions in 16 s before the SDK waits with more; four by itself
+
+
+class Script:
+    """One user's executors, and what comes of their orders."""
+
+    def __init__(self, endpoint: str, token: str) -> None:
+        self._endpoint = endpoint
+        self._client = Client(
+            local_compute_services=True,
+            authorizer=AccessTokenAuthorizer(token),
+            code_serialization_strategy=PureSourceTextInspect(),
+        )
+        self._executors: dict[str, Executor] = {}
+        self._print = threading.Lock()
+
+    def carry_out(self, order: dict[str, Any]) -> None:
+        """Submit; the outcome is printed when it is there."""
+        act = getattr(soak_acts, order["act"])
+        try:
+            future = self._executor(order["config"]).submit(act, *order["args"])
+        except RuntimeError:  # the SDK ends an executor whose submission was refused
+            future = self._executor(order["config"], anew=True).submit(act, *order["args"])
+        threading.Thread(target=self._tell, args=(order["id"], future)).start()
+        if order["cancel"]:
+            future.cancel()
+
+    def _executor(self, config: dict[str, Any], anew: bool = False) -> Executor:
+        name = json.dumps(config)
+        if anew or name not in self._executors:
+            self._executors[name] = Executor(
+                endpoint_id=self._endpoint,
+                client=self._client,
+                user_endpoint_config=config,
+                api_burst_limit=_BURST,
+            )
+        return self._executors[name]
+
+    def _tell(self, order: int, future: Future[Any]) -> None:
+        outcome = self._outcome(future)
+        with self._print:
+            print(json.dumps({"id": order} | outcome), flush=True)
+
+    def _outcome(self, future: Future[Any]) -> dict[str, str]:
+        try:
+            return {"result": repr(future.result())[:1000]}
+        except CancelledError:
+            return {"error": "cancelled"}
+        except BaseException as error:
+            # The SDK listens no more after five attempts to connect; the task goes on, and can be asked for.
+            task = getattr(future, "task_id", None)
+            if task is not None and "SDK thread quit" in str(error):
+                return self._asked(task)
+            return {"error": f"{type(error).__name__}: {error}"[:5000]}
+
+    def _asked(self, task: str) -> dict[str, str]:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return {"result": repr(self._client.get_result(task))[:1000]}
+            except TaskExecutionFailed as error:
+                return {"error": str(error)[:5000]}
+            except (TaskPending, GlobusError) as error:
+                if time.monotonic() > deadline:
+                    return {"error": f"no result: {error}"}
+            time.sleep(0.5)
+
+
+def main() -> None:
+    """Carry out order after order."""
+    script = Script(**json.loads(sys.stdin.readline()))
+    for line in sys.stdin:
+        script.carry_out(json.loads(line))
+
+
+if __name__ == "__main__":
+    main()
