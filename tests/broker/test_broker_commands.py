@@ -173,6 +173,14 @@ def test_map_says_who_and_by_which_rule(folder: Path) -> None:
     assert said.startswith(f"ada\nby identity {ADA['id']}, mapper 0, mapping 1: {{username}} matches ")
 
 
+def test_a_single_mapper_needs_no_list(folder: Path) -> None:
+    mapping = folder / "identity_mapping_config.json"
+    mapping.write_text(json.dumps(json.loads(mapping.read_text())[0]))
+    said = run("map", "-e", folder, "-", stdin=json.dumps(ADA)).stdout
+    assert said.startswith(f"ada\nby identity {ADA['id']}, mapper 0, mapping 0: ")
+    assert run("check", folder).returncode == 0
+
+
 def test_map_of_nobody_exits_with_67(folder: Path) -> None:
     done = run("map", "-e", folder, "-", stdin=json.dumps(ADA | {"username": "ada@example.com"}))
     assert (done.returncode, done.stdout) == (os.EX_NOUSER, "")

@@ -86,6 +86,19 @@ def test_a_bad_file_at_the_start_is_fatal(tmp_path: Path, document: Any) -> None
     assert str(tmp_path / "map.json") in str(ended.value)
 
 
+def test_a_single_mapper_needs_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    path.write_text("\ufeff" + json.dumps(expression(AT_SITE), indent=2))  # as an editor of Windows saves it
+    assert Mapper(path, UEP).map([identity()])[0].user == "alice"
+
+
+@pytest.mark.parametrize("text", ['"x"', "3", "null", "{}", '[["x"]]'])
+def test_what_is_neither_a_list_nor_a_mapper_is_fatal(tmp_path: Path, text: str) -> None:
+    (tmp_path / "map.json").write_text(text)
+    with pytest.raises(Fatal, match="identity mapping can't be read"):
+        Mapper(tmp_path / "map.json", UEP)
+
+
 def test_same_user_mode_serves_the_login_only() -> None:
     assert same_user([identity(BOB), identity()], {ALICE}, "me").user == "me"
     with pytest.raises(CommandError, match="identity that registered it"):

@@ -205,6 +205,19 @@ def test_a_folder_that_the_peer_never_had(host: Host) -> None:
     assert json.loads((host.old / "endpoint.json").read_text()) == {"endpoint_id": UUID}
 
 
+def test_a_mapper_without_its_list_goes_back_as_the_agent_reads_it(host: Host) -> None:
+    assert host.migrate().returncode == 0
+    mapping = host.new / "identity_mapping_config.json"
+    [mapper] = json.loads(mapping.read_text())
+    mapping.write_text(json.dumps(mapper))
+    assert host.migrate("--to-globus").returncode == 0
+    read = yaml.safe_load((host.old / "config.yaml").read_text())
+    assert json.loads(Path(read["identity_mapping_config_path"]).read_text()) == [mapper]
+    mapping.write_text("{")
+    assert host.migrate("--to-globus").returncode == 0
+    assert Path(read["identity_mapping_config_path"]).read_text() == "{"
+
+
 def test_what_lies_elsewhere_stays_and_what_a_template_includes_moves(host: Host) -> None:
     (host.old / "parts").mkdir()
     (host.old / "parts" / "provider.j2").write_text("{type: LocalProvider}")

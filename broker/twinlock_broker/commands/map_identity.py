@@ -13,6 +13,7 @@ from twinlock_broker.command_line import find_folder, read_json
 from twinlock_broker.config.folder import open_folder
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity import account
+from twinlock_broker.identity.documents import read_documents
 from twinlock_broker.identity.mapping import POSIX_CONNECTOR, Mapper
 
 _ANY = "00000000-0000-0000-0000-000000000000"
@@ -58,7 +59,7 @@ def run(given: argparse.Namespace) -> int:
         print(f"twinlock: {error.text}", file=sys.stderr)
         return os.EX_NOUSER
     index = next(number for number, matches in enumerate(match.candidates) if any(any(m.values()) for m in matches))
-    number, rule = _rule(json.loads(path.read_bytes())[index], identities)
+    number, rule = _rule(read_documents(path)[index], identities)
     if given.json:
         print(json.dumps({"account": match.user, "identity": match.identity, "mapper": index, "mapping": number}))
     else:

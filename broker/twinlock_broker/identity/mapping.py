@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 from collections.abc import Collection, Mapping
@@ -14,6 +13,7 @@ from globus_identity_mapping.loader import load_mappers
 from globus_identity_mapping.mappers.external_program import ExternalIdentityMapping
 
 from twinlock_broker.errors import CommandError, Fatal
+from twinlock_broker.identity.documents import read_documents
 from twinlock_broker.identity.external import ExternalMapper
 from twinlock_broker.identity.inotify import changes
 from twinlock_broker.offload import Offload
@@ -108,7 +108,7 @@ class Mapper:
 
     def _load(self) -> None:
         stamp = self._stamp()
-        documents = json.loads(self._path.read_bytes())
+        documents = read_documents(self._path)
         mappers = load_mappers(documents, POSIX_CONNECTOR, self._endpoint_id)
         if len(mappers) != len(documents):
             raise ValueError("a DATA_TYPE in it is not known")

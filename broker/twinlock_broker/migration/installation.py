@@ -1,6 +1,5 @@
 """A root installation of the peer: the endpoint's folder, its unit, and where its login is."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from jinja2 import meta
 
 from twinlock_broker.config.folder import Folder, problems, read_folder
 from twinlock_broker.errors import Fatal
+from twinlock_broker.identity.documents import read_documents
 from twinlock_broker.migration import unit
 
 PAM_SERVICE = "globus-compute-endpoint"
@@ -67,8 +67,7 @@ class Installation:
         if path is None:
             return []
         try:
-            documents = json.loads(path.read_text())
-            return [Path(document["command"][0]) for document in documents if document.get("command")]
+            return [Path(document["command"][0]) for document in read_documents(path) if document.get("command")]
         except (ValueError, AttributeError, LookupError, TypeError, OSError) as error:
             raise Fatal(os.EX_CONFIG, f"{path}: the identity mapping can't be read: {error}") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from twinlock_broker.config.folder import Folder, open_folder, read_folder
 from twinlock_broker.errors import Fatal
+from twinlock_broker.identity.documents import listed
 from twinlock_broker.migration import unit
 from twinlock_broker.migration.config_text import change
 from twinlock_broker.migration.from_globus import MAPPING, SCHEMA, TEMPLATE, UNITS, Places
@@ -49,6 +50,9 @@ def _files(ours: Installation, theirs: Installation, places: Places) -> dict[Pat
         key: (source, to) for key, (source, to) in moves.items() if source and source.exists() and ours.owns(source)
     }
     made = {to: source.read_bytes() for source, to in moved.values()}
+    if "identity_mapping_config_path" in moved:
+        source, to = moved["identity_mapping_config_path"]
+        made[to] = _mapping(source)
     if ours.owns(here.template_path):
         to = moves["user_config_template_path"][1].parent
         made |= {to / name: (here.template_path.parent / name).read_bytes() for name in ours.included()}
@@ -61,6 +65,16 @@ def _files(ours: Installation, theirs: Installation, places: Places) -> dict[Pat
     changes = {key: None if to in usual else str(to) for key, (_, to) in moved.items()}
     changes |= _settings(here, there, places)
     return made | {home / "config.yaml": _config(here, there, changes)}
+
+
+def _mapping(path: Path) -> bytes:
+    """The identity mapping as the agent reads it: always a list of mappers."""
+    text = path.read_bytes()
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text  # the agent says what is wrong with it
+    return json.dumps(listed(content), indent=2).encode() if isinstance(content, dict) else text
 
 
 def _own(theirs: Installation, path: Path | None, default: Path) -> Path:

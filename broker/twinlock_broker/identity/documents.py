@@ -1,0 +1,18 @@
+"""The mapping file as it stands on disk: a list of mapper documents in JSON (Globus' identity mapping guide)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_documents(path: Path) -> list[Any]:
+    """The mapper documents in the file. Blocks. Raises `OSError`, or `ValueError` where it holds no JSON list."""
+    documents = listed(json.loads(path.read_bytes()))
+    if not isinstance(documents, list):
+        raise ValueError(f"has to be a list of mappers, [{{...}}, ...], not {type(documents).__name__}")
+    return documents
+
+
+def listed(content: object) -> object:
+    """`content`, with a single mapper as a list of one: Globus Connect Server's own files hold a single object."""
+    return [content] if isinstance(content, dict) else content
