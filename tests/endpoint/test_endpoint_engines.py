@@ -25,6 +25,14 @@ def executor(text: str) -> Any:
 
 WIDE = "{type: LocalProvider, nodes_per_block: 2, max_blocks: 5}"
 SIMPLE = "{type: LocalProvider, launcher: {type: SimpleLauncher}}"
+PROVIDERS_WITH_A_WALLTIME = (
+    "CondorProvider",
+    "GridEngineProvider",
+    "LSFProvider",
+    "PBSProProvider",
+    "SlurmProvider",
+    "TorqueProvider",
+)
 SLURM = "{type: SlurmProvider, account: abc, launcher: {type: SrunLauncher}, walltime: '00:30:00'}"
 
 
@@ -135,6 +143,30 @@ def test_tasks_taken_in_advance(workers: int, tasks: int) -> None:
     assert window(workers) == tasks
 
 
+@pytest.mark.parametrize("kind", PROVIDERS_WITH_A_WALLTIME)
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("1:00:00", "1:00:00"),  # 3600 for YAML
+        ("120:30:05", "120:30:05"),
+        ("90:00", "1:30:00"),
+        ("5400", "1:30:00"),
+        ("01:00:00", "01:00:00"),  # a text for YAML, as in quotes
+        ("'1:00:00'", "1:00:00"),
+    ],
+)
+def test_a_walltime_needs_no_quotes(kind: str, written: str, read: str) -> None:
+    htex = executor(f"{{type: GlobusComputeEngine, provider: {{type: {kind}, walltime: {written}}}}}")
+    assert htex.provider.walltime == read
+
+
+def test_numbers_and_texts_where_parsl_takes_both() -> None:
+    options = "nodes_per_block: '2', cpus_per_node: '4', select_options: 5, parallelism: '0.5'"
+    provider = executor(f"{{type: GlobusComputeEngine, provider: {{type: PBSProProvider, {options}}}}}").provider
+    assert (provider.nodes_per_block, provider.cpus_per_node, provider.parallelism) == (2, 4, 0.5)
+    assert provider.select_options == "5"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -155,7 +187,12 @@ def test_tasks_taken_in_advance(workers: int, tasks: int) -> None:
         ("{type: GlobusComputeEngine, provider: {type: LocalProvider, maxblocks: 1}}", "did you mean 'max_blocks'?"),
         ("{type: GlobusComputeEngine, provider: {type: LocalProvider, max_blocks: two}}", "'max_blocks': 'two'"),
         ("{type: GlobusComputeEngine, provider: {type: SlurmProvider, walltime: 30}}", "'walltime': 30"),
-        ("{type: GlobusComputeEngine, provider: {type: SlurmProvider, walltime: 10:00:00}}", "A time needs quotes"),
+        ("{type: GlobusComputeEngine, provider: {type: PBSProProvider, walltime: 0}}", "Write the time as 'H:MM:SS'"),
+        ("{type: GlobusComputeEngine, provider: {type: PBSProProvider, walltime: yes}}", "'walltime': True"),
+        (
+            "{type: GlobusComputeEngine, provider: {type: PBSProProvider, nodes_per_block: two}}",
+            "'nodes_per_block': 't",
+        ),
         (
             "{type: GlobusComputeEngine, provider: {type: LocalProvider, launcher: {type: SrunLauncer}}}",
             "did you mean 'SrunLauncher'?",

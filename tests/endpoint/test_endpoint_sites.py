@@ -203,6 +203,9 @@ TAKEN = [
             "provider: {type: CondorProvider, environment: {A: b}, transfer_input_files: [a], cmd_chunk_size: 9}",
             "provider: {type: GridEngineProvider, queue: a, launcher: {type: GnuParallelLauncher}}",
             "provider: {type: TorqueProvider, launcher: {type: AprunLauncher, overrides: -d 64}}",
+            "provider: {type: PBSProProvider, walltime: 1:00:00, nodes_per_block: '2', select_options: 5}",
+            "provider: {type: TorqueProvider, walltime: 90:00}",
+            "provider: {type: GridEngineProvider, walltime: 3600}",
             "provider: {type: PBSProProvider, launcher: {type: MpiRunLauncher, bash_location: /bin/bash}}",
         )
     ),

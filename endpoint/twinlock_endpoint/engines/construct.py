@@ -29,7 +29,7 @@ def construct(what: str, call: Callable[..., T], arguments: dict[str, Any]) -> T
             raise ConfigError(f"{what} has no argument {name!r} any more: {_DROPPED[name]}; leave it out.")
         if name not in parameters:
             raise ConfigError(f"{what} has no argument {name!r}; {nearest(str(name), parameters)}")
-        arguments[name] = _fit(what, name, value, types.get(name, _like(parameters[name].default)))
+        arguments[name] = _argument(what, value, parameters[name], types.get(name))
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in arguments:
             raise ConfigError(f"{what} needs the argument {name!r}.")
@@ -45,11 +45,45 @@ def _types(call: Callable[..., Any]) -> dict[str, Any]:
     return typing.get_type_hints(call.__init__ if inspect.isclass(call) else call)
 
 
+def _argument(what: str, value: object, parameter: inspect.Parameter, annotation: Any) -> object:
+    """The value as `parameter` takes it. ConfigError where it can't be that."""
+    if parameter.name == "walltime":
+        value = _walltime(what, value)
+    if annotation is not None:
+        return _fit(what, parameter.name, value, annotation)
+    return _fit(what, parameter.name, _converted(value, parameter.default), _like(parameter.default))
+
+
 def _like(default: object) -> Any:
     "Some of Parsl's classes have no annotations; there the default tells the type."
     if isinstance(default, bool | str):
         return type(default)
     return Real if isinstance(default, Real) else Any
+
+
+def _walltime(what: str, value: object) -> object:
+    """A number of seconds as H:MM:SS. YAML takes 1:00:00 without quotes for a number to the base 60, 3600."""
+    if type(value) is not int:
+        return value
+    if value < 60:
+        raise ConfigError(
+            f"{what} has 'walltime': {value}, which is less than a minute: a number is a number of seconds. "
+            "Write the time as 'H:MM:SS'"
+        )
+    return f"{value // 3600}:{value // 60 % 60:02}:{value % 60:02}"
+
+
+def _converted(value: object, default: object) -> object:
+    """A number for an argument that is a text, or the reverse: classes without annotations take both."""
+    if isinstance(value, bool) or isinstance(default, bool):
+        return value
+    if isinstance(default, str) and isinstance(value, int | float):
+        return str(value)
+    if isinstance(default, int | float) and isinstance(value, str):
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(value)
+    return value
 
 
 def _fit(what: str, name: str, value: object, wanted: Any) -> object:
@@ -67,9 +101,7 @@ def _fit(what: str, name: str, value: object, wanted: Any) -> object:
     try:
         return check_type(value, wanted)
     except TypeCheckError as error:
-        # YAML takes 10:00:00 without quotes for a number to the base 60.
-        hint = " A time needs quotes in YAML." if name == "walltime" and isinstance(value, int) else ""
-        raise ConfigError(f"{what} has {name!r}: {value!r}, which is wrong: {error}.{hint}") from None
+        raise ConfigError(f"{what} has {name!r}: {value!r}, which is wrong: {error}.") from None
 
 
 def _with_tuples(value: object) -> list[object]:
