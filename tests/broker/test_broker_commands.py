@@ -160,6 +160,19 @@ def test_render_with_the_reserved_variables(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("words", [("-e",), ("-t",)])
+def test_a_template_may_ask_for_pam_and_the_source_of_the_configuration(folder: Path, words: tuple[str]) -> None:
+    template = folder / "user_config_template.yaml.j2"
+    template.write_text(
+        "engine: {type: X}\npam: {{ _GC.parent_config.pam.enable }}\n"
+        "source: {{ _GC.parent_config.source_content is string }}\n"
+        "heartbeat: {{ _GC.parent_config.heartbeat_period }}\n"
+    )
+    assert run("check", folder).returncode == 0
+    done = run("render", *words, folder if words == ("-e",) else template)
+    assert yaml.safe_load(done.stdout) == {"engine": {"type": "X"}, "pam": False, "source": True, "heartbeat": 30}
+
+
 def test_map_says_who_and_by_which_rule(folder: Path) -> None:
     done = run("map", "-e", folder, "--json", "-", stdin=json.dumps([ADA | {"username": "x@elsewhere.org"}, ADA]))
     assert done.returncode == 0, done.stderr

@@ -51,6 +51,55 @@ def test_a_bad_config_ends_with_78_and_names_the_key(tmp_path: Path, config: str
         assert word in str(ended.value)
 
 
+@pytest.mark.parametrize("key", ["multi_user", "force_mu_allow_same_user", "detach_endpoint", "funcx_service_address"])
+def test_a_key_that_went_away_may_be_deleted(tmp_path: Path, key: str) -> None:
+    with pytest.raises(Fatal, match=rf"config\.yaml: {key} went away: .*; delete it$") as ended:
+        make_folder(tmp_path / "ep", f"{key}: true")
+    assert ended.value.status == os.EX_CONFIG
+
+
+def test_a_key_of_user_endpoints_has_its_place_in_the_template(tmp_path: Path) -> None:
+    with pytest.raises(Fatal, match=r"idle_heartbeats_soft .* move it into user_config_template\.yaml\.j2"):
+        make_folder(tmp_path / "ep", "idle_heartbeats_soft: 10")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "subscription_id",
+        "authentication_policy",
+        "identity_mapping_config_path",
+        "user_config_template_path",
+        "user_config_schema_path",
+        "audit_log_path",
+    ],
+)
+def test_an_empty_text_for_a_uuid_or_a_path_is_none(tmp_path: Path, key: str) -> None:
+    folder = make_folder(tmp_path / "ep", f'{key}: ""\nhigh_assurance: true\n')
+    assert folder.settings[key] is None
+    assert (folder.mapping_path, folder.audit_path) == (None, None)
+
+
+def test_an_empty_text_for_a_list_is_an_empty_list(tmp_path: Path) -> None:
+    settings = make_folder(tmp_path / "ep", 'allowed_functions: ""\nadmins: ""\n').settings
+    assert (settings["allowed_functions"], settings["admins"]) == ((), ())
+
+
+def test_empty_paths_in_the_brokers_own_file_are_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "broker.yaml").write_text('endpoint_dir: /ep\nspawner_socket: ""\nstate_dir: ""\n')
+    settings = settle(tmp_path / "broker.yaml", {})
+    assert (settings.spawner_socket, settings.state) == (Path("/run/twinlock/spawner.sock"), Path("/ep"))
+
+
+def test_templates_find_the_configuration_as_the_peers_have_it(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "ep", "# ours\ndebug: true\n")
+    assert folder.parent_config["pam"] == {"enable": False, "service_name": "globus-compute-endpoint"}
+    assert folder.parent_config["source_content"] == "# ours\ndebug: true\n"
+    assert folder.parent_config["debug"] is True
+    other = make_folder(tmp_path / "other", "pam: {enable: false, service_name: cluster}\n")
+    assert other.parent_config["pam"] == {"enable": False, "service_name": "cluster"}
+
+
 def test_values_are_read_as_the_peer_reads_them(tmp_path: Path) -> None:
     config = (
         f"display_name: None\nheartbeat_period: 1\nadmins: [{MANAGER.upper()}]\npam: {{enable: false}}\nemail: null"

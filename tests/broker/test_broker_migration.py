@@ -205,6 +205,18 @@ def test_a_folder_that_the_peer_never_had(host: Host) -> None:
     assert json.loads((host.old / "endpoint.json").read_text()) == {"endpoint_id": UUID}
 
 
+def test_keys_that_went_away_are_dropped_and_go_back_for_an_agent_of_their_age(host: Host) -> None:
+    add(host.old / "config.yaml", "multi_user: true\n")
+    before = tree(host.home)
+    done = host.migrate()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "multi_user: taken out" in done.stdout
+    assert "multi_user" not in yaml.safe_load((host.new / "config.yaml").read_text())
+    assert host.twinlock("check", "--policy", host.policy, host.new).returncode == 0
+    assert host.migrate("--to-globus").returncode == 0
+    assert tree(host.home) == before
+
+
 def test_a_mapper_without_its_list_goes_back_as_the_agent_reads_it(host: Host) -> None:
     assert host.migrate().returncode == 0
     mapping = host.new / "identity_mapping_config.json"

@@ -1,5 +1,6 @@
 """Rendering: what the peer's templates may rely on, and that an option is never more than a value."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,18 @@ def test_reserved_variables() -> None:
     assert made("a: {{ _GC.env.HOME }}/{{ _GC.mapped_identity.local.groups[1] }}")["a"] == "/home/ada/200"
     assert made("a: {{ _GC.user_runtime.globus_compute_sdk_version[1:-1] }}")["a"] == "4.19.0"
     assert made("a: {{ _GC.mapped_identity.local.gecos }}".replace("a:", "a: >-\n "))["a"] == "Ada evil: x"
+
+
+def test_paths_of_the_parents_configuration_are_paths() -> None:
+    reserved = replace(
+        RESERVED, parent_config={"audit_log_path": "/var/log/audit.log", "user_config_schema_path": None}
+    )
+    text = "a: {{ _GC.parent_config.audit_log_path.parent }}\nb: {{ _GC.parent_config.audit_log_path }}\n"
+    text += "c: {{ _GC.parent_config.user_config_schema_path is none }}\n"
+    found = yaml.safe_load(render(text, NOWHERE, {}, reserved))
+    assert found == {"a": "/var/log", "b": "/var/log/audit.log", "c": True}
+    with pytest.raises(CommandError, match="read_text"):
+        render("{{ _GC.parent_config.audit_log_path.read_text() }}", NOWHERE, {}, reserved)
 
 
 @pytest.mark.parametrize("name", [*options.RESERVED, "a b", "1a", "", "a\n", "ä"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from twinlock_broker.command_line import USAGE_ERROR, find_folder, read_object, read_text, read_yaml_mapping
 from twinlock_broker.config.folder import Folder, open_folder
+from twinlock_broker.config.keys import MANAGER_KEYS, read_keys
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity import account
 from twinlock_broker.identity.account import Account
@@ -76,17 +77,22 @@ def _template(given: argparse.Namespace, folder: Folder | None) -> tuple[str, Pa
 
 
 def _reserved(given: argparse.Namespace, folder: Folder | None) -> Reserved:
-    parent: dict[str, Any] = folder.settings if folder else {}
     mapped = read_object(given.mapped_identity) if given.mapped_identity else {}
     who = _account(mapped.get("local", {}), given.mapped_identity)
     environment = folder.read_site().environment if folder else {}
     return Reserved(
-        parent_config=read_yaml_mapping(given.parent_config) if given.parent_config else parent,
+        parent_config=_parent_config(given, folder),
         runtime=read_object(given.user_runtime) if given.user_runtime else {},
         account=who,
         match=Match(who.name, mapped.get("globus", {}).get("id", _NOBODY)),
         environment={"HOME": who.home, "USER": who.name} | environment,
     )
+
+
+def _parent_config(given: argparse.Namespace, folder: Folder | None) -> dict[str, Any]:
+    """That of the folder, or of a folder without a config.yaml, with the values that are given."""
+    defaults = folder or Folder(Path(), read_keys(MANAGER_KEYS, {}, ""), "")
+    return defaults.parent_config | (read_yaml_mapping(given.parent_config) if given.parent_config else {})
 
 
 def _account(local: dict[str, Any], source: str | None) -> Account:

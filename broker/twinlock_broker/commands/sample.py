@@ -31,7 +31,7 @@ def render(folder: Folder, chosen: dict[str, Any]) -> None:
     """Do with the options what the broker does with a user's. Raises `CommandError`."""
     site, own = folder.read_site(), account.look_up(pwd.getpwuid(os.getuid()).pw_name)
     user_options.check(chosen, site.schema)
-    reserved = Reserved(folder.settings, {}, own, Match(own.name), {"HOME": own.home, "USER": own.name})
+    reserved = Reserved(folder.parent_config, {}, own, Match(own.name), {"HOME": own.home, "USER": own.name})
     rendered.check(template.render(site.template, folder.template_path.parent, chosen, reserved))
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 import jsonschema
 import yaml
 
-from twinlock_broker.config.keys import MANAGER_KEYS, read_keys
+from twinlock_broker.config.keys import MANAGER_HINTS, MANAGER_KEYS, read_keys
 from twinlock_broker.errors import CommandError, Fatal
 
 T = TypeVar("T")
+
+PEERS_PAM_SERVICE = "globus-compute-endpoint"
+"""The service that the peer's `pam` has without `service_name`."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -69,6 +72,13 @@ class Folder:
                     raise Fatal(os.EX_CONFIG, f"{path}: no endpoint_id in it; mend or remove the file") from error
         return None
 
+    @property
+    def parent_config(self) -> dict[str, Any]:
+        """What templates find as `_GC.parent_config`: the settings as the peer's own configuration object has them."""
+        pam = self.settings["pam"] or {"enable": False, "service_name": ""}
+        service = pam["service_name"] or PEERS_PAM_SERVICE
+        return self.settings | {"pam": pam | {"service_name": service}, "source_content": self.source}
+
     def read_site(self) -> Site:
         """The template and what goes with it. Raises `CommandError`: by then a user waits for an answer."""
         return Site(self.read_template(), self.read_schema(), self.read_environment())
@@ -100,8 +110,11 @@ def open_folder(path: Path) -> Folder:
     return folder
 
 
-def read_folder(path: Path) -> Folder:
-    """The folder with its config.yaml, whatever the other files are. Raises `Fatal` (66, 78)."""
+def read_folder(path: Path, ignored: Collection[str] = ()) -> Folder:
+    """The folder with its config.yaml, whatever the other files are. Raises `Fatal` (66, 78).
+
+    Keys of config.yaml that are `ignored` may stand there, though nothing reads them.
+    """
     if not path.is_dir():
         raise Fatal(os.EX_NOINPUT, f"{path}: no such folder; name the one that holds config.yaml")
     if (path / "config.py").exists():
@@ -111,7 +124,8 @@ def read_folder(path: Path) -> Folder:
             "and remove config.py",
         )
     source = _text(path / "config.yaml")
-    settings = read_keys(MANAGER_KEYS, _mapping(source, path / "config.yaml"), str(path / "config.yaml"))
+    found = {key: value for key, value in _mapping(source, path / "config.yaml").items() if key not in ignored}
+    settings = read_keys(MANAGER_KEYS, found, str(path / "config.yaml"), MANAGER_HINTS)
     return Folder(path, settings, source)
 
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from twinlock_broker.errors import Fatal
@@ -17,10 +18,14 @@ LEAST_HEARTBEAT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of value: its name for people, and what turns YAML's value into ours (ValueError where it isn't one)."""
+    """A type of value: its name for people, and what turns YAML's value into ours (ValueError where it isn't one).
+
+    `unset` are YAML's values that mean the same as leaving the key out.
+    """
 
     name: str
     read: Callable[[Any], Any]
+    unset: tuple[Any, ...] = (None,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,9 @@ def _uuid(value: Any) -> str:
 
 
 def _uuids(value: Any) -> tuple[str, ...]:
+    """The peer takes an empty text for an empty list, which isn't the same as no list: no function may run, say."""
+    if value == "":
+        return ()
     if type(value) is not list:
         raise ValueError
     return tuple(map(_uuid, value))
@@ -124,10 +132,10 @@ FLAG = Kind("true or false", _flag)
 SECONDS = Kind("a number, 0 or more", _seconds)
 HEARTBEAT = Kind("a number, 0 or more", _heartbeat)
 PORT = Kind("a port number", _port)
-UUID = Kind("a uuid", _uuid)
+UUID = Kind("a uuid", _uuid, unset=(None, ""))
 UUIDS = Kind("a list of uuids", _uuids)
 TEXTS = Kind("a list of texts", _texts)
-PATH = Kind("a path", _path)
+PATH = Kind("a path", _path, unset=(None, ""))
 ADDRESS = Kind("a path, or HOST:PORT of a loopback address", _address)
 PAM = Kind("a map with enable and service_name", _pam)
 
@@ -156,6 +164,31 @@ MANAGER_KEYS = (
 )
 """`config.yaml` of an endpoint's folder, as the peer's manager reads it."""
 
+RETIRED_KEYS = {
+    "multi_user": "every endpoint has been one for many users since version 4.10.1",
+    "force_mu_allow_same_user": "without root an endpoint always serves its own account",
+    "detach_endpoint": "systemd runs the broker in the background",
+    "funcx_service_address": "'environment' names the service",
+    "results_ws_uri": "'environment' names the service",
+    "warn_about_url_mismatch": "'environment' names the service",
+}
+"""Keys of `config.yaml` that older agents had, and what holds now."""
+
+_TEMPLATE_KEYS = (
+    "heartbeat_threshold",
+    "idle_heartbeats_soft",
+    "idle_heartbeats_hard",
+    "endpoint_setup",
+    "endpoint_teardown",
+)
+
+MANAGER_HINTS = {name: f"{name} went away: {reason}; delete it" for name, reason in RETIRED_KEYS.items()} | {
+    name: f"{name} is a key of user endpoints: move it into user_config_template.yaml.j2" for name in _TEMPLATE_KEYS
+}
+"""What to do about keys that don't belong into `config.yaml`."""
+
+NO_HINTS: Mapping[str, str] = MappingProxyType({})
+
 BROKER_KEYS = (
     Key("endpoint_dir", PATH, None, "", "the endpoint's folder"),
     Key("spawner_socket", PATH, Path("/run/twinlock/spawner.sock"), "", "the spawner's socket"),
@@ -168,10 +201,16 @@ BROKER_KEYS = (
 """The broker's own file (`--config`)."""
 
 
-def read_keys(keys: tuple[Key, ...], found: Mapping[Any, Any], source: str) -> dict[str, Any]:
-    """Every key with its value or default. Raises `Fatal` (78), a line for each unknown key and each wrong value."""
+def read_keys(
+    keys: tuple[Key, ...], found: Mapping[Any, Any], source: str, hints: Mapping[str, str] = NO_HINTS
+) -> dict[str, Any]:
+    """Every key with its value or default. Raises `Fatal` (78), a line for each unknown key and each wrong value.
+
+    `hints` are the lines for unknown keys about which more is known.
+    """
     table = {key.name: key for key in keys}
-    wrong = [f"unknown key {name!r}{_nearest(str(name), table)}" for name in found if name not in table]
+    unknown = [name for name in found if name not in table]
+    wrong = [hints.get(name) or f"unknown key {name!r}{_nearest(str(name), table)}" for name in unknown]
     values = {}
     for key in keys:
         try:
@@ -189,7 +228,7 @@ def _nearest(name: str, table: Mapping[str, Key]) -> str:
 
 
 def _read(key: Key, value: Any) -> Any:
-    if value is None:
+    if value in key.kind.unset:
         return key.default
     try:
         return key.kind.read(value)

@@ -79,7 +79,7 @@ class StartPath:
     def _config(self, command: StartCommand, site: Site, match: Match, local: Account) -> str:
         own = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": local.home, "USER": local.name}
         reserved = Reserved(
-            parent_config=self._folder.settings,
+            parent_config=self._folder.parent_config,
             runtime=command.runtime,
             account=local,
             match=match,

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twinlock_broker.config.keys import RETIRED_KEYS
 from twinlock_broker.errors import Fatal
 from twinlock_broker.migration import keeper
 from twinlock_broker.migration.config_text import change, set_pam_service
-from twinlock_broker.migration.installation import Installation, read
+from twinlock_broker.migration.installation import Installation, read, values
 from twinlock_broker.migration.keeper import Keeper
 from twinlock_broker.migration.report import Report
 
@@ -93,7 +94,7 @@ def _files(old: Installation, places: Places, report: Report) -> dict[str, bytes
 def _changes(old: Installation, places: Places, report: Report) -> dict[str, Any]:
     """What changes in config.yaml."""
     folder, settings = old.folder, old.folder.settings
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {key: None for key in values(folder) if key in RETIRED_KEYS}
     for key in ("user_config_template_path", "user_config_schema_path"):
         if settings[key] and old.owns(folder.path / settings[key]):
             changes[key] = None

@@ -10,13 +10,11 @@ import jinja2
 import yaml
 from jinja2 import meta
 
-from twinlock_broker.config.folder import Folder, problems, read_folder
+from twinlock_broker.config.folder import PEERS_PAM_SERVICE, Folder, problems, read_folder
+from twinlock_broker.config.keys import RETIRED_KEYS
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.documents import read_documents
 from twinlock_broker.migration import unit
-
-PAM_SERVICE = "globus-compute-endpoint"
-"""The service that the peer's `pam` has without `service_name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Installation:
     def pam_service(self) -> str | None:
         """The PAM service that it opens sessions with, if any."""
         pam: dict[str, Any] = self.folder.settings["pam"] or {"enable": False}
-        return (pam["service_name"] or PAM_SERVICE) if pam["enable"] else None
+        return (pam["service_name"] or PEERS_PAM_SERVICE) if pam["enable"] else None
 
     @property
     def tokens(self) -> Path | None:
@@ -85,7 +83,7 @@ class Installation:
 
 def read(path: Path, unit_path: Path | None) -> Installation:
     """The installation in the folder `path`. Raises `Fatal` (66, 78) where it can't be carried over."""
-    folder = read_folder(path)
+    folder = read_folder(path, ignored=RETIRED_KEYS)
     without_pam = replace(folder, settings=folder.settings | {"pam": None})
     for problem in problems(without_pam):
         raise problem

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.config.folder import Folder, open_folder, read_folder
+from twinlock_broker.config.folder import PEERS_PAM_SERVICE, Folder, open_folder, read_folder
+from twinlock_broker.config.keys import RETIRED_KEYS
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.documents import listed
 from twinlock_broker.migration import unit
 from twinlock_broker.migration.config_text import change
 from twinlock_broker.migration.from_globus import MAPPING, SCHEMA, TEMPLATE, UNITS, Places
-from twinlock_broker.migration.installation import PAM_SERVICE, Installation, values
+from twinlock_broker.migration.installation import Installation, values
 from twinlock_broker.migration.report import Report
 
 
@@ -21,7 +22,7 @@ def migrate(peer: Path, places: Places) -> Report:
     """Write what differs into the folder `peer`, which is made where it isn't there. Raises `Fatal` (66, 73, 78)."""
     peer, report = peer.absolute(), Report()
     ours = Installation(open_folder(places.target), None)
-    there = read_folder(peer) if peer.is_dir() else Folder(peer, ours.folder.settings, "")
+    there = read_folder(peer, ignored=RETIRED_KEYS) if peer.is_dir() else Folder(peer, ours.folder.settings, "")
     theirs = Installation(there, unit.read(places.unit or unit.default_path(peer.name)))
     try:
         peer.mkdir(mode=0o700, exist_ok=True)
@@ -84,7 +85,8 @@ def _own(theirs: Installation, path: Path | None, default: Path) -> Path:
 
 def _settings(here: Folder, there: Folder, places: Places) -> dict[str, Any]:
     """The keys of config.yaml that have another value with the peer, the paths of its files apart."""
-    old, changes = values(there), dict[str, Any]()
+    old = values(there)
+    changes = {key: value for key, value in old.items() if key in RETIRED_KEYS}  # an agent of that age needs them
     service = _pam_service(places.policy)
     if service:
         changes["pam"] = {"enable": True, "service_name": service}
@@ -106,7 +108,7 @@ def _said(folder: Folder) -> dict[str, Any]:
     """What config.yaml says, whether it spells the defaults out or not."""
     paths = {"user_config_template_path": TEMPLATE, "user_config_schema_path": SCHEMA}
     found = {key: value for key, value in values(folder).items() if value is not None}
-    pam = {"enable": "pam" in found, "service_name": PAM_SERVICE} | found.get("pam", {})
+    pam = {"enable": "pam" in found, "service_name": PEERS_PAM_SERVICE} | found.get("pam", {})
     return {key: str(folder.path / name) for key, name in paths.items()} | found | {"pam": pam["enable"] and pam}
 
 

@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jinja2
@@ -40,7 +40,7 @@ class Reserved:
     def variables(self) -> dict[str, Any]:
         """The variables under the peer's names: all in `_GC`, three of them also bare, as the peer still has them."""
         values = {
-            "parent_config": {key: _plain(value) for key, value in self.parent_config.items()},
+            "parent_config": {key: _of_parent(key, value) for key, value in self.parent_config.items()},
             "user_runtime": options.encode(dict(self.runtime)),
             "mapped_identity": {"local": _local(self.account), "globus": {"id": self.match.identity}},
         }
@@ -111,5 +111,6 @@ def _local(account: Account) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+def _of_parent(key: str, value: Any) -> Any:
+    """Paths are paths, as with the peer, of which templates may ask the name or the parent; but none to open."""
+    return PurePosixPath(value) if value and key.endswith("_path") else value
