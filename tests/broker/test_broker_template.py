@@ -1,5 +1,6 @@
 """Rendering: what the peer's templates may rely on, and that an option is never more than a value."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,55 @@ def test_a_bad_name_of_an_option(name: str) -> None:
         made("a: 1", {name: 1})
 
 
-def test_a_bad_name_inside_an_option() -> None:
-    with pytest.raises(CommandError, match="unusable key 'a: b'"):
-        made("a: 1", {"x": [{"ok-1.2": {"a: b": 1}}]})
+@pytest.mark.parametrize("name", ["my-option", "my.option", "_x"])
+def test_a_name_that_no_template_can_use_is_carried_all_the_same(name: str) -> None:
+    assert made("a: 1", {name: "x"}) == {"a": 1}
+
+
+@pytest.mark.parametrize("key", ["a\nb", "\x00", "a\u2028", "k" * 513, "\ud800"])
+def test_a_key_inside_an_option_has_to_be_printable(key: str) -> None:
+    with pytest.raises(CommandError, match=r"unusable key .* 512 printable characters"):
+        made("a: 1", {"x": [{"ok-1.2": {key: 1}}]})
+
+
+BINDS = {"/scratch": "/data", "a b": 1, "--x": None, "plain": "p", "ä: [": {"n's": "v"}}
+
+
+def test_keys_inside_an_option_are_carried_as_they_are() -> None:
+    assert made("a: {{ x }}", {"x": BINDS}) == {"a": BINDS}
+    assert made("a: {{ [x, x.plain] }}", {"x": BINDS}) == {"a": [BINDS, "p"]}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "a:{% for key, value in x.items() %}\n  {{ key }}: {{ value }}{% endfor %}\n",
+        "a: { {% for key in x %}{{ key }}: {{ x[key] }}, {% endfor %} }\n",
+        "a: { {% for key, value in x | dictsort %}{{ key }}: {{ value }}, {% endfor %} }\n",
+    ],
+)
+def test_keys_are_quoted_where_they_are_printed(template: str) -> None:
+    assert made(template, {"x": BINDS}) == {"a": BINDS}
+
+
+def test_lists_of_keys_and_of_values_are_printed_with_one_pair_of_quotes() -> None:
+    found = made("keys: {{ x | list }}\nvalues: {{ x.values() | list }}\n", {"x": BINDS})
+    assert found == {"keys": list(BINDS), "values": list(BINDS.values())}
+
+
+def test_a_key_is_looked_up_as_the_user_wrote_it() -> None:
+    text = (
+        "a: {{ x['/scratch'] }}\nb: {{ x.get('a b') }}\nc: {{ 'ä: [' in x }}\nd: {{ x.plain }}\n"
+        "e: {{ x.get('none', 7) }}\nf: {{ x['none'] | default(8) }}\ng: {{ 'none' in x }}\n"
+    )
+    found = made(text, {"x": BINDS})
+    assert found == {"a": "/data", "b": 1, "c": True, "d": "p", "e": 7, "f": 8, "g": False}
+
+
+def test_a_key_is_one_word_for_the_shell() -> None:
+    text = "a: |\n  run{% for key, value in x.items() %} --bind {{ key }}:{{ value }}{% endfor %}\n"
+    binds = {"/my data": "/a", "$x'": "b"}
+    assert shlex.split(made(text, {"x": binds})["a"]) == ["run", "--bind", "/my data:/a", "--bind", "$x':b"]
 
 
 def test_nesting_has_an_end() -> None:
@@ -195,9 +242,10 @@ TRICKS = st.sampled_from(
 TEXTS = st.lists(TRICKS | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=8).map("".join)
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.+-]{0,8}", fullmatch=True)
+KEYS = TEXTS.filter(str.isprintable) | NAMES
 VALUES = st.recursive(
     TEXTS | NUMBERS | st.booleans() | st.none(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=8,
 )
 PLACES = """\
@@ -241,7 +289,7 @@ def test_no_value_adds_or_changes_a_key(value: Any) -> None:
     assert shape(found) == shape(made(PLACES, {"x": "plain"}))
 
 
-@given(st.lists(TEXTS, max_size=4), st.dictionaries(NAMES, TEXTS, max_size=4))
+@given(st.lists(TEXTS, max_size=4), st.dictionaries(KEYS, TEXTS, max_size=4))
 def test_lists_and_mappings_arrive_as_they_were(texts: list[str], mapping: dict[str, str]) -> None:
     assert made("a: {{ x }}\nb: {{ y }}", {"x": texts, "y": mapping}) == {"a": texts, "b": mapping}
 
@@ -259,6 +307,7 @@ QUOTED: dict[str, Any] = {
     "flow: {a: \"{{ x|upper }}\", b: '{{ x|title }}'}\nc: {{ x }}": FLOW,
     "a: |\n  {{ x }}\n{{ x }}: 1\nc: 2": {"a": "", "": "", "c": ""},
     "- '{{ x }}'\n- {a: {{ x }}, c: [{{ x }}]}": ["", {"a": "", "c": [""]}],
+    "flow: {a: {{ [x | title] }}, b: 1}\nc: 2": {"flow": {"a": [""], "b": ""}, "c": ""},
 }
 """Places where a template should not put an option, and some where it may; and the keys that come out."""
 
@@ -279,6 +328,7 @@ def keys(value: Any) -> Any:
 @example(list(QUOTED)[3], "}, {b: 1, z: ")
 @example(list(QUOTED)[2], "#")
 @example(list(QUOTED)[6], "x: {b: 1}")
+@example(list(QUOTED)[10], "', evil], d: ['")
 def test_in_quotes_of_the_template_too_a_text_adds_and_takes_no_key(text: str, option: str) -> None:
     assume(option not in ("a", "b", "c", "d", "flow"))  # as a key it would be one of the template's own
     found = render(text, NOWHERE, {"x": option}, RESERVED)
@@ -288,6 +338,38 @@ def test_in_quotes_of_the_template_too_a_text_adds_and_takes_no_key(text: str, o
     except (CommandError, yaml.YAMLError):
         return
     assert keys(value) == QUOTED[text]
+
+
+LOOPS: dict[str, Any] = {
+    "flow: { {% for k in x %}{{ k }}: 1, {% endfor %}b: 1}\nc: 2": {"flow": {"": "", "b": ""}, "c": ""},
+    "flow:{% for k in x %}\n  {{ k }}: 1{% endfor %}\n  b: 1\nc: 2": {"flow": {"": "", "b": ""}, "c": ""},
+    "flow: [{% for k in x %}{{ k }}, {% endfor %}b]\nc: 2": {"flow": ["", ""], "c": ""},
+    "flow: [\"{% for k in x %}{{ k }}{% endfor %}\", '{{ x | first }}', b]\nc: 2": {"flow": ["", "", ""], "c": ""},
+    "flow: {a: pre{{ x | first }}, b: {{ x | list }}}\nc: 2": {"flow": {"a": "", "b": [""]}, "c": ""},
+    "flow: {a: {{ x | list | string | upper }}, b: 1}  # {{ x }}\nc: 2": {"flow": {"a": [""], "b": ""}, "c": ""},
+    "flow: {a: {{ [(x | first) ~ ''] }}, b: 1}\nc: 2": {"flow": {"a": [""], "b": ""}, "c": ""},
+    "flow: {a: {{ x.keys() | map('upper') | list }}, b: 1}\nc: 2": {"flow": {"a": [""], "b": ""}, "c": ""},
+}
+"""Templates that print the key of an option, or its value, in ways good and bad; and the keys that come out."""
+
+
+@given(st.sampled_from(list(LOOPS)), KEYS)
+@example(next(iter(LOOPS)), "z: 1, a")
+@example(list(LOOPS)[3], ", b: 100, z: ")
+@example(list(LOOPS)[3], "', evil, '")
+@example(list(LOOPS)[4], ", a: 100, z: ")
+@example(list(LOOPS)[6], "', evil], d: ['")
+@example(list(LOOPS)[7], "', evil], d: ['")
+def test_no_key_of_an_option_adds_or_takes_one(text: str, key: str) -> None:
+    option = {key: 1}
+    assume(key.lower() not in ("a", "b", "c", "d", "flow"))  # it would be one of the template's own
+    found = render(text, NOWHERE, {"x": option}, RESERVED)
+    try:
+        value = yaml.safe_load(found)
+        places.check(found, {"x": option})
+    except (CommandError, yaml.YAMLError, ValueError):
+        return
+    assert keys(value) == LOOPS[text]
 
 
 @pytest.mark.parametrize("option", ["it's", 'say "x"', "a, b: c", "#1", "C:\\x", "[1]"])

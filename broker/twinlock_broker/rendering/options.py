@@ -1,7 +1,7 @@
 """Users' options, made harmless: what they name, and what they say.
 
-An option ends up in YAML and in shell text. So names are plain words, and every text is written as a double-quoted
-scalar, which is the same in JSON and in YAML: it can be nothing but a value.
+An option ends up in YAML and in shell text. So every text is written as a double-quoted scalar, which is the same in
+JSON and in YAML: it can be nothing but a value. So is a key of a mapping, unless it is a plain word.
 """
 
 import json
@@ -19,10 +19,22 @@ RESERVED = ("_GC", "parent_config", "user_runtime", "mapped_identity")
 MAX_DEPTH = 20
 """How deep lists and mappings may be nested in an option."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_NESTED_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
+MAX_KEY = 512
+"""Characters of a key of a mapping inside an option; YAML takes 1,024, quotes and escapes included."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 # What YAML 1.1 doesn't let stand as it is, or takes for the end of a line; JSON's escape means the same in both.
 _ESCAPE = re.compile(r"[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+
+
+class Quoted(str):
+    """A text in double quotes. Printed within a list of Python's it has no others around them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class QuotedList(list[Any]):
@@ -35,12 +47,30 @@ class QuotedList(list[Any]):
 
 
 class QuotedMap(dict[str, Any]):
-    """A mapping to encoded values. Printed whole, it is a flow mapping."""
+    """A mapping of encoded keys to encoded values. Printed whole, it is a flow mapping.
+
+    Templates may look a key up as the user wrote it.
+    """
 
     def __str__(self) -> str:
-        return "{" + ", ".join(f"{quote(key)}: {value}" for key, value in self.items()) + "}"
+        return "{" + ", ".join(f"{_as_quoted(key)}: {value}" for key, value in self.items()) + "}"
 
     __repr__ = __str__
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(self._stored(key))
+
+    def __missing__(self, key: object) -> Any:
+        if key not in self:
+            raise KeyError(key)
+        return self[self._stored(key)]
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value, or `default`."""
+        return super().get(self._stored(key), default)
+
+    def _stored(self, key: object) -> Any:
+        return key if super().__contains__(key) else quote(str(key))
 
 
 def check(options: Mapping[str, Any], schema: dict[str, Any] | None) -> None:
@@ -50,8 +80,8 @@ def check(options: Mapping[str, Any], schema: dict[str, Any] | None) -> None:
             raise CommandError(f"The option {name!r} is a reserved word: leave it out of user_endpoint_config")
         if not _NAME.fullmatch(name):
             raise CommandError(
-                f"The option {name[:60]!r} has an unusable name: letters, digits and _ make a name. "
-                "Rename it in user_endpoint_config"
+                f"The option {name[:60]!r} has an unusable name: letters, digits and _ - . make a name, "
+                "and the first is a letter or _. Rename it in user_endpoint_config"
             )
     if schema is not None:
         _check_schema(options, schema)
@@ -62,9 +92,10 @@ def encode(value: Any) -> Any:
     return _encode(value, MAX_DEPTH)
 
 
-def quote(text: str) -> str:
+def quote(text: str) -> Quoted:
     """`text` as a double-quoted scalar on one line, valid in JSON and in YAML."""
-    return _ESCAPE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+    quoted = _ESCAPE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+    return Quoted(quoted)
 
 
 def _check_schema(options: Mapping[str, Any], schema: dict[str, Any]) -> None:
@@ -81,26 +112,33 @@ def _encode(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return _quote_checked(value)
     if value is None:
-        return "null"
+        return Quoted("null")
     if isinstance(value, bool | int | float):
         return value
     if depth == 0:
         raise CommandError(f"The options are nested more than {MAX_DEPTH} deep. Flatten user_endpoint_config")
     if isinstance(value, list):
         return QuotedList(_encode(item, depth - 1) for item in value)
-    return QuotedMap((_nested_name(key), _encode(item, depth - 1)) for key, item in value.items())
+    return QuotedMap((_key(key), _encode(item, depth - 1)) for key, item in value.items())
 
 
-def _quote_checked(text: str) -> str:
+def _quote_checked(text: str) -> Quoted:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise CommandError(f"The options hold a text that isn't valid Unicode: {text[:60]!r}")
     return quote(text)
 
 
-def _nested_name(key: str) -> str:
-    if not _NESTED_NAME.fullmatch(key):
+def _key(key: str) -> str:
+    """A plain word as it is, which is how templates of the peer print it; else in quotes, as a value."""
+    if _WORD.fullmatch(key):
+        return key
+    if not key.isprintable() or len(key) > MAX_KEY:
         raise CommandError(
-            f"The options hold a mapping with the unusable key {key[:60]!r}: letters, digits and _ . + - make a key, "
-            "and the first is a letter, a digit or _"
+            f"The options hold a mapping with the unusable key {key[:60]!r}: at most {MAX_KEY} printable characters "
+            "make a key. Rename it in user_endpoint_config"
         )
-    return key
+    return quote(key)
+
+
+def _as_quoted(key: str) -> str:
+    return key if isinstance(key, Quoted) else quote(key)

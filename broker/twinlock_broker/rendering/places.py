@@ -22,7 +22,8 @@ _STRUCTURAL = re.compile(r"[,:#\[\]{}'\"\\]")
 def check(text: str, options: dict[str, Any]) -> None:
     """Raise `CommandError` for an option that is more than a value in `text`, which is valid YAML."""
     # Templates may have made capitals of a text.
-    literals = {_without_case(quote(found)) for found in _texts(options) if _STRUCTURAL.search(found)}
+    texts = [found for found in _texts(options) if _STRUCTURAL.search(found)]
+    literals = {_without_case(literal) for found in texts for literal in _spellings(found)}
     caseless = _without_case(text) if literals else ""
     present = [literal for literal in literals if literal in caseless]
     if not present:
@@ -44,6 +45,12 @@ def check(text: str, options: dict[str, Any]) -> None:
                 )
 
 
+def _spellings(text: str) -> tuple[str, str]:
+    """How a text is printed: by itself, and within a list of Python's that a template made of changed texts."""
+    quoted = str(quote(text))
+    return quoted, repr(quoted)[1:-1]
+
+
 def _without_case(text: str) -> str:
     """The text as all of its spellings in capitals and small letters have it; some letters become two ("ß", "SS")."""
     return "".join(character.upper().casefold() for character in text)
@@ -58,7 +65,8 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for item in value.values():
+        for key, item in value.items():
+            yield key
             yield from _texts(item)
     elif isinstance(value, list):
         for item in value:
