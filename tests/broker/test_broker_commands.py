@@ -173,6 +173,17 @@ def test_a_template_may_ask_for_pam_and_the_source_of_the_configuration(folder: 
     assert yaml.safe_load(done.stdout) == {"engine": {"type": "X"}, "pam": False, "source": True, "heartbeat": 30}
 
 
+def test_a_template_with_a_syntax_error_is_shown_with_its_line(folder: Path) -> None:
+    template = folder / "user_config_template.yaml.j2"
+    template.write_text("engine:\n  type: X\n  n: {{ n }\n")
+    place = f"{template}, line 3: unexpected '}}': n: {{{{ n }}"
+    checked = run("check", folder)
+    assert (checked.returncode, place in checked.stdout) == (os.EX_CONFIG, True), checked.stdout
+    for words in (("-e", folder), ("-t", template)):
+        done = run("render", *words)
+        assert (done.returncode, place in done.stderr) == (os.EX_DATAERR, True), done.stderr
+
+
 def test_map_says_who_and_by_which_rule(folder: Path) -> None:
     done = run("map", "-e", folder, "--json", "-", stdin=json.dumps([ADA | {"username": "x@elsewhere.org"}, ADA]))
     assert done.returncode == 0, done.stderr

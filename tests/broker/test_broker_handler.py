@@ -123,9 +123,11 @@ async def test_a_template_that_changed_counts_at_once(site: Site, template: str 
     else:
         site.folder.template_path.write_text(template)
     await site.handle(delivery(message()))
-    text, _ = site.told.notices[-1]
+    text, detail = site.told.notices[-1]
     assert words in text
     assert str(site.folder.path) not in text
+    if template == "{% if %}":
+        assert detail.startswith(f"{site.folder.template_path}, line 1: Expected an expression")
 
 
 async def test_strangers_stale_commands_and_wrong_names_are_told(site: Site) -> None:

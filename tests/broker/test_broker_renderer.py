@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,10 @@ def test_a_worker_is_used_again_and_sees_no_environment(renderer: Renderer, monk
     os.kill(first.pid, 9)
     first.wait()
     assert renderer.render(request(ENGINE))
+
+
+def test_the_place_of_an_error_comes_out_of_the_process(renderer: Renderer) -> None:
+    with pytest.raises(CommandError) as failed:
+        renderer.render(replace(request("a: 1\nb: {{ x }\n"), name="/ep/t.j2"))
+    assert failed.value.detail == "/ep/t.j2, line 2: unexpected '}': b: {{ x }"
+    assert "/ep" not in failed.value.text

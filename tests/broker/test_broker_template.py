@@ -181,6 +181,28 @@ def test_what_can_go_wrong(text: str, words: str) -> None:
     assert "/" not in failed.value.text.replace("1 / 0", "")
 
 
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("a: 1\nb: {{ x }\nc: 2", "/ep/t.j2, line 2: unexpected '}': b: {{ x }"),
+        ("a: 1\n\n  {{ x | no_filter }}", "/ep/t.j2, line 3: No filter named 'no_filter'.: {{ x | no_filter }}"),
+        ("{% if x %}\n", "/ep/t.j2, line 1: Unexpected end of template"),
+        ("a\n{{ 1 / 0 }}\n", "/ep/t.j2, line 2: ZeroDivisionError: division by zero: {{ 1 / 0 }}"),
+        ("a\nb: {{ nope }}\n", "/ep/t.j2, line 2: UndefinedError: 'nope' is undefined: b: {{ nope }}"),
+        ("a\n{% include 'none' %}\n", "/ep/t.j2, line 2: TemplateNotFound: 'none' not found in search path"),
+        ("a\n\n{% include 'part.j2' %}\n", "/part.j2, line 2: ZeroDivisionError: division by zero: {{ 1 / 0 }}"),
+        ("a\n\n{% include 'bad.j2' %}\n", "/bad.j2, line 3: Expected an expression, got 'end of statement block': {%"),
+    ],
+)
+def test_the_administrator_is_told_the_file_the_line_and_its_text(tmp_path: Path, text: str, detail: str) -> None:
+    (tmp_path / "part.j2").write_text("a: 1\n{{ 1 / 0 }}\n")
+    (tmp_path / "bad.j2").write_text("a: 1\n\n{% if %}\n")
+    with pytest.raises(CommandError) as failed:
+        render(text, tmp_path, {"x": "1"}, RESERVED, "/ep/t.j2")
+    assert detail in failed.value.detail
+    assert "t.j2" not in failed.value.text
+
+
 def test_rendering_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template, "MAX_SECONDS", 0.0)
     with pytest.raises(CommandError, match="over 0 seconds"):

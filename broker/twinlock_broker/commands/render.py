@@ -53,8 +53,8 @@ def run(given: argparse.Namespace) -> int:
     folder = open_folder(find_folder(given.endpoint)) if given.endpoint else None
     chosen = read_object(given.user_options) if given.user_options else {}
     options.check(chosen, _schema(given, folder))
-    text, place = _template(given, folder)
-    result = template.render(text, place, chosen, _reserved(given, folder))
+    text, path = _template(given, folder)
+    result = template.render(text, path.parent, chosen, _reserved(given, folder), str(path))
     print(result, end="" if result.endswith("\n") else "\n", flush=True)
     rendered.check(result)
     return os.EX_OK
@@ -67,13 +67,12 @@ def _schema(given: argparse.Namespace, folder: Folder | None) -> dict[str, Any] 
 
 
 def _template(given: argparse.Namespace, folder: Folder | None) -> tuple[str, Path]:
-    """The template and the folder that it may include from."""
+    """The template's text and its path, in whose folder lies what it may include."""
     if given.template:
-        place = Path.cwd() if given.template == "-" else Path(given.template).parent
-        return read_text(given.template), place
+        return read_text(given.template), Path(given.template)
     if folder is None:
         raise Fatal(USAGE_ERROR, "which template? Give -t FILE, or -e DIR for that of an endpoint")
-    return folder.read_site().template, folder.template_path.parent
+    return folder.read_site().template, folder.template_path
 
 
 def _reserved(given: argparse.Namespace, folder: Folder | None) -> Reserved:

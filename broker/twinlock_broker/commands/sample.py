@@ -32,7 +32,8 @@ def render(folder: Folder, chosen: dict[str, Any]) -> None:
     site, own = folder.read_site(), account.look_up(pwd.getpwuid(os.getuid()).pw_name)
     user_options.check(chosen, site.schema)
     reserved = Reserved(folder.parent_config, {}, own, Match(own.name), {"HOME": own.home, "USER": own.name})
-    rendered.check(template.render(site.template, folder.template_path.parent, chosen, reserved))
+    path = folder.template_path
+    rendered.check(template.render(site.template, path.parent, chosen, reserved, str(path)))
 
 
 def _named(text: str) -> set[str]:

@@ -85,8 +85,9 @@ class StartPath:
             match=match,
             environment=own | site.environment | command.environment,
         )
-        folder = self._folder.template_path.parent
-        return self._renderer.render(Request(site.template, folder, site.schema, command.options, reserved))
+        path = self._folder.template_path
+        request = Request(site.template, path.parent, site.schema, command.options, reserved, str(path))
+        return self._renderer.render(request)
 
 
 def check_name(user: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from twinlock_broker.errors import CommandError
 from twinlock_broker.rendering import template
-from twinlock_broker.rendering.template import Reserved
+from twinlock_broker.rendering.template import DEFAULT_NAME, Reserved
 
 _COMMAND = (sys.executable, "-I", "-m", "twinlock_broker.rendering.worker")
 _START_SECONDS = 4.0
@@ -23,13 +23,17 @@ _MAX_ANSWER = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A template with what it is rendered for; `folder` is where include, extends and import look."""
+    """A template with what it is rendered for.
+
+    `folder` is where include, extends and import look; `name` is how the template is named to the administrator.
+    """
 
     template: str
     folder: Path
     schema: dict[str, Any] | None
     options: Mapping[str, Any]
     reserved: Reserved
+    name: str = DEFAULT_NAME
 
     def line(self) -> bytes:
         """The request as the worker reads it. Raises `CommandError` for options that JSON can't carry."""

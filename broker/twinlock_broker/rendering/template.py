@@ -16,6 +16,10 @@ from twinlock_broker.errors import CommandError
 from twinlock_broker.identity.account import Account
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.rendering import options
+from twinlock_broker.rendering.faults import Source
+
+DEFAULT_NAME = "user_config_template.yaml.j2"
+"""How a template is named in errors, where nothing else is known."""
 
 MAX_RENDERED = 65536 - 256
 """Characters of a rendered configuration: the peer's endpoint takes its whole document through a pipe of 64 KiB."""
@@ -47,20 +51,24 @@ class Reserved:
         return values | {"_GC": values | {"env": dict(self.environment)}}
 
 
-def render(template: str, folder: Path, chosen: Mapping[str, Any], reserved: Reserved) -> str:
-    """The YAML text. `folder` is where include, extends and import look. Raises `CommandError`. Blocks."""
+def render(template: str, folder: Path, chosen: Mapping[str, Any], reserved: Reserved, name: str = DEFAULT_NAME) -> str:
+    """The YAML text. Raises `CommandError`, whose detail has the file, the line and its text. Blocks.
+
+    `folder` is where include, extends and import look; `name` is how the template is named in the detail.
+    """
     variables = options.encode(dict(chosen)) | reserved.variables()
+    source = Source(name, template, folder)
     try:
-        return _generate(_environment(folder).from_string(template), variables)
+        return _generate(_compile(source), variables)
     except jinja2.UndefinedError as error:
-        raise _undefined(error) from error
+        raise CommandError(_undefined(error), source.fault(error)) from error
     except (jinja2.TemplateSyntaxError, jinja2.TemplateNotFound, OSError) as error:
         raise CommandError(
-            "The endpoint's template has an error. Tell the endpoint's administrator", repr(error)
+            "The endpoint's template has an error. Tell the endpoint's administrator", source.fault(error)
         ) from error
     except (jinja2.TemplateError, *_FAILURES) as error:
         text = f"The endpoint's template fails with these options: {type(error).__name__}: {str(error)[:300]}"
-        raise CommandError(f"{text}. Check user_endpoint_config") from error
+        raise CommandError(f"{text}. Check user_endpoint_config", source.fault(error)) from error
 
 
 def shell_escape(value: Any) -> Any:
@@ -74,10 +82,12 @@ def shell_escape(value: Any) -> Any:
     return options.quote(shlex.quote(text)) if isinstance(text, str) else value
 
 
-def _environment(folder: Path) -> SandboxedEnvironment:
-    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(folder))
+def _compile(source: Source) -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(source.folder)
+    environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, loader=loader)
     environment.filters["shell_escape"] = shell_escape
-    return environment
+    code = environment.compile(source.text, filename=source.name)
+    return environment.template_class.from_code(environment, code, environment.make_globals(None))
 
 
 def _generate(template: jinja2.Template, variables: dict[str, Any]) -> str:
@@ -92,11 +102,11 @@ def _generate(template: jinja2.Template, variables: dict[str, Any]) -> str:
     return "".join(pieces)
 
 
-def _undefined(error: jinja2.UndefinedError) -> CommandError:
+def _undefined(error: jinja2.UndefinedError) -> str:
     name = _UNDEFINED.fullmatch(error.message or "")
     if name:
-        return CommandError(f"The endpoint's template needs the option {name[1]!r}: pass it in user_endpoint_config")
-    return CommandError(f"The endpoint's template needs a value that is missing: {error}. Check user_endpoint_config")
+        return f"The endpoint's template needs the option {name[1]!r}: pass it in user_endpoint_config"
+    return f"The endpoint's template needs a value that is missing: {error}. Check user_endpoint_config"
 
 
 def _local(account: Account) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def _config(request: dict[str, Any]) -> str:
     who: dict[str, Any] = {"account": Account(**known.pop("account")), "match": Match(**known.pop("match"))}
     options.check(request["options"], request["schema"])
     reserved = template.Reserved(**known, **who)
-    text = template.render(request["template"], Path(request["folder"]), request["options"], reserved)
+    where = {"folder": Path(request["folder"]), "name": request["name"]}
+    text = template.render(request["template"], chosen=request["options"], reserved=reserved, **where)
     rendered.check(text)
     places.check(text, request["options"])
     return text

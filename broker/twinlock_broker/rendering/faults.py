@@ -1,0 +1,54 @@
+"""Where a template's fault is: the file, the line and the line's text, for the administrator."""
+
+import linecache
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+_MOST = 300  # characters of a reason, which may hold an option, and of a line
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A template: the name of its file for people, its text, and the folder that it may include from."""
+
+    name: str
+    text: str
+    folder: Path
+
+    def fault(self, error: Exception) -> str:
+        """`FILE, line N: REASON: TEXT` for an error of this template or of one that it includes."""
+        if isinstance(error, jinja2.TemplateSyntaxError):
+            line = _line(error.source or self.text, error.lineno)
+            return _sentence(error.filename or self.name, error.lineno, str(error.message), line)
+        reason = f"{type(error).__name__}: {error}"
+        place = self._innermost(error)
+        if place is None:
+            return f"{self.name}: {_shown(reason)}"
+        name, number = place
+        line = _line(self.text, number) if name == self.name else linecache.getline(name, number)
+        return _sentence(name, number, reason, line)
+
+    def _innermost(self, error: Exception) -> tuple[str, int] | None:
+        """The last line of a template that was at work; Jinja writes tracebacks in terms of templates."""
+        frames = traceback.extract_tb(error.__traceback__, limit=-50)
+        places = [(frame.filename, frame.lineno or 0) for frame in frames if self._has(frame.filename)]
+        return places[-1] if places else None
+
+    def _has(self, name: str) -> bool:
+        return name == self.name or Path(name).is_relative_to(self.folder)
+
+
+def _sentence(name: str, number: int, reason: str, line: str) -> str:
+    return f"{name}, line {number}: {_shown(reason)}: {_shown(line)}"
+
+
+def _shown(text: str) -> str:
+    return "".join(character for character in text.strip()[:_MOST] if character.isprintable())
+
+
+def _line(text: str, number: int) -> str:
+    lines = text.splitlines()
+    return lines[number - 1] if 0 < number <= len(lines) else ""
