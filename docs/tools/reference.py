@@ -14,7 +14,7 @@ from twinlock_broker.config import keys as broker_keys
 from twinlock_endpoint import config as endpoint_config
 from twinlock_endpoint.engines import ENGINES
 from twinlock_endpoint.engines.options import Options
-from twinlock_spawner.policy import Policy
+from twinlock_spawner.policy import FORMS, Policy
 
 REQUIRED = "required"
 
@@ -54,21 +54,9 @@ def _of_broker(key: broker_keys.Key) -> Row:
 def _policy() -> Iterable[Row]:
     hints = typing.get_type_hints(Policy, localns={"Annotated": typing.Annotated}, include_extras=True)
     for name, hint in hints.items():
-        kind, _, meaning = typing.get_args(hint)
+        _, form, meaning = typing.get_args(hint)
         default = _value(getattr(Policy, name)) if hasattr(Policy, name) else REQUIRED
-        yield Row(name, _POLICY_KINDS[kind], default, meaning)
-
-
-_POLICY_KINDS: dict[Any, str] = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list[str]: "a list of texts",
-    dict[str, str]: "a table of texts",
-    dict[str, list[str]]: "a table of lists of texts",
-    dict[str, list[int]]: "a table of pairs of numbers",
-}
+        yield Row(name, FORMS[form], default, meaning)
 
 
 def _endpoint() -> Iterable[Row]:

@@ -56,6 +56,8 @@ def _begin() -> None:
     parser.add_argument("--check", nargs="?", const=0, type=int, metavar="", help="read the policy and exit: 0, or 78")
     options = parser.parse_args()
     uid, gid = account((policy := load(options.policy)).broker_user)
+    if options.check == 0:  # a person asks, and not a spawner that starts over
+        _warn(policy, options.policy)
     if options.check is None:
         take_locks(policy.socket, policy.cgroup, PATIENCE)  # before anything of another spawner's is touched
         if os.environ.get("LISTEN_PID") != str(os.getpid()):
@@ -66,6 +68,14 @@ def _begin() -> None:
         # Without site: no .pth file's code runs in the process that stays.
         code = f"import sys; sys.path = {sys.path}; from twinlock_spawner.__main__ import main; main()"
         os.execv(sys.executable, [sys.executable, "-IS", "-c", code, str(state)])
+
+
+def _warn(policy: Policy, path: str) -> None:
+    """Say what is odd in a policy that is good."""
+    from twinlock_spawner.doubts import doubts
+
+    for text in doubts(policy):
+        print(f"twinlock-spawner: warning: {path}: {text}", file=sys.stderr)
 
 
 def _listen(path: str, gid: int) -> None:

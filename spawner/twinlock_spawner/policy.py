@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 _TEXT, _PATH, _COUNT, _NUMBER = r'"([^"\\]|\\(?!u0000).)*"', r'"(/[^"\\]*)?"', r"\d{1,9}", r"\d{1,9}(\.\d+)?"
 _ARGV, _PAIR, _TEXTS = rf'\["/[^"\\]*"(, {_TEXT})*\]', r"\[-?\d{1,9}, -?\d{1,9}\]", rf"\[({_TEXT}(, )?)*\]"
 _ARGVS, _WORDS, _PAIRS = (rf'\{{("[\w-]+": {form}(, )?)*\}}' for form in (_ARGV, _TEXT, _PAIR))
+FORMS = {  # in words
+    _TEXT: "a string in quotes",
+    _PATH: "an absolute path in quotes",
+    _COUNT: "a whole number, 0 or more, without quotes",
+    _NUMBER: "a number, 0 or more, without quotes",
+    "true|false": "true or false, without quotes",
+    _TEXTS: "a list of strings",
+    _ARGVS: "a table of lists of strings, the first an absolute path",
+    _WORDS: "a table of strings",
+    _PAIRS: "a table of pairs of whole numbers",
+}
 _RLIMITS = {"core": [0, -1], "nice": [0, 0], "nofile": [1024, 524288], "nproc": [16384, 16384], "rtprio": [0, 0]}
 
 
@@ -50,24 +61,39 @@ class Policy(SimpleNamespace):
 
 def load(path: str) -> Policy:
     """The policy in the TOML file `path`. Raises `PolicyError`, also where someone but root could change the file."""
-    import json
-    import re
     import tomllib
-    from typing import Annotated, get_args, get_type_hints
 
     try:
         check_trusted(os.path.abspath(path))
         policy = Policy(**(values := tomllib.load(io.FileIO(path))))
-        keys = get_type_hints(Policy, localns={"Annotated": Annotated}, include_extras=True)
-        for key in (*values, *keys):
-            kind, form, meaning = get_args(keys[key]) if key in keys else ("left out", "(?!)", "there is no such key")
-            if not re.fullmatch(form, json.dumps(getattr(policy, key, None), ensure_ascii=False)):
-                raise ValueError(f"{key}: is missing or wrong, it has to be {kind}: {meaning}")
+        check_values(values)
         folders = [os.path.dirname(made) for made in (policy.socket, policy.audit_log)]
         list(map(check_trusted, [argv[0] for argv in policy.programs.values()] + folders))
     except (OSError, ValueError, TypeError, RecursionError) as error:  # links may lead in a circle
         raise PolicyError(f"{path}: {error}") from error
     return policy
+
+
+def check_values(values: dict[str, object]) -> None:
+    """Raise `ValueError` for a key that isn't one, a value of another kind, or a key that is missing."""
+    import difflib
+    import json
+    import re
+    from typing import Annotated, get_args, get_type_hints
+
+    keys = get_type_hints(Policy, localns={"Annotated": Annotated}, include_extras=True)
+    for key in [key for key in values if key not in keys]:
+        near = difflib.get_close_matches(key, keys, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(keys))}"
+        raise ValueError(f"{key}: there is no such key; {hint}")
+    for key, annotation in keys.items():
+        _, form, meaning = get_args(annotation)
+        value = values.get(key, getattr(Policy, key, None))
+        if value is None:
+            raise ValueError(f"{key} is missing; it has to be {FORMS[form]}: {meaning}")
+        text = json.dumps(value, ensure_ascii=False, default=lambda _: None)  # TOML has dates, which no key is
+        if not re.fullmatch(form, text):
+            raise ValueError(f"{key} has to be {FORMS[form]}, not {text[:200]}: {meaning}")
 
 
 def account(name: str) -> tuple[int, int]:

@@ -32,10 +32,24 @@ def test_a_good_policy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("broker_user", "brokr_user"), ["brokr_user", "no such key"]),
+        (("broker_user", "brokr_user"), ["brokr_user: there is no such key; did you mean broker_user?"]),
+        (
+            ("[programs]", 'deny_user = ["x"]\n[programs]'),
+            ["deny_user: there is no such key; did you mean deny_users?"],
+        ),
+        (("[programs]", "xyzzy = 1\n[programs]"), ["xyzzy: there is no such key; known are: allow_groups, "]),
+        (
+            ("[programs]", 'min_uid = "1000"\n[programs]'),
+            ['min_uid has to be a whole number, 0 or more, without quotes, not "1000": '],
+        ),
+        (("[programs]", "pam_service = 2020-01-01\n[programs]"), ["pam_service has to be a string in quotes"]),
+        (
+            ("[programs]", 'cgroup = "relative"\n[programs]'),
+            ['cgroup has to be an absolute path in quotes, not "relative"'],
+        ),
         (('broker_user = "root"', ""), ["broker_user", "missing"]),
         (('"root"', '"no-such-account"'), ["broker_user", "no-such-account"]),
-        (('"root"', "0"), ["broker_user", "str"]),
+        (('"root"', "0"), ["broker_user has to be a string in quotes, not 0: account"]),
         (('["/bin/true"]', '"/bin/true"'), ["programs"]),
         (('["/bin/true"]', '["true"]'), ["programs", "absolute"]),
         (('["/bin/true"]', "[]"), ["programs"]),
@@ -57,6 +71,33 @@ def test_a_bad_policy(tmp_path: Path, change: tuple[str, str], words: list[str])
     assert all(word in done.stderr for word in words), done.stderr
     assert not (tmp_path / "audit.log").exists()
     assert not (tmp_path / "spawner.sock").exists()
+
+
+NAMES = """\
+deny_users = ["root", "no-such-account"]
+allow_groups = ["no-such-group", "daemon"]
+allowed_shells = ["/bin/sh", "/no/such/shell"]
+pam_service = "no-such-service"
+[rlimits]
+core = [0, 0]
+no_such_limit = [0, 0]
+"""
+
+
+def test_names_that_the_host_doesnt_know_are_told_of(tmp_path: Path) -> None:
+    done = check(tmp_path, GOOD.replace("[programs]", f"{NAMES}[programs]"), "--check")
+    assert done.returncode == 0
+    start = f"twinlock-spawner: warning: {tmp_path}/policy.toml: "
+    told = [line.removeprefix(start) for line in done.stderr.splitlines()]
+    assert [text.partition(":")[0] for text in told] == [
+        "deny_users",
+        "allow_groups",
+        "allowed_shells",
+        "rlimits",
+        "pam_service",
+    ]
+    names = ["'no-such-account'", "'no-such-group'", "'/no/such/shell'", "'no_such_limit'", "no-such-service"]
+    assert all(name in text for name, text in zip(names, told, strict=True))
 
 
 def test_a_policy_that_others_can_write_to(tmp_path: Path) -> None:
