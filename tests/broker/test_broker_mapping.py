@@ -129,10 +129,24 @@ def test_root_and_the_brokers_own_account_are_refused() -> None:
     account.check(nobody, own_uid=1000, privileged=True)
 
 
-def test_a_name_that_the_protocol_doesnt_carry() -> None:
-    check_name("alice.b@site")
-    with pytest.raises(CommandError, match="can't be used"):
-        check_name("al ice")
+@pytest.mark.parametrize("name", ["ada", "ada.b", "ada@SITE", "_a-b+c", "x$", "0123", "a" * 64])
+def test_names_that_the_manual_allows(name: str) -> None:
+    check_name(name)
+
+
+@pytest.mark.parametrize("name", ["SITE\\ada", "al ice", "-a", ".a", "ä", "a$b", "a" * 65, "a/b", ""])
+def test_names_that_it_doesnt_are_shown_as_they_are(name: str) -> None:
+    with pytest.raises(CommandError) as refused:
+        check_name(name)
+    assert f"The account '{name}' has a name that can't be used here." in refused.value.text
+
+
+def test_an_account_of_winbind_that_isnt_there_is_shown_as_it_is() -> None:
+    with pytest.raises(CommandError) as refused:
+        account.look_up("SITE\\no such ada")
+    assert "the account 'SITE\\no such ada', which" in refused.value.text
+    with pytest.raises(CommandError, match=r"the account 'a\\nb', which"):
+        account.look_up("a\nb")
 
 
 async def said(caplog: pytest.LogCaptureFixture, text: str) -> None:

@@ -81,7 +81,10 @@ def _look_up(user: str) -> None:
     try:
         account.look_up(user)
     except CommandError:
-        print(f"twinlock: there is no account {user!r} on this host; the broker would refuse the user", file=sys.stderr)
+        print(
+            f"twinlock: there is no account {account.shown(user)} on this host; the broker would refuse the user",
+            file=sys.stderr,
+        )
 
 
 def _mapping(name: str) -> Path:

@@ -8,6 +8,7 @@ from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import Credentials, StartCommand
 from twinlock_broker.config.folder import Folder, Site
 from twinlock_broker.errors import CommandError
+from twinlock_broker.identity import account
 from twinlock_broker.identity.account import Account
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.identity.resolver import Resolver
@@ -96,5 +97,6 @@ def check_name(user: str) -> None:
         wire.check(wire.Child(_ANY, 0, user, f"uep.{_ANY}.{_ANY}", None))
     except wire.WireError as error:
         raise CommandError(
-            f"The account {user!r} has a name that can't be used here. Ask the endpoint's administrator for another"
+            f"The account {account.shown(user)} has a name that can't be used here. "
+            "Ask the endpoint's administrator for another"
         ) from error

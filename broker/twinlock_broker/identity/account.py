@@ -20,13 +20,18 @@ class Account:
     home: str
 
 
+def shown(name: str) -> str:
+    """An account's name for people: in quotes, as it is, unless it has characters that can't be shown."""
+    return f"'{name}'" if name.isprintable() else repr(name)
+
+
 def look_up(name: str) -> Account:
     """The account `name`. Blocks: a name service may be slow, or hang. Raises `CommandError` where there is none."""
     try:
         row = pwd.getpwnam(name)
     except (KeyError, ValueError) as error:
         raise CommandError(
-            f"You are mapped to the account {name!r}, which doesn't exist on this host. "
+            f"You are mapped to the account {shown(name)}, which doesn't exist on this host. "
             "Ask the endpoint's administrator for an account"
         ) from error
     groups = tuple(os.getgrouplist(row.pw_name, row.pw_gid))
@@ -45,6 +50,6 @@ def check(account: Account, own_uid: int, privileged: bool) -> None:
         )
     if privileged and account.uid == own_uid:
         raise CommandError(
-            f"You are mapped to {account.name!r}, the endpoint's own service account, which runs no tasks. "
+            f"You are mapped to {shown(account.name)}, the endpoint's own service account, which runs no tasks. "
             "Ask the endpoint's administrator to map you to an account of your own"
         )

@@ -55,14 +55,14 @@ class Resolver:
             local = await self._look_up(match.user, partial(_member, match.user, self._groups))
             if local is not None:
                 return match, local
-        names = ", ".join(repr(match.user) for match in matches)
+        names = ", ".join(account.shown(match.user) for match in matches)
         raise CommandError(
             f"You are mapped to {names}, which is in none of the groups that may use this endpoint. "
             "Ask the endpoint's administrator for access"
         )
 
     async def _look_up(self, name: str, call: Callable[[], T]) -> T:
-        return await limited(self._lookups, LOOK_UP_LIMIT, f"looking up the account {name!r}", call)
+        return await limited(self._lookups, LOOK_UP_LIMIT, f"looking up the account {account.shown(name)}", call)
 
 
 def _member(user: str, groups: Sequence[str]) -> Account | None:
