@@ -1,16 +1,27 @@
 """The examples of README and manuals, as they stand there."""
 
 import json
+import os
+import pwd
 import re
+import shlex
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from docs_texts import ROOT
+from twinlock_broker.commands import render
 from twinlock_broker.errors import CommandError
-from twinlock_broker.identity.mapping import Mapper
+from twinlock_broker.identity.account import look_up
+from twinlock_broker.identity.mapping import Mapper, Match
 from twinlock_broker.identity.oddities import oddities
+from twinlock_broker.rendering import options, places, rendered
+from twinlock_broker.rendering.template import Reserved
+from twinlock_broker.rendering.template import render as render_template
+from twinlock_endpoint import config, engines
 
 ANY = "00000000-0000-0000-0000-000000000000"
 UUID = "7b1f2f6e-0000-4000-8000-000000000001"
@@ -20,6 +31,65 @@ def blocks(page: str, language: str) -> Iterator[str]:
     """The blocks of a page that are in this language."""
     text = (ROOT / page).read_text()
     yield from re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def options_in_the_papers() -> list[dict[str, Any]]:
+    """The options that examples pass, in scripts, commands and text."""
+    papers = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), Path(render.__file__)]
+    texts = [text for path in papers for text in re.findall(r'\{"account[^{}]*\}', path.read_text())]
+    return [json.loads(text) for text in dict.fromkeys(texts)]
+
+
+def templates() -> dict[str, tuple[str, dict[str, Any] | None]]:
+    """The papers' templates and the one that `configure` writes, each with the schema that stands beside it."""
+    examples = resources.files("twinlock_broker") / "examples"
+    schema = json.loads((examples / "user_config_schema.json").read_text())
+    found = {"configure": ((examples / "user_config_template.yaml.j2").read_text(), schema)}
+    for page in ("README.md", "docs/templates.md"):
+        whole = [text for text in blocks(page, "yaml") if text.startswith("engine:")]
+        schemas = [json.loads(text) for text in blocks(page, "json")]
+        found |= {
+            f"{page}, template {number}": (text, schemas[0] if schemas else None) for number, text in enumerate(whole)
+        }
+    return found
+
+
+def rendering(template: str, schema: dict[str, Any] | None, chosen: dict[str, Any]) -> str:
+    """What the broker makes of it, for an account of this host."""
+    own = look_up(pwd.getpwuid(os.getuid()).pw_name)
+    options.check(chosen, schema)
+    text = render_template(template, Path("/nonexistent"), chosen, Reserved({}, {}, own, Match(own.name), {}))
+    rendered.check(text)
+    places.check(text, chosen)
+    return text
+
+
+@pytest.mark.parametrize("name", templates())
+def test_the_papers_options_fit_their_templates_and_the_one_that_configure_writes(name: str) -> None:
+    template, schema = templates()[name]
+    known = options_in_the_papers()
+    assert {"account_id": "physics-2026"} in known
+    for chosen in known:
+        configuration = config.load(rendering(template, schema, chosen))
+        assert engines.build(configuration.engine).max_workers >= 1
+
+
+def test_the_lines_for_a_cluster_in_the_template_that_configure_writes(tmp_path: Path) -> None:
+    template, schema = templates()["configure"]
+    cluster = re.sub(
+        r"^    # (?=[a-z]+: )", "    ", template.replace("    type: LocalProvider\n", ""), flags=re.MULTILINE
+    )
+    engine = config.load(rendering(cluster, schema, {"account_id": "physics-2026"})).engine
+    assert (engine["provider"]["type"], engine["provider"]["account"]) == ("SlurmProvider", "physics-2026")
+    assert engines.build(engine).max_workers >= 1
+
+
+def test_the_example_of_keys_gives_the_shell_what_the_manual_says() -> None:
+    page = (ROOT / "docs/templates.md").read_text()
+    [binds] = (json.loads(text) for text in re.findall(r'\{"binds": \{.*?\}\}', page))
+    [block] = (text for text in blocks("docs/templates.md", "yaml") if text.startswith("worker_init:"))
+    text = yaml.safe_load(rendering(f"engine: {{type: X}}\n{block}", None, binds))["worker_init"]
+    assert shlex.split(text) == ["run", "--bind", "/scratch:/data"]
 
 
 def accounts(path: Path, mapping: Any, sub: str, username: str) -> list[str]:
