@@ -52,6 +52,31 @@ def test_what_configure_makes_can_be_served(folder: Path) -> None:
     assert yaml.safe_load((folder / "config.yaml").read_text())["display_name"] == "The cluster"
 
 
+def test_what_configure_makes_is_for_root_and_the_brokers_account_alone(tmp_path: Path) -> None:
+    policy = tmp_path / "spawner.toml"
+    policy.write_text('broker_user = "daemon"\n')
+    assert run("configure", "--policy", policy, tmp_path / "endpoint").returncode == 0
+    paths = [tmp_path / "endpoint", *(tmp_path / "endpoint").iterdir()]
+    assert len(paths) == 6
+    modes = {(path.is_dir(), path.owner(), path.group(), f"{path.stat().st_mode & 0o777:o}") for path in paths}
+    if os.geteuid() == 0:
+        assert modes == {(True, "root", "daemon", "750"), (False, "root", "daemon", "640")}
+    else:
+        own = pwd.getpwuid(os.getuid()).pw_name
+        assert {(name, mode) for _, name, _, mode in modes} == {(own, "700"), (own, "600")}
+
+
+def test_configure_before_the_broker_has_an_account(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    policy = tmp_path / "spawner.toml"
+    policy.write_text('broker_user = "no-such-account"\n')
+    done = run("configure", "--policy", policy, tmp_path / "endpoint")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"chgrp -R no-such-account {tmp_path}/endpoint" in done.stdout
+    assert all(path.stat().st_mode & 0o007 == 0 for path in (tmp_path / "endpoint").iterdir())
+
+
 def test_configure_overwrites_nothing(folder: Path) -> None:
     before = (folder / "config.yaml").read_text()
     done = run("configure", folder)

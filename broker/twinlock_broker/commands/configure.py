@@ -11,7 +11,8 @@ from twinlock_broker.command_line import USAGE_ERROR, find_folder
 from twinlock_broker.commands import policy
 from twinlock_broker.config.keys import MANAGER_KEYS, Key, read_keys
 from twinlock_broker.errors import Fatal
-from twinlock_broker.migration import from_globus, to_globus
+from twinlock_broker.migration import from_globus, keeper, to_globus
+from twinlock_broker.migration.keeper import Keeper
 
 MAPPING = "identity_mapping_config.json"
 _EXAMPLES = f"""\
@@ -20,6 +21,7 @@ _EXAMPLES = f"""\
   twinlock configure --to-globus ~root/.globus_compute/cluster /etc/twinlock/endpoint
 
 It makes config.yaml, user_config_template.yaml.j2, user_config_schema.json, user_environment.yaml and {MAPPING}.
+Only root and the broker's account may read them: user_environment.yaml may hold secrets, and nobody else needs them.
 Then edit the mapping (who may in) and the template (what they get), and run: twinlock check DIR
 
 --from-globus makes DIR from the folder of a globus-compute-endpoint that runs as root, says what it did, and what to
@@ -55,10 +57,14 @@ def _add_migration(made: argparse.ArgumentParser) -> None:
     direction = made.add_mutually_exclusive_group()
     direction.add_argument("--from-globus", metavar="OLD", help="make DIR from this folder of globus-compute-endpoint")
     direction.add_argument("--to-globus", metavar="OLD", help="write DIR's changes back into this folder")
-    group = made.add_argument_group("with --from-globus and --to-globus")
-    group.add_argument(
-        "--policy", metavar="FILE", type=Path, default=policy.DEFAULT, help="the spawner's policy (default %(default)s)"
+    made.add_argument(
+        "--policy",
+        metavar="FILE",
+        type=Path,
+        default=policy.DEFAULT,
+        help="the spawner's policy, which names the broker's account (default %(default)s)",
     )
+    group = made.add_argument_group("with --from-globus and --to-globus")
     group.add_argument(
         "--state",
         metavar="DIR",
@@ -84,7 +90,7 @@ def run(given: argparse.Namespace) -> int:
     read_keys(MANAGER_KEYS, chosen, "the command line")
     if given.from_globus or given.to_globus:
         return _migrate(given, chosen)
-    return _make(find_folder(given.folder), chosen)
+    return _make(find_folder(given.folder), chosen, given.policy)
 
 
 def _migrate(given: argparse.Namespace, chosen: dict[str, str]) -> int:
@@ -100,19 +106,30 @@ def _migrate(given: argparse.Namespace, chosen: dict[str, str]) -> int:
     return os.EX_OK
 
 
-def _make(path: Path, chosen: dict[str, str]) -> int:
+def _make(path: Path, chosen: dict[str, str], policy_file: Path) -> int:
+    account, to_do = _keeper(policy_file, path)
     try:
-        path.mkdir(mode=0o755)
+        account.make_folder(path)
         for name, text in _files(chosen | {"identity_mapping_config_path": MAPPING}).items():
-            (path / name).write_text(text)
-            (path / name).chmod(0o644)
+            account.write(path / name, text.encode())
     except OSError as error:
         raise Fatal(
             os.EX_CANTCREAT, f"{path}: can't be made: {error.strerror}; nothing that is there was changed"
         ) from error
     template = path / "user_config_template.yaml.j2"
     print(f"{path} made. Next: edit {path / MAPPING} and {template}, then: twinlock check {path}")
+    if to_do:
+        print(to_do)
     return os.EX_OK
+
+
+def _keeper(policy_file: Path, path: Path) -> tuple[Keeper, str]:
+    """Whose the files are, and what is left to do where the broker has no account yet: then they are root's alone."""
+    try:
+        return keeper.find(policy_file), ""
+    except Fatal as error:
+        name = keeper.account_name(policy_file)
+        return keeper.own(), f"Only root can read it so far: {error}; then: chgrp -R {name} {path}"
 
 
 def _files(chosen: dict[str, str]) -> dict[str, str]:

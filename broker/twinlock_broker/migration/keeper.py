@@ -57,8 +57,8 @@ class Keeper:
 def find(policy: Path) -> Keeper:
     """The broker's account by the policy's `broker_user`, else `twinlock`. Raises `Fatal` (67) where there is none."""
     if os.geteuid() != 0:
-        return _keeper(pwd.getpwuid(os.geteuid()))
-    name = _named(policy)
+        return own()
+    name = account_name(policy)
     try:
         return _keeper(pwd.getpwnam(name))
     except KeyError:
@@ -66,13 +66,19 @@ def find(policy: Path) -> Keeper:
         raise Fatal(os.EX_NOUSER, text) from None
 
 
-def _keeper(entry: pwd.struct_passwd) -> Keeper:
-    groups = frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
-    return Keeper(entry.pw_name, entry.pw_uid, entry.pw_gid, groups)
-
-
-def _named(policy: Path) -> str:
+def account_name(policy: Path) -> str:
+    """The name of the broker's account by the policy's `broker_user`, else `twinlock`."""
     try:
         return str(tomllib.loads(policy.read_text()).get("broker_user", _ACCOUNT))
     except (OSError, ValueError):
         return _ACCOUNT  # `twinlock check` says what is wrong with it
+
+
+def own() -> Keeper:
+    """The account that we are: nobody else but root may read the files then."""
+    return _keeper(pwd.getpwuid(os.geteuid()))
+
+
+def _keeper(entry: pwd.struct_passwd) -> Keeper:
+    groups = frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return Keeper(entry.pw_name, entry.pw_uid, entry.pw_gid, groups)
