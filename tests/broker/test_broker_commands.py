@@ -66,6 +66,26 @@ def test_what_configure_makes_is_for_root_and_the_brokers_account_alone(tmp_path
         assert {(name, mode) for _, name, _, mode in modes} == {(own, "700"), (own, "600")}
 
 
+def test_an_account_that_may_not_read_the_folder_is_told_so(folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    argv: list[str | Path] = [
+        "setpriv",
+        "--reuid=nobody",
+        "--regid=nogroup",
+        "--clear-groups",
+        TWINLOCK,
+        "render",
+        "-e",
+        folder,
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        os.EX_NOINPUT,
+        [f"twinlock: {folder}: this account may not read it; run the command as root, or as the broker's account"],
+    )
+
+
 def test_configure_before_the_broker_has_an_account(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")

@@ -115,8 +115,7 @@ def read_folder(path: Path, ignored: Collection[str] = ()) -> Folder:
 
     Keys of config.yaml that are `ignored` may stand there, though nothing reads them.
     """
-    if not path.is_dir():
-        raise Fatal(os.EX_NOINPUT, f"{path}: no such folder; name the one that holds config.yaml")
+    _check_readable(path)
     if (path / "config.py").exists():
         raise Fatal(
             os.EX_CONFIG,
@@ -127,6 +126,16 @@ def read_folder(path: Path, ignored: Collection[str] = ()) -> Folder:
     found = {key: value for key, value in _mapping(source, path / "config.yaml").items() if key not in ignored}
     settings = read_keys(MANAGER_KEYS, found, str(path / "config.yaml"), MANAGER_HINTS)
     return Folder(path, settings, source)
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        list(path.iterdir())
+    except PermissionError as error:
+        text = "this account may not read it; run the command as root, or as the broker's account"
+        raise Fatal(os.EX_NOINPUT, f"{path}: {text}") from error
+    except OSError as error:
+        raise Fatal(os.EX_NOINPUT, f"{path}: no such folder; name the one that holds config.yaml") from error
 
 
 def _mapping(source: str, path: Path) -> dict[Any, Any]:
