@@ -79,6 +79,7 @@ def test_characters_that_stand_for_themselves(tmp_path: Path, match: str, charac
         ({"match": "\\d*@site"}, "refused by Globus' mapping language"),
         ({"match": "(.*@site"}, "refused by Globus' mapping language"),
         ({"ignorecase": True}, 'write "ignore_case"'),
+        ({"ignore_case": "false"}, "\"ignore_case\": 'false', which counts as true"),
         ({"comment": "x"}, "'comment', which nothing reads"),
         ({"match": None}, 'null as "match"'),
     ],

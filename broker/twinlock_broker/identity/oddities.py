@@ -84,6 +84,7 @@ def _of_mapping(place: str, item: Any) -> Iterator[str]:
         yield f'{place} is {_kind(item)}: write an object with "source", "match" and "output"'
         return
     yield from _unknown_keys(place, item, _MAPPING_KEYS)
+    yield from _of_flags(place, item)
     absent = [name for name in _MAPPING_KEYS[:3] if not isinstance(item.get(name), str)]
     for name in absent:
         yield f'{place} has {_named(name, item)}: write a text, "{name}": "..."'
@@ -92,6 +93,12 @@ def _of_mapping(place: str, item: Any) -> Iterator[str]:
     yield from _of_source(place, item["source"])
     yield from _of_literal(place, item["match"]) if item.get("literal") else _of_match(place, item["match"])
     yield from _of_output(place, item)
+
+
+def _of_flags(place: str, item: dict[str, Any]) -> Iterator[str]:
+    for name in ("ignore_case", "literal"):
+        if item.get(name) and not isinstance(item[name], bool):
+            yield f"{place} has {_named(name, item)}, which counts as true whatever it says: write true or false"
 
 
 def _of_source(place: str, source: str) -> Iterator[str]:
