@@ -105,3 +105,10 @@ def test_the_place_of_an_error_comes_out_of_the_process(renderer: Renderer) -> N
         renderer.render(replace(request("a: 1\nb: {{ x }\n"), name="/ep/t.j2"))
     assert failed.value.detail == "/ep/t.j2, line 2: unexpected '}': b: {{ x }"
     assert "/ep" not in failed.value.text
+
+
+def test_what_a_client_says_of_its_runtime_is_a_value_too(renderer: Renderer) -> None:
+    text = "engine: {type: X, version: '{{ _GC.user_runtime.python.version }}', nodes: 1}\n"
+    asked = replace(RESERVED, runtime={"python": {"version": "', nodes: 100, z: '"}})
+    with pytest.raises(CommandError, match="would be more than a value"):
+        renderer.render(replace(request(text), reserved=asked))

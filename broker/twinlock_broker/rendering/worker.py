@@ -44,14 +44,15 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
 
 
 def _config(request: dict[str, Any]) -> str:
-    known = request["reserved"]
+    known, chosen = request["reserved"], request["options"]
+    by_user = chosen | {"user_runtime": known["runtime"]}  # a client may say anything of its runtime
     who: dict[str, Any] = {"account": Account(**known.pop("account")), "match": Match(**known.pop("match"))}
-    options.check(request["options"], request["schema"])
+    options.check(chosen, request["schema"])
     reserved = template.Reserved(**known, **who)
     where = {"folder": Path(request["folder"]), "name": request["name"]}
-    text = template.render(request["template"], chosen=request["options"], reserved=reserved, **where)
+    text = template.render(request["template"], chosen=chosen, reserved=reserved, **where)
     rendered.check(text)
-    places.check(text, request["options"])
+    places.check(text, by_user)
     return text
 
 
