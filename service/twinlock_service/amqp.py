@@ -21,8 +21,8 @@ from twinlock_service.publishing import MessageRefusedError, PublishingChannel, 
 
 log = logging.getLogger(__name__)
 
-BATCH = 64
-"""How many messages are handled, and committed, at once; also how many RabbitMQ sends ahead."""
+BATCH = 16
+"""How many messages are handled, and committed, at once; also how many RabbitMQ sends ahead into memory."""
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0
 """Seconds between attempts to connect."""

@@ -7,12 +7,11 @@ A user's token, from the users file, is good for both resource servers; a token 
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 from collections.abc import Iterable
 
 from aiohttp import web
 
+from twinlock_service.bodies import read_form
 from twinlock_service.context import CONTEXT, Context
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.tokens import LIFETIME
@@ -28,17 +27,17 @@ _AUTH_PREFIX = "urn:globus:auth:scope:auth.globus.org:"
 
 async def token(request: web.Request) -> web.Response:
     """POST /v2/oauth2/token, grant client_credentials: one token for each resource server of the asked scopes."""
-    form = await request.post()
-    client = _client(request, str(form.get("client_id", "")), str(form.get("client_secret", "")))
+    form = await read_form(request)
+    client = _client(request, form.get("client_id", ""), form.get("client_secret", ""))
     if client is None:
         return _oauth_error(401, "invalid_client", "unknown client, or not its secret")
-    grant = str(form.get("grant_type", ""))
+    grant = form.get("grant_type", "")
     if grant != "client_credentials":
-        return _oauth_error(400, "unsupported_grant_type", f"this service grants client_credentials, not {grant}")
-    asked = _top_level_scopes(str(form.get("scope", ""))) or ["openid"]
+        return _oauth_error(400, "unsupported_grant_type", f"this service grants client_credentials, not {grant[:64]}")
+    asked = _top_level_scopes(form.get("scope", "")) or ["openid"]
     unknown = [scope for scope in asked if _resource_server(scope) is None]
     if unknown:
-        return _oauth_error(400, "invalid_scope", f"unknown scope: {' '.join(unknown)}")
+        return _oauth_error(400, "invalid_scope", f"unknown scope: {' '.join(unknown)[:200]}")
     first, *others = _issue(request.app[CONTEXT], client.id, asked)
     return web.json_response({**first, "other_tokens": others})
 
@@ -55,7 +54,7 @@ async def userinfo(request: web.Request) -> web.Response:
 def authenticate(request: web.Request, resource_server: str = COMPUTE) -> Identity:
     """The caller, by the bearer token. ApiError 401: none, unknown, expired, or of another resource server."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Bearer" or not value:
+    if scheme != "Bearer" or not value or not value.isascii():
         raise ApiError(401, Code.USER_UNAUTHENTICATED, "no bearer token; log in, or pass an authorizer with one")
     context = request.app[CONTEXT]
     user = context.users.by_token(value.strip())
@@ -77,7 +76,7 @@ def _client(request: web.Request, form_id: str, form_secret: str) -> Identity | 
         return users.by_secret(form_id, form_secret)
     try:
         name, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None
     return users.by_secret(name, secret)
 
@@ -100,9 +99,16 @@ def _issue(context: Context, client: str, asked: Iterable[str]) -> list[dict[str
 
 def _top_level_scopes(text: str) -> list[str]:
     # "a[b *c] d" asks for a, and that a's service may use b and c; those aren't tokens for the client.
-    while (flat := re.sub(r"\[[^\[\]]*\]", "", text)) != text:
-        text = flat
-    return list(dict.fromkeys(scope.lstrip("*") for scope in text.split()))
+    depth, flat = 0, ""
+    for character in text:
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if depth < 0:
+            break
+        if depth == 0 and character != "]":
+            flat += character
+    if depth != 0:
+        return [text]  # its brackets don't match, so it isn't the name of any scope
+    return list(dict.fromkeys(scope.lstrip("*") for scope in flat.split()))
 
 
 def _resource_server(scope: str) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections import defaultdict
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -15,6 +14,7 @@ from twinlock_service.functions import Functions
 from twinlock_service.tasks import Tasks
 from twinlock_service.tokens import Tokens
 from twinlock_service.topology import Topology
+from twinlock_service.turns import Locks, Turns
 from twinlock_service.users import Identity, Users
 
 
@@ -32,7 +32,11 @@ class Context:
     tokens: Tokens = field(init=False)
     forwarding: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while results are offered to the SDK, so that none is offered twice."""
-    queues: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    backlog: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where there may be results that were not offered to the SDK."""
+    turns: Turns = field(default_factory=Turns)
+    """How much one caller may have in work."""
+    queues: Locks = field(default_factory=Locks)
     """By endpoint: held while its tasks are recorded and queued, or ended and discarded, so that the two agree."""
 
     def __post_init__(self) -> None:

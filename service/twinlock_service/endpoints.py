@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from twinlock_service.errors import ApiError, Code
 from twinlock_service.users import Identity
 
 Kind = Literal["manager", "single", "user"]
@@ -20,6 +21,9 @@ MISSED_HEARTBEATS = 3
 
 LOCK_SECONDS = 30.0
 """How long a stopped endpoint can't register again."""
+
+MAX_ENDPOINTS = 1_000
+"""Endpoints of one owner; each has a user, an exchange and queues in RabbitMQ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,10 @@ class Endpoints:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
+    def number_of(self, owner: str) -> int:
+        """How many endpoints somebody has, user endpoints included."""
+        return int(self._db.execute("SELECT count(*) FROM endpoints WHERE owner = ?", (owner,)).fetchone()[0])
+
     def register(self, kind: Kind, owner: str, registration: dict[str, Any]) -> Endpoint:
         """Adds an endpoint that someone registers."""
         return self._add(str(uuid.uuid4()), kind, owner, None, registration)
@@ -97,7 +105,11 @@ class Endpoints:
     def user_endpoint(self, manager: str, user: str, config: dict[str, Any]) -> Endpoint:
         """The user endpoint for this user and configuration; made on first use."""
         endpoint = user_endpoint_id(manager, user, config)
-        return self.get(endpoint) or self._add(endpoint, "user", user, manager, config)
+        known = self.get(endpoint)
+        if known is not None:
+            return known
+        check_number(self.number_of(user))
+        return self._add(endpoint, "user", user, manager, config)
 
     def _add(self, endpoint: str, kind: Kind, owner: str, parent: str | None, registration: dict[str, Any]) -> Endpoint:
         columns = "(id, kind, owner, parent, registration, password, created)"
@@ -126,6 +138,10 @@ class Endpoints:
         """Every endpoint, the oldest first."""
         return [_endpoint(row) for row in self._db.execute("SELECT * FROM endpoints ORDER BY created")]
 
+    def ids(self) -> list[str]:
+        """The uuids of all endpoints, the oldest first."""
+        return [row["id"] for row in self._db.execute("SELECT id FROM endpoints ORDER BY created")]
+
     def children(self, manager: str) -> list[Endpoint]:
         """The user endpoints of a manager endpoint."""
         return [_endpoint(row) for row in self._db.execute("SELECT * FROM endpoints WHERE parent = ?", (manager,))]
@@ -144,6 +160,13 @@ class Endpoints:
     def delete(self, endpoint: str) -> None:
         """Forgets an endpoint and the user endpoints that it has."""
         self._db.execute("DELETE FROM endpoints WHERE id = ?", (endpoint,))
+
+
+def check_number(number: int) -> None:
+    """ApiError 429: somebody who has so many endpoints can't have another one."""
+    if number >= MAX_ENDPOINTS:
+        text = f"you have {number:,} endpoints, one for each user_endpoint_config included; delete some to have others"
+        raise ApiError(429, Code.REQUEST_MALFORMED, text)
 
 
 def _endpoint(row: sqlite3.Row) -> Endpoint:

@@ -36,6 +36,11 @@ class Management:
         permissions = {"configure": "^$", "write": write, "read": read}
         await self._call("PUT", "permissions", self._vhost, name, json=permissions)
 
+    async def limit_user(self, name: str, *, connections: int, channels: int) -> None:
+        """Lets a user have so many connections and channels at a time; RabbitMQ refuses further ones."""
+        await self._call("PUT", "user-limits", name, "max-connections", json={"value": connections})
+        await self._call("PUT", "user-limits", name, "max-channels", json={"value": channels})
+
     async def delete_user(self, name: str) -> None:
         """Deletes a user, which makes RabbitMQ close its connections."""
         await self._call("DELETE", "users", name)
@@ -52,6 +57,12 @@ class Management:
         """Declares a durable queue."""
         body = {"durable": True, "auto_delete": False, "arguments": arguments or {}}
         await self._call("PUT", "queues", self._vhost, name, json=body)
+
+    async def limit_queues(self, name: str, pattern: str, most_bytes: int) -> None:
+        """Lets the queues that a regular expression matches hold so much; what is more, RabbitMQ refuses."""
+        definition = {"max-length-bytes": most_bytes, "overflow": "reject-publish"}
+        body = {"pattern": pattern, "definition": definition, "apply-to": "queues"}
+        await self._call("PUT", "policies", self._vhost, name, json=body)
 
     async def purge(self, queue: str) -> None:
         """Throws away the messages that wait in a queue."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
+from twinlock_service.bodies import read_json
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.users import describe
 
@@ -20,26 +23,63 @@ MAX_BODY = 128 * 1024 * 1024
 MAX_OPTIONS = 512 * 1024
 """Bytes of a submission's options as JSON: manager endpoints read start commands of at most 1 MiB."""
 
+MAX_REGISTRATION = 1024 * 1024
+"""Bytes of an endpoint's registration; most of them are its configuration, its template and its schema."""
+
+MAX_RESOURCES = 16 * 1024
+"""Bytes of a submission's resource_specification as JSON: it travels in the head of each task's message."""
+
+MAX_FUNCTION = 2 * MAX_PAYLOAD
+"""Bytes of a function's registration: JSON writes some characters as two."""
+
+MAX_TASKS = 10_000
+"""Tasks of a submission."""
+
+MAX_IDS = 10_000
+"""Ids in a question for the states of tasks."""
+
+MAX_LISTED = 1_000
+"""Functions and people that an endpoint's registration may list."""
+
+MAX_QUESTION = 1024 * 1024
+"""Bytes of a question for the states of tasks."""
+
+MAX_REASON = 1_000
+"""Characters of the text about what is wrong with a request."""
+
 Payload = Annotated[str, Field(max_length=MAX_PAYLOAD)]
+Payloads = Annotated[list[Payload], Field(max_length=MAX_TASKS, fail_fast=True)]
+Listed = Annotated[list[uuid.UUID], Field(max_length=MAX_LISTED, fail_fast=True)]
+ShortText = Annotated[str, Field(max_length=1024)]
 
 
-class EndpointRegistration(BaseModel):
+class Body(BaseModel):
+    """The body of a request, of at most `MAX_BYTES`."""
+
+    MAX_BYTES: ClassVar[int] = MAX_BODY
+
+
+class EndpointRegistration(Body):
     """POST /v3/endpoints and PUT /v3/endpoints/{id}."""
 
+    MAX_BYTES = MAX_REGISTRATION
+
     endpoint_name: str = Field(min_length=1, max_length=256)
-    display_name: str | None = None
+    display_name: ShortText | None = None
     multi_user: bool = False
     metadata: dict[str, Any] = {}
-    allowed_functions: list[uuid.UUID] = []
+    allowed_functions: Listed = []
     authentication_policy: uuid.UUID | None = None
     subscription_uuid: uuid.UUID | None = None
     public: bool = False
     high_assurance: bool = False
-    admins: list[uuid.UUID] = []
+    admins: Listed = []
 
 
-class FunctionRegistration(BaseModel):
+class FunctionRegistration(Body):
     """POST /v3/functions. `function_code` is a packed buffer, or with `serialized` false the source text."""
+
+    MAX_BYTES = MAX_FUNCTION
 
     function_name: str = Field(min_length=1, max_length=256)
     function_code: Payload
@@ -47,38 +87,64 @@ class FunctionRegistration(BaseModel):
     meta: dict[str, Any] | None = None
     description: str | None = None
     public: bool = False
+    group: Any = None
+    ha_endpoint_id: Any = None
 
 
-class Submission(BaseModel):
+class Submission(Body):
     """POST /v3/endpoints/{id}/submit. `tasks` holds by function the packed arguments of each call."""
 
-    tasks: dict[uuid.UUID, list[Payload]] = Field(min_length=1)
+    tasks: dict[uuid.UUID, Payloads] = Field(min_length=1, max_length=MAX_TASKS)
     create_queue: bool = False
     task_group_id: uuid.UUID | None = None
     resource_specification: dict[str, Any] | None = None
     user_endpoint_config: dict[str, Any] | None = None
     user_runtime: dict[str, Any] | None = None
-    result_serializers: list[str] | None = None
+    result_serializers: Annotated[list[ShortText], Field(max_length=16, fail_fast=True)] | None = None
 
 
-class BatchStatus(BaseModel):
+class BatchStatus(Body):
     """POST /v2/batch_status."""
 
-    task_ids: list[uuid.UUID]
+    MAX_BYTES = MAX_QUESTION
+
+    task_ids: Annotated[list[uuid.UUID], Field(max_length=MAX_IDS, fail_fast=True)]
 
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T", bound=Body)
 
 
 async def read(request: web.Request, model: type[T]) -> T:
-    """The request's body. ApiError: not JSON, or not what the model says."""
-    body = await request.read()
+    """The request's body. ApiError: not JSON, not what the model says, or beyond a limit."""
+    body = await read_json(request, model.MAX_BYTES)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         malformed = any(each["type"] == "json_invalid" for each in error.errors(include_url=False))
         status = 400 if malformed else 422
-        raise ApiError(status, Code.REQUEST_MALFORMED, f"bad request: {describe(error)}") from None
+        raise ApiError(status, Code.REQUEST_MALFORMED, f"bad request: {describe(error)[:MAX_REASON]}") from None
+
+
+def check_documents(submission: Submission) -> None:
+    """ApiError 413: the options or the resource specification are too large for the messages that carry them."""
+    options = len(json.dumps([submission.user_endpoint_config, submission.user_runtime]))
+    if options > MAX_OPTIONS:
+        text = (
+            f"user_endpoint_config and user_runtime have {options:,} bytes as JSON; at most {MAX_OPTIONS:,} are allowed"
+        )
+        raise ApiError(413, Code.REQUEST_MALFORMED, text)
+    resources = len(json.dumps(submission.resource_specification))
+    if resources > MAX_RESOURCES:
+        text = f"resource_specification has {resources:,} bytes as JSON; at most {MAX_RESOURCES:,} are allowed"
+        raise ApiError(413, Code.REQUEST_MALFORMED, text)
+
+
+def refuse_unenforced(what: str, fields: Mapping[str, object]) -> None:
+    """ApiError 422: one of these fields is set, and its owner would rely on what this service doesn't enforce."""
+    for name, value in fields.items():
+        if value:
+            text = f"this service does not enforce `{name}` and refuses {what} that rely on it; leave it out"
+            raise ApiError(422, Code.REQUEST_MALFORMED, text)
 
 
 def uuid_in_path(request: web.Request, name: str) -> str:

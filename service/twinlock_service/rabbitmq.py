@@ -43,6 +43,9 @@ STOP_SECONDS = 15.0
 PORTS = range(20000, 32000)
 """Below Linux's ephemeral ports: a client that calls a closed one of those can get connected to itself, and hold it."""
 
+MAX_MESSAGE = 48 * 1024 * 1024
+"""Bytes of a message: a task's function and arguments, or a result, whose limits are smaller."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -167,6 +170,7 @@ def _write_config(folder: Path, ports: Ports, password: str, account: pwd.struct
         "listeners.tcp.1": f"127.0.0.1:{ports.amqp}",
         "management.tcp.ip": "127.0.0.1",
         "management.tcp.port": ports.management,
+        "max_message_size": MAX_MESSAGE,
         "load_definitions": folder / "definitions.json",
         "distribution.listener.interface": "127.0.0.1",
         # At this much memory RabbitMQ stops everybody who publishes; some tasks of 10 MiB at once take 600 MB.

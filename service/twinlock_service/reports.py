@@ -1,28 +1,28 @@
 """
 What endpoints send: results, heartbeats, notices that they failed to start.
 
-Each batch is committed first, then results are offered to the SDK, and only then RabbitMQ gets its acknowledgement;
-after a crash in between RabbitMQ delivers again, and what is recorded but was not offered is offered then.
+Each batch is committed before RabbitMQ gets its acknowledgement. Then what is recorded is offered to the SDK: new
+results at once, everything else in the background, also after a restart and when RabbitMQ was away.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import uuid
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from globus_compute_common import messagepack
-from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails
+from globus_compute_common.messagepack.message_types import EPStatusReport
 
 from twinlock_service.amqp import BATCH, AmqpDownError, Delivery, Handler
 from twinlock_service.context import Context
 from twinlock_service.database import transaction
 from twinlock_service.management import ManagementError
+from twinlock_service.messages import MAX_TEXT, failed, read_report, read_result, warn
 from twinlock_service.publishing import MessageRefusedError
+from twinlock_service.tasks import Status
 from twinlock_service.topology import HEARTBEATS, RESULTS, endpoint_of, result_prefix
 
 log = logging.getLogger(__name__)
@@ -33,10 +33,11 @@ DEFAULT_PERIOD = 30.0
 LONGEST_PERIOD = 24 * 3600.0
 """Seconds between heartbeats, at most."""
 
-ENDPOINT_FAILED = "ENDPOINT_FAILED"
-"""The code in the result of a task that no endpoint ran."""
+RETRY_SECONDS = 1.0
+"""How long the results that could not be offered wait."""
 
-M = TypeVar("M", Result, EPStatusReport)
+CHUNK = 200
+"""How many tasks are ended before others get their turn."""
 
 
 def handlers(context: Context) -> dict[str, Handler]:
@@ -46,61 +47,76 @@ def handlers(context: Context) -> dict[str, Handler]:
 
 async def take_results(context: Context, batch: list[Delivery]) -> None:
     """Records results of tasks and offers them to the SDK."""
+    ended = []
+    for delivery in batch:
+        ended += _ended(context, delivery)
+        await asyncio.sleep(0)
     with transaction(context.db):
-        for delivery in batch:
-            _record_result(context, delivery)
-    await forward(context)
+        new = [task for task, status, body in ended if context.tasks.finish(task, status, body)]
+    try:
+        await _offer_all(context, new)
+    except AmqpDownError:
+        context.backlog.set()
+        raise
 
 
 async def take_status_reports(context: Context, batch: list[Delivery]) -> None:
     """Records heartbeats; ends the tasks of endpoints that say that they could not start."""
     for delivery in batch:
-        report = _unpack(delivery, EPStatusReport)
+        await asyncio.sleep(0)
+        report = read_report(delivery)
         origin = endpoint_of(delivery.exchange)
         if report is None:
             continue
         if origin is None or str(report.endpoint_id) != origin:
-            log.warning("endpoint %s sent a status report that is not its own; ignored", origin)
+            warn(delivery, "sent a status report that is not its own; ignored")
         elif error := report.global_state.get("error"):
             await _take_notice(context, origin, str(error), report)
         else:
-            context.endpoints.reported(origin, _period(report.global_state), _text(report.global_state))
-    await forward(context)
+            context.endpoints.reported(origin, _period(report.global_state), json.dumps(report.global_state))
+
+
+async def fail_outstanding(context: Context, endpoint: str, text: str) -> int:
+    """Ends the tasks that an endpoint owes with this text; gives their number. To be followed by `backlog.set()`."""
+    tasks = context.tasks.outstanding(endpoint)
+    for start in range(0, len(tasks), CHUNK):
+        with transaction(context.db):
+            for task in tasks[start : start + CHUNK]:
+                context.tasks.finish(task, "failed", messagepack.pack(failed(task, text)))
+        await asyncio.sleep(0)
+    return len(tasks)
 
 
 async def forward(context: Context) -> None:
     """Offers every result that was not offered yet to the queue of its task group, if there is one."""
-    async with context.forwarding:
-        while waiting := context.tasks.unforwarded(BATCH):
-            await asyncio.gather(*(_offer(context, task) for task in waiting))
-            with transaction(context.db):
-                context.tasks.mark_forwarded(waiting)
+    while waiting := context.tasks.unforwarded(BATCH):
+        await _offer_all(context, waiting)
 
 
-async def forward_soon(context: Context) -> None:
-    """Offers what is to be offered if RabbitMQ is there; else it is done when RabbitMQ is back."""
-    with contextlib.suppress(AmqpDownError):
-        await forward(context)
+async def forward_backlog(context: Context) -> None:
+    """Offers what waits, at the start and whenever `backlog` is set, until it is cancelled."""
+    while True:
+        context.backlog.clear()
+        await context.amqp.connected()
+        try:
+            await forward(context)
+        except AmqpDownError:
+            context.backlog.set()
+            await asyncio.sleep(RETRY_SECONDS)
+        await context.backlog.wait()
 
 
-def fail_outstanding(context: Context, endpoint: str, text: str) -> int:
-    """Ends the tasks that an endpoint owes with this text; gives their number. To be followed by `forward`."""
-    tasks = context.tasks.outstanding(endpoint)
-    for task in tasks:
-        context.tasks.finish(task, "failed", messagepack.pack(_failed(task, text)))
-    return len(tasks)
-
-
-def _record_result(context: Context, delivery: Delivery) -> None:
-    origin = endpoint_of(delivery.exchange)
-    result = _unpack(delivery, Result)
-    if result is None:
-        return
+def _ended(context: Context, delivery: Delivery) -> list[tuple[str, Status, bytes]]:
+    """The task that a message ends, how it ended, and its result; nothing where it doesn't end one of its sender's."""
+    found = read_result(delivery)
+    if found is None:
+        return []
+    result, body = found
     task = context.tasks.get(str(result.task_id))
-    if task is None or task.endpoint_id != origin:
-        log.warning("endpoint %s sent a result for task %s, which is not its own; ignored", origin, result.task_id)
-        return
-    context.tasks.finish(task.id, "failed" if result.is_error else "success", delivery.body)
+    if task is None or task.endpoint_id != endpoint_of(delivery.exchange):
+        warn(delivery, f"sent a result for task {result.task_id}, which is not its own; ignored")
+        return []
+    return [(task.id, "failed" if result.is_error else "success", body)]
 
 
 async def _take_notice(context: Context, origin: str, error: str, report: EPStatusReport) -> None:
@@ -109,12 +125,12 @@ async def _take_notice(context: Context, origin: str, error: str, report: EPStat
         # The agent's manager also sends one under its own name when a child of it fails, and lives on.
         return
     # The text becomes part of JSON messages, in which half a surrogate pair has no place.
-    text = error.encode(errors="replace").decode()
+    text = error[:MAX_TEXT].encode(errors="replace").decode()
     async with context.queues[origin]:
-        with transaction(context.db):
-            context.endpoints.reported(origin, 0.0, _text(report.global_state))
-            count = fail_outstanding(context, origin, text)
+        context.endpoints.reported(origin, 0.0, json.dumps(report.global_state))
+        count = await fail_outstanding(context, origin, text)
         await _discard_tasks(context, origin)
+    context.backlog.set()
     log.warning("endpoint %s failed to start; %d tasks ended", origin, count)
 
 
@@ -126,26 +142,13 @@ def _period(state: dict[str, Any]) -> float:
     return float(period) if isinstance(period, int | float) and 0 <= period <= LONGEST_PERIOD else DEFAULT_PERIOD
 
 
-def _text(state: dict[str, Any]) -> str:
-    try:
-        return json.dumps(state)
-    except RecursionError:
-        # It came nested almost too deeply to be read; so deeply it can't be written.
-        return "{}"
-
-
-def _unpack(delivery: Delivery, kind: type[M]) -> M | None:
-    origin = endpoint_of(delivery.exchange)
-    try:
-        message = messagepack.unpack(delivery.body)
-    # On hostile input the decoder raises ValueError, KeyError, RecursionError and more; nobody else may suffer from it.
-    except Exception as error:
-        log.warning("endpoint %s sent a message that can't be read (%s); ignored", origin, type(error).__name__)
-        return None
-    if not isinstance(message, kind):
-        log.warning("endpoint %s sent a %s where a %s belongs; ignored", origin, message.message_type, kind.__name__)
-        return None
-    return message
+async def _offer_all(context: Context, tasks: list[str]) -> None:
+    """Offers the results of tasks that were not offered yet. AmqpDownError: some were not, and still wait."""
+    async with context.forwarding:
+        waiting = [task for task in tasks if context.tasks.is_unforwarded(task)]
+        await asyncio.gather(*(_offer(context, task) for task in waiting))
+        with transaction(context.db):
+            context.tasks.mark_forwarded(waiting)
 
 
 async def _offer(context: Context, task_id: str) -> None:
@@ -158,13 +161,8 @@ async def _offer(context: Context, task_id: str) -> None:
         await context.amqp.publish("", queue, task.result, timestamp=int(task.completed))
     except MessageRefusedError as error:
         log.error("task %s: %s", task.id, error)
-        short = messagepack.pack(_failed(task.id, f"The result can't be sent: {error}"))
+        short = messagepack.pack(failed(task.id, f"The result can't be sent: {error}"))
         await context.amqp.publish("", queue, short, timestamp=int(task.completed))
-
-
-def _failed(task_id: str, text: str) -> Result:
-    details = ResultErrorDetails(code=ENDPOINT_FAILED, user_message=text)
-    return Result(task_id=uuid.UUID(task_id), data=text, error_details=details)
 
 
 async def _discard_tasks(context: Context, endpoint: str) -> None:

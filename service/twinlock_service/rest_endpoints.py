@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,11 +10,10 @@ from aiohttp import web
 
 from twinlock_service.access import managed_endpoint, visible_endpoint
 from twinlock_service.context import CALLER, CONTEXT
-from twinlock_service.database import transaction
-from twinlock_service.endpoints import Endpoint, Kind
+from twinlock_service.endpoints import Endpoint, Kind, check_number
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.models import EndpointRegistration, read, uuid_in_path
-from twinlock_service.reports import fail_outstanding, forward_soon
+from twinlock_service.models import EndpointRegistration, read, refuse_unenforced, uuid_in_path
+from twinlock_service.reports import fail_outstanding
 from twinlock_service.users import Identity
 
 
@@ -21,6 +21,7 @@ async def register(request: web.Request) -> web.Response:
     """POST /v3/endpoints: adds an endpoint; tells it how to reach its queues."""
     context = request.app[CONTEXT]
     registration = await _registration(request)
+    check_number(context.endpoints.number_of(request[CALLER].id))
     endpoint = context.endpoints.register(_kind(registration), request[CALLER].id, registration.model_dump(mode="json"))
     await context.topology.endpoint(endpoint)
     return web.json_response(context.topology.registration_info(endpoint))
@@ -62,7 +63,13 @@ async def show_all(request: web.Request) -> web.Response:
     """GET /v2/endpoints: the caller's; with role=any all that the caller may use."""
     context, caller = request.app[CONTEXT], request[CALLER]
     everything = request.query.get("role") == "any"
-    return web.json_response([_summary(each) for each in context.endpoints.all() if _listed(each, caller, everything)])
+    found = []
+    for endpoint_id in context.endpoints.ids():
+        endpoint = context.endpoints.get(endpoint_id)
+        await asyncio.sleep(0)  # there may be many, with large registrations
+        if endpoint is not None and _listed(endpoint, caller, everything):
+            found.append(_summary(endpoint))
+    return web.json_response(found)
 
 
 async def allowed_functions(request: web.Request) -> web.Response:
@@ -87,14 +94,12 @@ async def delete(request: web.Request) -> web.Response:
     """DELETE /v2/endpoints/{endpoint}: forgets it and its user endpoints; what they still owe fails."""
     context = request.app[CONTEXT]
     endpoint = managed_endpoint(context, request[CALLER], uuid_in_path(request, "endpoint"))
-    everything = [*context.endpoints.children(endpoint.id), endpoint]
-    for each in everything:
+    for each in [*context.endpoints.children(endpoint.id), endpoint]:
         await context.topology.remove(each)
-    with transaction(context.db):
-        for each in everything:
-            fail_outstanding(context, each.id, f"Endpoint {endpoint.id} was deleted before the task had ended")
-        context.endpoints.delete(endpoint.id)
-    await forward_soon(context)
+        async with context.queues[each.id]:
+            await fail_outstanding(context, each.id, f"Endpoint {endpoint.id} was deleted before the task had ended")
+    context.endpoints.delete(endpoint.id)
+    context.backlog.set()
     return web.json_response({"result": 200})
 
 
@@ -104,10 +109,7 @@ async def _registration(request: web.Request) -> EndpointRegistration:
         "authentication_policy": registration.authentication_policy,
         "high_assurance": registration.high_assurance,
     }
-    for name, value in refused.items():
-        if value:
-            text = f"this service does not enforce `{name}` and refuses endpoints that rely on it; leave it out"
-            raise ApiError(422, Code.REQUEST_MALFORMED, text)
+    refuse_unenforced("endpoints", refused)
     return registration
 
 

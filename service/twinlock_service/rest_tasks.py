@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -13,6 +14,9 @@ from twinlock_service.errors import ApiError, Code
 from twinlock_service.models import BatchStatus, Submission, read, uuid_in_path
 from twinlock_service.submission import submit
 from twinlock_service.tasks import Task
+
+MAX_ANSWER = 32 * 1024 * 1024
+"""Bytes of results in one answer."""
 
 
 async def submit_tasks(request: web.Request) -> web.Response:
@@ -42,9 +46,19 @@ async def show(request: web.Request) -> web.Response:
 async def show_batch(request: web.Request) -> web.Response:
     """POST /v2/batch_status; tasks that are not the caller's are left out."""
     context, caller = request.app[CONTEXT], request[CALLER]
-    wanted = [str(each) for each in (await read(request, BatchStatus)).task_ids]
-    found = [task for task in (owned_task(context, caller, each) for each in wanted) if task is not None]
-    return web.json_response({"response": "batch", "results": {task.id: _document(task) for task in found}})
+    wanted = dict.fromkeys(str(each) for each in (await read(request, BatchStatus)).task_ids)
+    found, size = {}, 0
+    for task_id in wanted:
+        task = owned_task(context, caller, task_id)
+        await asyncio.sleep(0)  # many or large results take long
+        if task is None:
+            continue
+        found[task.id] = _document(task)
+        size += len(task.result or b"")
+        if size > MAX_ANSWER and len(found) > 1:
+            text = f"the results of these tasks have more than {MAX_ANSWER:,} bytes; ask for fewer tasks at once"
+            raise ApiError(413, Code.REQUEST_MALFORMED, text)
+    return web.json_response({"response": "batch", "results": found})
 
 
 async def show_group(request: web.Request) -> web.Response:

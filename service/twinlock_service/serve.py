@@ -22,6 +22,7 @@ from aiohttp import web
 from yarl import URL
 
 from twinlock_service.amqp import Amqp
+from twinlock_service.connections import Runner, raise_descriptor_limit
 from twinlock_service.context import Context
 from twinlock_service.database import open_database
 from twinlock_service.errors import StartError
@@ -29,7 +30,7 @@ from twinlock_service.files import open_private
 from twinlock_service.management import Management, ManagementError
 from twinlock_service.processes import Process
 from twinlock_service.rabbitmq import private_node
-from twinlock_service.reports import forward_soon, handlers
+from twinlock_service.reports import forward_backlog, handlers
 from twinlock_service.topology import Topology
 from twinlock_service.users import Users, load_users
 from twinlock_service.web import make_app
@@ -71,6 +72,7 @@ class _RabbitMQ:
 async def serve(options: Options) -> None:
     """Runs until SIGTERM or SIGINT cancel it. StartError: it can't start, or its RabbitMQ node has died."""
     _cancel_on_signal()
+    raise_descriptor_limit()
     users = load_users(options.users)
     async with AsyncExitStack() as stack:
         stack.enter_context(_state_folder(options.state))
@@ -84,7 +86,7 @@ async def serve(options: Options) -> None:
         context = Context(db, users, topology, amqp)
         await stack.enter_async_context(_running(amqp.run(handlers(context))))
         await _within(amqp.connected(), "RabbitMQ")
-        await forward_soon(context)
+        await stack.enter_async_context(_running(forward_backlog(context)))
         await stack.enter_async_context(_listening(options, context))
         print(f"twinlock-service ready on http://{options.host}:{options.port}", flush=True)
         _tell_systemd("READY=1")
@@ -178,7 +180,7 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _listening(options: Options, context: Context) -> AsyncIterator[None]:
     app = make_app(context, open_page=_is_loopback(options.host))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
+    runner = Runner(app, shutdown_timeout=2)
     await runner.setup()
     try:
         await web.TCPSite(runner, options.host, options.port).start()

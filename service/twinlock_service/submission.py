@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,22 +15,31 @@ from globus_compute_common.messagepack.message_types import Task as TaskMessage
 
 from twinlock_service.access import find_function, usable_endpoint
 from twinlock_service.amqp import AmqpDownError
+from twinlock_service.chunks import chunks
 from twinlock_service.context import Context
 from twinlock_service.database import transaction
-from twinlock_service.endpoints import Endpoint
+from twinlock_service.endpoints import Endpoint, user_endpoint_id
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.functions import Function
-from twinlock_service.models import MAX_OPTIONS, Submission
+from twinlock_service.models import MAX_BODY, MAX_TASKS, Submission, check_documents
 from twinlock_service.publishing import MessageRefusedError
 from twinlock_service.topology import command_queue, task_queue
 from twinlock_service.users import Identity
 
+MAX_OUTSTANDING = 100_000
+"""Tasks that may wait for one endpoint; failing them all takes seconds."""
+
+MAX_GROUP = 200_000
+"""Tasks of one task group: whoever asks for a group gets the ids of all."""
+
+CHUNK_TASKS, CHUNK_BYTES = 64, 4 * 1024 * 1024
+"""How many tasks are recorded and queued before others get their turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One task: the function and its packed arguments."""
+    """A call of a function with packed arguments."""
 
-    task: str
     function: Function
     payload: str
 
@@ -42,40 +52,69 @@ async def submit(context: Context, caller: Identity, endpoint_id: str, submissio
     When it returns the answer, the tasks are recorded and in RabbitMQ. ApiError: none of them is.
     """
     endpoint = usable_endpoint(context, caller, endpoint_id)
-    _check_options(submission)
-    functions = [_runnable(context, caller, endpoint, str(each)) for each in submission.tasks]
-    group = _group(context, caller, submission.task_group_id)
+    check_documents(submission)
+    functions = await _functions(context, caller, endpoint, submission)
+    _check_room(context, caller, endpoint, submission)
+    group = _group(context, caller, submission)
     target = await _target(context, caller, endpoint, submission)
     if submission.create_queue:
         await context.topology.result_queue(caller.id, group)
-    wanted = list(zip(functions, submission.tasks.values(), strict=True))
     async with context.queues[target.id]:
-        calls = _record(context, caller, target, group, wanted)
+        tasks: dict[str, list[str]] = {function: [] for function in functions}
         try:
-            await _publish(context, caller, endpoint, target, submission, calls)
-        except BaseException:
+            if target is not endpoint:
+                await _publish_command(context, caller, endpoint, target, submission)
+            for chunk in chunks(_calls(submission, functions), CHUNK_TASKS, _size, CHUNK_BYTES):
+                recorded = _record(context, caller, target, group, chunk)
+                for task, call in recorded:
+                    tasks[call.function.id].append(task)
+                await asyncio.gather(*(_publish_task(context, target, *each, submission) for each in recorded))
+        except BaseException as error:
             # Also when the service is being stopped: nobody was told of these tasks, so nobody waits for them.
-            context.tasks.forget(call.task for call in calls)
-            raise
-    tasks: dict[str, list[str]] = {}
-    for call in calls:
-        tasks.setdefault(call.function.id, []).append(call.task)
+            context.tasks.forget(task for ids in tasks.values() for task in ids)
+            raise _refused(context, error) from None
     return {"request_id": str(uuid.uuid4()), "task_group_id": group, "endpoint_id": endpoint.id, "tasks": tasks}
 
 
 class _UndeliverableError(Exception):
-    """A queue of the endpoint is missing."""
+    """A queue of the endpoint is missing, or full."""
 
     def __init__(self, endpoint: Endpoint, queue: str) -> None:
-        super().__init__(f"RabbitMQ has lost the queue {queue}; try again, and it will be made anew")
+        super().__init__(f"RabbitMQ has no room in the queue {queue}, or has lost it; try again later")
         self.endpoint = endpoint
 
 
-def _check_options(submission: Submission) -> None:
-    size = len(json.dumps([submission.user_endpoint_config, submission.user_runtime]))
-    if size > MAX_OPTIONS:
-        text = f"user_endpoint_config and user_runtime have {size:,} bytes as JSON; at most {MAX_OPTIONS:,} are allowed"
+def _refused(context: Context, error: BaseException) -> BaseException:
+    """What the caller is told of an error; the error itself where that isn't this function's business."""
+    match error:
+        case _UndeliverableError():
+            context.topology.forget(error.endpoint)
+            return ApiError(503, Code.INTERNAL_ERROR, str(error))
+        case MessageRefusedError():
+            return ApiError(413, Code.REQUEST_MALFORMED, f"a task or its options are too large: {error}")
+        case AmqpDownError():
+            return ApiError(503, Code.INTERNAL_ERROR, f"the tasks can't be queued now: {error}; try again")
+    return error
+
+
+async def _functions(
+    context: Context, caller: Identity, endpoint: Endpoint, submission: Submission
+) -> dict[str, Function]:
+    """The functions by their uuids. ApiError: not there, not permitted, or too much with all tasks together."""
+    count = sum(map(len, submission.tasks.values()))
+    if count > MAX_TASKS:
+        text = f"the submission has {count:,} tasks; at most {MAX_TASKS:,} are allowed, so submit them in parts"
         raise ApiError(413, Code.REQUEST_MALFORMED, text)
+    found, size = {}, 0
+    for function_id, payloads in submission.tasks.items():
+        function = _runnable(context, caller, endpoint, str(function_id))
+        found[function.id] = function
+        size += len(function.code) * max(1, len(payloads)) + sum(map(len, payloads))
+        if size > MAX_BODY:
+            text = f"the tasks have, each with its function, more than {MAX_BODY:,} bytes; submit them in parts"
+            raise ApiError(413, Code.REQUEST_MALFORMED, text)
+        await asyncio.sleep(0)
+    return found
 
 
 def _runnable(context: Context, caller: Identity, endpoint: Endpoint, function_id: str) -> Function:
@@ -86,12 +125,17 @@ def _runnable(context: Context, caller: Identity, endpoint: Endpoint, function_i
     return function
 
 
-def _group(context: Context, caller: Identity, group: uuid.UUID | None) -> str:
-    if group is None:
+def _group(context: Context, caller: Identity, submission: Submission) -> str:
+    if submission.task_group_id is None:
         return context.tasks.new_group(caller.id)
-    if context.tasks.group_owner(str(group)) != caller.id:
+    group = str(submission.task_group_id)
+    if context.tasks.group_owner(group) != caller.id:
         raise ApiError(404, Code.TASK_GROUP_NOT_FOUND, f"you have no task group {group}")
-    return str(group)
+    count = context.tasks.group_size(group)
+    if count + sum(map(len, submission.tasks.values())) > MAX_GROUP:
+        text = f"task group {group} has {count:,} tasks, and no room for these ({MAX_GROUP:,} at most); start a new one"
+        raise ApiError(413, Code.REQUEST_MALFORMED, text)
+    return group
 
 
 async def _target(context: Context, caller: Identity, endpoint: Endpoint, submission: Submission) -> Endpoint:
@@ -103,31 +147,34 @@ async def _target(context: Context, caller: Identity, endpoint: Endpoint, submis
     return target
 
 
+def _check_room(context: Context, caller: Identity, endpoint: Endpoint, submission: Submission) -> None:
+    target = endpoint.id
+    if endpoint.kind == "manager":
+        target = user_endpoint_id(endpoint.id, caller.id, submission.user_endpoint_config or {})
+    count = context.tasks.outstanding_count(target)
+    if count + sum(map(len, submission.tasks.values())) > MAX_OUTSTANDING:
+        text = (
+            f"{count:,} tasks wait for this endpoint, at most {MAX_OUTSTANDING:,} may; submit more when some have ended"
+        )
+        raise ApiError(429, Code.REQUEST_MALFORMED, text)
+
+
+def _calls(submission: Submission, functions: dict[str, Function]) -> Iterator[_Call]:
+    for function_id, payloads in submission.tasks.items():
+        for payload in payloads:
+            yield _Call(functions[str(function_id)], payload)
+
+
+def _size(call: _Call) -> int:
+    return len(call.function.code) + len(call.payload)
+
+
 def _record(
-    context: Context, caller: Identity, target: Endpoint, group: str, wanted: list[tuple[Function, list[str]]]
-) -> list[_Call]:
+    context: Context, caller: Identity, target: Endpoint, group: str, calls: list[_Call]
+) -> list[tuple[str, _Call]]:
+    """Records tasks; gives each one's uuid with it."""
     with transaction(context.db):
-        return [
-            _Call(context.tasks.add(group, caller.id, target.id, function.id), function, payload)
-            for function, payloads in wanted
-            for payload in payloads
-        ]
-
-
-async def _publish(
-    context: Context, caller: Identity, endpoint: Endpoint, target: Endpoint, submission: Submission, calls: list[_Call]
-) -> None:
-    try:
-        if target is not endpoint:
-            await _publish_command(context, caller, endpoint, target, submission)
-        await asyncio.gather(*(_publish_task(context, target, call, submission) for call in calls))
-    except _UndeliverableError as error:
-        context.topology.forget(error.endpoint)
-        raise ApiError(503, Code.INTERNAL_ERROR, str(error)) from None
-    except MessageRefusedError as error:
-        raise ApiError(413, Code.REQUEST_MALFORMED, f"a task or its options are too large: {error}") from None
-    except AmqpDownError as error:
-        raise ApiError(503, Code.INTERNAL_ERROR, f"the tasks can't be queued now: {error}; try again") from None
+        return [(context.tasks.add(group, caller.id, target.id, call.function.id), call) for call in calls]
 
 
 async def _publish_command(
@@ -152,12 +199,12 @@ async def _publish_command(
         raise _UndeliverableError(manager, queue)
 
 
-async def _publish_task(context: Context, target: Endpoint, call: _Call, submission: Submission) -> None:
+async def _publish_task(context: Context, target: Endpoint, task: str, call: _Call, submission: Submission) -> None:
     # The endpoint unpacks three buffers: the function, the arguments, the keyword arguments.
-    message = TaskMessage(task_id=uuid.UUID(call.task), task_buffer=call.function.code + call.payload)
+    message = TaskMessage(task_id=uuid.UUID(task), task_buffer=call.function.code + call.payload)
     headers = {
         "function_uuid": call.function.id,
-        "task_uuid": call.task,
+        "task_uuid": task,
         "resource_specification": json.dumps(submission.resource_specification),
         "result_serializers": submission.result_serializers or [],
     }

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from twinlock_service.database import transaction
+
 Status = Literal["waiting-for-ep", "success", "failed"]
 
 
@@ -51,6 +53,10 @@ class Tasks:
         rows = self._db.execute("SELECT id FROM tasks WHERE group_id = ? ORDER BY submitted, rowid", (group,))
         return [row["id"] for row in rows]
 
+    def group_size(self, group: str) -> int:
+        """How many tasks a group has."""
+        return int(self._db.execute("SELECT count(*) FROM tasks WHERE group_id = ?", (group,)).fetchone()[0])
+
     def add(self, group: str, owner: str, endpoint: str, function: str) -> str:
         """Adds a task that waits for its endpoint; gives its uuid."""
         task = str(uuid.uuid4())
@@ -62,7 +68,8 @@ class Tasks:
     def forget(self, tasks: Iterable[str]) -> None:
         """Takes back tasks that could not be handed to RabbitMQ, unless they have ended meanwhile."""
         query = "DELETE FROM tasks WHERE id = ? AND status = 'waiting-for-ep'"
-        self._db.executemany(query, [(task,) for task in tasks])
+        with transaction(self._db):
+            self._db.executemany(query, [(task,) for task in tasks])
 
     def get(self, task: str) -> Task | None:
         """The task with this uuid."""
@@ -74,10 +81,20 @@ class Tasks:
         query = "SELECT id FROM tasks WHERE endpoint_id = ? AND status = 'waiting-for-ep' ORDER BY submitted, rowid"
         return [row["id"] for row in self._db.execute(query, (endpoint,))]
 
+    def outstanding_count(self, endpoint: str) -> int:
+        """How many tasks an endpoint still owes."""
+        query = "SELECT count(*) FROM tasks WHERE endpoint_id = ? AND status = 'waiting-for-ep'"
+        return int(self._db.execute(query, (endpoint,)).fetchone()[0])
+
     def finish(self, task: str, status: Status, result: bytes) -> bool:
         """Records how a task ended. False, and nothing changes: it had ended before."""
         query = "UPDATE tasks SET status = ?, completed = ?, result = ? WHERE id = ? AND status = 'waiting-for-ep'"
         return self._db.execute(query, (status, time.time(), result, task)).rowcount == 1
+
+    def is_unforwarded(self, task: str) -> bool:
+        """Whether a task has ended and its result was not yet offered to the SDK."""
+        query = "SELECT 1 FROM tasks WHERE id = ? AND status <> 'waiting-for-ep' AND forwarded = 0"
+        return self._db.execute(query, (task,)).fetchone() is not None
 
     def unforwarded(self, limit: int) -> list[str]:
         """Ended tasks whose result was not yet offered to the SDK."""

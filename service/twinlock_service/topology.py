@@ -23,6 +23,15 @@ HEARTBEATS = "service.heartbeats"
 RESULT_QUEUE_IDLE_MS = 7 * 24 * 3600 * 1000
 """A result queue that nobody used for so long goes; the results stay in the service's state."""
 
+USER_CONNECTIONS, USER_CHANNELS = 100, 200
+"""Of an SDK user, in all their programs: each Executor has one of both for its results."""
+
+ENDPOINT_CONNECTIONS, ENDPOINT_CHANNELS = 20, 100
+"""Of an endpoint, which needs four at most; those of one that was killed are still there for a while."""
+
+QUEUE_BYTES = 4 * 1024**3
+"""What may wait in one queue of an endpoint, or of an SDK user's results."""
+
 # Messages of up to 10 MiB wait on the disk, not in the node's memory.
 _LAZY = {"x-queue-mode": "lazy"}
 
@@ -63,7 +72,8 @@ class Topology:
         self._made: set[tuple[str, str]] = set()
 
     async def service_queues(self) -> None:
-        """The two queues that the service reads."""
+        """The two queues that the service reads, and the limit of all others."""
+        await self._management.limit_queues("twinlock", r"^(ep|results)\.", QUEUE_BYTES)
         await self._management.queue(RESULTS, _LAZY)
         await self._management.queue(HEARTBEATS)
 
@@ -75,6 +85,7 @@ class Topology:
         name = exchange(endpoint.id)
         own = re.escape(name)
         await self._management.user(name, endpoint.password, read=rf"^{own}\.(commands|tasks)$", write=f"^{own}$")
+        await self._management.limit_user(name, connections=ENDPOINT_CONNECTIONS, channels=ENDPOINT_CHANNELS)
         await self._management.exchange(name)
         await self._management.bind(name, RESULTS, "results")
         await self._management.bind(name, HEARTBEATS, "heartbeats")
@@ -108,6 +119,7 @@ class Topology:
             name = _user_name(user)
             own = re.escape(result_prefix(user))
             await self._management.user(name, password, read=f"^{own}[0-9a-f-]+$", write="^$")
+            await self._management.limit_user(name, connections=USER_CONNECTIONS, channels=USER_CHANNELS)
             self._made.add((user, password))
 
     async def result_queue(self, user: str, group: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from aiohttp import web
 
 from twinlock_service import auth, page, rest_endpoints, rest_functions, rest_tasks
+from twinlock_service.connections import serving
 from twinlock_service.context import CALLER, CONTEXT, Context
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.management import ManagementError
@@ -68,18 +70,37 @@ async def _version(_request: web.Request) -> web.Response:
 
 def _for_callers(handler: Handler) -> Handler:
     async def checked(request: web.Request) -> web.StreamResponse:
-        request[CALLER] = auth.authenticate(request)
-        return await handler(request)
+        caller = request[CALLER] = auth.authenticate(request)
+        size = request.content_length if request.body_exists else 0
+        async with request.app[CONTEXT].turns.of(caller.id, size):
+            answer = await handler(request)
+            # Sent before the next one is made: a client that takes no answers gets no more of them into memory.
+            with contextlib.suppress(ConnectionError):
+                await _send(request, answer)
+            return answer
 
     return checked
+
+
+async def _send(request: web.Request, answer: web.StreamResponse) -> None:
+    """Send an answer, and wait until the client has taken most of it. ConnectionError: the client is gone."""
+    writer = await answer.prepare(request)
+    await answer.write_eof()
+    if writer is not None:
+        await writer.drain()
 
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handler(request)
+        with serving(request):
+            return await handler(request)
     except ApiError as error:
         failure = error
+    except (ConnectionError, web.RequestPayloadError):
+        failure = ApiError(
+            400, Code.REQUEST_MALFORMED, "the request's body ended too early, or isn't what its head says"
+        )
     except ManagementError as error:
         log.warning("%s %s: %s", request.method, request.path, error)
         failure = ApiError(503, Code.INTERNAL_ERROR, "RabbitMQ can't be set up now; try again")

@@ -1,0 +1,65 @@
+"""The bodies of requests, read within limits of size, time and structure."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from twinlock_service.errors import ApiError, Code
+from twinlock_service.json_limits import JsonLimitError, check_json_in_turns
+
+BODY_SECONDS = 120.0
+"""How long a body may take to arrive."""
+
+MAX_FORM = 16 * 1024
+"""Bytes of a login's form, which comes from somebody who isn't known yet."""
+
+MAX_FORM_FIELDS = 100
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The body. ApiError 408, 413, 415: it comes too slowly, has more than `limit` bytes, or is compressed."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise ApiError(415, Code.REQUEST_MALFORMED, "this service takes no compressed requests; send it as it is")
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read(request, limit)
+    except TimeoutError:
+        text = f"the request's body did not arrive within {BODY_SECONDS:.0f} s; send less at once"
+        raise ApiError(408, Code.REQUEST_MALFORMED, text) from None
+
+
+async def read_json(request: web.Request, limit: int) -> bytes:
+    """A body of JSON that can be decoded without holding up others. ApiError: as `read_body`, and 413 beyond limits."""
+    body = await read_body(request, limit)
+    try:
+        await check_json_in_turns(body)
+    except JsonLimitError as error:
+        raise ApiError(413, Code.REQUEST_MALFORMED, f"the request's JSON is too complex: {error}") from None
+    return body
+
+
+async def read_form(request: web.Request) -> dict[str, str]:
+    """A short form, by its fields' names. ApiError 400: it can't be read; 408, 413 and 415 as for `read_body`."""
+    body = await read_body(request, MAX_FORM)
+    try:
+        return dict(parse_qsl(body.decode(), max_num_fields=MAX_FORM_FIELDS))
+    except ValueError:
+        raise ApiError(400, Code.REQUEST_MALFORMED, "the request's body is no form of UTF-8 text") from None
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    body = bytearray()
+    while chunk := await request.content.readany():
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, Code.REQUEST_MALFORMED, f"the request's body has more than {limit:,} bytes; send less at once")

@@ -1,0 +1,193 @@
+"""
+HTTP connections: how many there may be, and how long one may make no progress.
+
+A connection too many isn't refused. The one that has been silent for longest of those with the same peer is closed
+instead, so that neither forgotten connections nor requests sent by halves keep anybody out. Requests that are being
+served are not interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar, cast
+
+from aiohttp import web
+
+from twinlock_service.peers import peer_of
+
+MOST = 2_000
+"""HTTP connections at a time, where the service's limit of descriptors has room for them."""
+
+MOST_OF_PEER = 500
+"""
+HTTP connections at a time with one peer.
+
+It is more than are accepted at once, so that one whose request is on its way isn't the oldest before it is read.
+"""
+
+RESERVED_DESCRIPTORS = 100
+"""Descriptors for all else: the database, RabbitMQ, connections that are being accepted."""
+
+HEAD_SECONDS = 30.0
+"""How long a request's head may take, and how long an idle connection is kept."""
+
+STALL_SECONDS = 30.0
+"""How long a client may take nothing of an answer."""
+
+
+class Runner(web.AppRunner):
+    """Runs an application behind these limits."""
+
+    def __init__(self, app: web.Application, shutdown_timeout: float) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            shutdown_timeout=shutdown_timeout,
+            keepalive_timeout=HEAD_SECONDS,
+            auto_decompress=False,
+        )
+        self._limited: Connections[Connection] = Connections(_room(), MOST_OF_PEER)
+
+    @property
+    def server(self) -> Callable[[], asyncio.Protocol] | None:  # type: ignore[override]  # all that a site calls it for
+        """Makes the protocol of a new connection."""
+        inner = super().server
+        return None if inner is None else lambda: Connection(inner(), self._limited)
+
+
+@contextmanager
+def serving(request: web.Request) -> Iterator[None]:
+    """While the block runs, the request's connection is not closed to make room."""
+    connection = request.transport and request.transport.get_protocol()
+    if not isinstance(connection, Connection):
+        yield
+        return
+    connection.busy = True
+    try:
+        yield
+    finally:
+        connection.busy = False
+
+
+class Closable(Protocol):
+    """What can be ended at once, if it isn't busy."""
+
+    busy: bool
+
+    def abort(self) -> None:
+        """End it."""
+
+
+C = TypeVar("C", bound=Closable)
+
+
+class Connections(Generic[C]):
+    """The open connections, the one that has been silent for longest first."""
+
+    def __init__(self, most: int, most_of_peer: int) -> None:
+        self._most = most
+        self._most_of_peer = most_of_peer
+        self._peers: dict[C, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def opened(self, connection: C, peer: str) -> None:
+        """A connection has come; another one is closed if there are too many now."""
+        self._peers[connection] = peer
+        self._counts[peer] += 1
+        if self._counts[peer] > self._most_of_peer:
+            self._close_one(peer)
+        elif len(self._peers) > self._most:
+            self._close_one(self._counts.most_common(1)[0][0])
+
+    def active(self, connection: C) -> None:
+        """Something came or went."""
+        if connection in self._peers:
+            self._peers[connection] = self._peers.pop(connection)
+
+    def closed(self, connection: C) -> None:
+        """A connection is no more."""
+        peer = self._peers.pop(connection, None)
+        if peer is not None:
+            self._counts[peer] -= 1
+            if not self._counts[peer]:
+                del self._counts[peer]
+
+    def _close_one(self, peer: str) -> None:
+        of_peer = [each for each, its_peer in self._peers.items() if its_peer == peer]
+        silent = next((each for each in of_peer if not each.busy), of_peer[-1])
+        self.closed(silent)
+        silent.abort()
+
+
+class Connection(asyncio.Protocol):
+    """A connection on its way to aiohttp's protocol, watched."""
+
+    def __init__(self, inner: asyncio.Protocol, connections: Connections[Connection]) -> None:
+        self.busy = False
+        self._inner = inner
+        self._connections = connections
+        self._transport: asyncio.Transport
+        self._stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._inner.connection_made(transport)
+        self._connections.opened(self, peer_of(self._transport))
+
+    def data_received(self, data: bytes) -> None:
+        self._connections.active(self)
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        """More of an answer waits than the client has taken."""
+        self._inner.pause_writing()
+        self._watch_answer(self._transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._connections.active(self)
+        self._unwatch_answer()
+        self._inner.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._unwatch_answer()
+        self._connections.closed(self)
+        self._inner.connection_lost(error)
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._transport.abort()
+
+    def _watch_answer(self, waiting: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._stalled = loop.call_later(STALL_SECONDS, self._check_answer, waiting)
+
+    def _check_answer(self, before: int) -> None:
+        waiting = self._transport.get_write_buffer_size()
+        if waiting >= before:
+            self.abort()
+        else:
+            self._watch_answer(waiting)
+
+    def _unwatch_answer(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process, and those that it starts, have as many descriptors as they may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _room() -> int:
+    """How many connections the descriptors suffice for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if limit == resource.RLIM_INFINITY else max(1, min(MOST, limit - RESERVED_DESCRIPTORS))

@@ -1,0 +1,99 @@
+"""Messages of endpoints, read within limits: whoever sends one may send anything."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import TypeVar
+
+from globus_compute_common import messagepack
+from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails
+
+from twinlock_service.amqp import Delivery
+from twinlock_service.json_limits import JsonLimitError, check_json
+from twinlock_service.rationed_log import RationedLog
+from twinlock_service.topology import endpoint_of
+
+MAX_RESULT = 32 * 1024 * 1024
+"""Bytes of a result: 20 MiB of data, and what its serialization and JSON add to it."""
+
+MAX_REPORT = 1024 * 1024
+"""Bytes of a status report; those of endpoints with a thousand nodes have some hundred thousand."""
+
+MAX_VALUES = 10_000
+"""Values in either."""
+
+MAX_TEXT = 8 * 1024
+"""Characters of a failure notice, which becomes the result of each task that the endpoint owes."""
+
+ENDPOINT_FAILED = "ENDPOINT_FAILED"
+"""The code in the result of a task that no endpoint ran, or whose result can't be taken."""
+
+_TASK_ID = re.compile(rb'"task_id": ?"([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"')
+_HEAD = 4096
+
+M = TypeVar("M", Result, EPStatusReport)
+
+warnings = RationedLog()
+
+
+class LimitError(Exception):
+    """A message is beyond a limit; the text says which, for whoever waits for what it says."""
+
+
+def read_result(delivery: Delivery) -> tuple[Result, bytes] | None:
+    """
+    A result, and the message for whoever waits for it. None: it can't be used.
+
+    In place of a result that is beyond a limit comes an error for the task that it names.
+    """
+    try:
+        result = _read(delivery, Result, MAX_RESULT)
+        return None if result is None else (result, delivery.body)
+    except LimitError as error:
+        warn(delivery, f"sent a result that is not taken: {error}")
+        named = _TASK_ID.search(delivery.body, 0, _HEAD)
+        if named is None:
+            return None
+        instead = failed(named[1].decode(), f"The service does not take the result: {error}")
+        return instead, messagepack.pack(instead)
+
+
+def read_report(delivery: Delivery) -> EPStatusReport | None:
+    """A status report. None: it can't be used."""
+    try:
+        return _read(delivery, EPStatusReport, MAX_REPORT)
+    except LimitError as error:
+        warn(delivery, f"sent a status report that is not taken: {error}")
+        return None
+
+
+def failed(task_id: str, text: str) -> Result:
+    """The result of a task that its endpoint did not end."""
+    details = ResultErrorDetails(code=ENDPOINT_FAILED, user_message=text)
+    return Result(task_id=uuid.UUID(task_id), data=text, error_details=details)
+
+
+def warn(delivery: Delivery, text: str) -> None:
+    """Log what is wrong with a message, once a minute for each endpoint."""
+    origin = f"endpoint {endpoint_of(delivery.exchange)}"
+    warnings.warn(origin, f"{origin} {text}")
+
+
+def _read(delivery: Delivery, kind: type[M], limit: int) -> M | None:
+    size = len(delivery.body)
+    if size > limit:
+        raise LimitError(f"it has {size:,} bytes, and at most {limit:,} are allowed")
+    try:
+        check_json(delivery.body, MAX_VALUES)
+        message = messagepack.unpack(delivery.body)
+    except JsonLimitError as error:
+        raise LimitError(str(error)) from None
+    # On hostile input the decoder raises ValueError, KeyError, RecursionError and more; nobody else may suffer from it.
+    except Exception as error:
+        warn(delivery, f"sent a message that can't be read ({type(error).__name__}); ignored")
+        return None
+    if not isinstance(message, kind):
+        warn(delivery, f"sent a {message.message_type} where a {kind.__name__} belongs; ignored")
+        return None
+    return message

@@ -1,0 +1,52 @@
+"""Who is at the other end of a TCP connection: an address, or on this machine an account."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import struct
+
+# linux/inet_diag.h and linux/sock_diag.h; struct nlmsghdr is that of netlink(7).
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST = 1
+_HEADER = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBBxI2s2s16s16sI8s")
+_UID_OFFSET = _HEADER.size + 64
+_ANY_COOKIE = b"\xff" * 8
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The account that a connection from this machine comes from, if it can be found; else the address."""
+    remote, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    if not remote or not local:
+        return "unknown"
+    address = ipaddress.ip_address(str(remote[0]).partition("%")[0])
+    if not address.is_loopback:
+        return str(address)
+    try:
+        return f"uid {_owner(transport.get_extra_info('socket').family, remote, local)}"
+    except (OSError, struct.error):
+        return str(address)
+
+
+def _owner(family: int, remote: tuple[str, int], local: tuple[str, int]) -> int:
+    """The uid of the socket at the other end, which is on this machine: asked of the kernel, see sock_diag(7)."""
+    ends = [_packed(family, *end[:2]) for end in (remote, local)]
+    (address, port), (to_address, to_port) = ends
+    every_state = 0xFFFFFFFF
+    request = _REQUEST.pack(
+        family, socket.IPPROTO_TCP, 0, every_state, port, to_port, address, to_address, 0, _ANY_COOKIE
+    )
+    header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as kernel:
+        kernel.send(header + request)
+        answer = kernel.recv(4096, socket.MSG_DONTWAIT)
+    if struct.unpack_from("=H", answer, 4)[0] != _SOCK_DIAG_BY_FAMILY:
+        raise OSError("the kernel knows no such connection")
+    return int(struct.unpack_from("=I", answer, _UID_OFFSET)[0])
+
+
+def _packed(family: int, address: str, port: int) -> tuple[bytes, bytes]:
+    return socket.inet_pton(family, address.partition("%")[0]).ljust(16, b"\0"), struct.pack("!H", port)

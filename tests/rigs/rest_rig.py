@@ -1,0 +1,49 @@
+"""A service without RabbitMQ, for what needs none, and its callers' headers."""
+
+import base64
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from service_rig import ALICE, BOB, TOKENS, users_file
+from twinlock_service.amqp import Amqp
+from twinlock_service.context import Context
+from twinlock_service.database import open_database
+from twinlock_service.management import Management
+from twinlock_service.topology import Topology
+from twinlock_service.users import load_users
+from yarl import URL
+
+NOWHERE = "7b1f2f6e-0000-4000-8000-00000000dead"
+"""A uuid that nothing has."""
+
+Rest = TestClient[web.Request, web.Application]
+
+
+@asynccontextmanager
+async def context_in(folder: Path) -> AsyncIterator[Context]:
+    """A service's parts; nothing listens where its RabbitMQ should be."""
+    db: sqlite3.Connection
+    with closing(open_database(folder / "service.sqlite")) as db:
+        async with aiohttp.ClientSession() as session:
+            management = Management(session, URL("http://admin:hush@127.0.0.1:1"), "/")
+            topology = Topology(management, URL("amqp://admin:hush@127.0.0.1:1/v"))
+            users = load_users(users_file(folder / "users.yaml"))
+            yield Context(db, users, topology, Amqp("amqp://admin:hush@127.0.0.1:1/v"))
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header of a caller with a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+def basic(client: str, secret: str) -> dict[str, str]:
+    """The header of a confidential client."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()}
+
+
+AS_ALICE, AS_BOB = bearer(TOKENS[ALICE]), bearer(TOKENS[BOB])
