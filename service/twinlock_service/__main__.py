@@ -15,6 +15,7 @@ from typing import NoReturn
 import setproctitle
 from yarl import URL
 
+from twinlock_service.amqp_ports import HOSTED_PORTS
 from twinlock_service.errors import StartError
 from twinlock_service.serve import Options, serve
 from twinlock_service.users import load_users
@@ -109,10 +110,20 @@ def _serve(arguments: Sequence[str]) -> int:
         type=_http,
         help="RabbitMQ's management API (default: port 15672 on the host of --amqp)",
     )
+    parser.add_argument(
+        "--amqp-ports",
+        metavar="PORTS",
+        type=_ports,
+        default=HOSTED_PORTS,
+        help="ports on which clients reach the private node as well, where they are free and the service may listen "
+        "there: 443,5671,5672 (default, as the hosted service has them); none: no others",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # pika reports each step of each connection attempt; ours says what matters.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
+    # globus-compute-common logs what it doesn't know in messages, and whoever sends them chooses how much that is.
+    logging.getLogger("globus_compute_common").setLevel(logging.CRITICAL)
     setproctitle.setproctitle(f"twinlock-service [port {options.port}]")
     values = {**vars(options), "state": options.state.absolute()}
     with contextlib.suppress(asyncio.CancelledError):
@@ -125,6 +136,10 @@ def _port(text: str) -> int:
     if not 0 < port < 65536:
         raise argparse.ArgumentTypeError(f"{text} is not a TCP port")
     return port
+
+
+def _ports(text: str) -> tuple[int, ...]:
+    return () if text == "none" else tuple(_port(each) for each in text.split(","))
 
 
 def _amqp(text: str) -> URL | None:

@@ -22,6 +22,7 @@ from aiohttp import web
 from yarl import URL
 
 from twinlock_service.amqp import Amqp
+from twinlock_service.amqp_ports import HOSTED_PORTS, hosted_ports
 from twinlock_service.connections import Runner, raise_descriptor_limit
 from twinlock_service.context import Context
 from twinlock_service.database import open_database
@@ -54,6 +55,7 @@ class Options:
     users: Path
     amqp: URL | None
     amqp_management: URL | None
+    amqp_ports: tuple[int, ...] = HOSTED_PORTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,9 @@ async def serve(options: Options) -> None:
         await stack.enter_async_context(_running(amqp.run(handlers(context))))
         await _within(amqp.connected(), "RabbitMQ")
         await stack.enter_async_context(_running(forward_backlog(context)))
+        if rabbitmq.server is not None:
+            node = "127.0.0.1", rabbitmq.url.port or 0
+            await stack.enter_async_context(hosted_ports(options.amqp_ports, *node))
         await stack.enter_async_context(_listening(options, context))
         print(f"twinlock-service ready on http://{options.host}:{options.port}", flush=True)
         _tell_systemd("READY=1")

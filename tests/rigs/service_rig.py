@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,9 @@ def users_file(path: Path, **more: object) -> Path:
 class Service:
     """`twinlock-service` with a RabbitMQ of its own; may be stopped, killed and started again on the same state."""
 
-    def __init__(self, folder: Path, port: int = PORT, user: str | None = None) -> None:
+    def __init__(self, folder: Path, port: int = PORT, user: str | None = None, arguments: Sequence[str] = ()) -> None:
         self.folder, self.port = folder, port
+        self._arguments = arguments
         self.state = folder / "state"
         self._users = folder / "users.yaml"
         self._user = user
@@ -79,7 +80,7 @@ class Service:
     def launch(self) -> None:
         """Start it."""
         argv: list[str | Path] = [sys.executable, "-m", "twinlock_service", "--port", str(self.port)]
-        argv += ["--state", self.state, "--users", self._users]
+        argv += ["--state", self.state, "--users", self._users, *self._arguments]
         self.daemon = Daemon("twinlock-service", argv, self.folder / "log", user=self._user)
 
     def stop(self) -> int:
