@@ -34,7 +34,7 @@ help:
 	echo 'make fuzz      the decoders of root and broker, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
 	echo 'make man       the manual pages, in build/man'
-	echo 'make bench     speed and memory: the spawner beside its budgets, the endpoint beside the official one; as root'
+	echo 'make bench     the spawner beside its budgets, the endpoint beside the official one, the service under floods; as root'
 
 install:
 	packaging/debian-packages $(BUILD_PACKAGES)
@@ -77,6 +77,7 @@ bench: install-dev
 	packaging/debian-packages $(SITE_PACKAGES)
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
 	'$(PREFIX)/bin/python' benchmarks/endpoint.py
+	'$(PREFIX)/bin/python' benchmarks/service.py
 
 # Into build/man, from the environment in PREFIX: the pages are made of the programs' own parsers and tables.
 man: install-dev
