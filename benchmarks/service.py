@@ -175,8 +175,10 @@ def _nothing() -> None:
 def _again_and_again(flood: Callable[[], None]) -> None:
     os.setuid(NOBODY)
     while True:
-        with suppress(OSError, http.client.HTTPException, AMQPError):
+        try:
             flood()
+        except (OSError, http.client.HTTPException, AMQPError):
+            time.sleep(0.1)  # refused or cut off
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -7,19 +7,16 @@ everybody. Long strings cost next to nothing. What isn't JSON at all is left to 
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
 from collections.abc import Generator, Iterator
+
+from twinlock_service.chunks import TimeSlice
 
 MAX_DEPTH = 64
 """How many lists and objects may stand one in the other."""
 
 MAX_VALUES = 100_000
 """How many values a request may have, on all levels together."""
-
-SLICE = 0.02
-"""Seconds of work after which others get their turn."""
 
 _WINDOW = 1024 * 1024
 _PUNCTUATION = re.compile(rb'["\[\]{},]')
@@ -38,11 +35,9 @@ def check_json(body: bytes, max_values: int) -> None:
 
 async def check_json_in_turns(body: bytes) -> None:
     """Check a document that may be large, and let others work meanwhile. JsonLimitError: it is beyond a limit."""
-    pause_at = time.monotonic() + SLICE
+    time_slice = TimeSlice()
     for _ in _steps(body, MAX_VALUES):
-        if time.monotonic() > pause_at:
-            await asyncio.sleep(0)
-            pause_at = time.monotonic() + SLICE
+        await time_slice.pause()
 
 
 def _steps(body: bytes, max_values: int) -> Iterator[None]:

@@ -17,8 +17,10 @@ from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport
 
 from twinlock_service.amqp import BATCH, AmqpDownError, Delivery, Handler
+from twinlock_service.chunks import TimeSlice
 from twinlock_service.context import Context
 from twinlock_service.database import transaction
+from twinlock_service.floods import Floods, cut_off
 from twinlock_service.management import ManagementError
 from twinlock_service.messages import MAX_TEXT, failed, read_report, read_result, warn
 from twinlock_service.publishing import MessageRefusedError
@@ -36,23 +38,31 @@ LONGEST_PERIOD = 24 * 3600.0
 RETRY_SECONDS = 1.0
 """How long the results that could not be offered wait."""
 
-CHUNK = 200
+CHUNK = 100
 """How many tasks are ended before others get their turn."""
 
 
 def handlers(context: Context) -> dict[str, Handler]:
     """What is done with the messages of the service's queues."""
-    return {RESULTS: partial(take_results, context), HEARTBEATS: partial(take_status_reports, context)}
+    floods = Floods()
+    return {RESULTS: partial(take_results, context, floods), HEARTBEATS: partial(take_status_reports, context, floods)}
 
 
-async def take_results(context: Context, batch: list[Delivery]) -> None:
+async def take_results(context: Context, floods: Floods, batch: list[Delivery]) -> None:
     """Records results of tasks and offers them to the SDK."""
-    ended = []
+    results, time_slice = [], TimeSlice()
     for delivery in batch:
-        ended += _ended(context, delivery)
-        await asyncio.sleep(0)
+        results.append((delivery, _ended(context, delivery)))
+        await time_slice.pause()
+    new, useless = [], []
     with transaction(context.db):
-        new = [task for task, status, body in ended if context.tasks.finish(task, status, body)]
+        for delivery, end in results:
+            if end is not None and context.tasks.finish(*end):
+                new.append(end[0])
+            else:
+                useless.append(delivery)
+    for delivery in useless:
+        await _count(context, floods, delivery)
     try:
         await _offer_all(context, new)
     except AmqpDownError:
@@ -60,10 +70,12 @@ async def take_results(context: Context, batch: list[Delivery]) -> None:
         raise
 
 
-async def take_status_reports(context: Context, batch: list[Delivery]) -> None:
+async def take_status_reports(context: Context, floods: Floods, batch: list[Delivery]) -> None:
     """Records heartbeats; ends the tasks of endpoints that say that they could not start."""
+    time_slice = TimeSlice()
     for delivery in batch:
-        await asyncio.sleep(0)
+        await time_slice.pause()
+        await _count(context, floods, delivery)
         report = read_report(delivery)
         origin = endpoint_of(delivery.exchange)
         if report is None:
@@ -78,13 +90,14 @@ async def take_status_reports(context: Context, batch: list[Delivery]) -> None:
 
 async def fail_outstanding(context: Context, endpoint: str, text: str) -> int:
     """Ends the tasks that an endpoint owes with this text; gives their number. To be followed by `backlog.set()`."""
-    tasks = context.tasks.outstanding(endpoint)
-    for start in range(0, len(tasks), CHUNK):
+    count = 0
+    while tasks := context.tasks.outstanding(endpoint, CHUNK):
         with transaction(context.db):
-            for task in tasks[start : start + CHUNK]:
+            for task in tasks:
                 context.tasks.finish(task, "failed", messagepack.pack(failed(task, text)))
+        count += len(tasks)
         await asyncio.sleep(0)
-    return len(tasks)
+    return count
 
 
 async def forward(context: Context) -> None:
@@ -106,17 +119,24 @@ async def forward_backlog(context: Context) -> None:
         await context.backlog.wait()
 
 
-def _ended(context: Context, delivery: Delivery) -> list[tuple[str, Status, bytes]]:
-    """The task that a message ends, how it ended, and its result; nothing where it doesn't end one of its sender's."""
+async def _count(context: Context, floods: Floods, delivery: Delivery) -> None:
+    """Count a message that ends no task; cut its sender off if there are too many."""
+    origin = endpoint_of(delivery.exchange)
+    if origin is not None and floods.too_many(origin, len(delivery.body)):
+        await cut_off(context, origin)
+
+
+def _ended(context: Context, delivery: Delivery) -> tuple[str, Status, bytes] | None:
+    """The task that a message ends, how it ended, and its result. None: it ends none of its sender's."""
     found = read_result(delivery)
     if found is None:
-        return []
+        return None
     result, body = found
     task = context.tasks.get(str(result.task_id))
     if task is None or task.endpoint_id != endpoint_of(delivery.exchange):
         warn(delivery, f"sent a result for task {result.task_id}, which is not its own; ignored")
-        return []
-    return [(task.id, "failed" if result.is_error else "success", body)]
+        return None
+    return task.id, "failed" if result.is_error else "success", body
 
 
 async def _take_notice(context: Context, origin: str, error: str, report: EPStatusReport) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
 from aiohttp import web
 
 from twinlock_service.access import managed_endpoint, visible_endpoint
+from twinlock_service.chunks import TimeSlice
 from twinlock_service.context import CALLER, CONTEXT
 from twinlock_service.endpoints import Endpoint, Kind, check_number
 from twinlock_service.errors import ApiError, Code
@@ -63,10 +63,10 @@ async def show_all(request: web.Request) -> web.Response:
     """GET /v2/endpoints: the caller's; with role=any all that the caller may use."""
     context, caller = request.app[CONTEXT], request[CALLER]
     everything = request.query.get("role") == "any"
-    found = []
+    found, time_slice = [], TimeSlice()
     for endpoint_id in context.endpoints.ids():
         endpoint = context.endpoints.get(endpoint_id)
-        await asyncio.sleep(0)  # there may be many, with large registrations
+        await time_slice.pause()  # there may be many, with large registrations
         if endpoint is not None and _listed(endpoint, caller, everything):
             found.append(_summary(endpoint))
     return web.json_response(found)

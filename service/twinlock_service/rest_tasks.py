@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from aiohttp import web
 from globus_compute_common import messagepack
 
 from twinlock_service.access import owned_task
+from twinlock_service.chunks import TimeSlice
 from twinlock_service.context import CALLER, CONTEXT
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.models import BatchStatus, Submission, read, uuid_in_path
@@ -47,10 +49,10 @@ async def show_batch(request: web.Request) -> web.Response:
     """POST /v2/batch_status; tasks that are not the caller's are left out."""
     context, caller = request.app[CONTEXT], request[CALLER]
     wanted = dict.fromkeys(str(each) for each in (await read(request, BatchStatus)).task_ids)
-    found, size = {}, 0
+    found, size, time_slice = {}, 0, TimeSlice()
     for task_id in wanted:
         task = owned_task(context, caller, task_id)
-        await asyncio.sleep(0)  # many or large results take long
+        await time_slice.pause()
         if task is None:
             continue
         found[task.id] = _document(task)
@@ -68,8 +70,13 @@ async def show_group(request: web.Request) -> web.Response:
     if context.tasks.group_owner(group) != caller.id:
         raise ApiError(404, Code.TASK_GROUP_NOT_FOUND, f"you have no task group {group}")
     await context.topology.result_queue(caller.id, group)
-    tasks = [{"id": task} for task in context.tasks.group(group)]
-    return web.json_response({"taskgroup_id": group, "create_websockets_queue": True, "tasks": tasks})
+    answer = json.dumps({"taskgroup_id": group, "create_websockets_queue": True, "tasks": []})
+    tasks = []
+    for page in context.tasks.group_pages(group):
+        tasks.append(", ".join(json.dumps({"id": task}) for task in page))
+        await asyncio.sleep(0)  # a long session has millions of tasks
+    text = answer.removesuffix("]}") + ", ".join(tasks) + "]}"
+    return web.Response(text=text, content_type="application/json")
 
 
 def _document(task: Task) -> dict[str, Any]:

@@ -6,11 +6,14 @@ import secrets
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from twinlock_service.database import transaction
+
+PAGE = 5_000
+"""How many tasks are looked up at once."""
 
 Status = Literal["waiting-for-ep", "success", "failed"]
 
@@ -50,12 +53,15 @@ class Tasks:
 
     def group(self, group: str) -> list[str]:
         """The tasks of a group, in the order in which they came."""
-        rows = self._db.execute("SELECT id FROM tasks WHERE group_id = ? ORDER BY submitted, rowid", (group,))
-        return [row["id"] for row in rows]
+        return [task for page in self.group_pages(group) for task in page]
 
-    def group_size(self, group: str) -> int:
-        """How many tasks a group has."""
-        return int(self._db.execute("SELECT count(*) FROM tasks WHERE group_id = ?", (group,)).fetchone()[0])
+    def group_pages(self, group: str) -> Iterator[list[str]]:
+        """The tasks of a group in lists of at most `PAGE`, since there may be very many."""
+        query = "SELECT rowid, id FROM tasks WHERE group_id = ? AND rowid > ? ORDER BY rowid LIMIT ?"
+        last = -1
+        while rows := self._db.execute(query, (group, last, PAGE)).fetchall():
+            yield [row["id"] for row in rows]
+            last = rows[-1]["rowid"]
 
     def add(self, group: str, owner: str, endpoint: str, function: str) -> str:
         """Adds a task that waits for its endpoint; gives its uuid."""
@@ -76,10 +82,10 @@ class Tasks:
         row = self._db.execute("SELECT * FROM tasks WHERE id = ?", (task,)).fetchone()
         return Task(**{**dict(row), "forwarded": bool(row["forwarded"])}) if row else None
 
-    def outstanding(self, endpoint: str) -> list[str]:
-        """The tasks that an endpoint still owes."""
-        query = "SELECT id FROM tasks WHERE endpoint_id = ? AND status = 'waiting-for-ep' ORDER BY submitted, rowid"
-        return [row["id"] for row in self._db.execute(query, (endpoint,))]
+    def outstanding(self, endpoint: str, limit: int = -1) -> list[str]:
+        """The tasks that an endpoint still owes, or so many of them."""
+        query = "SELECT id FROM tasks WHERE endpoint_id = ? AND status = 'waiting-for-ep' ORDER BY rowid LIMIT ?"
+        return [row["id"] for row in self._db.execute(query, (endpoint, limit))]
 
     def outstanding_count(self, endpoint: str) -> int:
         """How many tasks an endpoint still owes."""

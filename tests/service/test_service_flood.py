@@ -18,6 +18,7 @@ from globus_compute_sdk.errors import TaskExecutionFailed
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import AMQPError
 from service_rig import ALICE, BOB, Manager, Service, UserEndpoint, end_sdk, free_port, manager, sdk_client, users_file
+from twinlock_service.floods import UNIT
 from twinlock_service.messages import MAX_REPORT, MAX_RESULT
 from twinlock_service.topology import (
     ENDPOINT_CHANNELS,
@@ -202,3 +203,28 @@ def test_an_endpoint_may_choose_it_too(service: Service, mep: Manager) -> None:
     elsewhere.run(elsewhere.next_task()[1])
     assert result(bob, task) == 7
     elsewhere.close()
+
+
+@pytest.mark.parametrize("body", [b"nonsense", b"x" * 16 * 2**20], ids=["small", "large"])
+def test_an_endpoint_that_sends_nothing_but_nonsense_is_cut_off_and_comes_back(
+    service: Service, mep: Manager, body: bytes
+) -> None:
+    _, task, of_bob = submitted(BOB, mep)
+    alice, of_alice_task, of_alice = submitted(ALICE, mep)
+    with pytest.raises(AMQPError):
+        flood(of_bob, body)
+    of_alice.run(of_alice.next_task()[1])
+    assert result(alice, of_alice_task) == 7
+    again, _, with_its_new_password = submitted(BOB, mep)
+    with_its_new_password.run(with_its_new_password.next_task()[1])
+    assert result(again, task) == 7
+
+
+def flood(endpoint: UserEndpoint, body: bytes) -> None:
+    """Send messages that nobody can read for as long as that is possible, without waiting for confirms."""
+    channel = endpoint.channel.connection.channel()
+    end = time.monotonic() + RESULT
+    while time.monotonic() < end:
+        for _ in range(1 + 1_000 * UNIT // (UNIT + len(body))):
+            channel.basic_publish(f"ep.{endpoint.id}", "results", body)
+        endpoint.channel.connection.sleep(0.2)

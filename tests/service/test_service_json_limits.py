@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twinlock_service import json_limits
+from twinlock_service import chunks, json_limits
 from twinlock_service.json_limits import JsonLimitError, check_json, check_json_in_turns
 
 DOCUMENTS = st.recursive(
@@ -67,7 +67,7 @@ def test_a_document_that_ends_too_early_comes_to_an_end(body: bytes) -> None:
 
 
 async def test_others_go_on_while_a_large_document_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_limits, "SLICE", 0.0)
+    monkeypatch.setattr(chunks, "SLICE", 0.0)
     turns = 0
 
     async def other() -> None:

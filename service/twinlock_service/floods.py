@@ -1,0 +1,53 @@
+"""Endpoints that send so many messages which mean nothing that those of others would wait."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+
+from twinlock_service.context import Context
+from twinlock_service.management import ManagementError
+
+log = logging.getLogger(__name__)
+
+MOST = 10_000
+"""Messages a minute that end no task. Some are in order: status reports, results sent again after a lost connection."""
+
+UNIT = 8 * 1024
+"""Bytes for which a message counts once more."""
+
+MINUTE = 60.0
+
+
+class Floods:
+    """Counts what each endpoint sends."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._minute = 0.0
+
+    def too_many(self, endpoint: str, size: int) -> bool:
+        """Count a message of `size` bytes that ends no task. True, once a minute: it is one too many."""
+        minute = time.monotonic() // MINUTE
+        if minute != self._minute:
+            self._counts.clear()
+            self._minute = minute
+        before = self._counts[endpoint]
+        self._counts[endpoint] += 1 + size // UNIT
+        return before <= MOST < self._counts[endpoint]
+
+
+async def cut_off(context: Context, endpoint_id: str) -> None:
+    """Close an endpoint's connections, and keep it away until it is told its new password."""
+    endpoint = context.endpoints.get(endpoint_id)
+    if endpoint is None:
+        return
+    log.warning("endpoint %s sent too many messages that end no task; it is cut off", endpoint.id)
+    context.topology.forget(endpoint)
+    locked = context.endpoints.lock(endpoint.id)
+    try:
+        await context.topology.endpoint(locked)
+        await context.topology.disconnect(locked)
+    except ManagementError as error:
+        log.warning("the connections of endpoint %s can't be closed: %s", endpoint.id, error)
