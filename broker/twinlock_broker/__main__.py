@@ -16,6 +16,7 @@ from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS, describe
 from twinlock_broker.config.lock import locked
 from twinlock_broker.config.settings import settle
 from twinlock_broker.errors import Fatal
+from twinlock_broker.printable import printable_lines
 from twinlock_broker.privileges import refuse_own_privileges
 
 _HELP = """\
@@ -82,7 +83,7 @@ def main() -> int:
         with locked(settings.state):
             asyncio.run(serve(settings, folder, load_login(settings.state)))
     except Fatal as error:
-        print(f"twinlock-broker: {error}", file=sys.stderr)
+        print(f"twinlock-broker: {printable_lines(str(error))}", file=sys.stderr)
         return error.status
     except Exception:
         logging.getLogger("twinlock_broker").exception("internal error; please report it")

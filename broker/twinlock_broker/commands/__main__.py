@@ -21,6 +21,7 @@ from twinlock_broker.commands import (
     whoami,
 )
 from twinlock_broker.errors import CommandError, Fatal
+from twinlock_broker.printable import printable_lines
 
 COMMANDS = (configure, check, render, map_identity, login, whoami, list_folders, status, top, stop)
 
@@ -56,10 +57,11 @@ def main() -> int:
     try:
         status: int = options.run(options)
     except Fatal as error:
-        print(f"twinlock: {error}", file=sys.stderr)
+        print(f"twinlock: {printable_lines(str(error))}", file=sys.stderr)
         return error.status
     except CommandError as error:
-        print(f"twinlock: {error.text}{f' [{error.detail}]' if error.detail else ''}", file=sys.stderr)
+        text = f"{error.text} [{error.detail}]" if error.detail else error.text
+        print(f"twinlock: {printable_lines(text)}", file=sys.stderr)
         return os.EX_DATAERR
     except BrokenPipeError:  # whoever reads our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

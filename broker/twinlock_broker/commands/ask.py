@@ -8,11 +8,15 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from twinlock_broker.commands import answers
 from twinlock_broker.errors import Fatal
 
 DEFAULT = Path("/run/twinlock-broker/admin.sock")
 LIMIT = 70.0
 """Seconds for an answer: a stop may have to wait for a start, and that for its turn."""
+
+_MAX_ANSWER = 1 << 24
+"""Bytes of an answer: some ten thousand endpoints."""
 
 
 def add_socket(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +31,29 @@ def add_socket(parser: argparse.ArgumentParser) -> None:
 
 
 def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """The broker's answer. Raises `Fatal`: 69 no broker there, 75 no answer, 77 not for this account, 76 nonsense."""
+    """The broker's answer, of the shape that `answers` says for this request.
+
+    Raises `Fatal`: 69 no broker there, 75 no answer, 77 not for this account, 76 it isn't a broker's answer.
+    """
+    line = _exchange(path, json.dumps(request).encode() + b"\n")
+    if not line:
+        raise Fatal(os.EX_NOPERM, f"{path}: the broker hung up; only root and the broker's own account may ask")
+    try:
+        return answers.read(request["request"], line)
+    except ValueError as error:
+        text = f"{path}: not a broker's answer: {error}; update broker and command together"
+        raise Fatal(os.EX_PROTOCOL, text) from error
+
+
+def _exchange(path: Path, line: bytes) -> bytes:
+    """Send a line; the line that comes back."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(LIMIT)
             sock.connect(os.fspath(path))
-            sock.sendall(json.dumps(request).encode() + b"\n")
-            line = sock.makefile().readline()
+            sock.sendall(line)
+            with sock.makefile("rb") as answer:
+                return answer.readline(_MAX_ANSWER)
     except PermissionError as error:
         raise Fatal(os.EX_NOPERM, f"{path}: only root and the broker's own account may ask; try sudo") from error
     except TimeoutError as error:
@@ -41,19 +61,6 @@ def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     except OSError as error:
         text = f"{path}: no broker there ({error.strerror}); is it running, and is --socket right?"
         raise Fatal(os.EX_UNAVAILABLE, text) from error
-    return _read(path, line)
-
-
-def _read(path: Path, line: str) -> dict[str, Any]:
-    if not line:
-        raise Fatal(os.EX_NOPERM, f"{path}: the broker hung up; only root and the broker's own account may ask")
-    try:
-        answer = json.loads(line)
-    except ValueError as error:
-        raise Fatal(os.EX_PROTOCOL, f"{path}: not a broker's answer") from error
-    if not isinstance(answer, dict) or "error" in answer:
-        raise Fatal(os.EX_PROTOCOL, f"{path}: {answer}; update broker and command together")
-    return answer
 
 
 def complete_endpoint(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:

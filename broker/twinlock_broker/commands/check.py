@@ -12,6 +12,7 @@ from twinlock_broker.commands import policy, sample
 from twinlock_broker.config.folder import Folder, problems, read_folder
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.mapping import Mapper
+from twinlock_broker.printable import printable_lines
 
 _ANY = "00000000-0000-0000-0000-000000000000"
 _EXAMPLES = """\
@@ -66,7 +67,7 @@ def run(given: argparse.Namespace) -> int:
     failed = False
     for finding in (*_of_folder(path, options), *_of_policy(given.policy, given.program)):
         failed |= finding.kind == "FAIL"
-        print(f"{finding.kind:<5}{finding.text}")
+        print(f"{finding.kind:<5}{printable_lines(finding.text)}")
     return os.EX_CONFIG if failed else os.EX_OK
 
 

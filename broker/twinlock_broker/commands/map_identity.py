@@ -15,6 +15,7 @@ from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity import account
 from twinlock_broker.identity.documents import read_documents
 from twinlock_broker.identity.mapping import POSIX_CONNECTOR, Mapper
+from twinlock_broker.printable import printable_lines
 
 _ANY = "00000000-0000-0000-0000-000000000000"
 _TEXTS = ("username", "email", "name", "organization", "identity_provider", "identity_provider_display_name")
@@ -56,14 +57,14 @@ def run(given: argparse.Namespace) -> int:
     try:
         match = Mapper(path, _ANY).map(identities)[0]
     except CommandError as error:
-        print(f"twinlock: {error.text}", file=sys.stderr)
+        print(f"twinlock: {printable_lines(error.text)}", file=sys.stderr)
         return os.EX_NOUSER
     index = next(number for number, matches in enumerate(match.candidates) if any(any(m.values()) for m in matches))
     number, rule = _rule(read_documents(path)[index], identities)
     if given.json:
         print(json.dumps({"account": match.user, "identity": match.identity, "mapper": index, "mapping": number}))
     else:
-        print(f"{match.user}\nby identity {match.identity}, mapper {index}{rule}")
+        print(printable_lines(f"{match.user}\nby identity {match.identity}, mapper {index}{rule}"))
     _look_up(match.user)
     return os.EX_OK
 

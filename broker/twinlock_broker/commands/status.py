@@ -23,7 +23,8 @@ TASKS are those that the endpoint has and hasn't answered, WORKERS and IDLE its 
 connected to the broker. "restart" behind the state: a newer start command waits, should the endpoint end soon.
 Lines below the table say what is in the way of an endpoint's tasks, such as a batch scheduler that can't be reached,
 and how many results RabbitMQ has refused for good, most often because they are too large.
-exit codes: 0 done; 69 no broker there; 75 no answer; 77 ask as root or as the broker's account
+exit codes: 0 done; 69 no broker there; 75 no answer; 76 not a broker's answer; 77 ask as root or as
+  the broker's account
 """
 
 

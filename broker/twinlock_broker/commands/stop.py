@@ -14,7 +14,8 @@ _EXAMPLES = """\
 
 The endpoint gets SIGTERM and, after the policy's stop_grace, SIGKILL, with all that it started on this host. Its user
 is told, and the next submission starts another.
-exit codes: 0 it is ending; 65 there is none, or several begin so; 69 no broker there; 77 ask as root
+exit codes: 0 it is ending; 65 there is none, or several begin so; 69 no broker there; 75 no answer;
+  76 not a broker's answer; 77 ask as root
 """
 
 

@@ -6,6 +6,12 @@ from typing import Any
 from twinlock_broker.commands import status
 from twinlock_broker.commands.ask import add_socket
 
+_EXAMPLES = """\
+  sudo twinlock top
+
+exit codes: 0 Ctrl-C; 69 no broker there; 75 no answer; 76 not a broker's answer; 77 ask as root
+"""
+
 run = status.watch
 
 
@@ -15,7 +21,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "top",
         help="watch the user endpoints of the running broker",
         description=f"Show the user endpoints of the running broker, anew every {status.PERIOD:.0f} s, until Ctrl-C.",
-        epilog="  sudo twinlock top\n\nexit codes: 0 Ctrl-C; 69 no broker there; 75 no answer; 77 ask as root",
+        epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_socket(made)

@@ -8,6 +8,7 @@ from twinlock_broker.command_line import add_state, find_folder, state_folder
 from twinlock_broker.compute import register
 from twinlock_broker.compute.login import load_login
 from twinlock_broker.config.folder import open_folder
+from twinlock_broker.printable import printable
 
 _EXAMPLES = """\
   GLOBUS_COMPUTE_CLIENT_ID=... GLOBUS_COMPUTE_CLIENT_SECRET=... twinlock whoami /etc/twinlock/endpoint
@@ -36,5 +37,5 @@ def run(given: argparse.Namespace) -> int:
     found = register.identities(folder, login)
     print(login.name)
     for identity in sorted(found):
-        print(f"identity {identity}")
+        print(f"identity {printable(identity)}")
     return os.EX_OK

@@ -1,0 +1,70 @@
+"""The broker's answers on its admin socket, checked: it may be of another version, or something else may listen there.
+
+Texts in them come from users as well, by way of their endpoints; they go to root's terminal.
+"""
+
+import json
+from typing import Any
+
+import jsonschema
+
+from twinlock_broker.printable import printable
+
+_LONGEST = 500
+_NUMBER = {"type": "number", "minimum": -(1 << 53), "maximum": 1 << 53}
+_TEXT = {"type": "string"}
+_FLAG = {"type": "boolean"}
+_ROW = {
+    "id": _TEXT,
+    "user": _TEXT,
+    "state": _TEXT,
+    "pid": {"type": "integer"},
+    "seconds": {"anyOf": [_NUMBER, {"type": "null"}]},
+    "restart_waits": _FLAG,
+    "figures": {"type": ["object", "null"], "additionalProperties": _NUMBER},
+    "condition": _TEXT,
+}
+_STATUS = {
+    "endpoint": _TEXT,
+    "name": _TEXT,
+    "started": _NUMBER,
+    "spawner_connected": _FLAG,
+    "endpoints": {"type": "array", "items": {"type": "object", "required": list(_ROW), "properties": _ROW}},
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "status": {"type": "object", "required": list(_STATUS), "properties": _STATUS},
+    "stop": {"type": "object", "required": ["stopped"], "properties": {"stopped": _FLAG}},
+}
+"""JSON schemas of the answers, by the request. `seconds` is an endpoint's age, `started` since the epoch; `figures` is
+null while an endpoint isn't connected to the broker.
+"""
+
+
+def read(request: str, line: bytes) -> dict[str, Any]:
+    """The answer to `request`, with nothing in it that a terminal acts upon. Raises ValueError, which says why."""
+    try:
+        found = json.loads(line, parse_constant=_no_number)
+        if isinstance(found, dict) and "error" in found:
+            raise ValueError(printable(str(found["error"]), _LONGEST))
+        jsonschema.validate(found, SHAPES[request])
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except jsonschema.ValidationError as error:
+        raise ValueError(printable(f"{error.json_path}: {error.message}", _LONGEST)) from error
+    answer: dict[str, Any] = _shown(found)
+    return answer
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _shown(value: Any) -> Any:
+    """The value with all its texts printable."""
+    if isinstance(value, str):
+        return printable(value, _LONGEST)
+    if isinstance(value, list):
+        return [_shown(part) for part in value]
+    if isinstance(value, dict):
+        return {printable(name, _LONGEST): _shown(part) for name, part in value.items()}
+    return value
