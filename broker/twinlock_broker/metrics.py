@@ -44,4 +44,9 @@ AMQP_CONNECTED = Gauge(
 AMQP_CONNECTIONS = Counter("twinlock_amqp_connections", "Connections made", ["link"], registry=REGISTRY)
 HEARTBEATS = Counter("twinlock_heartbeats", "Heartbeats that RabbitMQ has taken", registry=REGISTRY)
 SPAWNER_CONNECTED = Gauge("twinlock_spawner_connected", "Whether the spawner is connected", registry=REGISTRY)
-AUDIT_WRITABLE = Gauge("twinlock_audit_writable", "Whether the last audit record was written", registry=REGISTRY)
+AUDIT_WRITABLE = Gauge(
+    "twinlock_audit_writable",
+    "Whether the last audit record was written; 1 as well where the endpoint keeps no audit log",
+    registry=REGISTRY,
+)
+AUDIT_WRITABLE.set(1)

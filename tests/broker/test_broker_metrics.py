@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import http.client
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,12 @@ async def test_a_request_without_end_gets_nothing_and_holds_nobody_up(supervisor
             assert await fetch(tmp_path / "sock", b"x" * (2 << 20)) == b""
         assert (await fetch(tmp_path / "sock")).startswith(b"HTTP/1.1 200")
         writer.close()
+
+
+def test_the_audit_is_no_alarm_where_there_is_none() -> None:
+    code = "from twinlock_broker.metrics import REGISTRY; print(REGISTRY.get_sample_value('twinlock_audit_writable'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout in ("1.0\n", "None\n")
 
 
 async def test_a_port_that_is_taken_is_named(supervisor: Supervisor) -> None:
