@@ -92,6 +92,29 @@ async def test_a_request_without_end_gets_nothing_and_holds_nobody_up(supervisor
         writer.close()
 
 
+async def test_a_crowd_that_never_asks_keeps_nobody_from_the_metrics(supervisor: Supervisor) -> None:
+    port = free_port()
+    async with exporting(f"127.0.0.1:{port}", supervisor):
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
+        for _, writer in crowd[::2]:
+            writer.write(b"GET /metrics")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 60)).startswith(b"HTTP/1.1 200")
+        ended = [await asyncio.wait_for(quiet(reader), 60) for reader, _ in crowd[:200]]
+        assert ended == [b""] * 200, "the oldest have to go"
+        for _, one in [*crowd, (reader, writer)]:
+            one.close()
+
+
+async def quiet(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the end, which may be a reset."""
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+
+
 def test_the_audit_is_no_alarm_where_there_is_none() -> None:
     code = "from twinlock_broker.metrics import REGISTRY; print(REGISTRY.get_sample_value('twinlock_audit_writable'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -21,8 +21,9 @@ from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import Fatal
 from twinlock_broker.metrics import REGISTRY
 
-_LIMIT = 5.0  # seconds for a client to ask
-_AT_ONCE = 16
+_LIMIT = 5.0  # seconds for a client to ask, and to take the answer
+_AT_ONCE = 64
+_TOGETHER = 0.02  # seconds in which requests get one answer
 _HEAD = 8192
 
 
@@ -69,31 +70,46 @@ class Endpoints(Collector):
 
 
 class Exporter:
-    """Answers requests, a few at a time."""
+    """Answers requests. Any account on the host may ask, as often as it likes."""
 
     def __init__(self) -> None:
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._open: dict[asyncio.StreamWriter, None] = {}  # the oldest first
+        self._next: asyncio.Task[bytes] | None = None
 
     async def serve_caller(self, caller: Caller) -> None:
         """A connection to the Unix socket."""
         await self.serve(caller.reader, caller.writer)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A connection: one request, one answer."""
+        """A connection: one request, one answer. Whoever is so slow, or asks for so much, gets nothing."""
+        if len(self._open) >= _AT_ONCE:
+            oldest = next(iter(self._open))
+            oldest.transport.abort()  # a scraper asks at once, and has its answer before it is the oldest
+            del self._open[oldest]
+        self._open[writer] = None
         try:
-            async with asyncio.timeout(_LIMIT), self._places:
+            async with asyncio.timeout(_LIMIT):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(_answer(head.split(b"\r\n", 1)[0]))
-                await writer.drain()
+                writer.write(await self._answer(head.split(b"\r\n", 1)[0]))
+                writer.close()
+                await writer.wait_closed()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            return  # whoever asks so slowly, or for so much, gets nothing
+            return
         finally:
-            writer.close()
+            self._open.pop(writer, None)
+            writer.transport.abort()
 
+    async def _answer(self, request: bytes) -> bytes:
+        if request.split(b" ")[:2] != [b"GET", b"/metrics"]:
+            return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        if self._next is None:
+            self._next = asyncio.create_task(self._collect())
+        body = await asyncio.shield(self._next)
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE_LATEST}\r\nContent-Length: {len(body)}\r\n"
+        return head.encode() + b"Connection: close\r\n\r\n" + body
 
-def _answer(request: bytes) -> bytes:
-    if request.split(b" ")[:2] != [b"GET", b"/metrics"]:
-        return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    body = generate_latest(REGISTRY)
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE_LATEST}\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"Connection: close\r\n\r\n" + body
+    async def _collect(self) -> bytes:
+        """The metrics for all who ask within a moment: to collect them takes long, beside all else that there is."""
+        await asyncio.sleep(_TOGETHER)
+        self._next = None
+        return generate_latest(REGISTRY)
