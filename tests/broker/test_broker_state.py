@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +120,27 @@ async def test_an_endpoint_that_went_with_its_spawner_is_told_of(spawner: Spawne
     await broker.ready()
     assert "lost with the site's spawner" in await told.next()
     await broker.kill()
+
+
+@pytest.mark.parametrize("folder", ["s", "another"])
+async def test_an_endpoint_runs_since_its_start_whatever_came_later(
+    spawner: Spawner, told: Told, tmp_path: Path, folder: str
+) -> None:
+    first = Broker(spawner, tmp_path / "s", told)
+    await first.ready()
+    before = time.monotonic()
+    await first.supervisor.command(request(endpoint_user(), "sleep"))
+    started = time.monotonic()
+    async with asyncio.timeout(60):
+        while time.monotonic() < started + 2:
+            await asyncio.sleep(0.05)
+    await first.supervisor.command(request(endpoint_user(), "sleep"))
+    await first.kill()
+    second = Broker(spawner, tmp_path / folder, told)  # in another folder it knows nothing but the spawner's table
+    await second.ready()
+    [endpoint] = second.supervisor.endpoints
+    assert before - 0.5 < endpoint.started < started + 0.5
+    await second.kill()
 
 
 async def test_a_broken_record_costs_nobody_else_anything(

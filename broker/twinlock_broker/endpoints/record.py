@@ -24,8 +24,8 @@ def dump(endpoint: Endpoint) -> str:
     values: dict[str, Any] = {name: getattr(endpoint, name) for name in _PLAIN}
     values["owes"] = endpoint.owes
     values["state"] = endpoint.state.name if endpoint.state else None
-    # the monotonic clock starts over with the host
-    values["arrived"] = time.time() - (time.monotonic() - endpoint.arrived)
+    values["arrived"] = _on_calendar(endpoint.arrived)
+    values["started"] = _on_calendar(endpoint.started)
     if endpoint.request is not None:
         values["request"] = _dump_request(endpoint.request)
     return json.dumps(values)
@@ -43,11 +43,21 @@ def _load(values: Mapping[str, Any], amqp_port: int | None) -> Endpoint:
     endpoint = Endpoint(**{name: values[name] for name in _PLAIN})
     endpoint.owes = values.get("owes") is True  # records of earlier versions don't say
     endpoint.state = State[values["state"]]
-    endpoint.arrived = time.monotonic() - max(0.0, time.time() - values["arrived"])
-    endpoint.started = endpoint.arrived
+    endpoint.arrived = _on_clock(values["arrived"])
+    endpoint.started = _on_clock(values.get("started", values["arrived"]))  # those records don't say that either
     if "request" in values:
         endpoint.request = _load_request(values["request"], amqp_port)
     return endpoint
+
+
+def _on_calendar(moment: float) -> float:
+    """Seconds since the epoch for a time of time.monotonic(), which starts over with the host."""
+    return time.time() - (time.monotonic() - moment)
+
+
+def _on_clock(date: float) -> float:
+    """The time of time.monotonic() again."""
+    return time.monotonic() - max(0.0, time.time() - date)
 
 
 def _dump_request(request: StartRequest) -> dict[str, Any]:

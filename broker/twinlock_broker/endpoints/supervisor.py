@@ -9,7 +9,7 @@ from typing import Any
 
 from twinlock_shared import wire
 
-from twinlock_broker import metrics
+from twinlock_broker import metrics, processes
 from twinlock_broker.compute.command import Credentials
 from twinlock_broker.endpoints import registry
 from twinlock_broker.endpoints.endpoint import Endpoint
@@ -124,6 +124,8 @@ class Supervisor:
         """
         running = child is not None and child.ended is None
         endpoint.pid = child.pid if child and running else 0
+        if endpoint.pid and endpoint.launch is None:  # an earlier broker started it
+            endpoint.started = processes.started(endpoint.pid) or endpoint.started
         if endpoint.state in (State.RUNNING, State.STOPPING) and not running:
             self._end(endpoint, child.ended if child else None)
         elif endpoint.state is State.STARTING and endpoint.launch is None:
