@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from twinlock_broker import logs
+from twinlock_broker import descriptors, logs
 from twinlock_broker.broker import serve
 from twinlock_broker.command_line import Parser
 from twinlock_broker.compute.login import load_login
@@ -76,6 +76,7 @@ def main() -> int:
     os.umask(0o077)
     try:
         refuse_own_privileges()
+        descriptors.take_all()
         chosen = {"endpoint_dir": given.endpoint_dir, "spawner_socket": given.spawner_socket, "state_dir": given.state}
         settings = settle(given.config, chosen)
         folder = open_folder(settings.endpoint_dir)

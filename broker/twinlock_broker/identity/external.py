@@ -8,7 +8,6 @@ whatever it came to is ended with it.
 import json
 import logging
 import os
-import select
 import signal
 import subprocess
 import tempfile
@@ -18,6 +17,8 @@ from contextlib import suppress
 from typing import IO, Any
 
 from globus_identity_mapping.mappers.external_program import ExternalIdentityMapping, identity_mapping_output_schema
+
+from twinlock_broker import descriptors
 
 SECONDS = 5.0
 """How long a program may take; the same as the library's."""
@@ -56,9 +57,9 @@ def run(argv: list[str], data: bytes) -> bytes:
         stdin.write(data)
         stdin.seek(0)
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        process = subprocess.Popen(
-            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=environment, cwd="/", start_new_session=True
-        )
+        streams: dict[str, Any] = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": stderr}
+        command = descriptors.with_usual(argv)
+        process = subprocess.Popen(command, env=environment, cwd="/", start_new_session=True, **streams)
         try:
             printed = _read(process)
         finally:
@@ -72,7 +73,7 @@ def _read(process: "subprocess.Popen[bytes]") -> bytes:
     """All that it prints until it closes its stdout and ends."""
     assert process.stdout is not None
     printed, deadline = b"", time.monotonic() + SECONDS
-    while select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    while descriptors.readable(process.stdout, deadline):
         data = os.read(process.stdout.fileno(), 65536)
         printed += data
         if len(printed) > MOST:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import select
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from twinlock_broker.descriptors import readable
 from twinlock_broker.errors import CommandError
 from twinlock_broker.rendering import template
 from twinlock_broker.rendering.template import DEFAULT_NAME, Reserved
@@ -89,7 +89,7 @@ def _ask(worker: subprocess.Popen[bytes], line: bytes, limit: float) -> dict[str
         raise _died() from error
     answer, deadline = b"", time.monotonic() + limit
     while not answer.endswith(b"\n"):
-        if not select.select([worker.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not readable(worker.stdout, deadline):
             raise CommandError(f"Rendering the configuration took over {limit:.0f} seconds; shorten the options")
         piece = worker.stdout.read(1 << 16)
         if not piece or len(answer) > _MAX_ANSWER:
