@@ -2,6 +2,8 @@
 
 ``time= level= logger= [endpoint=] [user=] [error_id=] event= [traceback=]``. A value that isn't one plain word is
 quoted as in JSON, so that no text of a command can start a line of its own, make up a pair, or drive a terminal.
+
+Neither can anybody fill the disk with it: a value has a limit, and lines about one user that say the same have one.
 """
 
 import json
@@ -9,9 +11,25 @@ import logging
 import re
 import sys
 import time
+from collections import Counter
+from typing import TextIO
+
+from twinlock_broker.log_ration import MINUTE
 
 FIELDS = ("endpoint", "user", "error_id")
 """What an event may be about, given to the logger as `extra`."""
+
+WHO = ("user", "endpoint")
+"""Whose ration of lines an event counts against: the first of these that it is about."""
+
+MOST = 60
+"""Lines a minute that one place in the code logs about one user."""
+
+MOST_USERS = 1000
+"""Users about whom one place logs lines within a minute; what concerns further ones shares one ration."""
+
+LONGEST = 16384
+"""Characters of a value, a traceback for example."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:@/+-]+")
 
@@ -34,13 +52,46 @@ class KeyValue(logging.Formatter):
         return " ".join(f"{name}={_quoted(value)}" for name, value in pairs.items())
 
 
+class RationedHandler(logging.StreamHandler[TextIO]):
+    """Writes at most `MOST` lines a minute for each user and place in the code, and then how many were left out."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._since = 0.0
+        self._written: Counter[tuple[str, str, str]] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line, unless it is one too many."""
+        if not self._since <= record.created < self._since + MINUTE:
+            self._begin(record.created)
+        key = self._key(record)
+        self._written[key] += 1
+        if self._written[key] <= MOST:
+            super().emit(record)
+
+    def _key(self, record: logging.LogRecord) -> tuple[str, str, str]:
+        about = next((str(getattr(record, name)) for name in WHO if hasattr(record, name)), "")
+        key = record.name, str(record.msg), about
+        return key if key in self._written or len(self._written) < MOST_USERS else (*key[:2], "others")
+
+    def _begin(self, now: float) -> None:
+        """Begin another minute, and tell what the last one left out."""
+        left_out = {key: count - MOST for key, count in self._written.items() if count > MOST}
+        self._since, self._written = now, Counter()
+        for (logger, text, about), count in left_out.items():
+            said = f"{count} more lines like this within a minute, left out: {text}"
+            values = {"name": logger, "levelname": "WARNING", "msg": "%s", "args": (said,)}
+            super().emit(logging.makeLogRecord(values | ({"user": about} if about else {})))
+
+
 def _quoted(value: str) -> str:
+    value = value if len(value) <= LONGEST else f"{value[:LONGEST]}… ({len(value)} characters)"
     return value if _PLAIN.fullmatch(value) else json.dumps(value)
 
 
 def set_up(debug: bool) -> None:
     """Log to stderr; `debug` shows our own details. The libraries' loggers tell of every retry and are kept quiet."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = RationedHandler(sys.stderr)
     handler.setFormatter(KeyValue())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("twinlock_broker").setLevel(logging.DEBUG if debug else logging.INFO)

@@ -1,0 +1,59 @@
+"""Nobody can fill the broker's log: neither by connecting, nor by what they submit."""
+
+import io
+import logging
+
+import pytest
+from twinlock_broker import logs
+from twinlock_broker.log_ration import MOST, LogRation
+from twinlock_broker.logs import KeyValue, RationedHandler
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the broker has logged."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("twinlock_broker.control")]
+
+
+async def test_an_account_with_thousands_of_uids_makes_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    ration = LogRation(logging.getLogger("twinlock_broker.control"))
+    for uid in range(100_000, 165_536):
+        ration.warning(uid, "uid %d", uid)
+    assert len(said(caplog)) == MOST + 1
+
+
+def line(user: str, text: str, created: float) -> logging.LogRecord:
+    """An event about a user."""
+    values = {"name": "twinlock_broker.test", "levelname": "INFO", "msg": "said %s", "args": (text,), "user": user}
+    return logging.makeLogRecord(values | {"created": created})
+
+
+def test_what_one_user_causes_has_a_ration_of_lines_and_others_keep_theirs() -> None:
+    stream = io.StringIO()
+    handler = RationedHandler(stream)
+    handler.setFormatter(KeyValue())
+    for number in range(1000):
+        handler.handle(line("eve", str(number), 1000.0))
+    handler.handle(line("ada", "hello", 1001.0))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == logs.MOST + 1
+    assert "user=ada" in lines[-1]
+    handler.handle(line("ada", "bye", 1061.0))
+    left_out, last = stream.getvalue().splitlines()[-2:]
+    assert f"{1000 - logs.MOST} more lines like this" in left_out
+    assert "user=eve" in left_out
+    assert "said bye" in last
+
+
+def test_a_crowd_of_users_shares_one_ration() -> None:
+    stream = io.StringIO()
+    handler = RationedHandler(stream)
+    for number in range(10_000):
+        handler.handle(line(f"user{number}", "hello", 1000.0))
+    assert len(stream.getvalue().splitlines()) == logs.MOST_USERS + logs.MOST
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "x y" * 1_000_000, "\x1b[2J" * 1_000_000])
+def test_a_line_has_a_length(text: str) -> None:
+    shown = KeyValue().format(line("ada", text, 1000.0))
+    assert len(shown) < 10 * logs.LONGEST
+    assert shown.isprintable()
