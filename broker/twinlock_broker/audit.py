@@ -12,9 +12,13 @@ from pathlib import Path
 
 from twinlock_broker import metrics
 from twinlock_broker.errors import Fatal
+from twinlock_broker.offload import Offload
 
 MAX_RECORD = 1000
 """Characters of an endpoint's record."""
+
+WRITE_LIMIT = 10.0
+"""Seconds for a write to succeed, the wait for those before it included."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -22,48 +26,73 @@ log = logging.getLogger(__name__)
 
 
 class AuditLog:
-    """The file at `path`, only ever appended to, for the manager endpoint `manager_id`. Raises `Fatal` (73)."""
+    """The file at `path`, only ever appended to, for the manager endpoint `manager_id`. Raises `Fatal` (73).
+
+    It is written in a thread: a disk that hangs holds up those who wait for their records, and not the broker.
+    """
 
     def __init__(self, path: Path, manager_id: str) -> None:
         self._path = path
         self._torn = False
-        self.healthy = True
-        """Whether the last write succeeded. While it is False, nothing new may be started."""
+        self._reason = ""
+        self._writes = Offload("audit", 1)
         self._session = f"uid={os.getuid()} pid={os.getpid()} eid={manager_id}"
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise Fatal(os.EX_CANTCREAT, f"{path}: the audit log can't be opened: {error.strerror}") from error
-        if not self._append([f"{self._session} Begin CEP session ====="]):
+        self._judge(self._append(_stamped([f"{self._session} Begin CEP session ====="])))
+        if not self.healthy:
             raise Fatal(os.EX_CANTCREAT, f"{path}: the audit log can't be written; nothing may run unaudited")
 
-    def write(self, uid: int, pid: int, endpoint_id: str, records: list[str]) -> bool:
-        """Whether the records are in the file. After a failure the next call tries again."""
+    @property
+    def healthy(self) -> bool:
+        """Whether the last write succeeded. While it is False, nothing new may be started."""
+        return not self._reason
+
+    def lines(self, uid: int, pid: int, endpoint_id: str, records: list[str]) -> bytes:
+        """The records of an endpoint as `write` takes them."""
         head = f"uid={uid} pid={pid} uep={endpoint_id} "
-        return self._append([head + _UNPRINTABLE.sub(" ", record[:MAX_RECORD]) for record in records])
+        return _stamped([head + _UNPRINTABLE.sub(" ", record[:MAX_RECORD]) for record in records])
 
-    def probe(self) -> bool:
-        """Whether it can be written, tried anew where it couldn't be."""
-        return self.healthy or self._append([f"{self._session} Audit resumed"])
-
-    def close(self) -> None:
-        """Write the session's end."""
-        self._append([f"{self._session} End CEP session -----"])
-        os.close(self._fd)
-
-    def _append(self, lines: list[str]) -> bool:
-        now = datetime.datetime.now().astimezone().isoformat()
-        data = ("\n" if self._torn else "") + "".join(f"{now} {line}\n" for line in lines)
+    async def write(self, lines: bytes) -> bool:
+        """Whether the lines are in the file. After a failure the next call tries again."""
         try:
-            written = os.write(self._fd, data.encode())
-            self._torn = written < len(data.encode())
-            reason = "the disk took only a part of it" if self._torn else ""
+            reason = await self._writes.run(WRITE_LIMIT, lambda: self._append(lines))
+        except TimeoutError:
+            reason = f"the disk took more than {WRITE_LIMIT:.0f} seconds"
+        self._judge(reason)
+        return not reason
+
+    async def probe(self) -> bool:
+        """Whether it can be written, tried anew where it couldn't be."""
+        return self.healthy or await self.write(_stamped([f"{self._session} Audit resumed"]))
+
+    async def close(self) -> None:
+        """Write the session's end."""
+        if await self.write(_stamped([f"{self._session} End CEP session -----"])):
+            os.close(self._fd)
+
+    def _append(self, lines: bytes) -> str:
+        """Write the lines; why that failed, or nothing. One call at a time. Blocks."""
+        data = (b"\n" if self._torn else b"") + lines
+        try:
+            written = os.write(self._fd, data)
         except OSError as error:
-            reason = str(error.strerror)
-        if reason:
+            return str(error.strerror)
+        self._torn = written < len(data)
+        return "the disk took only a part of it" if self._torn else ""
+
+    def _judge(self, reason: str) -> None:
+        """Tell when it fails or works again, and not at each try: endpoints try without end."""
+        if reason and reason != self._reason:
             log.error("%s: THE AUDIT LOG CAN'T BE WRITTEN, no new work is taken: %s", self._path, reason)
-        elif not self.healthy:
+        elif self._reason and not reason:
             log.warning("%s: the audit log is written again", self._path)
-        self.healthy = not reason
+        self._reason = reason
         metrics.AUDIT_WRITABLE.set(self.healthy)
-        return self.healthy
+
+
+def _stamped(lines: list[str]) -> bytes:
+    now = datetime.datetime.now().astimezone().isoformat()
+    return "".join(f"{now} {line}\n" for line in lines).encode()

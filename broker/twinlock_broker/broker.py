@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import setproctitle
@@ -64,7 +64,7 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
     registration = await _register(registrar, settings, folder)
     notices = Notices(Outbox(settings.state / "notices", folder.settings["amqp_port"]))
     spawner = SpawnerClient(settings.spawner_socket)
-    with _audit(folder, registration.endpoint_id) as audit:
+    async with _audit(folder, registration.endpoint_id) as audit:
         supervisor = _supervisor(settings, folder, registration, spawner, notices.send)
         sessions = Sessions(supervisor, audit)
         about = {"endpoint": registration.endpoint_id, "name": folder.path.name, "started": round(time.time())}
@@ -133,8 +133,8 @@ def _warn_of_variables(folder: Folder, program: str) -> None:
         log.warning(advice, program, "twinlock-endpoint --agent")
 
 
-@contextlib.contextmanager
-def _audit(folder: Folder, endpoint_id: str) -> Iterator[AuditLog | None]:
+@contextlib.asynccontextmanager
+async def _audit(folder: Folder, endpoint_id: str) -> AsyncIterator[AuditLog | None]:
     """The audit log of a high assurance endpoint, None for others."""
     if folder.audit_path is None:
         if folder.settings["high_assurance"]:
@@ -145,7 +145,7 @@ def _audit(folder: Folder, endpoint_id: str) -> Iterator[AuditLog | None]:
     try:
         yield audit
     finally:
-        audit.close()
+        await audit.close()
 
 
 async def _register(registrar: Registrar, settings: Settings, folder: Folder) -> Registration:

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from broker_rabbit import Rabbit, rabbit_node
 from broker_rig import MANAGER, Told
+from broker_site import Site, serving
 from spawner_rig import Spawner, launch, stop
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.store import Store
@@ -62,6 +63,21 @@ async def supervisor(client: SpawnerClient, told: Told, tmp_path: Path) -> Async
     yield made
     running.cancel()
     await asyncio.wait((running,))
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A folder that every account can enter."""
+    with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+async def site(spawner: Spawner, told: Told, runtime: Path, tmp_path: Path) -> AsyncIterator[Site]:
+    """A site without an audit."""
+    async with serving(spawner, told, runtime, tmp_path) as made:
+        yield made
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")

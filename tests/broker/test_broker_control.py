@@ -1,48 +1,19 @@
 """The broker's sockets: who is let in, what goes down and what comes up."""
 
 import asyncio
-import contextlib
 import json
 import os
-import resource
 import socket
-import tempfile
-import uuid
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from broker_rig import MANAGER, UEP, Told, endpoint_user, make_folder, message, own_credentials, request
+from broker_rig import UEP, Told, endpoint_user, request
+from broker_site import CALLER, Site, ask, says
 from spawner_rig import PYTHON, Spawner
-from twinlock_broker.audit import AuditLog
 from twinlock_broker.commands.status import picture
-from twinlock_broker.compute.command import parse
-from twinlock_broker.control.admin import Admin
 from twinlock_broker.control.listener import listening
-from twinlock_broker.control.sessions import Sessions
-from twinlock_broker.endpoints.launcher import Launcher
-from twinlock_broker.endpoints.start import StartPath
-from twinlock_broker.endpoints.store import Store
-from twinlock_broker.endpoints.supervisor import Supervisor
-from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.identity.resolver import Resolver
+from twinlock_broker.errors import Fatal
 from twinlock_broker.metrics import REGISTRY
-from twinlock_broker.spawner.client import SpawnerClient
-
-# An endpoint that says what its configuration holds, a line a message, and tells the length of each answer.
-CALLER = """
-import json, socket, sys
-document = json.load(sys.stdin)
-sock = socket.socket(socket.AF_UNIX)
-sock.connect(document["control"])
-sock.sendall(document["config"].encode())
-for line in sock.makefile():
-    answer = json.loads(line)
-    user = answer.get("amqp_creds", {}).get("task_queue_info", {}).get("queue")
-    figures = {answer["type"]: len(line), "number": answer.get("number", 0), "queue_length": len(user or "")}
-    sock.sendall(json.dumps({"type": "figures", "figures": figures}).encode() + b"\\n")
-"""
 
 # One that connects a second time, and says there that the first connection was ended.
 TWICE = """
@@ -60,72 +31,10 @@ second.recv(1)
 """
 
 
-class Site:
-    """A supervisor with its sockets."""
-
-    def __init__(self, supervisor: Supervisor, sessions: Sessions, runtime: Path) -> None:
-        self.supervisor = supervisor
-        self.sessions = sessions
-        self.runtime = runtime
-
-    async def figures(self, name: str) -> dict[str, float]:
-        """The endpoint's figures, as soon as `name` is among them."""
-        async with asyncio.timeout(10):
-            while name not in (found := self._figures()):
-                await asyncio.sleep(0.01)
-        return found
-
-    def _figures(self) -> dict[str, float]:
-        endpoint = next(iter(self.supervisor.endpoints), None)
-        return (endpoint and self.sessions.figures(endpoint)) or {}
-
-
 @pytest.fixture
 def policy() -> dict[str, object]:
     """A program that connects to the broker."""
     return {"programs": {"caller": [*PYTHON, CALLER], "twice": [*PYTHON, TWICE]}}
-
-
-@pytest.fixture
-def runtime() -> Iterator[Path]:
-    """A folder that every account can enter."""
-    with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    spawner: Spawner, told: Told, runtime: Path, state: Path, audit: AuditLog | None = None
-) -> AsyncIterator[Site]:
-    """The site, while the block runs."""
-    client = SpawnerClient(spawner.socket)
-    control = {"control": str(runtime / "control.sock"), "audited": audit is not None}
-    launcher = Launcher(client, control, state / "endpoints")
-    supervisor = Supervisor(MANAGER, 30.0, launcher, Store(state / "endpoints", None), told.send)
-    sessions = Sessions(supervisor, audit)
-    admin = Admin(supervisor, sessions, lambda: {"endpoint": MANAGER})
-    running = asyncio.create_task(client.run(supervisor))
-    async with (
-        listening(runtime / "control.sock", 0o666, sessions.serve),
-        listening(runtime / "admin.sock", 0o600, admin.serve),
-    ):
-        await asyncio.wait_for(client.ready.wait(), 10)
-        yield Site(supervisor, sessions, runtime)
-    running.cancel()
-    await asyncio.wait((running,))
-
-
-@pytest.fixture
-async def site(spawner: Spawner, told: Told, runtime: Path, tmp_path: Path) -> AsyncIterator[Site]:
-    """A site without an audit."""
-    async with serving(spawner, told, runtime, tmp_path) as made:
-        yield made
-
-
-def says(*messages: object) -> str:
-    """A configuration that has the endpoint send these."""
-    return "".join((text if isinstance(text, str) else json.dumps(text)) + "\n" for text in messages)
 
 
 def test_a_path_that_no_socket_can_have_is_refused_with_the_key(tmp_path: Path) -> None:
@@ -223,54 +132,6 @@ async def test_a_second_connection_replaces_the_first(site: Site) -> None:
     await site.figures("first_has_ended")
 
 
-async def test_audit_records_are_stamped_with_who_the_kernel_says_it_is(
-    spawner: Spawner, told: Told, runtime: Path, tmp_path: Path
-) -> None:
-    log = tmp_path / "audit.log"
-    audit = AuditLog(log, MANAGER)
-    task = str(uuid.uuid4())
-    forged = f"fid=f tid={task} bid= EXEC_END\n2026-01-01T00:00:00+00:00 uid=0 pid=1 uep=x fid=f tid=t bid= RUNNING"
-    records = {"type": "audit", "number": 7, "records": [f"fid=f tid={task} bid= RECEIVED", forged, "y" * 5000]}
-    async with serving(spawner, told, runtime, tmp_path, audit) as site:
-        await site.supervisor.command(request(endpoint_user(), "caller", says(records)))
-        assert (await site.figures("audited"))["number"] == 7
-        pid = next(iter(site.supervisor.endpoints)).pid
-    audit.close()
-    begin, *lines, end = log.read_text().splitlines()
-    uid = 65534 if os.geteuid() == 0 else os.getuid()
-    assert [line.split(" ", 1)[1][: len(f"uid={uid} pid={pid} uep={UEP} ")] for line in lines] == [
-        f"uid={uid} pid={pid} uep={UEP} "
-    ] * 3
-    assert lines[0].endswith(f"fid=f tid={task} bid= RECEIVED")
-    assert len(lines[2]) < 1200
-    assert "Begin CEP session" in begin
-    assert "End CEP session" in end
-    assert log.stat().st_mode & 0o777 == 0o600
-
-
-async def test_without_an_audit_no_record_is_safe(site: Site) -> None:
-    message = {"type": "audit", "number": 1, "records": ["x"]}
-    await site.supervisor.command(request(endpoint_user(), "caller", says(message)))
-    await site.figures("unaudited")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is full")
-def test_a_full_disk_is_loud(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(Fatal, match="nothing may run unaudited"):
-        AuditLog(Path("/dev/full"), MANAGER)
-    assert "THE AUDIT LOG CAN'T BE WRITTEN" in caplog.text
-
-
-async def ask(path: Path, line: str) -> dict[str, Any]:
-    """The admin socket's answer."""
-    reader, writer = await asyncio.open_unix_connection(path)
-    writer.write(line.encode() + b"\n")
-    answer = await asyncio.wait_for(reader.readline(), 10)
-    writer.close()
-    found: dict[str, Any] = json.loads(answer)
-    return found
-
-
 @pytest.mark.parametrize("line", ["nonsense", "[]", '{"request": "dance"}', "{}"])
 async def test_the_admin_socket_names_what_it_doesnt_understand(site: Site, line: str) -> None:
     assert "error" in await ask(site.runtime / "admin.sock", line)
@@ -321,30 +182,3 @@ async def test_a_client_that_reads_nothing_is_disconnected(site: Site) -> None:
 async def _ask_without_end(sock: socket.socket) -> None:
     while True:
         await asyncio.get_running_loop().sock_sendall(sock, b'{"request": "' + b"x" * 10_000 + b'"}\n')
-
-
-@contextlib.contextmanager
-def full_disk() -> Iterator[None]:
-    """No file can grow: what the kernel says then (EFBIG) is as good a reason as a full disk's."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-async def test_nothing_is_started_while_the_audit_cant_be_written(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    audit = AuditLog(tmp_path / "log", MANAGER)
-    path = StartPath(make_folder(tmp_path / "ep"), "endpoint", Resolver(frozenset(), ()), audit)
-    start = parse(message(), own_credentials(), MANAGER)
-    with full_disk():
-        assert not audit.write(1, 1, UEP, ["x"])
-        with pytest.raises(CommandError, match="can't write its audit log"):
-            await path.prepare(start)
-    with pytest.raises(CommandError, match="serves nobody but the identity"):
-        await path.prepare(start)
-    assert "THE AUDIT LOG CAN'T BE WRITTEN" in caplog.text
-    assert "the audit log is written again" in caplog.text

@@ -116,7 +116,10 @@ class Sessions:
                 self._supervisor.owes(endpoint, _read_count(message.get("tasks")))
             elif message.get("type") == "audit":
                 number, records = _read_records(message)
-                safe = self._audit is not None and self._audit.write(caller.uid, endpoint.pid, endpoint.id, records)
+                safe = False
+                if self._audit is not None:
+                    lines = self._audit.lines(caller.uid, endpoint.pid, endpoint.id, records)
+                    safe = await self._audit.write(lines)
                 caller.send({"type": "audited" if safe else "unaudited", "number": number})
             else:
                 raise ValueError("a message of an unknown type")

@@ -59,7 +59,7 @@ class StartPath:
 
     async def prepare(self, command: StartCommand) -> StartRequest:
         """All steps in their order. Raises `CommandError`."""
-        if self._audit is not None and not self._audit.probe():
+        if self._audit is not None and not await self._audit.probe():
             raise CommandError(
                 "This endpoint can't write its audit log, so it runs nothing. Tell the endpoint's administrator"
             )

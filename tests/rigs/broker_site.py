@@ -1,0 +1,90 @@
+"""A supervisor with its sockets, in the test's own process, and endpoints that do as their configuration says."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from broker_rig import MANAGER, UEP, Told
+from spawner_rig import Spawner
+from twinlock_broker.audit import AuditLog
+from twinlock_broker.control.admin import Admin
+from twinlock_broker.control.listener import listening
+from twinlock_broker.control.sessions import Sessions
+from twinlock_broker.endpoints.launcher import Launcher
+from twinlock_broker.endpoints.store import Store
+from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.spawner.client import SpawnerClient
+
+# An endpoint that says what its configuration holds, a line a message, and tells the length of each answer.
+CALLER = """
+import json, socket, sys
+document = json.load(sys.stdin)
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(document["control"])
+sock.sendall(document["config"].encode())
+for line in sock.makefile():
+    answer = json.loads(line)
+    user = answer.get("amqp_creds", {}).get("task_queue_info", {}).get("queue")
+    figures = {answer["type"]: len(line), "number": answer.get("number", 0), "queue_length": len(user or "")}
+    sock.sendall(json.dumps({"type": "figures", "figures": figures}).encode() + b"\\n")
+"""
+
+
+class Site:
+    """A supervisor with its sockets."""
+
+    def __init__(self, supervisor: Supervisor, sessions: Sessions, runtime: Path) -> None:
+        self.supervisor = supervisor
+        self.sessions = sessions
+        self.runtime = runtime
+
+    async def figures(self, name: str, endpoint: str = UEP) -> dict[str, float]:
+        """The endpoint's figures, as soon as `name` is among them."""
+        async with asyncio.timeout(60):
+            while name not in (found := self._figures(endpoint)):
+                await asyncio.sleep(0.01)
+        return found
+
+    def _figures(self, name: str) -> dict[str, float]:
+        endpoint = next((one for one in self.supervisor.endpoints if one.id == name), None)
+        return (endpoint and self.sessions.figures(endpoint)) or {}
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    spawner: Spawner, told: Told, runtime: Path, state: Path, audit: AuditLog | None = None
+) -> AsyncIterator[Site]:
+    """The site, while the block runs."""
+    client = SpawnerClient(spawner.socket)
+    control = {"control": str(runtime / "control.sock"), "audited": audit is not None}
+    launcher = Launcher(client, control, state / "endpoints")
+    supervisor = Supervisor(MANAGER, 30.0, launcher, Store(state / "endpoints", None), told.send)
+    sessions = Sessions(supervisor, audit)
+    admin = Admin(supervisor, sessions, lambda: {"endpoint": MANAGER})
+    running = asyncio.create_task(client.run(supervisor))
+    async with (
+        listening(runtime / "control.sock", 0o666, sessions.serve),
+        listening(runtime / "admin.sock", 0o600, admin.serve),
+    ):
+        await asyncio.wait_for(client.ready.wait(), 10)
+        yield Site(supervisor, sessions, runtime)
+    running.cancel()
+    await asyncio.wait((running,))
+
+
+def says(*messages: object) -> str:
+    """A configuration that has the endpoint send these."""
+    return "".join((text if isinstance(text, str) else json.dumps(text)) + "\n" for text in messages)
+
+
+async def ask(path: Path, line: str) -> dict[str, Any]:
+    """The admin socket's answer."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(line.encode() + b"\n")
+    answer = await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    found: dict[str, Any] = json.loads(answer)
+    return found
