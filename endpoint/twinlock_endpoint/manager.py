@@ -13,6 +13,9 @@ from twinlock_endpoint.document import Document, queues
 from twinlock_endpoint.errors import DocumentError
 from twinlock_endpoint.peer import AuditPipe, SharedCredentials
 
+_LONGEST_CONDITION = 1000
+"""Characters; the manager shows fewer, and takes no message of more than 64 KiB."""
+
 log = logging.getLogger(__name__)
 
 
@@ -48,7 +51,8 @@ class Manager:
     def tell(self, figures: dict[str, Any]) -> None:
         """Tell the engine's figures, and the condition that it is in."""
         numbers = {name: value for name, value in figures.items() if type(value) in (int, float)}
-        self._control.send({"type": "figures", "figures": numbers, "condition": str(figures.get("condition") or "")})
+        condition = str(figures.get("condition") or "")[:_LONGEST_CONDITION]
+        self._control.send({"type": "figures", "figures": numbers, "condition": condition})
         self.debt.say()
 
     def look_for_credentials(self) -> None:

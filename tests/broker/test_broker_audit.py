@@ -4,26 +4,70 @@ import asyncio
 import contextlib
 import os
 import resource
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from broker_rig import MANAGER, UEP, Told, endpoint_user, make_folder, message, own_credentials, request
-from broker_site import CALLER, Site, says, serving
+from broker_site import CALLER, OTHER, Site, another, says, serving
 from spawner_rig import PYTHON, Spawner
 from twinlock_broker import audit as audit_log
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import parse
+from twinlock_broker.control.sessions import AUDIT_AT_ONCE, AUDIT_RATE
 from twinlock_broker.endpoints.start import StartPath
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.resolver import Resolver
 
+# An endpoint that has short records written without end, and never waits for what becomes of them.
+FLOOD = """
+import json, socket, sys, threading
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(json.load(sys.stdin)["control"])
+sock.sendall(b'{"type": "figures", "figures": {"here": 1}}\\n')
+def read():
+    while sock.recv(1 << 16):
+        pass
+threading.Thread(target=read, daemon=True).start()
+while True:
+    sock.sendall(json.dumps({"type": "audit", "number": 1, "records": ["x"] * 16}).encode() + b"\\n")
+"""
+
 
 @pytest.fixture
 def policy() -> dict[str, object]:
-    """A program that connects to the broker."""
-    return {"programs": {"caller": [*PYTHON, CALLER]}}
+    """Programs that connect to the broker."""
+    return {"programs": {"caller": [*PYTHON, CALLER], "flood": [*PYTHON, FLOOD]}}
+
+
+async def test_an_endpoint_that_floods_the_audit_log_holds_up_itself_alone(
+    spawner: Spawner, told: Told, runtime: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "audit.log"
+    audit = AuditLog(log, MANAGER)
+    began = time.monotonic()
+    async with serving(spawner, told, runtime, tmp_path, audit) as site:
+        await site.supervisor.command(request(endpoint_user(), "flood"))
+        await site.figures("here")
+        async with asyncio.timeout(60):
+            while "its audit records come faster than they are taken" not in caplog.text:
+                await asyncio.sleep(0.01)
+        batches = [{"type": "audit", "number": number, "records": ["y"]} for number in range(1, 101)]
+        await site.supervisor.command(another("caller", says(*batches)))
+        await until_number(site, 100)
+        allowed = AUDIT_AT_ONCE + AUDIT_RATE * (time.monotonic() - began)
+        assert log.stat().st_size < allowed + 100_000, "the flood is rationed, whatever it sends"
+    await audit.close()
+    assert sum(f"uep={OTHER} y" in line for line in log.read_text().splitlines()) == 100
+
+
+async def until_number(site: Site, number: int) -> None:
+    """Wait until the other endpoint has heard that its batch `number` is safe."""
+    async with asyncio.timeout(60):
+        while (await site.figures("audited", OTHER))["number"] < number:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_disk_that_hangs_holds_up_records_and_nothing_else(

@@ -99,6 +99,9 @@ async def test_a_newer_command_gives_the_running_endpoint_its_credentials(site: 
         '{"type": "audit"}',
         '{"type": "audit", "number": true, "records": []}',
         '{"type": "audit", "number": 1, "records": [1]}',
+        json.dumps({"type": "audit", "number": 1, "records": ["x"] * 17}),
+        json.dumps({"type": "audit", "number": 1 << 60, "records": []}),
+        json.dumps({"type": "journal", "tasks": 1 << 60}),
         "x" * (2 << 20),
     ],
 )

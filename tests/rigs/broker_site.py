@@ -4,16 +4,19 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from broker_rig import MANAGER, UEP, Told
+from broker_rig import MANAGER, UEP, Told, amqp_creds, endpoint_user, message, request
 from spawner_rig import Spawner
 from twinlock_broker.audit import AuditLog
+from twinlock_broker.compute.command import credentials
 from twinlock_broker.control.admin import Admin
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.endpoints.launcher import Launcher
+from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.spawner.client import SpawnerClient
@@ -31,6 +34,10 @@ for line in sock.makefile():
     figures = {answer["type"]: len(line), "number": answer.get("number", 0), "queue_length": len(user or "")}
     sock.sendall(json.dumps({"type": "figures", "figures": figures}).encode() + b"\\n")
 """
+
+
+OTHER = "99999999-8888-4777-8666-666666666666"
+"""The user endpoint that `another` starts."""
 
 
 class Site:
@@ -73,6 +80,14 @@ async def serving(
         yield Site(supervisor, sessions, runtime)
     running.cancel()
     await asyncio.wait((running,))
+
+
+def another(program: str, config: str) -> StartRequest:
+    """A start of `OTHER`, for the same account."""
+    found = credentials(message(amqp_creds=amqp_creds() | {"endpoint_id": OTHER}), None)
+    first = request(endpoint_user(), program, config)
+    document = replace(first.document, amqp=found.amqp)
+    return replace(first, name=f"uep.{MANAGER}.{OTHER}", credentials=found, document=document)
 
 
 def says(*messages: object) -> str:

@@ -4,6 +4,7 @@ Requests are JSON lines: {"request": "status"} and {"request": "stop", "endpoint
 but root and the broker's own account; the kernel's word about the caller is checked besides.
 """
 
+import asyncio
 import logging
 import os
 import time
@@ -14,6 +15,10 @@ from twinlock_broker.control.listener import Caller
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.log_ration import LogRation
+
+SILENCE_LIMIT = 60.0
+"""Seconds after which a client that asks nothing is disconnected."""
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +30,19 @@ class Admin:
         self._supervisor = supervisor
         self._sessions = sessions
         self._state = state
+        self._log = LogRation(log)
 
     async def serve(self, caller: Caller) -> None:
         """A client's connection, from its start to its end."""
         if caller.uid not in (0, os.getuid()):
-            log.warning("process %d of uid %d is no administrator; it was disconnected", caller.pid, caller.uid)
+            text = "process %d of uid %d is no administrator; it was disconnected"
+            self._log.warning(caller.uid, text, caller.pid, caller.uid)
             return
         try:
-            while (request := await caller.receive()) is not None:
+            while (request := await asyncio.wait_for(caller.receive(), SILENCE_LIMIT)) is not None:
                 caller.send(await self._answer(request))
+        except TimeoutError:
+            caller.send({"error": f"nothing was asked within {SILENCE_LIMIT:.0f} s"})
         except ValueError as error:
             caller.send({"error": f"not a request: {error}"})
 

@@ -5,18 +5,22 @@ import contextlib
 import json
 import os
 import socket
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twinlock_broker.control.door import Door, Visitor
 from twinlock_broker.errors import Fatal
 
-MAX_LINE = 1 << 20
-"""Bytes of a line, with which a connection ends that sends a longer one, and that may wait to be read by a peer."""
+MAX_LINE = 1 << 16
+"""Bytes of a line; a client that sends a longer one is disconnected."""
 
-_UCRED = struct.Struct("3i")
+MAX_UNREAD = 1 << 16
+"""Bytes that may wait to be read by a client; one that gets more before it has read them is disconnected."""
+
+_LAST_WORDS_LIMIT = 5.0  # seconds for a client to read what was sent before the end
+_BACKLOG = 1024
 _MAX_PATH = 107  # bytes, by the size of sun_path
 
 
@@ -24,10 +28,19 @@ _MAX_PATH = 107  # bytes, by the size of sun_path
 class Caller:
     """A client: its process and account, which the kernel noted when it connected, and the lines to and from it."""
 
-    pid: int
-    uid: int
+    visitor: Visitor
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self.visitor.pid
+
+    @property
+    def uid(self) -> int:
+        """Its account."""
+        return self.visitor.uid
 
     async def receive(self) -> dict[str, Any] | None:
         """The next message, None at the end. Raises ValueError for what is no JSON object in one line."""
@@ -45,34 +58,47 @@ class Caller:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message without waiting; a client that doesn't read is disconnected."""
-        if self.writer.transport.get_write_buffer_size() > MAX_LINE:
-            self.writer.transport.abort()
+        if self.writer.transport.get_write_buffer_size() > MAX_UNREAD:
+            self.hang_up()
         elif not self.writer.is_closing():
             self.writer.write(json.dumps(message).encode() + b"\n")
 
     def hang_up(self) -> None:
-        """End the connection."""
+        """End the connection at once; what it hasn't read yet, it won't."""
+        self.writer.transport.abort()
+
+    async def finish(self) -> None:
+        """End the connection when the client has read everything; it gets some seconds for that."""
         self.writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_LIMIT):
+                await self.writer.wait_closed()
+        self.hang_up()
 
 
 @contextlib.asynccontextmanager
 async def listening(path: Path, mode: int, serve: Callable[[Caller], Awaitable[None]]) -> AsyncIterator[None]:
     """Have `serve` called with each client of a socket at `path`. Raises `Fatal` (73, 78) where it can't be made."""
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sock = writer.get_extra_info("socket")
-        pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        caller = Caller(pid, uid, reader, writer)
-        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-            await serve(caller)
-        caller.hang_up()
+    async def visited(visitor: Visitor) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=visitor.socket, limit=MAX_LINE)
+        caller = Caller(visitor, reader, writer)
+        try:
+            with contextlib.suppress(ConnectionError):
+                await serve(caller)
+                await caller.finish()
+        finally:
+            caller.hang_up()
 
-    server = await asyncio.start_unix_server(connected, sock=_bind(path, mode), limit=MAX_LINE)
-    try:
-        yield
-    finally:
-        server.close()
-        _remove(path)
+    with _bind(path, mode) as listener:
+        door = Door(path.name, listener, visited)
+        opened = asyncio.create_task(door.run())
+        try:
+            yield
+        finally:
+            opened.cancel()
+            await asyncio.wait((opened,))
+            _remove(path)
 
 
 def _bind(path: Path, mode: int) -> socket.socket:
@@ -83,6 +109,7 @@ def _bind(path: Path, mode: int) -> socket.socket:
         _remove(path)  # of a broker that was killed; it is ours, in a folder that only we write
         sock.bind(os.fspath(path))
         path.chmod(mode)
+        sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
         raise Fatal(

@@ -5,30 +5,46 @@ Lines are JSON objects with a `type`. Down: ``credentials`` {amqp_creds}, ``audi
 ``end`` {reason}: that no other endpoint goes on with its tasks.
 Up: ``figures`` {figures: name to number, condition: what is in the way of its tasks},
 ``audit`` {number, records: a list of texts}, ``journal`` {tasks: the number of unfinished ones}.
+
+An endpoint has one connection, and a ration of messages and of audit records. What comes faster waits unread: its own
+endpoint is held up by that, and nobody else.
 """
 
+import asyncio
 import logging
-import re
-from pathlib import Path
 from typing import Any
 
-from twinlock_broker import metrics
+from twinlock_broker import metrics, processes
 from twinlock_broker.audit import AuditLog
+from twinlock_broker.control import messages
 from twinlock_broker.control.listener import Caller
 from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import account
+from twinlock_broker.log_ration import LogRation
 from twinlock_broker.offload import Offload
+from twinlock_broker.ration import Rations
+
+MESSAGE_RATE = 20.0
+"""Messages a second that an endpoint may send on average, audit records not counted."""
+
+MESSAGES_AT_ONCE = 200.0
+"""Messages that it may send at once."""
+
+AUDIT_RATE = 256 << 10
+"""Bytes a second that an endpoint may have written to the audit log on average: the records of some 500 tasks."""
+
+AUDIT_AT_ONCE = 1 << 20
+"""Bytes that it may have written at once: those of some 2,000 tasks."""
+
+_LEAST = 200
+"""What an audit message counts at least, in these bytes."""
 
 _LEVELS = 3
 """The process that the spawner knows, and below it the inner guard and the endpoint itself where there are guards."""
 
 _LOOK_UP_LIMIT = 10.0
-_MOST_FIGURES = 32
-_NAME = re.compile(r"[a-z_]{1,40}")
-_MOST = 1 << 53
-_LONGEST_CONDITION = 500
 
 log = logging.getLogger(__name__)
 
@@ -42,27 +58,28 @@ class Sessions:
         supervisor.ended = self.end
         self._audit = audit
         self._lookups = Offload("lookup", 8)
+        self._uids: dict[str, int] = {}
         self._callers: dict[str, Caller] = {}
         self._figures: dict[str, dict[str, float]] = {}
         self._conditions: dict[str, str] = {}
+        self._messages = Rations(MESSAGE_RATE, MESSAGES_AT_ONCE)
+        self._records = Rations(AUDIT_RATE, AUDIT_AT_ONCE)
+        self._log = LogRation(log)
         metrics.REFUSED_RESULTS.set_function(self._refused)
 
     async def serve(self, caller: Caller) -> None:
         """A client's connection, from its start to its end."""
         endpoint = await self._who(caller)
         if endpoint is None:
-            log.warning("process %d of uid %d is no user endpoint; it was disconnected", caller.pid, caller.uid)
+            text = "process %d of uid %d is no user endpoint; it was disconnected"
+            self._log.warning(caller.uid, text, caller.pid, caller.uid)
             return
-        former, self._callers[endpoint.id] = self._callers.get(endpoint.id), caller
-        if former is not None:
-            former.hang_up()
-        if endpoint.waiting:
-            self.refresh(endpoint)
+        self._take_over(endpoint, caller)
         try:
             await self._listen(endpoint, caller)
         except ValueError as error:
-            about = {"endpoint": endpoint.id, "user": endpoint.user}
-            log.warning("broke the control protocol and was disconnected: %s", error, extra=about)
+            self._warn(endpoint, "broke the control protocol and was disconnected: %s", error)
+            caller.hang_up()
         finally:
             if self._callers.get(endpoint.id) is caller:
                 del self._callers[endpoint.id]
@@ -92,69 +109,73 @@ class Sessions:
     def _refused(self) -> float:
         return sum(figures.get("refused_results", 0) for figures in self._figures.values())
 
+    def _take_over(self, endpoint: Endpoint, caller: Caller) -> None:
+        """Have `caller` in the place of the endpoint's former connection."""
+        former = self._callers.get(endpoint.id)
+        if former is not None:
+            former.hang_up()
+        self._callers[endpoint.id] = caller
+        caller.visitor.known()
+        if endpoint.waiting:
+            self.refresh(endpoint)
+
     async def _who(self, caller: Caller) -> Endpoint | None:
         pid = caller.pid
         for _ in range(_LEVELS):
             endpoint = self._supervisor.of_process(pid)
             if endpoint is not None:
-                return endpoint if await self._uid(endpoint.user) == caller.uid else None
-            pid = _parent(pid)
+                return endpoint if await self._is_of(endpoint.user, caller.uid) else None
+            pid = processes.parent(pid)
         return None
 
-    async def _uid(self, user: str) -> int | None:
-        try:
-            return await self._lookups.run(_LOOK_UP_LIMIT, lambda: account.look_up(user).uid)
-        except (CommandError, TimeoutError):
-            return None
+    async def _is_of(self, user: str, uid: int) -> bool:
+        """Whether it is the account's uid; one that it was is enough, so that coming again costs no look-up."""
+        if self._uids.get(user) != uid:
+            try:
+                found = await self._lookups.run(_LOOK_UP_LIMIT, lambda: account.look_up(user).uid)
+            except (CommandError, TimeoutError):
+                return False
+            self._uids[user] = found
+        return self._uids[user] == uid
 
     async def _listen(self, endpoint: Endpoint, caller: Caller) -> None:
         while (message := await caller.receive()) is not None:
-            if message.get("type") == "figures":
-                self._figures[endpoint.id] = _read_figures(message.get("figures"))
-                self._conditions[endpoint.id] = _read_condition(message.get("condition", ""))
-            elif message.get("type") == "journal":
-                self._supervisor.owes(endpoint, _read_count(message.get("tasks")))
-            elif message.get("type") == "audit":
-                number, records = _read_records(message)
-                safe = False
-                if self._audit is not None:
-                    lines = self._audit.lines(caller.uid, endpoint.pid, endpoint.id, records)
-                    safe = await self._audit.write(lines)
-                caller.send({"type": "audited" if safe else "unaudited", "number": number})
+            audited = self._audit if message.get("type") == "audit" else None
+            await self._turn(endpoint, self._records if audited else self._messages)
+            if self._callers.get(endpoint.id) is not caller:
+                return  # a later connection has its place
+            if audited is not None:
+                await self._write(audited, endpoint, caller, message)
             else:
-                raise ValueError("a message of an unknown type")
+                self._note(endpoint, caller, message)
 
+    async def _turn(self, endpoint: Endpoint, rations: Rations) -> None:
+        """Wait until the endpoint may have a further message taken."""
+        wait = rations.of(endpoint.id).wait()
+        if wait:
+            what = "audit records" if rations is self._records else "messages"
+            self._warn(endpoint, "its %s come faster than they are taken; it is held up, and nobody else", what)
+            await asyncio.sleep(wait)
 
-def _parent(pid: int) -> int:
-    """The parent of a process (proc_pid_stat(5)); 0 where it can't be known."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
+    def _note(self, endpoint: Endpoint, caller: Caller, message: dict[str, Any]) -> None:
+        self._messages.of(endpoint.id).take()
+        if message.get("type") == "figures":
+            self._figures[endpoint.id] = messages.read_figures(message)
+            self._conditions[endpoint.id] = messages.read_condition(message)
+        elif message.get("type") == "journal":
+            self._supervisor.owes(endpoint, messages.read_tasks(message))
+        elif message.get("type") == "audit":
+            number, _ = messages.read_audit(message)
+            caller.send({"type": "unaudited", "number": number})
+        else:
+            raise ValueError("a message of an unknown type")
 
+    async def _write(self, audit: AuditLog, endpoint: Endpoint, caller: Caller, message: dict[str, Any]) -> None:
+        number, records = messages.read_audit(message)
+        lines = audit.lines(caller.uid, endpoint.pid, endpoint.id, records)
+        self._records.of(endpoint.id).take(max(_LEAST, len(lines)))
+        safe = await audit.write(lines)
+        caller.send({"type": "audited" if safe else "unaudited", "number": number})
 
-def _read_figures(found: Any) -> dict[str, float]:
-    if not isinstance(found, dict) or len(found) > _MOST_FIGURES:
-        raise ValueError("the figures are no short mapping")
-    numbers = {name: value for name, value in found.items() if type(value) in (int, float) and abs(value) < _MOST}
-    return {name: value for name, value in numbers.items() if _NAME.fullmatch(name)}
-
-
-def _read_condition(found: Any) -> str:
-    "One line of printable characters: an administrator's terminal shows it."
-    if not isinstance(found, str):
-        raise ValueError("the condition is no text")
-    return "".join(character if character.isprintable() else " " for character in found[:_LONGEST_CONDITION])
-
-
-def _read_count(found: Any) -> int:
-    if type(found) is not int or found < 0:
-        raise ValueError("a journal without a number of tasks")
-    return found
-
-
-def _read_records(message: dict[str, Any]) -> tuple[int, list[str]]:
-    number, records = message.get("number"), message.get("records")
-    if type(number) is not int or not isinstance(records, list) or not all(isinstance(one, str) for one in records):
-        raise ValueError("an audit message without number or records")
-    return number, records
+    def _warn(self, endpoint: Endpoint, text: str, value: object) -> None:
+        self._log.warning(endpoint.id, text, value, endpoint=endpoint.id, user=endpoint.user)

@@ -1,0 +1,111 @@
+"""Who gets in at a socket that every account can reach: nobody may take the place of all others.
+
+A connection that isn't wanted is closed as it is accepted, which costs little. The others are tasks.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from twinlock_broker import descriptors
+from twinlock_broker.log_ration import LogRation
+from twinlock_broker.ration import Rations
+
+MOST_UNKNOWN = 16
+"""Connections that an account may have beside those of which it is known what they are, see `Door.known`."""
+
+RATE = 16.0
+"""Connections a second that an account may make on average."""
+
+AT_ONCE = 256.0
+"""Connections that an account may make at once: all its endpoints come when a broker starts."""
+
+_UCRED = struct.Struct("3i")
+_PAUSE = 1.0  # seconds until the next try, where the kernel has no descriptor or no memory for a connection
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A connection, and whose it is by the kernel's word. `known` is to be called as soon as no other limit than this
+    one has to hold for it; an endpoint has one connection only.
+    """
+
+    socket: socket.socket
+    pid: int
+    uid: int
+    known: Callable[[], None]
+
+
+class Door:
+    """Accepts connections to `listener`, the socket called `name`, and has `serve` called with them."""
+
+    def __init__(self, name: str, listener: socket.socket, serve: Callable[[Visitor], Awaitable[None]]) -> None:
+        self._name = name
+        self._listener = listener
+        self._serve = serve
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unknown: dict[int, set[socket.socket]] = {}
+        self._rations = Rations(RATE, AT_ONCE)
+        self._log = LogRation(log)
+
+    async def run(self) -> None:
+        """Accept without end; the connections end with it."""
+        try:
+            while True:
+                await self._accept()
+                await asyncio.sleep(0)  # accepting doesn't wait while there are any, and others have work too
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+    async def _accept(self) -> None:
+        try:
+            sock, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+        except OSError as error:
+            self._log.warning("no connection", "%s: no connection can be accepted: %s", self._name, error.strerror)
+            await asyncio.sleep(_PAUSE)
+            return
+        pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        reason = self._objection(sock, uid)
+        if reason:
+            sock.close()
+            self._log.warning(uid, "%s: a connection of uid %d was refused: %s", self._name, uid, reason)
+        else:
+            self._admit(sock, pid, uid)
+
+    def _objection(self, sock: socket.socket, uid: int) -> str:
+        ration = self._rations.of(uid)
+        if ration.wait():
+            return f"more than {RATE:.0f} a second"
+        ration.take()
+        if len(self._unknown.get(uid, ())) >= MOST_UNKNOWN:
+            return f"{MOST_UNKNOWN} of that account are open already"
+        return "the broker has too many files open" if descriptors.reserved(sock.fileno()) else ""
+
+    def _admit(self, sock: socket.socket, pid: int, uid: int) -> None:
+        self._unknown.setdefault(uid, set()).add(sock)
+        visitor = Visitor(sock, pid, uid, lambda: self._forget(sock, uid))
+        task = asyncio.create_task(self._receive(visitor))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _receive(self, visitor: Visitor) -> None:
+        try:
+            await self._serve(visitor)
+        except Exception:  # of one client; the others don't notice
+            log.exception("%s: a connection failed unexpectedly", self._name)
+        finally:
+            self._forget(visitor.socket, visitor.uid)
+
+    def _forget(self, sock: socket.socket, uid: int) -> None:
+        unknown = self._unknown.get(uid, set())
+        unknown.discard(sock)
+        if not unknown:
+            self._unknown.pop(uid, None)

@@ -1,0 +1,52 @@
+"""What an endpoint may say to the broker: each part is checked here, and ValueError says what is wrong with it."""
+
+import re
+from typing import Any
+
+from twinlock_broker.printable import printable
+
+MAX_RECORDS = 16
+"""Audit records of a message; an endpoint sends those of one task together, which are four at most."""
+
+_MOST_FIGURES = 32
+_NAME = re.compile(r"[a-z_]{1,40}")
+_MOST = 1 << 53  # up to there a float holds every whole number
+_LONGEST_CONDITION = 500
+
+
+def read_figures(message: dict[str, Any]) -> dict[str, float]:
+    """The numbers that an endpoint has about its work; those with odd names or values are left out."""
+    found = message.get("figures")
+    if not isinstance(found, dict) or len(found) > _MOST_FIGURES:
+        raise ValueError("the figures are no short mapping")
+    numbers = {name: value for name, value in found.items() if type(value) in (int, float) and abs(value) < _MOST}
+    return {name: value for name, value in numbers.items() if _NAME.fullmatch(name)}
+
+
+def read_condition(message: dict[str, Any]) -> str:
+    """What is in the way of its tasks, in one line of printable characters: an administrator's terminal shows it."""
+    found = message.get("condition", "")
+    if not isinstance(found, str):
+        raise ValueError("the condition is no text")
+    return printable(found, _LONGEST_CONDITION)
+
+
+def read_tasks(message: dict[str, Any]) -> int:
+    """How many tasks its journal has."""
+    return _count(message.get("tasks"), "a journal without a number of tasks")
+
+
+def read_audit(message: dict[str, Any]) -> tuple[int, list[str]]:
+    """Which of its audit messages this is, and the records in it."""
+    number, records = message.get("number"), message.get("records")
+    if not isinstance(records, list) or not all(isinstance(one, str) for one in records):
+        raise ValueError("an audit message without records")
+    if len(records) > MAX_RECORDS:
+        raise ValueError(f"more than {MAX_RECORDS} audit records in a message")
+    return _count(number, "an audit message without a number"), records
+
+
+def _count(found: Any, otherwise: str) -> int:
+    if type(found) is not int or not 0 <= found < _MOST:
+        raise ValueError(otherwise)
+    return found

@@ -1,0 +1,43 @@
+"""Rations: how much of the broker one account or one endpoint may have for itself."""
+
+import time
+from collections.abc import Hashable
+
+_KEPT = 1000
+
+
+class Ration:
+    """So much a second on average, and `most` at once after a rest (a token bucket)."""
+
+    def __init__(self, rate: float, most: float) -> None:
+        self._rate = rate
+        self._slack = most / rate
+        self._paid_at = 0.0
+        """time.monotonic() of when everything that was taken is paid off."""
+
+    def wait(self) -> float:
+        """Seconds until something may be taken; 0 where that is now."""
+        return max(0.0, self._paid_at - time.monotonic() - self._slack)
+
+    def take(self, amount: float = 1.0) -> None:
+        """Take `amount`, which may be more than there is: then the next one waits longer."""
+        self._paid_at = max(self._paid_at, time.monotonic()) + amount / self._rate
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing has to be remembered about it."""
+        return self._paid_at <= time.monotonic()
+
+
+class Rations:
+    """A ration of the same size for each of those who come."""
+
+    def __init__(self, rate: float, most: float) -> None:
+        self._size = rate, most
+        self._rations: dict[Hashable, Ration] = {}
+
+    def of(self, who: Hashable) -> Ration:
+        """Whose it is keeps it for as long as it isn't full again."""
+        if who not in self._rations and len(self._rations) >= _KEPT:
+            self._rations = {known: ration for known, ration in self._rations.items() if not ration.full}
+        return self._rations.setdefault(who, Ration(*self._size))
