@@ -30,6 +30,16 @@ second.sendall(b'{"type": "figures", "figures": {"first_has_ended": 1}}\\n')
 second.recv(1)
 """
 
+# One that is faster than the news of its start, and stays.
+EARLY = """
+import socket, sys
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(sys.argv[1])
+sock.sendall(b'{"type": "figures", "figures": {"early": 1}}\\n')
+print("connected", flush=True)
+sys.stdin.read()
+"""
+
 
 @pytest.fixture
 def policy() -> dict[str, object]:
@@ -128,6 +138,29 @@ async def test_a_process_of_another_account_is_no_endpoint(site: Site, caplog: p
     reader, _ = await asyncio.open_unix_connection(site.runtime / "control.sock")
     assert await asyncio.wait_for(reader.read(), 10) == b""
     assert "is no user endpoint" in caplog.text
+
+
+async def test_an_endpoint_may_connect_before_its_start_is_known(site: Site) -> None:
+    await site.supervisor.command(request(endpoint_user(), "sleep"))
+    [endpoint] = site.supervisor.endpoints
+    known = asyncio.Event()
+    pipe, user = asyncio.subprocess.PIPE, endpoint_user() if os.geteuid() == 0 else None
+    argv = (*PYTHON, EARLY, str(site.runtime / "control.sock"))
+    process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, user=user)
+
+    async def start() -> None:
+        await known.wait()
+        endpoint.pid = process.pid
+
+    endpoint.launch = asyncio.create_task(start())
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"connected\n"
+    for _ in range(100):
+        await asyncio.sleep(0)
+    known.set()
+    await site.figures("early")
+    process.kill()
+    await process.wait()
 
 
 async def test_a_second_connection_replaces_the_first(site: Site) -> None:

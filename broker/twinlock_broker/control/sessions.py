@@ -12,6 +12,7 @@ endpoint is held up by that, and nobody else.
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 from twinlock_broker import metrics, processes
@@ -45,6 +46,7 @@ _LEVELS = 3
 """The process that the spawner knows, and below it the inner guard and the endpoint itself where there are guards."""
 
 _LOOK_UP_LIMIT = 10.0
+_START_LIMIT = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +122,23 @@ class Sessions:
             self.refresh(endpoint)
 
     async def _who(self, caller: Caller) -> Endpoint | None:
+        """Which endpoint it is. Its process may be faster than the spawner's word that there is one."""
+        deadline = time.monotonic() + _START_LIMIT
+        endpoint = await self._known(caller)
+        while endpoint is None and await self._start_decided(deadline - time.monotonic()):
+            endpoint = await self._known(caller)
+        return endpoint
+
+    async def _start_decided(self, limit: float) -> bool:
+        """Wait for the next one of the starts that are under way. False where there are none any more."""
+        launches = [one.launch for one in self._supervisor.endpoints if one.launch is not None]
+        pending = [launch for launch in launches if not launch.done()]
+        if not pending or limit <= 0:
+            return False
+        done, _ = await asyncio.wait(pending, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
+
+    async def _known(self, caller: Caller) -> Endpoint | None:
         pid = caller.pid
         for _ in range(_LEVELS):
             endpoint = self._supervisor.of_process(pid)
