@@ -1,6 +1,7 @@
 """The program itself: its command line, and its whole life with a real spawner and a real RabbitMQ."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
@@ -18,7 +19,7 @@ from broker_rabbit import Rabbit
 from broker_rest import rest_service
 from broker_rig import ALICE, MANAGER, UEP
 from globus_compute_common import messagepack
-from spawner_rig import Spawner
+from spawner_rig import PYTHON, Spawner
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -85,6 +86,64 @@ async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
             assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
             for secret in ("the-client-secret", "hush"):
                 assert secret not in log
+
+
+# Connects without end and keeps the last thousand connections, of which it reads nothing.
+FLOOD = """
+import collections, contextlib, socket, sys
+kept = collections.deque(maxlen=1000)
+def come():
+    kept.append(socket.socket(socket.AF_UNIX))
+    with contextlib.suppress(OSError):
+        kept[-1].connect(sys.argv[1])
+        kept[-1].sendall(b'{"type": "figures", "figures": {')
+for _ in range(1000):
+    come()
+print("going on", flush=True)
+while True:
+    come()
+"""
+
+
+async def next_state(rabbit: Rabbit) -> object:
+    """What the next heartbeat or notice says."""
+    async with asyncio.timeout(60):
+        while not await rabbit.waiting("beats"):
+            await asyncio.sleep(0.05)
+    return messagepack.unpack(await rabbit.take("beats")).global_state
+
+
+@contextlib.contextmanager
+def flooding(argv: list[str]) -> Iterator[None]:
+    """The flood, from its thousandth connection on, while the block runs."""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as flood:
+        try:
+            assert flood.stdout is not None
+            assert flood.stdout.readline() == b"going on\n"
+            yield
+        finally:
+            flood.kill()
+
+
+@pytest.mark.system
+@pytest.mark.asyncio(loop_scope="package")
+async def test_an_account_that_connects_without_end_stops_no_start_and_fills_no_log(
+    rabbit: Rabbit, place: Path
+) -> None:
+    policy = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
+    (place / "state").chmod(0o711)  # the way to the control socket
+    argv = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "--", *PYTHON, FLOOD]
+    with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy) as spawner:
+        async with Broker.running(place, spawner, service) as broker:
+            with flooding([*argv, str(place / "state" / "control.sock")]):
+                await start_command(rabbit)
+                said = ""
+                while "It printed:" not in said:
+                    said = str(await next_state(rabbit))
+            log = await broker.stop()
+            while await next_state(rabbit) != {"heartbeat_period": 0}:
+                pass
+            assert 0 < sum(f"uid {pwd.getpwnam('daemon').pw_uid} " in line for line in log.splitlines()) < 10
 
 
 @pytest.mark.system
