@@ -7,20 +7,18 @@ broker's own knowledge, the rest is the endpoint's word about its own tasks.
 import datetime
 import logging
 import os
-import re
 from pathlib import Path
 
 from twinlock_broker import metrics
 from twinlock_broker.errors import Fatal
 from twinlock_broker.offload import Offload
+from twinlock_broker.printable import printable
 
 MAX_RECORD = 1000
 """Characters of an endpoint's record."""
 
 WRITE_LIMIT = 10.0
 """Seconds for a write to succeed, the wait for those before it included."""
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ class AuditLog:
     def lines(self, uid: int, pid: int, endpoint_id: str, records: list[str]) -> bytes:
         """The records of an endpoint as `write` takes them."""
         head = f"uid={uid} pid={pid} uep={endpoint_id} "
-        return _stamped([head + _UNPRINTABLE.sub(" ", record[:MAX_RECORD]) for record in records])
+        return _stamped([head + printable(record, MAX_RECORD) for record in records])
 
     async def write(self, lines: bytes) -> bool:
         """Whether the lines are in the file. After a failure the next call tries again."""

@@ -109,7 +109,8 @@ async def test_audit_records_are_stamped_with_who_the_kernel_says_it_is(
     log = tmp_path / "audit.log"
     audit = AuditLog(log, MANAGER)
     task = str(uuid.uuid4())
-    forged = f"fid=f tid={task} bid= EXEC_END\n2026-01-01T00:00:00+00:00 uid=0 pid=1 uep=x fid=f tid=t bid= RUNNING"
+    another_line = "2026-01-01T00:00:00+00:00 uid=0 pid=1 uep=x fid=f tid=t bid= RUNNING"
+    forged = f"fid=f tid={task} bid= EXEC_END\u202e\x1b[2J\n{another_line}"
     records = {"type": "audit", "number": 7, "records": [f"fid=f tid={task} bid= RECEIVED", forged, "y" * 5000]}
     async with serving(spawner, told, runtime, tmp_path, audit) as site:
         await site.supervisor.command(request(endpoint_user(), "caller", says(records)))
@@ -123,6 +124,7 @@ async def test_audit_records_are_stamped_with_who_the_kernel_says_it_is(
     ] * 3
     assert lines[0].endswith(f"fid=f tid={task} bid= RECEIVED")
     assert len(lines[2]) < 1200
+    assert all(line.isprintable() for line in lines)
     assert "Begin CEP session" in begin
     assert "End CEP session" in end
     assert log.stat().st_mode & 0o777 == 0o600
