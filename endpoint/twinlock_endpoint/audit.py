@@ -27,6 +27,8 @@ class Audit:
         self._send = send
         self._batches: dict[int, _Batch] = {}
         self._number = 0
+        self._unsent: dict[int, None] = {}  # in their order
+        self._retry: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -40,6 +42,7 @@ class Audit:
 
     def connected(self) -> None:
         """There is a new connection: what wasn't confirmed goes out again."""
+        self._unsent.clear()
         for number in list(self._batches):
             self._offer(number)
 
@@ -64,5 +67,17 @@ class Audit:
             log.error("%d audit records were not confirmed", len(self._batches))
 
     def _offer(self, number: int) -> None:
-        if number in self._batches:
-            self._send({"type": "audit", "number": number, "records": self._batches[number].records})
+        if number not in self._batches:
+            return
+        # what waits goes first: the manager endpoint takes an endpoint's records at a certain rate, and no faster
+        batch = {"type": "audit", "number": number, "records": self._batches[number].records}
+        if self._unsent or not self._send(batch):
+            self._unsent[number] = None
+            if self._retry is None:
+                self._retry = asyncio.get_running_loop().call_later(_RETRY_S, self._offer_unsent)
+
+    def _offer_unsent(self) -> None:
+        self._retry = None
+        unsent, self._unsent = self._unsent, {}
+        for number in unsent:
+            self._offer(number)

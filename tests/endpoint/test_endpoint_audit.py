@@ -1,0 +1,38 @@
+"""Audit records on their way to a manager endpoint that takes its time."""
+
+import asyncio
+import json
+from functools import partial
+from pathlib import Path
+
+from twinlock_endpoint.audit import Audit
+from twinlock_endpoint.control import Control
+
+TASKS = 20_000
+"""Their records are more than what may wait to be sent."""
+
+
+async def test_records_that_the_manager_takes_slowly_are_all_written(tmp_path: Path) -> None:
+    read = asyncio.Event()
+
+    async def confirm(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read.wait()
+        while line := await reader.readline():
+            writer.write(json.dumps({"type": "audited", "number": json.loads(line)["number"]}).encode() + b"\n")
+        writer.close()
+
+    written: list[int] = []
+    connected = asyncio.Event()
+    async with await asyncio.start_unix_server(confirm, tmp_path / "control.sock"):
+        audit = Audit(lambda message: control.send(message))
+        control = Control(str(tmp_path / "control.sock"), {"audited": audit.audited}, connected.set)
+        running = asyncio.create_task(control.run())
+        await asyncio.wait_for(connected.wait(), 60)
+        for number in range(TASKS):
+            task = f"{number:036}"
+            audit.write(task, task, "RECEIVED", "EXEC_START", written=partial(written.append, number))
+        read.set()
+        await audit.drain(120)
+        running.cancel()
+        await asyncio.wait((running,))
+    assert written == list(range(TASKS))
