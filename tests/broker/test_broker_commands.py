@@ -229,6 +229,36 @@ def test_a_template_with_a_syntax_error_is_shown_with_its_line(folder: Path) -> 
         assert (done.returncode, place in done.stderr) == (os.EX_DATAERR, True), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("mapped", "words"),
+    [
+        ({"local_user_record": {"pw_name": "grace"}, "matched_identity": ADA["id"]}, ["local_user_record", "matched"]),
+        ({"local": {"unam": "grace"}}, ["'local.unam'", "did you mean 'local.uname'"]),
+        ({"local": {"uname": "grace", "pw_uid": 77}}, ["'local.pw_uid'", "did you mean 'local.uid'"]),
+        ({"uname": "grace", "uid": 77}, ["'uname', 'uid'", "did you mean 'local.uname'"]),
+        ({"globus": {"identity": ADA["id"]}}, ["'globus.identity'", "globus.id"]),
+        ({"local": ["grace"]}, ["'local'"]),
+        ({"locl": {}}, ["'locl'"]),
+        ({"globus": ADA["id"]}, ["'globus'"]),
+        ({"local": {"uid": "77"}}, ["local.uid has to be a number"]),
+        ({"local": {"groups": ["users"]}}, ["local.groups has to be a list of numbers"]),
+        ({"local": {"dir": None}}, ["local.dir has to be a text"]),
+    ],
+)
+def test_render_refuses_a_mapped_identity_that_it_would_ignore(
+    folder: Path, mapped: dict[str, Any], words: list[str]
+) -> None:
+    done = run("render", "-e", folder, "--mapped-identity", "-", stdin=json.dumps(mapped))
+    assert (done.returncode, done.stdout) == (os.EX_DATAERR, "")
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_render_refuses_a_parent_config_that_the_broker_would_refuse(folder: Path) -> None:
+    done = run("render", "-e", folder, "--parent-config", "-", stdin="heartbeat_perio: 7\n")
+    assert (done.returncode, done.stdout) == (os.EX_CONFIG, "")
+    assert "did you mean 'heartbeat_period'" in done.stderr
+
+
 def test_map_says_who_and_by_which_rule(folder: Path) -> None:
     done = run("map", "-e", folder, "--json", "-", stdin=json.dumps([ADA | {"username": "x@elsewhere.org"}, ADA]))
     assert done.returncode == 0, done.stderr

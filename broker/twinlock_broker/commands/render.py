@@ -2,23 +2,21 @@
 
 import argparse
 import os
-import pwd
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from twinlock_broker.command_line import USAGE_ERROR, find_folder, read_object, read_text, read_yaml_mapping
+from twinlock_broker.commands import mapped_identity
 from twinlock_broker.config.folder import Folder, open_folder
-from twinlock_broker.config.keys import MANAGER_KEYS, read_keys
-from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.identity import account
-from twinlock_broker.identity.account import Account
-from twinlock_broker.identity.mapping import Match
+from twinlock_broker.config.keys import MANAGER_HINTS, MANAGER_KEYS, read_keys
+from twinlock_broker.errors import Fatal
 from twinlock_broker.rendering import options, rendered, template
 from twinlock_broker.rendering.template import Reserved
 
-_NOBODY = "00000000-0000-0000-0000-000000000000"
 _EXAMPLES = """\
-FILE may be - for standard input. Without --mapped-identity the template is rendered for the account that you are.
+FILE may be - for standard input. Without --mapped-identity the template is rendered for the account that you are; in
+its FILE, {"local": {"uname": ..., "uid": ...}, "globus": {"id": ...}}, what is left out is yours as well.
 
   twinlock render -e /etc/twinlock/endpoint -o options.json
   echo '{"account_id": "physics"}' | twinlock render -t template.yaml.j2 -s schema.json -o -
@@ -42,9 +40,11 @@ def add(commands: Any) -> argparse.ArgumentParser:
     made.add_argument("-o", "--user-options", metavar="FILE", help="a user's options (JSON)")
     made.add_argument("-s", "--user-schema", metavar="FILE", help="JSON schema for the options")
     reserved = made.add_argument_group("reserved variables")
-    reserved.add_argument("--parent-config", metavar="FILE", help="for _GC.parent_config (YAML)")
+    reserved.add_argument(
+        "--parent-config", metavar="FILE", help="for _GC.parent_config (YAML, the keys of config.yaml)"
+    )
     reserved.add_argument("--user-runtime", metavar="FILE", help="for _GC.user_runtime (JSON)")
-    reserved.add_argument("--mapped-identity", metavar="FILE", help="for _GC.mapped_identity (JSON)")
+    reserved.add_argument("--mapped-identity", metavar="FILE", help="for _GC.mapped_identity (JSON: local, globus)")
     return made
 
 
@@ -76,36 +76,21 @@ def _template(given: argparse.Namespace, folder: Folder | None) -> tuple[str, Pa
 
 
 def _reserved(given: argparse.Namespace, folder: Folder | None) -> Reserved:
-    mapped = read_object(given.mapped_identity) if given.mapped_identity else {}
-    who = _account(mapped.get("local", {}), given.mapped_identity)
+    described = read_object(given.mapped_identity) if given.mapped_identity else {}
+    who, match = mapped_identity.read(described, given.mapped_identity or "")
     environment = folder.read_site().environment if folder else {}
     return Reserved(
         parent_config=_parent_config(given, folder),
         runtime=read_object(given.user_runtime) if given.user_runtime else {},
         account=who,
-        match=Match(who.name, mapped.get("globus", {}).get("id", _NOBODY)),
+        match=match,
         environment={"HOME": who.home, "USER": who.name} | environment,
     )
 
 
 def _parent_config(given: argparse.Namespace, folder: Folder | None) -> dict[str, Any]:
-    """That of the folder, or of a folder without a config.yaml, with the values that are given."""
-    defaults = folder or Folder(Path(), read_keys(MANAGER_KEYS, {}, ""), "")
-    return defaults.parent_config | (read_yaml_mapping(given.parent_config) if given.parent_config else {})
-
-
-def _account(local: dict[str, Any], source: str | None) -> Account:
-    """The account that a `mapped_identity` describes; what it leaves out is the own account's."""
-    own = account.look_up(pwd.getpwuid(os.getuid()).pw_name)
-    try:
-        return Account(
-            name=str(local.get("uname", own.name)),
-            uid=int(local.get("uid", own.uid)),
-            gid=int(local.get("gid", own.gid)),
-            groups=tuple(map(int, local.get("groups", own.groups))),
-            gecos=str(local.get("gecos", own.gecos)),
-            shell=str(local.get("shell", own.shell)),
-            home=str(local.get("dir", own.home)),
-        )
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CommandError(f"{source}: 'local' has to describe an account: {error}") from error
+    """That of the folder, or of one without a config.yaml, with the values that are given. Raises `Fatal` (78)."""
+    base = folder or Folder(Path(), read_keys(MANAGER_KEYS, {}, ""), "")
+    values = read_yaml_mapping(given.parent_config) if given.parent_config else {}
+    checked = read_keys(MANAGER_KEYS, values, given.parent_config or "", MANAGER_HINTS)
+    return replace(base, settings=base.settings | {name: checked[name] for name in values}).parent_config
