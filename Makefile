@@ -44,11 +44,14 @@ install:
 
 demo: export PYTHONPATH = testbed
 demo:
+	packaging/reachable '$(PREFIX)'
 	packaging/debian-packages $(BUILD_PACKAGES) $(SITE_PACKAGES) $(if $(SLURM),$(SLURM_PACKAGES))
 	packaging/install '$(PREFIX)' all,testbed
 	exec '$(PREFIX)/bin/python' -m twinlock_testbed --prefix '$(PREFIX)' $(if $(SLURM),--slurm)
 
-test: lint
+test:
+	packaging/reachable '$(PREFIX)'
+	$(MAKE) --no-print-directory lint
 	$(if $(ROOT),$(MAKE) --no-print-directory container || echo 'no packages or no container: no test under systemd')
 	packaging/debian-packages $(SITE_PACKAGES) $(SLURM_PACKAGES) $(TEST_PACKAGES)
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)

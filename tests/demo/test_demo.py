@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from twinlock_testbed.users import BROKER, processes_of, throw_away
 pytestmark = pytest.mark.system
 
 PREFIX = Path(os.environ.get("TWINLOCK_PREFIX", sys.prefix))
-TESTBED = Path(__file__).parents[2] / "testbed"
+ROOT = Path(__file__).parents[2]
+TESTBED = ROOT / "testbed"
 
 
 @pytest.fixture
@@ -57,6 +59,33 @@ def test_without_root_there_is_no_slurm(selma: pwd.struct_passwd, tmp_path: Path
     assert eventually(lambda: not demo.alive(), 30)
     assert demo.stop() == os.EX_UNAVAILABLE
     assert demo.output().splitlines() == ["make demo: SLURM=1 needs root: a private Slurm runs jobs as other users"]
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder of root's, with nothing but folders that everybody may enter above it."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="closed folder ") as name:
+        yield Path(name)
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+@pytest.mark.parametrize("mode", [0o700, 0o750])
+def test_a_prefix_that_other_accounts_cannot_enter_is_told_at_once(closed: Path, target: str, mode: int) -> None:
+    closed.chmod(mode)
+    argv = ["make", "--no-print-directory", target, f"PREFIX={closed}/deep/prefix"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    sentence, *rest = done.stderr.splitlines()
+    assert (done.stdout, len(rest)) == ("", 1), done  # the other line is make's own
+    assert all(words in sentence for words in (str(closed), "PREFIX=DIR", f"chmod a+x '{closed}'")), sentence
+    assert done.returncode != 0
+    assert list(closed.iterdir()) == []
+
+
+def test_a_prefix_that_everybody_can_enter_is_taken(closed: Path) -> None:
+    closed.chmod(0o755)
+    argv = [ROOT / "packaging/reachable", closed / "deep"]
+    done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.slurm
