@@ -174,6 +174,45 @@ def test_a_childs_line_that_a_full_disk_cut_ends_before_the_next(
     assert json.loads(last)["event"] == "list"
 
 
+@pytest.mark.parametrize("policy", ["good", "bad", "gone"])
+def test_a_log_that_was_moved_aside_is_begun_anew(
+    start: Start, alice: pwd.struct_passwd, mode: dict[str, str], policy: str
+) -> None:
+    """Without a signal: a rotation mustn't depend on a policy that somebody is just editing."""
+    spawner = start(mode)
+    broker = spawner.connect()
+    assert broker.children() == {}
+    if policy == "bad":
+        (spawner.folder / "policy.toml").write_text("min_uid = ")
+    elif policy == "gone":
+        (spawner.folder / "policy.toml").unlink()
+    log, former = spawner.folder / "audit.log", spawner.folder / "audit.log.1"
+    log.rename(former)
+    size = former.stat().st_size
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    broker.receive(wire.Spawned)
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert events == ["spawn", "identity", "spawned"]
+    assert former.stat().st_size == size
+    status = log.stat()
+    assert (status.st_mode & 0o777, status.st_uid) == (0o600, 0)
+
+
+def test_a_log_that_cannot_be_begun_anew_refuses_starts(start: Start, alice: pwd.struct_passwd) -> None:
+    """Here a link is in its place, which isn't followed."""
+    spawner = start()
+    broker = spawner.connect()
+    log = spawner.folder / "audit.log"
+    log.rename(spawner.folder / "audit.log.1")
+    log.symlink_to(spawner.folder / "elsewhere")
+    broker.spawn(1, alice.pw_name, "sleep")
+    assert broker.receive(wire.Refused).stage == "audit"
+    assert not (spawner.folder / "elsewhere").exists()
+    log.unlink()
+    broker.spawn(2, alice.pw_name, "sleep").line()
+    broker.receive(wire.Spawned)
+
+
 _IN_OPEN, _IN_ACCESS, _IN_CREATE, _IN_MODIFY = 0x20, 0x1, 0x100, 0x2  # inotify(7)
 
 

@@ -188,12 +188,19 @@ def test_an_upgrade_under_load_keeps_the_endpoints(site: Site) -> None:
     _answers(site)
 
 
-def test_logs_are_rotated_while_the_spawner_runs(site: Site) -> None:
-    site.box.run("logrotate", "--force", "/etc/logrotate.d/twinlock-spawner")
+def test_logs_are_rotated_whatever_the_policy_says(site: Site) -> None:
+    policy = site.box.root / "etc/twinlock/spawner.toml"
     log = site.box.root / "var/log/twinlock/audit.log"
-    assert eventually(lambda: log.exists() and log.stat().st_size > 0, 20)
+    good = policy.read_text()
+    policy.write_text("no_such_key = 1\n" + good)
+    try:
+        site.box.run("logrotate", "--force", "/etc/logrotate.d/twinlock-spawner")
+        assert not log.exists()
+        _answers(site)
+    finally:
+        policy.write_text(good)
+    assert '"spawned"' in log.read_text()
     assert log.with_name("audit.log.1").exists()
-    _answers(site)
 
 
 def test_a_spawner_typed_by_hand_beside_the_service(site: Site) -> None:
