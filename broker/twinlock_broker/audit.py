@@ -4,6 +4,7 @@
 broker's own knowledge, the rest is the endpoint's word about its own tasks.
 """
 
+import contextlib
 import datetime
 import logging
 import os
@@ -36,7 +37,7 @@ class AuditLog:
         self._writes = Offload("audit", 1)
         self._session = f"uid={os.getuid()} pid={os.getpid()} eid={manager_id}"
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = self._open()
         except OSError as error:
             raise Fatal(os.EX_CANTCREAT, f"{path}: the audit log can't be opened: {error.strerror}") from error
         self._judge(self._append(_stamped([f"{self._session} Begin CEP session ====="])))
@@ -71,10 +72,23 @@ class AuditLog:
         if await self.write(_stamped([f"{self._session} End CEP session -----"])):
             os.close(self._fd)
 
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _follow_rotation(self) -> None:
+        """Begin a new file if the log was moved aside. Raises `OSError`."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._fd), self._path.stat()):
+                return
+        new = self._open()
+        os.close(self._fd)
+        self._fd = new
+
     def _append(self, lines: bytes) -> str:
         """Write the lines; why that failed, or nothing. One call at a time. Blocks."""
         data = (b"\n" if self._torn else b"") + lines
         try:
+            self._follow_rotation()
             written = os.write(self._fd, data)
         except OSError as error:
             return str(error.strerror)

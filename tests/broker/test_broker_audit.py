@@ -168,3 +168,22 @@ async def test_nothing_is_started_while_the_audit_cant_be_written(
         await path.prepare(start)
     assert "THE AUDIT LOG CAN'T BE WRITTEN" in caplog.text
     assert "the audit log is written again" in caplog.text
+
+
+async def test_an_audit_log_that_was_moved_aside_is_begun_anew(tmp_path: Path) -> None:
+    """Without a restart, which a configuration with an error would turn into an end."""
+    log = tmp_path / "audit.log"
+    audit = AuditLog(log, MANAGER)
+    former = log.rename(tmp_path / "audit.log.1")
+    size = former.stat().st_size
+    record = audit.lines(1, 2, UEP, ["RECEIVED"])
+    assert await audit.write(record)
+    assert log.read_text().endswith(f"uid=1 pid=2 uep={UEP} RECEIVED\n")
+    assert (log.stat().st_mode & 0o777, former.stat().st_size) == (0o600, size)
+    log.rename(former)
+    tmp_path.rename(tmp_path.with_name("away"))
+    assert not await audit.write(record)
+    tmp_path.with_name("away").rename(tmp_path)
+    assert await audit.probe()
+    await audit.close()
+    assert "End CEP session" in log.read_text()
