@@ -1,6 +1,6 @@
 """`twinlock-endpoint NAME`: a user endpoint, started by the spawner with a document on standard input.
 
-With `--agent PROGRAM` it is the official agent's endpoint instead.
+With `--agent PROGRAM` it is the official agent's endpoint instead. `--check` starts none, see `check`.
 
 Little is imported here, since a document with environment variables has this done twice.
 """
@@ -44,6 +44,10 @@ def _run(report: StartReport) -> int:
 
 
 def _endpoint(report: StartReport) -> int:
+    if sys.argv[1:] == ["--check"]:
+        from twinlock_endpoint import check
+
+        return check.run()
     given, told = _told()
     from twinlock_endpoint import start
 
@@ -59,7 +63,7 @@ def _told() -> tuple[arguments.Arguments, document.Document]:
         raise DocumentError("The start document is for another endpoint than the one that was to be started.")
     if given.agent is not None:
         agent.execute(given.agent, given.name, told, raw)
-    environment.enter(told, raw)
+    environment.enter(told.environment, raw)
     return given, told
 
 

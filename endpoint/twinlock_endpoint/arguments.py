@@ -50,5 +50,6 @@ def _checked(name: str) -> tuple[str, str]:
 def _usage() -> UsageError:
     return UsageError(
         "usage: twinlock-endpoint [--agent PROGRAM] uep.<manager endpoint's uuid>.<user endpoint's uuid>\n"
-        "It is started by twinlock-spawner, with a document on standard input."
+        "It is started by twinlock-spawner, with a document on standard input. "
+        "twinlock-endpoint --check is for twinlock check."
     )

@@ -17,23 +17,24 @@ _READ_LATER = ("GC_", "GLOBUS_COMPUTE_")
 """Beginnings of names that only endpoints and functions look at, after the start; each document has some of them."""
 
 
-def enter(told: document.Document, raw: bytes) -> None:
+def enter(variables: Mapping[str, str], raw: bytes) -> None:
     """Execute this program again with the document's variables, unless none of them matters to a process's start.
 
     Args:
-        raw: the text of the document.
+        variables: the document's.
+        raw: the text of the document, a JSON object; its `environment` is left out the next time.
 
     Raises:
         ConfigError: the endpoint can't start with these variables.
     """
-    new = {name: value for name, value in told.environment.items() if os.environ.get(name) != value}
+    new = {name: value for name, value in variables.items() if os.environ.get(name) != value}
     if all(name.startswith(_READ_LATER) for name in new):
         return
-    variables = added(new)
+    whole = added(new)
     ignoring = ["-E"] if sys.flags.ignore_environment else []
-    probe.check([sys.executable, *ignoring], f"import {__package__}.__main__", variables, new)
+    probe.check([sys.executable, *ignoring], f"import {__package__}.__main__", whole, new)
     argv = [sys.executable, *sys.orig_argv[1:]]
-    execute("The endpoint", argv, variables, document.without(raw, ["environment"]))
+    execute("The endpoint", argv, whole, document.without(raw, ["environment"]))
 
 
 def added(variables: Mapping[str, str]) -> dict[bytes, bytes]:

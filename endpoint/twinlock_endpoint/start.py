@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
 
@@ -12,6 +13,9 @@ from twinlock_endpoint.arguments import Arguments
 from twinlock_endpoint.document import Document
 from twinlock_endpoint.errors import ConfigError, StartError
 from twinlock_endpoint.report import StartReport
+
+if TYPE_CHECKING:
+    from twinlock_endpoint.engines.base import Engine
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +27,9 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
     setproctitle(title)  # before the environment grows: the title lives in the memory in front of it
     os.environ.update(told.environment)
     _extend_path()
-    settings = config.load(told.config)
-    # Imported here: a bad document or configuration is told at once, without the half second that Parsl takes.
-    from twinlock_endpoint import engines, life
+    settings, engine = load(told.config, audited=told.audited)
+    from twinlock_endpoint import life
 
-    engine = engines.build(settings.engine)
-    if (settings.high_assurance or told.audited) and not engine.encrypted:
-        raise ConfigError("The engine of a high assurance endpoint needs 'encrypted: true'.")
     home = folder.prepare(arguments.name, arguments.endpoint_id, settings)
     output = folder.redirect_output(home, settings)
     engine.prepare()
@@ -40,6 +40,25 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
         return life.live(setup, report)
     finally:
         _tear_down(settings)
+
+
+def load(text: str, *, audited: bool) -> tuple[config.Config, "Engine"]:
+    """What a rendered configuration describes, checked; nothing is started.
+
+    Args:
+        audited: it is for an endpoint whose task events have to be audited.
+
+    Raises:
+        ConfigError: it can't be used.
+    """
+    settings = config.load(text)
+    # Imported here: a bad configuration is told at once, without the half second that Parsl takes.
+    from twinlock_endpoint import engines
+
+    engine = engines.build(settings.engine)
+    if (settings.high_assurance or audited) and not engine.encrypted:
+        raise ConfigError("The engine of a high assurance endpoint needs 'encrypted: true'.")
+    return settings, engine
 
 
 def _extend_path() -> None:

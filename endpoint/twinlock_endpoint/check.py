@@ -1,0 +1,63 @@
+"""`twinlock-endpoint --check`: what an endpoint would say to rendered configurations, without being one.
+
+It is how `twinlock check` asks the endpoint's own loader, in the endpoint's own Python environment. Standard input is a
+JSON object: `configs`, a list of texts; `environment`, the site's variables; `audited`, whether it is for a high
+assurance endpoint. Standard output gets a line for each configuration, a JSON object: empty where it can be loaded,
+else with `wrong`, the reason that a user would see, or with `skipped`, the reason why it isn't known.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from twinlock_endpoint import config, environment, start
+from twinlock_endpoint.errors import ConfigError, DocumentError
+
+_ELSEWHERE = ("AWSProvider", "AzureProvider", "GoogleCloudProvider", "KubernetesProvider")
+"""Providers that contact their cloud, or make things there, as soon as they are made."""
+
+
+def run() -> int:
+    """Answer for each configuration of standard input; the exit code.
+
+    Raises:
+        DocumentError: standard input isn't what it has to be.
+        ConfigError: Python can't start with the site's variables.
+    """
+    raw = sys.stdin.buffer.read()
+    asked = _read(raw)
+    environment.enter(asked.get("environment", {}), raw)
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)  # what libraries print is no answer
+        for text in asked["configs"]:
+            print(json.dumps(_verdict(text, audited=asked["audited"])), file=answers, flush=True)
+    return os.EX_OK
+
+
+def _read(raw: bytes) -> dict[str, Any]:
+    try:
+        asked: dict[str, Any] = json.loads(raw)
+        if isinstance(asked["configs"], list) and isinstance(asked["audited"], bool):
+            return asked
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise DocumentError("The start document is not a list of configurations to check.")
+
+
+def _verdict(text: str, *, audited: bool) -> dict[str, str]:
+    try:
+        provider = _provider(config.load(text).engine)
+        if provider in _ELSEWHERE:
+            return {"skipped": f"{provider} contacts its cloud when it is made"}
+        start.load(text, audited=audited)
+    except ConfigError as error:
+        return {"wrong": str(error)}
+    except Exception as error:  # as at a start, where it would be the reason too
+        return {"wrong": f"The endpoint failed unexpectedly ({type(error).__name__}: {error})."}
+    return {}
+
+
+def _provider(engine: dict[str, Any]) -> object:
+    described = engine.get("provider")
+    return described.get("type") if isinstance(described, dict) else None
