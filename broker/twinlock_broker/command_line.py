@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from twinlock_broker.config import placed
 from twinlock_broker.errors import Fatal
 
 USAGE_ERROR = 100
@@ -61,14 +62,16 @@ def find_folder(name: str) -> Path:
 def add_state(parser: argparse.ArgumentParser) -> None:
     """The option that names the broker's state folder."""
     parser.add_argument(
-        "--state", type=Path, metavar="DIR", help="the broker's state folder (default $STATE_DIRECTORY, else DIR)"
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="the broker's state folder (default $STATE_DIRECTORY, else by the broker.yaml that names DIR, else DIR)",
     )
 
 
 def state_folder(given: argparse.Namespace) -> Path:
-    """The state folder, by the option, by systemd, or the endpoint's own folder."""
-    systemd = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    return Path(given.state or systemd or find_folder(given.folder))
+    """The state folder, by the option, by systemd, by the broker's file, or the endpoint's own folder."""
+    return placed.find(find_folder(given.folder), given.state).state
 
 
 def endpoints_folder() -> Path:

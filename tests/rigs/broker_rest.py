@@ -15,13 +15,14 @@ _TOKEN = {"access_token": "t", "token_type": "bearer", "expires_in": 99999, "sco
 
 class Service:
     """Gives every request `status` and `answer`, those for tokens `token_status` and `tokens`, and keeps what was asked
-    (`logins`: the forms of those for tokens).
+    (`logins`: the forms of those for tokens). `statuses` are those of single paths.
     """
 
     def __init__(self, amqp: str, endpoint_id: str) -> None:
         commands = {"connection_url": amqp, "queue": "cmds"}
         heartbeat = amqp_creds(amqp)["heartbeat_queue_info"]
         self.status = 200
+        self.statuses: dict[str, int] = {}
         self.answer: Any = {
             "endpoint_id": endpoint_id,
             "command_queue_info": commands,
@@ -65,7 +66,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 self._say(service.token_status, service.tokens)
             else:
                 service.asked.append((self.command, self.path, json.loads(body or "null")))
-                self._say(service.status, service.answer)
+                self._say(service.statuses.get(self.path, service.status), service.answer)
 
         def _say(self, status: int, answer: Any) -> None:
             data = json.dumps(answer).encode()

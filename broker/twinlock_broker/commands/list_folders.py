@@ -1,19 +1,24 @@
 """``twinlock list``: the manager endpoints whose folders are on this host."""
 
 import argparse
-import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from twinlock_broker.command_line import endpoints_folder
+from twinlock_broker.config import placed
+from twinlock_broker.config.folder import Folder
 from twinlock_broker.errors import Fatal
 
+_PATTERNS = ("*/config.yaml", "instances/*/endpoint/config.yaml")
 _EXAMPLES = """\
   twinlock list
   twinlock list /etc/twinlock
 
-exit codes: 0 done; 66 no such folder
+The uuid is that of the broker's state folder, which broker.yaml beside the endpoint's folder names, else of the
+endpoint's own folder. ? stands for one that can't be read: the state folder is the broker's own, so ask as root.
+exit codes: 0 done; 66 no such folder, or a file can't be read; 78 an endpoint.json is broken
 """
 
 
@@ -40,19 +45,23 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(given: argparse.Namespace) -> int:
     """Print the folders; the exit code."""
     try:
-        found = sorted(path.parent for path in given.folder.glob("*/config.yaml"))
         given.folder.stat()
+        found = sorted(path.parent for pattern in _PATTERNS for path in given.folder.glob(pattern))
     except OSError as error:
         raise Fatal(
             os.EX_NOINPUT, f"{given.folder}: {error.strerror}; name the folder that endpoints are in"
         ) from error
+    status = os.EX_OK
     for folder in found:
-        print(f"{_uuid(folder):<36}  {folder}")
-    return os.EX_OK
+        try:
+            known = _uuid(folder)
+        except Fatal as error:
+            print(f"twinlock: {error}", file=sys.stderr)
+            known, status = "?", error.status
+        print(f"{known:<36}  {folder}")
+    return status
 
 
 def _uuid(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / "endpoint.json").read_text())["endpoint_id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "-"
+    """The uuid by which it is registered, - where it isn't. Raises `Fatal` (66, 78) where that can't be told."""
+    return Folder(folder, {}, "").endpoint_id(placed.find(folder, environ={}).state) or "-"

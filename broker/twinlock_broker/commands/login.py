@@ -14,7 +14,7 @@ from twinlock_broker.config.folder import read_folder
 from twinlock_broker.errors import Fatal
 
 _EXAMPLES = """\
-  sudo -u twinlock twinlock login --state /var/lib/twinlock /etc/twinlock/endpoint
+  sudo -u twinlock twinlock login /etc/twinlock/endpoint
 
 Run it as the account of the broker. It shows an address; open it anywhere, log in, and paste the code that it shows.
 A client id and secret (GLOBUS_COMPUTE_CLIENT_ID, ..._SECRET, or systemd credentials) come first where both are there.

@@ -4,16 +4,21 @@ import argparse
 import os
 from typing import Any
 
-from twinlock_broker.command_line import add_state, find_folder, state_folder
-from twinlock_broker.compute import register
-from twinlock_broker.compute.login import load_login
+from twinlock_broker.command_line import add_state, find_folder
+from twinlock_broker.compute import inquiry
+from twinlock_broker.config import placed
 from twinlock_broker.config.folder import open_folder
 from twinlock_broker.printable import printable
 
 _EXAMPLES = """\
-  GLOBUS_COMPUTE_CLIENT_ID=... GLOBUS_COMPUTE_CLIENT_SECRET=... twinlock whoami /etc/twinlock/endpoint
+  twinlock whoami /etc/twinlock/endpoint
 
-exit codes: 0 the login works; 69, 75 the service refuses, or can't be reached; 77 there is no login, or it is wrong
+It takes the client in the folder `client` beside broker.yaml, which systemd gives the broker, else that of
+GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, else the person who ran twinlock login. As root it asks
+under the account that owns the state folder, or as nobody.
+
+exit codes: 0 the login works; 66 a file can't be read; 69, 75 the service refuses, or can't be reached; 77 there is
+  no login, or it is wrong
 """
 
 
@@ -33,9 +38,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(given: argparse.Namespace) -> int:
     """Print the login; the exit code."""
-    folder, login = open_folder(find_folder(given.folder)), load_login(state_folder(given))
-    found = register.identities(folder, login)
+    folder = open_folder(find_folder(given.folder))
+    place = placed.find(folder.path, given.state)
+    login = inquiry.find_login(place)
+    answer = inquiry.ask(folder, login, place.state)
+    if answer.refused is not None:
+        raise answer.refused
     print(login.name)
-    for identity in sorted(found):
+    for identity in answer.identities:
         print(f"identity {printable(identity)}")
     return os.EX_OK

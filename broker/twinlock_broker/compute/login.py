@@ -28,6 +28,10 @@ _SERVERS = {
 }
 
 
+class NoLogin(Fatal):
+    """There is no login at all, not even a part of one."""
+
+
 class Login(Protocol):
     """Who logs in."""
 
@@ -124,10 +128,25 @@ def token_file(state: Path) -> Path:
     return state / "tokens.json"
 
 
+def installed_client(folder: Path) -> ClientLogin | None:
+    """The client in the folder that systemd takes credentials from, with the files `id` and `secret`.
+
+    Raises:
+        Fatal: 66, a file can't be read; 77, one of them is missing or empty.
+    """
+    client_id, client_secret = (_read_if_there(folder / name) for name in ("id", "secret"))
+    if client_id and client_secret:
+        return ClientLogin(client_id, Secret(client_secret))
+    if client_id or client_secret:
+        absent = folder / ("secret" if client_id else "id")
+        raise Fatal(os.EX_NOPERM, f"{absent}: is missing or empty; write the client's {absent.name} into it")
+    return None
+
+
 def load_login(state: Path, environ: Mapping[str, str] = os.environ) -> Login:
     """The client from systemd's credentials `client_id` and `client_secret`, else from GLOBUS_COMPUTE_CLIENT_ID and
-    GLOBUS_COMPUTE_CLIENT_SECRET, else the person who logged in. Raises `Fatal` (77) where there is none, or half of a
-    client.
+    GLOBUS_COMPUTE_CLIENT_SECRET, else the person who logged in. Raises `NoLogin` (77) where there is none, and `Fatal`
+    (77) for half of a client.
     """
     client_id = _credential(environ, "client_id") or environ.get("GLOBUS_COMPUTE_CLIENT_ID", "")
     client_secret = _credential(environ, "client_secret") or environ.get("GLOBUS_COMPUTE_CLIENT_SECRET", "")
@@ -136,20 +155,25 @@ def load_login(state: Path, environ: Mapping[str, str] = os.environ) -> Login:
     if not client_id and not client_secret and token_file(state).exists():
         return PersonLogin(token_file(state))
     missing = "client secret" if client_id else "client id" if client_secret else "login"
-    raise Fatal(
-        os.EX_NOPERM,
+    text = (
         f"no {missing}: set GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, or give systemd's "
-        f"LoadCredential= the files client_id and client_secret, or run twinlock login (tokens in {token_file(state)})",
+        f"LoadCredential= the files client_id and client_secret, or run twinlock login (tokens in {token_file(state)})"
     )
+    if client_id or client_secret:
+        raise Fatal(os.EX_NOPERM, text)
+    raise NoLogin(os.EX_NOPERM, text)
 
 
 def _credential(environ: Mapping[str, str], name: str) -> str:
     folder = environ.get("CREDENTIALS_DIRECTORY")
-    if not folder:
-        return ""
+    return _read_if_there(Path(folder) / name) if folder else ""
+
+
+def _read_if_there(path: Path) -> str:
     try:
-        return (Path(folder) / name).read_text().strip()
+        return path.read_text().strip()
     except FileNotFoundError:
         return ""
-    except OSError as error:
-        raise Fatal(os.EX_NOINPUT, f"can't read the credential {name!r}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8"
+        raise Fatal(os.EX_NOINPUT, f"can't read the credential {path}: {reason}") from error

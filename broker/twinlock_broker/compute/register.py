@@ -78,6 +78,11 @@ def identities(folder: Folder, login: Login) -> frozenset[str]:
         raise Fatal(os.EX_SOFTWARE, f"Globus Auth's answer about the login is broken: {error!r}") from error
 
 
+def look_up(folder: Folder, endpoint_id: str, login: Login) -> Mapping[str, Any]:
+    """What the service tells the login about a registered endpoint. Changes nothing. Raises `Fatal`: 69, 75, 77."""
+    return _call(folder, lambda: _look_up(folder, endpoint_id, login))
+
+
 def document(folder: Folder) -> dict[str, Any]:
     """The body of the registration, with the peer's fields. Empty ones are left out."""
     settings, site = folder.settings, _site(folder)
@@ -123,6 +128,16 @@ def _register(folder: Folder, endpoint_id: str | None, login: Login) -> Mapping[
         body = document(folder)
         answer = client.update_endpoint(endpoint_id, body) if endpoint_id else client.register_endpoint(body)
         return _mapping(answer.data)
+
+
+def _look_up(folder: Folder, endpoint_id: str, login: Login) -> Mapping[str, Any]:
+    with globus_sdk.ComputeClientV2(
+        base_url=LOCAL_URL if _local(folder) else None,
+        environment=environment(folder),
+        authorizer=login.authorizer(environment(folder), COMPUTE_SCOPES),
+        retry_config=RetryConfig(max_retries=2),
+    ) as client:
+        return _mapping(client.get_endpoint(endpoint_id).data)
 
 
 def _userinfo(folder: Folder, login: Login) -> Mapping[str, Any]:

@@ -63,13 +63,15 @@ class Folder:
         return self._named("audit_log_path") if self.settings["high_assurance"] else None
 
     def endpoint_id(self, state: Path) -> str | None:
-        """The endpoint's uuid by endpoint.json of `state` or of this folder. Raises `Fatal` (78) for a broken file."""
+        """The endpoint's uuid by endpoint.json of `state` or of this folder. Raises `Fatal` (66, 78)."""
         for path in (state / "endpoint.json", self.path / "endpoint.json"):
-            if path.exists():
-                try:
+            try:
+                if path.is_file():  # the broker's account could put a pipe there, which others would wait for
                     return str(uuid.UUID(json.loads(path.read_text())["endpoint_id"]))
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise Fatal(os.EX_CONFIG, f"{path}: no endpoint_id in it; mend or remove the file") from error
+            except OSError as error:
+                raise Fatal(os.EX_NOINPUT, f"{path}: can't be read: {error.strerror}") from error
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise Fatal(os.EX_CONFIG, f"{path}: no endpoint_id in it; mend or remove the file") from error
         return None
 
     @property

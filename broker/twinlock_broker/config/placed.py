@@ -1,0 +1,90 @@
+"""Where an endpoint's broker keeps what isn't in the endpoint's folder, as the packages and their units have it.
+
+The broker's own file is `broker.yaml` beside the folder, or the one in /etc/twinlock that names it. Beside that is the
+folder `client`, from which systemd takes the login. The state is in /var/lib/twinlock, for an instance in
+/var/lib/twinlock-instances (packaging/systemd/twinlock-broker.service and twinlock-broker@.service).
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_ETC = Path("/etc/twinlock")
+_STATE = Path("/var/lib/twinlock")
+_RUN = Path("/run/twinlock")
+_INSTANCES = "instances"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What belongs to an endpoint's folder.
+
+    `state` is the broker's state folder, `config` the broker's own file, `client` the folder with the client's id and
+    secret. Where there is no such file, the state is in the endpoint's folder, and there is no folder of a client.
+    """
+
+    state: Path
+    config: Path | None = None
+
+    @property
+    def client(self) -> Path | None:
+        """The folder with the client's id and secret."""
+        return self.config.parent / "client" if self.config else None
+
+    @property
+    def spawner_socket(self) -> Path | None:
+        """The socket that an instance's unit names on the broker's command line; None where broker.yaml counts."""
+        instance = _instance(self.config) if self.config else ""
+        return _RUN / f"{instance}.sock" if instance else None
+
+
+def find(folder: Path, state: Path | None = None, environ: Mapping[str, str] = os.environ) -> Placed:
+    """Return what belongs to `folder`; the state folder is `state` if one is given, else systemd's for this process."""
+    config = next((path for path in _configs(folder) if _names(path, folder)), None)
+    given = state or environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if config is None:
+        return Placed(Path(given or folder))
+    return Placed(Path(given or _state(config)), config)
+
+
+def _configs(folder: Path) -> Iterator[Path]:
+    yield folder.absolute().parent / "broker.yaml"
+    yield _ETC / "broker.yaml"
+    yield from sorted(_ETC.glob(f"{_INSTANCES}/*/broker.yaml"))
+
+
+def _names(config: Path, folder: Path) -> bool:
+    """Whether the broker's file is for this endpoint's folder. An instance's unit names the folder `endpoint`."""
+    if _instance(config):
+        named: Any = config.parent / "endpoint"
+    else:
+        named = _read(config).get("endpoint_dir")
+    try:
+        return isinstance(named, str | Path) and os.path.samefile(named, folder)  # noqa: PTH121
+    except OSError:
+        return False
+
+
+def _state(config: Path) -> Path:
+    named, instance = _read(config).get("state_dir"), _instance(config)
+    if isinstance(named, str):
+        return Path(named)
+    return _STATE.with_name(f"{_STATE.name}-{_INSTANCES}") / instance if instance else _STATE
+
+
+def _instance(config: Path) -> str:
+    """The name of the instance that the broker's file is of; empty for the only or first one."""
+    return config.parent.name if config.parent.parent.name == _INSTANCES else ""
+
+
+def _read(config: Path) -> dict[Any, Any]:
+    """What stands in it; `twinlock-broker` says what is wrong with it."""
+    try:
+        found = yaml.safe_load(config.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
