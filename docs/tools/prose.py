@@ -52,6 +52,8 @@ below. An unknown key is an error.
 
 With `--agent PROGRAM`, the absolute path of a globus-compute-endpoint, it becomes that program's user endpoint, after
 it has set the environment variables of the site and made the folder that the program needs.
+
+With `--check` it starts nothing: it says what its loader makes of configurations. `twinlock check` asks it so.
 """,
     "twinlock-spawner.toml": """\
 The policy of twinlock-spawner(8), /etc/twinlock/spawner.toml, in TOML. It belongs to root, and neither it nor

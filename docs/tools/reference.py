@@ -10,6 +10,7 @@ from typing import Any
 import parsl.launchers
 import parsl.providers
 from twinlock_broker import metrics
+from twinlock_broker.checks.finding import MEANINGS
 from twinlock_broker.config import keys as broker_keys
 from twinlock_endpoint import config as endpoint_config
 from twinlock_endpoint.engines import ENGINES
@@ -94,6 +95,10 @@ def _value(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list | tuple) else str(value)
 
 
+def _checks() -> Iterable[Row]:
+    return (Row(subject, "", "", meaning) for subject, meaning in MEANINGS.items())
+
+
 _TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "manager": _manager,
     "broker": _broker,
@@ -101,6 +106,7 @@ _TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "endpoint": _endpoint,
     "engine": _engine,
     "metrics": _metrics,
+    "checks": _checks,
 }
 _LISTS: dict[str, Iterable[str]] = {
     "engines": ENGINES,

@@ -137,20 +137,6 @@ def test_check_names_the_broken_file(folder: Path, name: str, text: str, words: 
     assert words in next(line for line in done.stdout.splitlines() if line.startswith("FAIL"))
 
 
-def test_check_makes_up_what_the_template_needs(folder: Path) -> None:
-    (folder / "user_config_schema.json").write_text(
-        json.dumps(
-            {"required": ["queue"], "properties": {"queue": {"enum": ["long", "short"]}, "cores": {"minimum": 4}}}
-        )
-    )
-    template = "engine: {type: GlobusComputeEngine, queue: {{ queue }}, cores: {{ cores + 0 }}}\n"
-    (folder / "user_config_template.yaml.j2").write_text(template)
-    done = run("check", folder)
-    assert done.returncode == os.EX_CONFIG  # a property without a type is a text, which can't be added to
-    (folder / "options.json").write_text('{"queue": "short", "cores": 4}')
-    assert run("check", "--options", folder / "options.json", folder).returncode == 0
-
-
 def test_check_reads_the_spawners_policy(folder: Path) -> None:
     policy = folder / "spawner.toml"
     head = f'broker_user = "{pwd.getpwuid(os.getuid()).pw_name}"\nsocket = "{folder}/s"\naudit_log = "{folder}/a"\n'
@@ -209,13 +195,18 @@ def test_render_with_the_reserved_variables(tmp_path: Path) -> None:
 def test_a_template_may_ask_for_pam_and_the_source_of_the_configuration(folder: Path, words: tuple[str]) -> None:
     template = folder / "user_config_template.yaml.j2"
     template.write_text(
-        "engine: {type: X}\npam: {{ _GC.parent_config.pam.enable }}\n"
-        "source: {{ _GC.parent_config.source_content is string }}\n"
-        "heartbeat: {{ _GC.parent_config.heartbeat_period }}\n"
+        "engine: {type: ThreadPoolEngine}\ndebug: {{ _GC.parent_config.pam.enable }}\n"
+        "display_name: {{ _GC.parent_config.source_content is string }}-\n"
+        "heartbeat_period: {{ _GC.parent_config.heartbeat_period }}\n"
     )
     assert run("check", folder).returncode == 0
     done = run("render", *words, folder if words == ("-e",) else template)
-    assert yaml.safe_load(done.stdout) == {"engine": {"type": "X"}, "pam": False, "source": True, "heartbeat": 30}
+    assert yaml.safe_load(done.stdout) == {
+        "engine": {"type": "ThreadPoolEngine"},
+        "debug": False,
+        "display_name": "True-",
+        "heartbeat_period": 30,
+    }
 
 
 def test_a_template_with_a_syntax_error_is_shown_with_its_line(folder: Path) -> None:
@@ -278,6 +269,11 @@ def test_a_single_mapper_needs_no_list(folder: Path) -> None:
     said = run("map", "-e", folder, "-", stdin=json.dumps(ADA)).stdout
     assert said.startswith(f"ada\nby identity {ADA['id']}, mapper 0, mapping 0: ")
     assert run("check", folder).returncode == 0
+
+
+def test_map_takes_a_username_alone(folder: Path) -> None:
+    assert run("map", "-e", folder, "ada@example.org").stdout.startswith("ada\n")
+    assert run("map", "-e", folder, "ada@example.com").returncode == os.EX_NOUSER
 
 
 def test_map_of_nobody_exits_with_67(folder: Path) -> None:

@@ -1,44 +1,50 @@
-"""``twinlock check``: all that would fail, before a user meets it."""
+"""``twinlock check``: what would fail, before a user meets it, and what was looked at to know."""
 
 import argparse
+import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command_line import find_folder, read_object
-from twinlock_broker.commands import policy, sample
+from twinlock_broker.checks import broker, mapping, renderings, service
+from twinlock_broker.checks import policy as policies
+from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject, failure, ok, unknown
+from twinlock_broker.command_line import add_state, find_folder, read_object
+from twinlock_broker.commands import policy
+from twinlock_broker.config import placed
 from twinlock_broker.config.folder import Folder, problems, read_folder
+from twinlock_broker.config.placed import Placed
+from twinlock_broker.config.settings import Settings
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.identity.mapping import Mapper
-from twinlock_broker.printable import printable_lines
+from twinlock_broker.printable import printable
 
-_ANY = "00000000-0000-0000-0000-000000000000"
-_EXAMPLES = """\
+_SHOWN = {Kind.OK: "ok", Kind.WARNING: "warning", Kind.FAILURE: "FAIL", Kind.UNKNOWN: "not looked at"}
+_WIDTH = max(map(len, _SHOWN.values())) + 2
+_SUBJECTS = "\n".join(f"  {subject:<14}{meaning}" for subject, meaning in MEANINGS.items())
+_EXAMPLES = f"""\
   twinlock check /etc/twinlock/endpoint
-  twinlock check --options options.json --policy /etc/twinlock/spawner.toml /etc/twinlock/endpoint
+  twinlock check --identity ada@example.org --options options.json /etc/twinlock/endpoint
+  twinlock check --json --offline /etc/twinlock/endpoint
 
-It reads every file of the folder, renders the template with options made up from the schema (--options: with yours),
-and reads the spawner's policy. Nothing is changed and nobody is asked over the network.
-exit codes: 0 nothing would fail; 78 something would, each in a line; 66 there is no such folder
+It looks at these, and prints a line for each thing: ok, warning, FAIL, or not looked at and why. Nothing else is
+promised: a batch scheduler, for example, isn't asked. Nothing is changed; as root, run it once before the first start.
+
+{_SUBJECTS}
+
+--json prints one object: "folder", a text; "failed", whether anything would fail; "findings", a list of objects with
+"kind" ("ok", "warning", "failure", "not looked at"), "subject" (a word of the list above) and "text".
+exit codes: 0 nothing would fail, there may be warnings; 78 something would; 66 there is no such folder or file;
+  65 a file that was given isn't what it has to be
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one look showed: `kind` is ok, FAIL, or note where it couldn't be told."""
-
-    kind: str
-    text: str
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
     made: argparse.ArgumentParser = commands.add_parser(
         "check",
-        help="read an endpoint's folder and the spawner's policy, and say what would fail",
-        description="Say all that would fail.",
+        help="look at an endpoint's folder, login and policy, and say what would fail",
+        description="Say what would fail, and what was looked at.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -47,14 +53,27 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--options", metavar="FILE", help="a user's options to render the template with (JSON; - is stdin)"
     )
     made.add_argument(
-        "--policy", metavar="FILE", type=Path, default=policy.DEFAULT, help="the spawner's policy (default %(default)s)"
+        "--identity",
+        metavar="IDENTITY",
+        action="append",
+        default=[],
+        help="whom to try the mapping on: a username, or a file with a person's identity document or a list of them "
+        "(JSON); may be given more than once",
+    )
+    made.add_argument(
+        "--policy",
+        metavar="FILE",
+        type=Path,
+        help=f"the spawner's policy (default: spawner.toml beside broker.yaml, else {policy.DEFAULT})",
     )
     made.add_argument(
         "--program",
         metavar="NAME",
-        default="endpoint",
-        help="the program that the broker asks for (default %(default)s)",
+        help="the program that the broker asks for (default: as broker.yaml has it, else endpoint)",
     )
+    add_state(made)
+    made.add_argument("--offline", action="store_true", help="ask neither Globus Auth nor the service")
+    made.add_argument("--json", action="store_true", help="print one JSON object, see below")
     return made
 
 
@@ -63,60 +82,65 @@ def run(given: argparse.Namespace) -> int:
     path = find_folder(given.folder)
     if not path.is_dir():
         raise Fatal(os.EX_NOINPUT, f"{path}: no such folder; name the one that holds config.yaml")
-    options = read_object(given.options) if given.options else None
-    failed = False
-    for finding in (*_of_folder(path, options), *_of_policy(given.policy, given.program)):
-        failed |= finding.kind == "FAIL"
-        print(f"{finding.kind:<5}{printable_lines(finding.text)}")
+    findings = _look(path, given)
+    failed = _print_json(path, findings) if given.json else _print_lines(findings)
     return os.EX_CONFIG if failed else os.EX_OK
 
 
-def _of_folder(path: Path, options: dict[str, Any] | None) -> Iterator[Finding]:
+def _print_lines(findings: Iterable[Finding]) -> bool:
+    """Print each as it comes; whether one is a failure."""
+    failed = False
+    for finding in findings:
+        failed |= finding.kind is Kind.FAILURE
+        print(f"{_SHOWN[finding.kind]:<{_WIDTH}}{finding.subject}: {printable(finding.text)}", flush=True)
+    return failed
+
+
+def _print_json(path: Path, findings: Iterable[Finding]) -> bool:
+    rows = [{"kind": finding.kind, "subject": finding.subject, "text": finding.text} for finding in findings]
+    failed = any(row["kind"] == Kind.FAILURE for row in rows)
+    print(json.dumps({"folder": str(path), "failed": failed, "findings": rows}, indent=2))
+    return failed
+
+
+def _look(path: Path, given: argparse.Namespace) -> Iterator[Finding]:
+    options = read_object(given.options) if given.options else None
+    place = placed.find(path, given.state)
+    policy_path = given.policy or place.policy
+    settings = broker.settings(place, path)
+    program = given.program or (settings.program if isinstance(settings, Settings) else "endpoint")
     try:
         folder = read_folder(path)
     except Fatal as error:
-        yield from (Finding("FAIL", line) for line in str(error).splitlines())
-        yield Finding("note", "the other files of the folder: not looked at before that is mended")
-        return
-    yield Finding("ok", f"{path / 'config.yaml'}: keys and values")
-    found = [Finding("FAIL", str(problem)) for problem in problems(folder)]
-    yield from found or [Finding("ok", f"{path}: template, schema and environment can be read")]
-    yield from _of_identity(folder)
-    if not found:
-        yield from _of_rendering(folder, options)
+        yield from (failure(Subject.CONFIG, line) for line in str(error).splitlines())
+        for subject in (Subject.FILES, Subject.MAPPING, Subject.RENDERING, Subject.ENDPOINT, Subject.LOGIN):
+            yield unknown(subject, "config.yaml has to be mended first")
+    else:
+        yield ok(Subject.CONFIG, f"{path / 'config.yaml'}: keys and values")
+        yield from _of_folder(folder, options, policies.endpoint_program(policy_path, program), place, given)
+    yield from broker.check(place.config, settings, policy_path)
+    yield from policies.check(policy_path, program)
 
 
-def _of_identity(folder: Folder) -> Iterator[Finding]:
+def _of_folder(
+    folder: Folder,
+    options: dict[str, Any] | None,
+    program: list[str] | str,
+    place: Placed,
+    given: argparse.Namespace,
+) -> Iterator[Finding]:
+    wrong = [failure(Subject.FILES, str(problem)) for problem in problems(folder)]
+    yield from wrong or [ok(Subject.FILES, f"{folder.path}: template, schema and environment can be read")]
+    yield from mapping.check(folder.mapping_path, given.identity)
+    if wrong:
+        yield unknown(Subject.RENDERING, "the files have to be mended first")
+    else:
+        yield from _of_renderings(folder, options, program)
+    yield from service.check(folder, place, offline=given.offline)
+
+
+def _of_renderings(folder: Folder, options: dict[str, Any] | None, program: list[str] | str) -> Iterator[Finding]:
     try:
-        known = folder.endpoint_id(folder.path)
-        yield Finding("ok", f"endpoint.json: {known}" if known else "no endpoint.json: a new endpoint is registered")
-    except Fatal as error:
-        yield Finding("FAIL", str(error))
-    path = folder.mapping_path
-    if path is None:
-        yield Finding("note", "identity_mapping_config_path isn't set: only without root, the owner alone is served")
-    elif path.is_file():
-        try:
-            Mapper(path, _ANY)
-            yield Finding("ok", f"{path}: identity mapping")
-        except Fatal as error:
-            yield Finding("FAIL", str(error))
-
-
-def _of_rendering(folder: Folder, options: dict[str, Any] | None) -> Iterator[Finding]:
-    chosen = sample.options(folder) if options is None else options
-    try:
-        sample.render(folder, chosen)
-        yield Finding("ok", f"{folder.template_path}: renders to a configuration with the options {chosen}")
-    except CommandError as error:
-        detail = f" [{error.detail}]" if error.detail else ""
-        yield Finding("FAIL", f"{folder.template_path}: with the options {chosen}: {error.text}{detail}")
-
-
-def _of_policy(path: Path, program: str) -> Iterator[Finding]:
-    try:
-        wrong = policy.problems(path, program)
-    except OSError as error:
-        yield Finding("note", f"{path}: not looked at: {error.strerror}; --policy names the spawner's policy")
-        return
-    yield from [Finding("FAIL", text) for text in wrong] or [Finding("ok", f"{path}: the spawner's policy")]
+        yield from renderings.check(folder, options, program)
+    except CommandError as error:  # a file that has just changed
+        yield failure(Subject.RENDERING, f"{error.text}{f' [{error.detail}]' if error.detail else ''}")

@@ -1,10 +1,11 @@
 """The spawner's policy as an administrator's commands see it: by the spawner's own word, and beside the broker's."""
 
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+
+from twinlock_broker.checks import programs
 
 DEFAULT = Path("/etc/twinlock/spawner.toml")
 _LIMIT = 30.0
@@ -22,16 +23,18 @@ def problems(path: Path, program: str) -> list[str]:
 
 
 def _by_the_spawner(path: Path) -> list[str]:
-    """What ``twinlock-spawner --check`` says; it is installed beside this command, or it isn't asked."""
-    spawner = Path(sys.executable).with_name("twinlock-spawner")
-    if not spawner.exists():
+    """What ``twinlock-spawner --check`` says; where it isn't installed, it isn't asked."""
+    spawner = programs.find("twinlock-spawner")
+    if spawner is None:
         return []
     argv = [str(spawner), "--check", "--policy", str(path)]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT, check=False)
     except subprocess.TimeoutExpired:
         return [f"{path}: twinlock-spawner --check took more than {_LIMIT:.0f} seconds"]
-    return done.stderr.splitlines() if done.returncode else []
+    if done.returncode == 0:
+        return []
+    return done.stderr.splitlines() or [f"{path}: twinlock-spawner --check ended with {done.returncode}"]
 
 
 def _beside_the_broker(path: Path, values: dict[str, Any], program: str) -> list[str]:

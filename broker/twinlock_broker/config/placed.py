@@ -36,6 +36,13 @@ class Placed:
         return self.config.parent / "client" if self.config else None
 
     @property
+    def policy(self) -> Path:
+        """The policy of the endpoint's spawner: the one beside the broker's file, else the packaged one."""
+        packaged = _ETC / "spawner.toml"
+        beside = self.config.with_name("spawner.toml") if self.config else packaged
+        return beside if beside.exists() else packaged
+
+    @property
     def spawner_socket(self) -> Path | None:
         """The socket that an instance's unit names on the broker's command line; None where broker.yaml counts."""
         instance = _instance(self.config) if self.config else ""

@@ -1,0 +1,1 @@
+"""What ``twinlock check`` looks at: a module a subject, each with functions that give findings."""

@@ -1,0 +1,97 @@
+"""What a look at a site showed, and the table of what is looked at: help, manual and output are made from it."""
+
+import contextlib
+import enum
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_SOON = 1.0
+"""Seconds after which a person who waits is told what for."""
+
+
+class Kind(enum.StrEnum):
+    """What can come of a look; the values are those of ``--json``."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+    UNKNOWN = "not looked at"
+
+
+class Subject(enum.StrEnum):
+    """What is looked at; the values are those of ``--json``."""
+
+    CONFIG = "config"
+    FILES = "files"
+    MAPPING = "mapping"
+    IDENTITY = "identity"
+    RENDERING = "rendering"
+    ENDPOINT = "endpoint"
+    REGISTRATION = "registration"
+    LOGIN = "login"
+    SERVICE = "service"
+    BROKER = "broker"
+    POLICY = "policy"
+    SPAWNERS = "spawners"
+
+
+MEANINGS = {
+    Subject.CONFIG: "keys and values of config.yaml",
+    Subject.FILES: "template, schema, environment and the files that config.yaml names: there, and readable",
+    Subject.MAPPING: "the identity mapping can be read, and isn't the sample any more",
+    Subject.IDENTITY: "each --identity is mapped to an account that this host has",
+    Subject.RENDERING: "the template renders with --options, else with sample options of the schema; with each option "
+    "of the schema left out; with each further choice of an enum or boolean",
+    Subject.ENDPOINT: "the endpoint's own loader takes each rendering, with the variables of user_environment.yaml",
+    Subject.REGISTRATION: "the uuid in endpoint.json, in the broker's state folder or in the endpoint's",
+    Subject.LOGIN: "there is a login, the installed client's or as twinlock-broker finds it, and Globus Auth takes it",
+    Subject.SERVICE: "the service knows the endpoint that is registered, as that login's",
+    Subject.BROKER: "keys and values of the broker.yaml that names the folder; its groups exist, and its socket is the "
+    "policy's",
+    Subject.POLICY: "twinlock-spawner --check takes the policy, which has the program that the broker asks for",
+    Subject.SPAWNERS: "no other policy beside it has the same socket, cgroup or audit log",
+}
+"""What is looked at, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one look showed. `text` is for people: what is so, and for a failure what to do."""
+
+    kind: Kind
+    subject: Subject
+    text: str
+
+
+def ok(subject: Subject, text: str) -> Finding:
+    """All is well."""
+    return Finding(Kind.OK, subject, text)
+
+
+def warning(subject: Subject, text: str) -> Finding:
+    """It works, and may not be what was meant."""
+    return Finding(Kind.WARNING, subject, text)
+
+
+def failure(subject: Subject, text: str) -> Finding:
+    """It would fail."""
+    return Finding(Kind.FAILURE, subject, text)
+
+
+def unknown(subject: Subject, text: str) -> Finding:
+    """It couldn't be looked at; `text` says why."""
+    return Finding(Kind.UNKNOWN, subject, text)
+
+
+@contextlib.contextmanager
+def patience(what: str) -> Iterator[None]:
+    """Say on standard error what is going on, if the block takes longer than a second."""
+    timer = threading.Timer(_SOON, lambda: print(f"... {what}", file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,79 @@
+"""Asks the endpoint's own loader about rendered configurations: ``twinlock-endpoint --check``.
+
+It is another program, in a Python environment of its own, so it runs as a process: with a time limit, without the
+caller's variables, and for root as the account `nobody`, since users' accounts have to be able to run it.
+"""
+
+import json
+import os
+import pwd
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+LIMIT = 60.0
+"""Seconds for all configurations."""
+
+_USAGE = 100
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+_SHOWN = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """About one configuration: what is wrong with it, or why that isn't known; both empty where it can be loaded."""
+
+    wrong: str = ""
+    unknown: str = ""
+
+
+def ask(argv: Sequence[str], configs: Sequence[str], environment: Mapping[str, str], *, audited: bool) -> list[Answer]:
+    """Return an answer for each of `configs`.
+
+    Args:
+        argv: the endpoint's program with its fixed arguments.
+        environment: the site's variables, which user endpoints start with.
+        audited: it is a high assurance endpoint.
+    """
+    asked = json.dumps({"configs": list(configs), "environment": dict(environment), "audited": audited})
+    try:
+        printed, rest = _run([*argv, "--check"], asked.encode())
+    except OSError as error:
+        return [Answer(wrong=f"{argv[0]} can't be run by other accounts: {error.strerror}")] * len(configs)
+    answers = [_read(line) for line in printed.decode(errors="replace").splitlines()]
+    return [*answers, *[rest] * len(configs)][: len(configs)]
+
+
+def _run(argv: list[str], data: bytes) -> tuple[bytes, Answer]:
+    """What it prints, and what to say about the configurations that it has no answer for. Raises `OSError`."""
+    account: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, env=_ENVIRONMENT, cwd="/", start_new_session=True, **pipes, **account) as process:
+        try:
+            printed, said = process.communicate(data, LIMIT)
+        except subprocess.TimeoutExpired as error:
+            return error.stdout or b"", Answer(unknown=f"{argv[0]} took more than {LIMIT:.0f} s")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return printed, _ended(argv[0], process.returncode, said.decode(errors="replace").strip())
+
+
+def _ended(program: str, code: int, said: str) -> Answer:
+    if code == _USAGE:
+        return Answer(unknown=f"{program} is of another version, it has no --check")
+    return Answer(wrong=said[-_SHOWN:] or f"{program} ended with {code} and said nothing")
+
+
+def _read(line: str) -> Answer:
+    try:
+        answer = json.loads(line)
+        return Answer(str(answer.get("wrong", "")), str(answer.get("skipped", "")))
+    except (ValueError, AttributeError):
+        return Answer(unknown=f"{line[:100]!r} is no answer")

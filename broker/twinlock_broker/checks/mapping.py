@@ -1,0 +1,70 @@
+"""The identity mapping: whether it can be read, what is odd about it, and whom it maps."""
+
+import json
+import os
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from twinlock_broker.checks.finding import Finding, Subject, failure, ok, patience, unknown, warning
+from twinlock_broker.errors import CommandError, Fatal
+from twinlock_broker.identity import account
+from twinlock_broker.identity.mapping import Mapper
+from twinlock_broker.identity.oddities import oddities
+from twinlock_broker.identity.rules import describe_rule, read_identities
+
+_ANY = "00000000-0000-0000-0000-000000000000"
+_SAMPLE = "identity_mapping_config.json"
+
+
+def check(path: Path | None, identities: list[str]) -> Iterator[Finding]:
+    """Look at the mapping at `path`, and try it on the `identities`, usernames or files."""
+    if path is None:
+        yield unknown(
+            Subject.MAPPING,
+            "identity_mapping_config_path isn't set: only without root, and then the owner alone is served",
+        )
+    elif path.is_file():
+        odd = list(_odd(path))
+        yield from (warning(Subject.MAPPING, f"{path}: {text}") for text in odd)
+        try:
+            mapper = Mapper(path, _ANY)
+        except Fatal as error:
+            yield failure(Subject.MAPPING, str(error))
+            return
+        if not odd:
+            yield ok(Subject.MAPPING, f"{path}: can be read, and nothing in it is odd")
+        yield from _try(path, mapper, identities)
+
+
+def _odd(path: Path) -> Iterator[str]:
+    """What its author is likely to have meant otherwise, as texts for people."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return  # reading it as a mapping says why
+    sample = resources.files("twinlock_broker") / "examples" / _SAMPLE
+    if content == json.loads(sample.read_text()):
+        yield "is the sample that twinlock configure makes: it maps names under example.org; say who may in"
+    yield from oddities(content)
+
+
+def _try(path: Path, mapper: Mapper, identities: list[str]) -> Iterator[Finding]:
+    if not identities:
+        yield unknown(Subject.IDENTITY, "no identity was given; --identity USERNAME, or FILE, tries one")
+    for name in identities:
+        documents = read_identities(name)
+        try:
+            with patience(f"mapping the identity in {name}"):
+                match = mapper.map(documents)[0]
+            account.check(account.look_up(match.user), os.getuid(), privileged=os.getuid() != 0)
+        except CommandError as error:
+            yield failure(Subject.IDENTITY, f"{name}: {error.text}")
+        else:
+            rule = describe_rule(path, match, documents)
+            yield ok(Subject.IDENTITY, f"{name}: {_who(documents)} is the account {match.user}, by {rule}")
+
+
+def _who(documents: list[dict[str, Any]]) -> str:
+    return ", ".join(str(document["username"] or document["id"]) for document in documents)

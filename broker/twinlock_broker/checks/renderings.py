@@ -1,0 +1,117 @@
+"""What the template makes of users' options, and what the endpoint's own loader says to that."""
+
+import os
+import pwd
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from twinlock_broker.checks import loader, variants
+from twinlock_broker.checks.finding import Finding, Subject, failure, ok, patience, unknown
+from twinlock_broker.checks.variants import Variant
+from twinlock_broker.config.folder import Folder, Site
+from twinlock_broker.errors import CommandError
+from twinlock_broker.identity import account
+from twinlock_broker.identity.mapping import Match
+from twinlock_broker.rendering.renderer import Renderer, Request
+from twinlock_broker.rendering.template import Reserved
+
+_IDENTITY = "00000000-0000-0000-0000-000000000000"
+_RUNTIME = {
+    "globus_compute_sdk_version": "4.19.0",
+    "globus_sdk_version": "4.0.0",
+    "python_version": "3.11.2",
+    "python": {
+        "version": "3.11.2",
+        "version_description": "3.11.2",
+        "version_tuple": [3, 11, 2],
+        "version_info": [3, 11, 2, "final", 0],
+        "compiler": "GCC",
+        "implementation": "CPython",
+    },
+    "platform": {
+        "architecture": ["64bit", "ELF"],
+        "machine": "x86_64",
+        "node": "laptop",
+        "platform": "Linux",
+        "processor": "",
+        "release": "6.1.0",
+    },
+}
+"""`_GC.user_runtime` as the official SDK sends it (globus_compute_sdk/sdk/batch.py, `UserRuntime`)."""
+
+Rendered = tuple[Variant, str]
+
+
+def check(folder: Folder, given: dict[str, Any] | None, program: Sequence[str] | str) -> Iterator[Finding]:
+    """Look at the renderings.
+
+    Args:
+        given: options to try instead of samples.
+        program: the endpoint's argv; a text says why there is none.
+    """
+    chosen = variants.choose(folder, given)
+    for name in chosen.unknown:
+        yield unknown(Subject.RENDERING, f"the option {name!r}: no sample fits its schema; give options by --options")
+    if not chosen.tried:
+        yield unknown(Subject.RENDERING, f"{folder.template_path}: no sample options fit the schema; give --options")
+        return
+    if chosen.more:
+        yield unknown(Subject.RENDERING, f"{folder.template_path}: {chosen.more} further combinations of options")
+    site = folder.read_site()
+    with patience(f"rendering {folder.template_path} with {len(chosen.tried)} choices of options"):
+        rendered, wrong = _render(folder, site, chosen.tried)
+    yield from _report(Subject.RENDERING, f"{folder.template_path}: renders", [each for each, _ in rendered], wrong)
+    if rendered:
+        yield from _load(folder, site, rendered, program)
+
+
+def _render(folder: Folder, site: Site, tried: list[Variant]) -> tuple[list[Rendered], list[tuple[Variant, str]]]:
+    """The configurations, and for the other variants why there is none."""
+    rendered: list[Rendered] = []
+    wrong: list[tuple[Variant, str]] = []
+    renderer = Renderer()
+    try:
+        for variant in tried:
+            try:
+                rendered.append((variant, renderer.render(_request(folder, site, variant))))
+            except CommandError as error:
+                if site.schema is not None or not error.text.startswith("The endpoint's template needs"):
+                    wrong.append((variant, f"{error.text}{f' [{error.detail}]' if error.detail else ''}"))
+                elif variant is tried[0]:
+                    wrong.append((variant, error.text))
+    finally:
+        renderer.close()
+    return rendered, wrong
+
+
+def _request(folder: Folder, site: Site, variant: Variant) -> Request:
+    """What the broker would ask for, if the caller's account were the user's."""
+    own = account.look_up(pwd.getpwuid(os.getuid()).pw_name)
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": own.home, "USER": own.name} | site.environment
+    reserved = Reserved(folder.parent_config, _RUNTIME, own, Match(own.name, _IDENTITY), environment)
+    return Request(site.template, folder.template_path.parent, site.schema, variant.options, reserved)
+
+
+def _load(folder: Folder, site: Site, rendered: list[Rendered], program: Sequence[str] | str) -> Iterator[Finding]:
+    if isinstance(program, str):
+        yield unknown(Subject.ENDPOINT, program)
+        return
+    configs = [text for _, text in rendered]
+    with patience(f"{program[0]} loads {len(configs)} configurations (at most {loader.LIMIT:.0f} s)"):
+        answers = loader.ask(program, configs, site.environment, audited=bool(folder.settings["high_assurance"]))
+    named = [(variant, answer) for (variant, _), answer in zip(rendered, answers, strict=True)]
+    for reason in dict.fromkeys(answer.unknown for _, answer in named if answer.unknown):
+        yield unknown(Subject.ENDPOINT, reason)
+    good = [variant for variant, answer in named if answer == loader.Answer()]
+    wrong = [(variant, answer.wrong) for variant, answer in named if answer.wrong]
+    yield from _report(Subject.ENDPOINT, f"{program[0]}: takes the configuration", good, wrong)
+
+
+def _report(subject: Subject, what: str, good: list[Variant], wrong: list[tuple[Variant, str]]) -> Iterator[Finding]:
+    """One finding for all that is good, and one for each reason why something isn't."""
+    if good:
+        yield ok(subject, f"{what} {'; '.join(variant.name for variant in good)}")
+    for reason in dict.fromkeys(text for _, text in wrong):
+        names = [variant.name for variant, text in wrong if text == reason]
+        more = f" (and {len(names) - 1} more)" if names[1:] else ""
+        yield failure(subject, f"{names[0]}{more}: {reason}")
