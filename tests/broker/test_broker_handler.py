@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 import yaml
-from broker_rig import ALICE, MANAGER, UEP, Told, delivery, endpoint_user, identity, make_folder, message
+from broker_rig import (
+    ALICE,
+    MANAGER,
+    UEP,
+    Told,
+    amqp_creds,
+    delivery,
+    endpoint_user,
+    identity,
+    make_folder,
+    message,
+)
 from twinlock_broker.compute.command import Delivery
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.endpoints import shares
@@ -140,8 +151,59 @@ async def test_strangers_stale_commands_and_wrong_names_are_told(site: Site) -> 
     assert len(site.told.notices) == 3
 
 
+def spoilt() -> dict[str, tuple[Delivery, str]]:
+    """Commands of which little more than the credentials can be read; and words of what their user is told."""
+    good = json.dumps(message()).encode()
+    large = json.dumps(message(user_opts={"a": "x" * (2 << 20)})).encode()
+    deep = b'{"command": ' + b"[" * 100_000 + b', "kwargs": ' + json.dumps(message()["kwargs"]).encode()
+    number = good.replace(b'"phys-1"', b"9" * 5000)
+    assert number != good
+    incomplete = {key: amqp_creds() | {key: {}} for key in ("task_queue_info", "result_queue_info")}
+    return {
+        "too large": (delivery(large), f"has {len(large):,} bytes"),
+        "cut off": (delivery(good[:-9]), "not JSON"),
+        "not UTF-8": (delivery(b"\xff" + good), "can't decode byte 0xff"),
+        "in a list": (delivery(b"[" + good + b"]"), "not a JSON object"),
+        "nested deep": (delivery(deep), "nested too deep"),
+        "a huge number": (delivery(number), "4300 digits"),
+        "another content type": (Delivery("text/plain", 0, good), "'text/plain'"),
+        "no content type": (Delivery(None, 0, good), "content type is 'None'"),
+        "no task queue": (delivery(message(amqp_creds=incomplete["task_queue_info"])), "task_queue_info"),
+        "no result queue": (delivery(message(amqp_creds=incomplete["result_queue_info"])), "result_queue_info"),
+    }
+
+
+@pytest.mark.parametrize("name", spoilt())
+async def test_a_command_that_cant_be_read_is_told_if_its_credentials_can(site: Site, name: str) -> None:
+    found, words = spoilt()[name]
+    await site.handle(found)
+    [(text, _)] = site.told.notices
+    assert words in text
+    assert site.started == []
+
+
+async def test_credentials_among_the_options_are_never_used(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    options = {"a": {"amqp_creds": amqp_creds("amqp://thief:hush@127.0.0.1:1/")}, "b": "x" * (2 << 20)}
+    await site.handle(delivery(message(user_opts=options)))
+    assert "nobody can be told" in caplog.text
+    assert site.told.notices == []
+
+
+async def test_a_start_that_fails_unexpectedly_is_told(site: Site) -> None:
+    async def fail(request: StartRequest) -> None:
+        raise RuntimeError(request.name)
+
+    handler = CommandHandler(MANAGER, None, site.path, fail, site.told.send)
+    await handler.handle(delivery(message()))
+    [(text, detail)] = site.told.notices
+    assert "failed on the start request" in text
+    assert UEP in detail
+
+
 async def test_what_cant_be_told_is_logged_and_nothing_ends(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    for body in (b'{"command":', b"[]", message() | {"kwargs": None}, message(amqp_creds={"endpoint_id": UEP})):
+    no_address = {"endpoint_id": UEP}
+    cut = json.dumps(message()).encode().partition(b"heartbeat_queue_info")[0]
+    for body in (b'{"command":', b"[]", message() | {"kwargs": None}, message(amqp_creds=no_address), cut):
         caplog.clear()
         await site.handle(delivery(body))
         assert "nobody can be told" in caplog.text

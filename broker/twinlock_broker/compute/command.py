@@ -76,18 +76,30 @@ class StartCommand:
 
 
 def decode(delivery: Delivery) -> dict[str, Any]:
-    """The JSON object in the message. Raises `CommandError`; nobody can be told, since the address was in there."""
-    if delivery.content_type != "application/json":
-        raise CommandError(f"the content type is {delivery.content_type!r}, not 'application/json'")
+    """The JSON object in the message. Raises `CommandError`."""
     if len(delivery.body) > MAX_BODY:
-        raise CommandError(f"{len(delivery.body)} bytes, at most {MAX_BODY}")
+        raise CommandError(
+            f"The start request has {len(delivery.body):,} bytes; at most {MAX_BODY:,} are possible. "
+            "Pass less in user_endpoint_config"
+        )
+    if delivery.content_type != "application/json":
+        raise _unreadable(f"its content type is {str(delivery.content_type)[:60]!r}, not 'application/json'")
     try:
         message = json.loads(delivery.body)
-    except (ValueError, RecursionError) as error:
-        raise CommandError(f"not JSON: {error}") from error
+    except RecursionError as error:
+        raise CommandError("The options are nested too deep. Flatten user_endpoint_config") from error
+    except ValueError as error:
+        raise _unreadable(f"not JSON: {error}") from error
     if not isinstance(message, dict):
-        raise CommandError("not a JSON object")
+        raise _unreadable("not a JSON object")
     return message
+
+
+def _unreadable(why: str) -> CommandError:
+    return CommandError(
+        f"The start request can't be read ({why}). Submit the task again, with shorter values in user_endpoint_config "
+        "if there are long ones; where that doesn't help, tell the endpoint's administrator"
+    )
 
 
 def credentials(message: dict[str, Any], port: int | None) -> Credentials:
@@ -104,20 +116,30 @@ def credentials(message: dict[str, Any], port: int | None) -> Credentials:
 
 
 def read_credentials(found: Any, port: int | None) -> Credentials:
-    """The credentials in `amqp_creds`. Raises ValueError. `port` replaces that of the AMQP address."""
+    """The credentials in `amqp_creds`, as far as a notice needs them. Raises ValueError.
+
+    `port` replaces that of the AMQP address.
+    """
     if not isinstance(found, dict):
         raise ValueError("no amqp_creds in kwargs")
     reading = "endpoint_id"
     try:
-        endpoint_id = str(uuid.UUID(_text(found, "endpoint_id")))
-        reading = "task_queue_info"
-        read_source(found.get(reading), port)
-        reading = "result_queue_info"
-        read_target(found.get(reading), port)
+        endpoint_id = str(uuid.UUID(_text(found, reading)))
         reading = "heartbeat_queue_info"
         return Credentials(endpoint_id, Secret(found), read_target(found.get(reading), port))
     except ValueError as error:
         raise ValueError(f"amqp_creds: {reading}: {error}") from error
+
+
+def check_queues(found: Credentials) -> None:
+    """Raise `CommandError` unless the endpoint can get tasks and send results with these credentials."""
+    reading = "task_queue_info"
+    try:
+        read_source(found.amqp.reveal().get(reading), None)
+        reading = "result_queue_info"
+        read_target(found.amqp.reveal().get(reading), None)
+    except ValueError as error:
+        raise _unreadable(f"amqp_creds: {reading}: {error}") from error
 
 
 def check_fresh(timestamp: Any, now: float) -> None:
@@ -151,6 +173,7 @@ def parse(message: dict[str, Any], found: Credentials, manager_id: str) -> Start
             "help, tell the endpoint's administrator",
             f"name {str(kwargs.get('name'))[:200]!r}, expected {expected!r}",
         )
+    check_queues(found)
     return StartCommand(
         name=expected,
         credentials=found,

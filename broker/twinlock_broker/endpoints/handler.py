@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from twinlock_broker import metrics
-from twinlock_broker.compute import command
+from twinlock_broker.compute import command, salvage
 from twinlock_broker.compute.command import Credentials, Delivery
 from twinlock_broker.endpoints.shares import Shares
 from twinlock_broker.endpoints.start import StartPath, StartRequest
@@ -39,11 +39,11 @@ class CommandHandler:
             message = command.decode(delivery)
             credentials = command.credentials(message, self._amqp_port)
         except CommandError as error:
-            log.error("a command was dropped, and nobody can be told: %s", error.text)
-            metrics.COMMANDS.labels("dropped").inc()
+            await self._give_up(delivery, error)
             return
         try:
             request = await self._prepare(delivery, message, credentials)
+            await self._start(request)
         except CommandError as error:
             metrics.COMMANDS.labels("refused").inc()
             await self._tell(credentials, error.text, error.detail)
@@ -54,11 +54,20 @@ class CommandHandler:
             await self._tell(credentials, text, repr(error))
         else:
             metrics.COMMANDS.labels("carried_out").inc()
-            await self._start(request)
 
     def close(self) -> None:
         """No more commands come."""
         self._path.close()
+
+    async def _give_up(self, delivery: Delivery, error: CommandError) -> None:
+        """The message can't be read. Its sender is told if at least the credentials can."""
+        found = salvage.credentials(delivery.body, self._amqp_port)
+        if found is None:
+            log.error("a command was dropped, and nobody can be told: %s", error.text)
+            metrics.COMMANDS.labels("dropped").inc()
+        else:
+            metrics.COMMANDS.labels("refused").inc()
+            await self._tell(found, error.text, error.detail)
 
     async def _prepare(self, delivery: Delivery, message: dict[str, object], credentials: Credentials) -> StartRequest:
         command.check_fresh(delivery.timestamp, time.time())
