@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from twinlock_endpoint import document, environment, probe
+from twinlock_endpoint import document, environment, obstacles, probe
+from twinlock_endpoint.errors import FolderError
 
 _OURS = ("environment", "restarted", "control", "audited")
 """Entries of the document that the agent doesn't know."""
@@ -18,7 +19,7 @@ def execute(agent: Path, name: str, told: document.Document, raw: bytes) -> NoRe
 
     Raises:
         ConfigError: it can't be executed, or not with the document's variables.
-        OSError: its folder can't be made.
+        FolderError: its folder can't be made.
     """
     variables = environment.added(told.environment)
     path = variables.get(b"PATH") or os.defpath.encode()
@@ -29,9 +30,18 @@ def execute(agent: Path, name: str, told: document.Document, raw: bytes) -> NoRe
     os.umask(0o077)
     home = os.fsdecode(variables[b"HOME"])
     base = os.fsdecode(variables.get(b"GLOBUS_COMPUTE_USER_DIR") or b"") or f"{home}/.globus_compute"
-    Path(base, name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(Path(base, name))
     argv = [str(agent), "_start-user-endpoint", name]
     environment.execute("The official agent", argv, variables, document.without(raw, _OURS))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(
+            f"The endpoint's folder {folder} can't be made: {obstacles.explain(folder, error)}"
+        ) from error
 
 
 def _interpreter(program: Path) -> str | None:

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 
 class StartError(Exception):
-    """The endpoint can't start. The text reaches the user as the reason: no secret in it, and no path of the host."""
+    """The endpoint can't start. The text reaches the user as the reason: no secret in it, and no path of the host but
+    those of the endpoint's own folder.
+    """
 
     exit_code = os.EX_SOFTWARE
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from twinlock_endpoint import texts, unused
+from twinlock_endpoint import obstacles, texts, unused
 from twinlock_endpoint.config import Config
 from twinlock_endpoint.errors import FolderError, HeldFolderError
 
@@ -33,7 +33,9 @@ def prepare(name: str, endpoint_id: str, config: Config) -> Path:
             f"Another endpoint of this name still runs ({error}); it has to end before this one can start."
         ) from None
     except OSError as error:
-        raise FolderError(f"The endpoint's folder in your home can't be made: {error.strerror}.") from error
+        raise FolderError(
+            f"The endpoint's folder {folder} can't be made: {obstacles.explain(folder, error)}"
+        ) from error
     return folder.resolve()
 
 
@@ -65,7 +67,7 @@ def redirect_output(folder: Path, config: Config) -> Output:
     try:
         output = Output({descriptor: logs / name if name else usual for descriptor, name in chosen.items()})
     except OSError as error:
-        raise FolderError(f"The endpoint's log can't be opened: {error.strerror}.") from error
+        raise FolderError(f"The endpoint's log can't be opened: {obstacles.explain(logs, error)}") from error
     level = logging.DEBUG if config.debug else logging.INFO
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=level, stream=sys.stderr, force=True)

@@ -65,14 +65,6 @@ def test_high_assurance_without_encryption(home: Path, queues: Queues) -> None:
     assert "high assurance endpoint needs 'encrypted: true'" in end.said
 
 
-def test_a_home_that_cannot_be_written(home: Path, queues: Queues) -> None:
-    (home / ".globus_compute").write_text("a file")
-    end = ended(home, queues, THREADS)
-    assert end.code == os.EX_CANTCREAT
-    assert "folder in your home can't be made" in end.said
-    assert one_paragraph(end.said)
-
-
 def test_an_engine_that_does_not_start(home: Path, queues: Queues) -> None:
     taken = "engine: {type: GlobusComputeEngine, interchange_port_range: [1, 2]}"
     end = ended(home, queues, taken)

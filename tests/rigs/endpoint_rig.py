@@ -285,7 +285,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         pass_fds=[writing, *fds],
-        cwd=home,
+        cwd=home if home.is_dir() else "/",
         env={**environment, "PATH": path},
     )
     os.close(writing)

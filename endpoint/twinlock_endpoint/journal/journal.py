@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Set
 from pathlib import Path
 
+from twinlock_endpoint import obstacles
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.errors import JournalError
 from twinlock_endpoint.journal import begun, records
@@ -20,11 +21,12 @@ Safe = Callable[[OSError | None], None]
 
 def read(folder: Path) -> Reader:
     """What the journal in the endpoint's folder says; may block. JournalError where it can't be used."""
+    own = folder / "journal"
     try:
-        (folder / "journal").mkdir(mode=0o700, exist_ok=True)
+        own.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise JournalError(f"The endpoint's journal can't be made: {error.strerror}.") from error
-    reader = Reader(folder / "journal")
+        raise JournalError(f"The endpoint's journal can't be made: {obstacles.explain(own, error)}") from error
+    reader = Reader(own)
     reader.read(begun.take(begun.path_in(folder)))
     if reader.left:
         log.info("The journal has %d unfinished tasks of an endpoint before this one", len(reader.left))

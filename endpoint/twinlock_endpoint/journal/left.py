@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twinlock_endpoint import obstacles
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.errors import JournalError
 from twinlock_endpoint.journal import frames, records
@@ -45,10 +46,11 @@ class Reader:
         """
         found = numbers(self.folder)
         for number in found:
+            path = path_of(self.folder, number)
             try:
-                data = path_of(self.folder, number).read_bytes()
+                data = path.read_bytes()
             except OSError as error:
-                raise JournalError(f"The endpoint's journal can't be read: {error.strerror}.") from error
+                raise JournalError(f"The endpoint's journal can't be read: {obstacles.explain(path, error)}") from error
             self._check(number, data)
             self._segment(number, data, last=number == found[-1])
         for task_id, left in self.left.items():
