@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from batch_rig import put_commands
 from endpoint_rig import NOBODY, AgentQueues, Broker, Queues, Running, start
 from slurm_rig import NODES, Faults, end_processes
 from twinlock_service.management import Management
@@ -55,6 +56,15 @@ def faults() -> Iterator[Faults]:
     folder = Path(tempfile.mkdtemp(prefix="endpoint-faults-", dir="/tmp"))
     folder.chmod(0o755)
     yield Faults(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def batch() -> Iterator[Path]:
+    """The folder of the stand-ins for batch systems."""
+    folder = Path(tempfile.mkdtemp(prefix="endpoint-batch-", dir="/tmp"))
+    put_commands(folder)
+    yield folder
     shutil.rmtree(folder)
 
 

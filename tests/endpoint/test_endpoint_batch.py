@@ -2,9 +2,7 @@
 the jobs on this host."""
 
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,34 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from endpoint_rig import NOBODY, Queues, Running, until, value
+from batch_rig import CONDOR, GRID_ENGINE, LSF, PBS, TORQUE, environment
+from endpoint_rig import Queues, Running, until, value
 from parsl.jobs.states import JobState
 from twinlock_endpoint.engines import parsl_types
 
 pytestmark = pytest.mark.system
 
-STANDIN = Path(__file__).parents[1] / "rigs" / "batch_standin.py"
-COMMANDS = ("qsub", "qstat", "qdel", "bsub", "bjobs", "bkill", "condor_submit", "condor_q", "condor_rm")
-TEMPLATE = """
-engine:
-  type: GlobusComputeEngine
-  max_workers_per_node: 1
-  address: 127.0.0.1
-  job_status_kwargs: {{max_idletime: 0, strategy_period: 1}}
-  provider: {{type: {provider}, init_blocks: 1, max_blocks: 1, {options}}}
-"""
-PBS = TEMPLATE.format(
-    provider="PBSProProvider", options='account: phys, queue: debug, cpus_per_node: 2, walltime: "00:20:00"'
-)
-LSF = TEMPLATE.format(
-    provider="LSFProvider", options='project: phys, queue: batch, walltime: "00:20:00", bsub_redirection: true'
-)
-CONDOR = TEMPLATE.format(provider="CondorProvider", options="project: phys, cores_per_slot: 2")
-TORQUE = TEMPLATE.format(
-    provider="TorqueProvider",
-    options='account: phys, queue: debug, walltime: "00:20:00", launcher: {type: SingleNodeLauncher}',
-)
-GRID_ENGINE = TEMPLATE.format(provider="GridEngineProvider", options='queue: all.q, walltime: "00:20:00"')
 ASKED = {
     PBS: ["qsub ", "-A phys ", "-q debug ", "#PBS -l walltime=00:20:00", "select=1:ncpus=2"],
     LSF: ["bsub ", "#BSUB -W 20\n", "#BSUB -P phys", "#BSUB -q batch"],
@@ -54,25 +31,6 @@ schedulers = pytest.mark.parametrize(
 
 
 careful = pytest.mark.parametrize("template", CAREFUL, ids=["PBS Pro", "Torque", "Grid Engine", "LSF"])
-
-
-@pytest.fixture
-def batch() -> Iterator[Path]:
-    """The stand-ins' folder: their commands in bin, what they did in state."""
-    folder = Path(tempfile.mkdtemp(prefix="endpoint-batch-", dir="/tmp"))
-    folder.chmod(0o755)
-    (folder / "bin").mkdir()
-    for name in COMMANDS:
-        shutil.copy(STANDIN, folder / "bin" / name)
-    (folder / "state").mkdir()
-    shutil.chown(folder / "state", NOBODY, NOBODY)
-    yield folder
-    shutil.rmtree(folder)
-
-
-def environment(batch: Path) -> dict[str, str]:
-    """What leads an endpoint to the stand-ins."""
-    return {"PATH": f"{batch / 'bin'}:/usr/local/bin:/usr/bin:/bin", "STANDIN": str(batch / "state")}
 
 
 def double(number: int) -> int:

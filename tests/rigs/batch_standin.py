@@ -10,6 +10,7 @@ print nothing and end with the exit code in it. While STANDIN/hold exists, jobs 
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def submit(name: str, words: list[str]) -> int:
         Path(script := str(STATE / f"{number}.script")).write_text(text)
     if name == "condor_submit":
         (script,) = re.findall(r"transfer_input_files\s*= *([^,\n]+)", text)
-    held = f"while [ -e {STATE}/hold ]; do sleep 0.1; done; exec /bin/bash {script}"
+    held = f"while [ -e {STATE}/hold ]; do sleep 0.1; done; exec /bin/bash {shlex.quote(script)}"
     with open(STATE / f"{number}.out", "w") as output:
         job = subprocess.Popen(
             ["/bin/bash", "-c", held], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

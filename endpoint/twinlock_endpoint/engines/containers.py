@@ -1,9 +1,9 @@
 """The command that starts workers inside a container."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinlock_endpoint.engines.any_folder import quoted
 from twinlock_endpoint.engines.shipped import literal
 from twinlock_endpoint.errors import ConfigError, nearest
 
@@ -36,7 +36,7 @@ class Container:
 
     def wrap(self, command: str, folder: Path) -> str:
         """The worker's launch command inside this container; `folder` is the endpoint's, which workers write to."""
-        options, uri, shared = literal(self.options), literal(self.uri or ""), literal(shlex.quote(str(folder)))
+        options, uri, shared = literal(self.options), literal(self.uri or ""), literal(quoted(str(folder)))
         if self.type in _DOCKER:
             return f"{self.type} run {options} -v {shared}:{shared} -t {uri} {command}"
         if self.type in _APPTAINER:

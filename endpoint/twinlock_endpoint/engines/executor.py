@@ -5,6 +5,8 @@ import inspect
 import logging
 import math
 import pickle
+import re
+import shlex
 import sys
 import threading
 from collections.abc import Callable
@@ -17,14 +19,18 @@ import zmq
 from parsl.executors.high_throughput.errors import ManagerLost
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
-from parsl.providers import LocalProvider
 from parsl.serialize import deserialize
 from parsl.serialize.concretes import DillSerializer
 
+from twinlock_endpoint.engines import forked
 from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses, require_own
+from twinlock_endpoint.engines.any_folder import quoted
 from twinlock_endpoint.engines.construct import construct
+from twinlock_endpoint.engines.jobs import advise
+from twinlock_endpoint.engines.local import LocalProvider
 from twinlock_endpoint.engines.lost_workers import LostWorkers
 from twinlock_endpoint.engines.scaling import ScalingExecutor
+from twinlock_endpoint.engines.shipped import literal
 from twinlock_endpoint.zygote.client import Zygote
 from twinlock_endpoint.zygote.programs import InterchangeProgram
 from twinlock_endpoint.zygote.sockets import readable
@@ -34,6 +40,7 @@ INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.inte
 
 _POLL_MS = 100  # how often interchange and result thread look up when nothing happens; what happens wakes them at once
 _SEND_MS = 50  # between two looks whether the interchange lives, while a task can't be sent to it
+_PATHS = re.compile(r"(?<!\{)\{(cert_dir|logdir)\}(?!\})")  # in a launch command
 _DILL = DillSerializer.identifier + b"\n"
 
 
@@ -41,6 +48,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
     """The executor, with a callback for the moment in which it can't run tasks any more."""
 
     on_failure: Callable[[Exception], None] | None = None
+    launch_cmd: str
     worker_port: int | None
     zygote: Zygote | None = None
     """Forks the interchange; without one it is started as a program."""
@@ -51,6 +59,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         "Our callback comes first: whoever holds the tasks knows the reason before their futures fail."
+        advise(exception)
         if self.on_failure is not None:
             self.on_failure(exception)
         super().set_bad_state_and_fail_all(exception)
@@ -67,6 +76,13 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         self.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _SEND_MS)
         self._put, self.outgoing_q.put = self.outgoing_q.put, self._put_while_it_lives
         threading.Thread(target=self._watch_interchange, name="interchange-watch", daemon=True).start()
+
+    def initialize_scaling(self) -> None:
+        "With paths in the workers' command that may contain anything."
+        word = shlex.quote if isinstance(self.provider, forked.LocalProvider) else quoted
+        paths = {"cert_dir": self.cert_dir, "logdir": self.worker_logdir}
+        self.launch_cmd = _PATHS.sub(lambda found: literal(word(str(paths[found[1]]))), self.launch_cmd)
+        super().initialize_scaling()
 
     def _start_local_interchange_process(self) -> None:
         "As Parsl does it, with the same arguments, but from the zygote."

@@ -10,6 +10,7 @@ from typing import Any, Self
 from parsl.jobs.job_status_poller import JobStatusPoller
 
 from twinlock_endpoint.engines import blocks, executor, failures, forked, parsl_types, shipped
+from twinlock_endpoint.engines.any_folder import InWorkingFolder, is_plain
 from twinlock_endpoint.engines.base import Engine, Place, Task
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
@@ -82,6 +83,8 @@ class GlobusComputeEngine(Engine):
         parsl.run_dir = str(place.folder)
         parsl.provider.script_dir = str(place.folder / "submit_scripts")
         Path(parsl.provider.script_dir).mkdir(exist_ok=True)
+        if hasattr(parsl.provider, "launcher") and not is_plain(parsl.provider.script_dir):
+            parsl.provider.launcher = InWorkingFolder(parsl.provider.launcher)
         noted = begun.path_in(place.folder)
         if self._zygote is not None:
             begun.create(noted)

@@ -4,6 +4,7 @@ import parsl.providers
 from parsl.jobs.states import JobState
 from parsl.providers.grid_engine.grid_engine import translate_table
 
+from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said
 
 _SUSPENDED = ("s", "ts", "S", "tS", "T", "tT")
@@ -11,7 +12,7 @@ _STATES = {**translate_table, **dict.fromkeys(_SUSPENDED, JobState.HELD), "t": J
 _FORGOTTEN = "do not exist"
 
 
-class GridEngineProvider(CarefulStatus, parsl.providers.GridEngineProvider):  # type: ignore[misc]  # no types
+class GridEngineProvider(CarefulStatus, AnyFolder, parsl.providers.GridEngineProvider):  # type: ignore[misc]  # no types
     """Takes the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN

@@ -6,6 +6,12 @@ from parsl.jobs.states import JobState, JobStatus
 WAITING = "waiting in the scheduler's queue"
 """What is said about a job that waits, unless the scheduler gives a reason."""
 
+_ADVICE = {
+    "AF_UNIX path too long": "The path in TMPDIR is too long for a socket where the workers run: set a shorter one, "
+    "for example with 'export TMPDIR=/tmp' in the provider's worker_init.",
+}
+"""What to do about words that a job's worker pool printed."""
+
 _SHOWN_JOBS = 3
 _SHOWN_LINES = 5
 
@@ -27,6 +33,13 @@ def describe(parsl: HighThroughputExecutor, block: str, status: JobStatus) -> st
     lines = [f"The batch job {job} {_past(status)}"]
     lines += (status.stderr_summary or "").splitlines()[-_SHOWN_LINES:]
     return "\n".join(line for line in lines if line.strip())
+
+
+def advise(error: BaseException) -> None:
+    """Add to an error that has a job's last words what to do about them, where that is known."""
+    for words, advice in _ADVICE.items():
+        if words in str(error):
+            error.add_note(advice)
 
 
 def _present(status: JobStatus) -> str:

@@ -4,12 +4,13 @@ import parsl.providers
 from parsl.jobs.states import JobState
 from parsl.providers.lsf.lsf import translate_table
 
+from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said
 
 _STATES = {**translate_table, **dict.fromkeys(("PSUSP", "USUSP", "SSUSP"), JobState.HELD)}
 
 
-class LSFProvider(CarefulStatus, parsl.providers.LSFProvider):  # type: ignore[misc]  # Parsl ships no types
+class LSFProvider(CarefulStatus, AnyFolder, parsl.providers.LSFProvider):  # type: ignore[misc]  # Parsl ships no types
     """Takes the arguments of Parsl's class."""
 
     forgotten = "is not found"

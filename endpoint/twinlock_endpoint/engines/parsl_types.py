@@ -19,6 +19,7 @@ from twinlock_endpoint.errors import ConfigError, nearest
 _OURS = {
     "GridEngineProvider": "twinlock_endpoint.engines.grid_engine",
     "LSFProvider": "twinlock_endpoint.engines.lsf",
+    "LocalProvider": "twinlock_endpoint.engines.local",
     "PBSProProvider": "twinlock_endpoint.engines.pbs",
     "SlurmProvider": "twinlock_endpoint.engines.slurm",
     "TorqueProvider": "twinlock_endpoint.engines.pbs",

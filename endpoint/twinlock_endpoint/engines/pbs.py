@@ -8,13 +8,14 @@ import parsl.providers
 from parsl.jobs.states import JobState
 from parsl.providers.torque.torque import translate_table
 
+from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said
 from twinlock_endpoint.engines.jobs import WAITING
 
 _FORGOTTEN = "Unknown Job Id"
 
 
-class PBSProProvider(CarefulStatus, parsl.providers.PBSProProvider):  # type: ignore[misc]  # Parsl ships no types
+class PBSProProvider(CarefulStatus, AnyFolder, parsl.providers.PBSProProvider):  # type: ignore[misc]  # Parsl ships no types
     """Takes the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN
@@ -44,7 +45,7 @@ def _message(state: JobState, job: dict[str, Any]) -> str:
     return "" if status is None else f"exit status {status}"
 
 
-class TorqueProvider(CarefulStatus, parsl.providers.TorqueProvider):  # type: ignore[misc]
+class TorqueProvider(CarefulStatus, AnyFolder, parsl.providers.TorqueProvider):  # type: ignore[misc]
     """Takes the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN

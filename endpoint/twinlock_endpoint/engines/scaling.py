@@ -35,7 +35,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         self._asking = threading.Lock()
         self._doubtful_blocks: dict[str, str] = {}  # by the name of the job
         self._search_due = float("-inf")
-        self._scheduler = LastWords()
+        self._scheduler = LastWords(self.provider.script_dir)
         self._scheduler.listen()
         super().start()
 

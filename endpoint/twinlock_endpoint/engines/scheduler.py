@@ -2,9 +2,11 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from parsl.providers import cluster_provider
@@ -65,16 +67,21 @@ def use_time_limits() -> None:
 
 
 class LastWords:
-    """What the last command that failed printed; the providers for PBS Pro and LSF keep that back."""
+    """What the last command that failed printed; the providers for PBS Pro and LSF keep that back.
 
-    def __init__(self) -> None:
+    Commands name a script in `folder`, which gets the quotes that its path needs.
+    """
+
+    def __init__(self, folder: str) -> None:
         self.text = ""
+        self._folder = str(Path(folder).absolute())
 
     def listen(self) -> None:
         """Hear what Parsl's providers run from now on."""
         cluster_provider.execute_wait = self._heard
 
     def _heard(self, command: str, *arguments: Any) -> tuple[int, str, str]:
+        command = command.replace(self._folder, shlex.quote(self._folder))
         code, output, errors = run(command, *arguments)
         if code:
             said = (errors.strip() or output.strip())[-_LONGEST:]

@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 
 import twinlock_endpoint
+from twinlock_endpoint.engines.any_folder import quoted
 
 _NAME = twinlock_endpoint.__name__
 _FILES = ("__init__.py", "messages.py", "texts.py", "variables.py", "worker.py")
@@ -22,7 +23,7 @@ def with_code(command: str, folder: Path, provider: str) -> str:
     """The workers' launch command, changed so that they find the code; `folder` is the endpoint's."""
     if provider in _WITHOUT_HOME:
         return _carrying(command)
-    path = shlex.quote(str(_copy(folder / "worker_code")))
+    path = quoted(str(_copy(folder / "worker_code")))
     return f"env PYTHONPATH={literal(path)}{literal('${PYTHONPATH:+:$PYTHONPATH}')} {command}"
 
 

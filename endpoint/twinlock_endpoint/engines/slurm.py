@@ -9,6 +9,7 @@ from typing import Any
 import parsl.providers
 from parsl.jobs.states import JobState, JobStatus
 
+from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said
 from twinlock_endpoint.engines.jobs import WAITING
 
@@ -30,7 +31,7 @@ _MORE_STATES = {
 }
 
 
-class SlurmProvider(CarefulStatus, parsl.providers.SlurmProvider):  # type: ignore[misc]  # Parsl ships no types
+class SlurmProvider(CarefulStatus, AnyFolder, parsl.providers.SlurmProvider):  # type: ignore[misc]  # Parsl ships no types
     """Takes the arguments of Parsl's class."""
 
     forgotten = "Invalid job id specified"
@@ -50,6 +51,10 @@ class SlurmProvider(CarefulStatus, parsl.providers.SlurmProvider):  # type: igno
         script = Path(self.script_dir, name).absolute()
         paths = {"job_stdout_path": f"{script}.stdout", "job_stderr_path": f"{script}.stderr"}
         self.resources[job] = {"job_id": job, "status": JobStatus(JobState.PENDING), **paths}
+
+    def _in_quotes(self, path: str) -> str:
+        "A backslash is how Slurm's names of output files say that a % means nothing."
+        return super()._in_quotes(re.sub(r"[\\%]", r"\\\g<0>", path))
 
     def _end_of(self, job: str) -> str:
         "As scontrol(1) shows it, for some minutes after the end."
