@@ -3,6 +3,7 @@
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import shutil
 import threading
 from abc import abstractmethod
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any, ClassVar, Self
 from weakref import WeakSet
 
 from twinlock_endpoint import exits
+from twinlock_endpoint.engines import sockets_folder
 from twinlock_endpoint.engines.base import Engine, Execution, Place, Task
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError, nearest
@@ -113,8 +115,10 @@ class ProcessPoolEngine(PoolEngine):
 
     pool_arguments = frozenset({"max_workers", "max_tasks_per_child"})
     default_workers = os.cpu_count() or 1
+    _sockets = ""
 
     def prepare(self) -> None:
+        self._sockets = sockets_folder.choose()
         multiprocessing.set_forkserver_preload(["twinlock_endpoint.zygote.preloaded"])
         multiprocessing.forkserver.ensure_running()
 
@@ -139,6 +143,8 @@ class ProcessPoolEngine(PoolEngine):
         for child in children:
             child.join(_END_GRACE_S)
             child.kill()
+        if self._sockets:
+            shutil.rmtree(self._sockets, ignore_errors=True)
 
 
 class _Context(ForkServerContext):
