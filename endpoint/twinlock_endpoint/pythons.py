@@ -2,23 +2,33 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 
-def mismatch(figures: dict[str, Any]) -> str:
-    """A sentence that names both versions, where they differ in more than the last number; else empty.
+def users() -> str:
+    """The version of the SDK's Python that submitted, as the service says it; empty where it doesn't."""
+    return os.environ.get("GC_USER_PYTHON_VERSION", "")
 
-    The user's is what the service says of the SDK that submitted; the workers' stand in the engine's figures, and where
-    those don't tell, they are this process's.
+
+def mismatch(figures: dict[str, Any]) -> str:
+    """A sentence that names the user's version and the workers', where they differ; else empty.
+
+    The workers' stand in the engine's figures, and where those don't tell, they are this process's.
     """
-    users = os.environ.get("GC_USER_PYTHON_VERSION", "")
     nodes = [node for of_job in figures.get("node_info", {}).values() for node in of_job]
     workers = sorted({str(node.get("python_version")) for node in nodes} or {platform.python_version()})
-    if not users or all(_minor(worker) == _minor(users) for worker in workers):
+    return sentence(users(), workers)
+
+
+def sentence(users_python: str, workers: Sequence[str]) -> str:
+    """What is said about these versions; empty where all have the same first two numbers, or one isn't known."""
+    if not users_python or all(_minor(worker) == _minor(users_python) for worker in workers):
         return ""
     return (
-        f"The function comes from Python {users}, and the workers have Python {', '.join(workers)}: one that was "
-        "serialized as bytecode can crash another version. Use the workers' version, or have the SDK send source code"
+        f"The function comes from Python {users_python}, and the workers have Python {', '.join(workers)}: one that "
+        "was serialized as bytecode can fail in any way, or crash, in another version. Use the workers' version, or "
+        "have the SDK send source code"
     )
 
 

@@ -1,7 +1,7 @@
 """Executes one task in a worker, whatever started the worker: Parsl on a node, a pool of processes or of threads.
 
-Workers get this module, `messages`, `texts` and `variables`, whose imports are the standard library's and
-globus-compute-sdk's. The environment variables and the form of the result are the peer's, on which functions and the
+Workers get this module and those of this package that it imports, which import nothing else but the standard library
+and globus-compute-sdk. The environment variables and the form of the result are the peer's, on which functions and the
 service rely.
 """
 
@@ -16,7 +16,7 @@ from globus_compute_sdk.errors import MaxResultSizeExceeded
 from globus_compute_sdk.sdk.utils import get_env_details
 from globus_compute_sdk.serialize import ComputeSerializer
 
-from twinlock_endpoint import texts, variables
+from twinlock_endpoint import foreign_code, texts, variables
 from twinlock_endpoint.messages import NotAMessageError, result, transition, unpack
 
 RESULT_LIMIT = 10 * 1024 * 1024
@@ -32,11 +32,13 @@ def execute_task(
     task_deserializers: Sequence[str] = (),
     result_serializers: Sequence[str] = (),
     result_limit: int = RESULT_LIMIT,
+    users_python: str = "",
 ) -> bytes:
     """Run the function of a packed task and return the packed result, which may hold the function's exception.
 
     `run_dir` becomes the working folder, with `run_in_sandbox` a folder of the task's own in it. `result_limit` is in
-    bytes. Serializers are import paths of the SDK's strategies; none means any.
+    bytes. Serializers are import paths of the SDK's strategies; none means any. `users_python` is the version that
+    functions come from, for an error's explanation.
     """
     process = os.getpid()
     started = _transition("execution-start")
@@ -47,7 +49,7 @@ def execute_task(
             raise MaxResultSizeExceeded(size, result_limit)
         error = None
     except BaseException as exception:  # sys.exit() in a function, or a KeyboardInterrupt, ends that function only
-        data, error = _describe(exception)
+        data, error = _describe(exception, foreign_code.explain(body, users_python))
     if os.getpid() != process:  # a copy that the function forked and that came back: it would be a second worker
         os._exit(0)
     states = [started, _transition("execution-end")]
@@ -92,13 +94,19 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
     return limited
 
 
-def _describe(exception: BaseException) -> tuple[str, tuple[str, str]]:
-    "The text that the SDK raises on the user's side, and the code and message of the service's task record."
+def _describe(exception: BaseException, hint: str) -> tuple[str, tuple[str, str]]:
+    """The text that the SDK raises on the user's side, and the code and message of the service's task record.
+
+    With `hint`, a sentence about what may be the reason.
+    """
     if isinstance(exception, (MaxResultSizeExceeded, NotAMessageError)):
         told = _too_large(exception) if isinstance(exception, MaxResultSizeExceeded) else repr(exception)
         return texts.cut(told), (type(exception).__name__, f"remote error: {texts.cut(str(exception), 1000)}")
     text = texts.describe(exception, _users_part(exception))
-    return text, ("RemoteExecutionError", "An error occurred during the execution of this task")
+    return f"{text}\n{hint}" if hint else text, (
+        "RemoteExecutionError",
+        "An error occurred during the execution of this task",
+    )
 
 
 def _too_large(error: MaxResultSizeExceeded) -> str:

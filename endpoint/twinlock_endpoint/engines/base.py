@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from twinlock_endpoint import pythons
 from twinlock_endpoint.errors import ConfigError
 
 
@@ -58,6 +59,7 @@ class Execution:
             "run_in_sandbox": self.run_in_sandbox,
             "task_deserializers": tuple(self.allowed_serializers),
             "result_serializers": task.result_serializers,
+            "users_python": pythons.users(),
         }
         return (task.id, place.endpoint_id), keywords
 

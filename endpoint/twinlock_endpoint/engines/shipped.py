@@ -15,7 +15,7 @@ import twinlock_endpoint
 from twinlock_endpoint.engines.any_folder import quoted
 
 _NAME = twinlock_endpoint.__name__
-_FILES = ("__init__.py", "messages.py", "texts.py", "variables.py", "worker.py")
+_FILES = ("__init__.py", "foreign_code.py", "messages.py", "pythons.py", "texts.py", "variables.py", "worker.py")
 _WITHOUT_HOME = ("AWSProvider", "AzureProvider", "CondorProvider", "GoogleCloudProvider", "KubernetesProvider")
 
 
