@@ -161,6 +161,9 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
             self.incoming_q.close()
 
     def _end_task(self, message: dict[str, Any]) -> None:
+        if message["type"] == "unreachable":
+            self._last_poll_time = 0.0  # the poller asks the scheduler next time
+            return
         future: Future[Any] | None = self.tasks.pop(message["task_id"], None)
         if future is None:  # the interchange gave it up before
             return

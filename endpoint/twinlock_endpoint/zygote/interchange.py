@@ -24,11 +24,14 @@ def main(begun: Path | None, config: dict[str, Any]) -> None:
 
 
 _LAST_WORDS_S = 0.2  # for the results that a pool that has ended may have sent
+_BETWEEN_S = 5.0  # between two words to the executor about a pool that can't be reached
 _HELD_S = 5.0  # the same for a pool that was put on hold: its job has ended or was cancelled
 
 
 class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl ships no types
     """Takes all tasks and results that are there at each of its rounds, not one of each.
+
+    A task that can't be sent to a pool, since the connection has ended, goes to another or waits for one.
 
     A pool that has ended is given up at once and not when its heartbeats are missed: one of this host as its process
     says, any other when it was put on hold, which is done to those whose job has ended.
@@ -37,6 +40,10 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
     def __init__(self, notes: Notes | None, **config: Any) -> None:
         super().__init__(**config)
         self._notes = notes
+        self._taken: Sequence[dict[str, Any]] = ()
+        self._unsent: dict[bytes, Sequence[dict[str, Any]]] = {}
+        self.manager_sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._send, self.manager_sock.send_multipart = self.manager_sock.send_multipart, self._send_if_there
 
     def process_task_incoming(self) -> None:
         super().process_task_incoming()
@@ -54,17 +61,61 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         tasks: Sequence[dict[str, Any]] = super().get_tasks(count)
         if self._notes is not None:
             self._notes.add(map(messages.task_id, tasks))
+        self._taken = tasks
         return tasks
 
-    def expire_bad_managers(self, *arguments: Any) -> None:
+    def _send_if_there(self, parts: list[bytes]) -> None:
+        "ZeroMQ would drop without a word what it can't send, since its connection to the pool has ended."
+        try:
+            self._send(parts)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._unsent[parts[0]], self._taken = self._taken, ()
+
+    def process_tasks_to_send(self, interesting: set[bytes], *arguments: Any) -> None:
+        """With tasks that a pool didn't get going back into the queue: they have certainly not begun.
+
+        Such a pool gets none until it is heard of again. Its job has ended, most likely, so the executor is to ask.
+        """
+        super().process_tasks_to_send(interesting, *arguments)
+        for pool, tasks in self._unsent.items():
+            self._take_back(pool, tasks)
+            interesting.discard(pool)
+        self._unsent.clear()
+
+    def _take_back(self, pool: bytes, tasks: Sequence[dict[str, Any]]) -> None:
+        for task in tasks:
+            priority, number = messages.order(task)
+            self.pending_task_queue.add((-priority, -number, task))
+        manager = self._ready_managers.get(pool)
+        if manager is not None:
+            unsent = {task["task_id"] for task in tasks}
+            manager["tasks"] = [number for number in manager["tasks"] if number not in unsent]
+            manager["idle_since"] = None if manager["tasks"] else time.time()
+            manager["unreachable"] = time.time()
+            manager["told"] = 0.0
+
+    def _see_to_unreachable(self, interesting: set[bytes]) -> None:
         now = time.time()
+        for pool, manager in self._ready_managers.items():
+            if manager.get("unreachable", now) < manager["last_heartbeat"]:
+                del manager["unreachable"]
+                interesting.add(pool)
+            elif "unreachable" in manager and now > manager["told"] + _BETWEEN_S:
+                manager["told"] = now
+                self.results_outgoing.send(messages.UNREACHABLE)
+
+    def expire_bad_managers(self, interesting: set[bytes], *arguments: Any) -> None:
+        now = time.time()
+        self._see_to_unreachable(interesting)
         for manager in self._ready_managers.values():
             if "pid" in manager and not _alive(manager["pid"]):
                 del manager["pid"]
                 manager["last_heartbeat"] = now - self.heartbeat_threshold + _LAST_WORDS_S
             if not manager["active"] and now > manager.setdefault("held_at", now) + _HELD_S:
                 manager["last_heartbeat"] = now - self.heartbeat_threshold - 1
-        super().expire_bad_managers(*arguments)
+        super().expire_bad_managers(interesting, *arguments)
 
 
 def _alive(pid: int) -> bool:

@@ -11,6 +11,9 @@ from parsl.serialize import serialize
 
 _NO_PRIORITY = float("inf")
 
+UNREACHABLE = pickle.dumps({"type": "unreachable"})
+"""From our interchange to the executor, among the results: a pool can't be reached, its job has perhaps ended."""
+
 
 def task_id(task: dict[str, Any]) -> str:
     """The UUID of a task on its way to a worker: the first argument of `execute_task` behind the body."""
