@@ -80,6 +80,40 @@ def test_a_refusal_is_told_in_the_schedulers_words(
     assert running.end().code == 69
 
 
+@careful
+def test_a_job_that_was_taken_though_its_submission_failed_is_used(
+    endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
+) -> None:
+    (batch / "state" / "took").touch()
+    running = endpoint(template, environment=environment(batch))
+    assert value(queues.result(queues.submit(double, 4), 60)) == 8
+    until(lambda: "was submitted after all" in running.log(), 60)
+    assert value(queues.result(queues.submit(double, 5), 60)) == 10
+    assert len(list((batch / "state").glob("*.job"))) == 1
+    job = Path("/proc") / (batch / "state" / "1.pid").read_text()
+    running.signal()
+    end = running.end()
+    assert (end.code, end.left) == (0, [])
+    until(lambda: not job.exists())
+
+
+@careful
+def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by_the_next(
+    endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
+) -> None:
+    (batch / "state" / "slow").touch()
+    running = endpoint(template, environment=environment(batch))
+    pid = batch / "state" / "1.pid"
+    until(lambda: pid.exists() and pid.read_text())
+    job = Path("/proc") / pid.read_text()
+    running.signal(9)
+    running.end()
+    (batch / "state" / "slow").unlink()
+    assert job.exists()
+    endpoint(template.replace("init_blocks: 1", "init_blocks: 0"), environment=environment(batch))
+    until(lambda: not job.exists(), 60)
+
+
 @pytest.fixture
 def provider(batch: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The template's provider, whose jobs run as whoever runs the tests."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from endpoint_rig import NOBODY
 
 STANDIN = Path(__file__).with_name("batch_standin.py")
-COMMANDS = ("qsub", "qstat", "qdel", "bsub", "bjobs", "bkill", "condor_submit", "condor_q", "condor_rm")
+COMMANDS = ("qsub", "qstat", "qselect", "qdel", "bsub", "bjobs", "bkill", "condor_submit", "condor_q", "condor_rm")
 TEMPLATE = """
 engine:
   type: GlobusComputeEngine

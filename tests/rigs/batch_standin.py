@@ -2,9 +2,10 @@
 """Stands in for the commands of PBS Pro, Torque, Grid Engine, LSF and HTCondor, by the name under which it is called.
 
 Jobs run at once, on this host, as whoever submits. STANDIN is a folder: a file N.job for each job with what was asked,
-N.pid while it runs. Where STANDIN/refuse exists, submissions fail with the text in it. STANDIN/N.state is what the job
-is said to be, `forgotten` for one that the scheduler no longer knows. With STANDIN/odd, commands that ask for jobs
-print nothing and end with the exit code in it. While STANDIN/hold exists, jobs are held.
+N.pid while it runs. Where STANDIN/refuse exists, submissions fail with the text in it. With STANDIN/took they seem to
+fail though the job runs; while STANDIN/slow exists, they don't end. STANDIN/N.state is what the job is said to be,
+`forgotten` for one that the scheduler no longer knows. With STANDIN/odd, commands that ask for jobs print nothing and
+end with the exit code in it. While STANDIN/hold exists, jobs are held.
 """
 
 import json
@@ -14,6 +15,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,9 +34,14 @@ def main() -> int:
         return 0
     if (STATE / "odd").exists():
         return int((STATE / "odd").read_text())
+    if name == "qselect":
+        print(*(f"{number}.server" for number in named(words[1])), sep="\n")
+        return 0
     jobs = [word for word in words if word[0].isdigit()]
     if "-j" in words:
-        return exists(*jobs)
+        return exists(words[1])
+    if "-J" in words:
+        return print_named(words[-1])
     known = [job for job in jobs if state(job) != "forgotten"]
     if name == "qstat" and "json" not in words:
         return table(known if jobs else [path.stem for path in STATE.glob("*.job")], jobs)
@@ -70,7 +77,33 @@ def submit(name: str, words: list[str]) -> int:
         "bsub": f"Job <{number}> is submitted to queue <normal>.",
         "condor_submit": f"Submitting job(s).\n1 job(s) submitted to cluster {number}.",
     }
+    while (STATE / "slow").exists():
+        time.sleep(0.1)
+    if (STATE / "took").exists():
+        print("Connection timed out", file=sys.stderr)
+        return 1
     print(said[name])
+    return 0
+
+
+def named(name: str) -> list[int]:
+    """The jobs of this name that haven't ended: it stands in the job's script, or is that of the script."""
+    found = []
+    for path in STATE.glob("*.job"):
+        asked, *_ = text = path.read_text().splitlines()
+        stated = {f"#PBS -N {name}", f"#BSUB -J {name}"}.intersection(text)
+        if (stated or asked.endswith(f"/{name}")) and running(int(path.stem)):
+            found.append(int(path.stem))
+    return found
+
+
+def print_named(name: str) -> int:
+    """Print the jobs of this name as LSF does."""
+    found = named(name)
+    if not found:
+        print(f"Job <{name}> is not found", file=sys.stderr)
+        return 255
+    print(*found, sep="\n")
     return 0
 
 
@@ -115,12 +148,13 @@ def table(shown: list[str], asked: list[str]) -> int:
     return complain("qstat", asked, alive)
 
 
-def exists(job: str) -> int:
-    """Whether Grid Engine knows the job, as `qstat -j` says it."""
-    if state(job) in ("F", "forgotten"):
-        print(f"Following jobs do not exist:\n{job}", file=sys.stderr)
+def exists(asked: str) -> int:
+    """Whether Grid Engine knows the job of this number or name, as `qstat -j` says it."""
+    job = asked if asked.isdigit() else str(next(iter(named(asked)), ""))
+    if not job or state(job) in ("F", "forgotten"):
+        print(f"Following jobs do not exist:\n{asked}", file=sys.stderr)
         return 1
-    print(f"job_number: {job}")
+    print(f"job_number:                 {job}")
     return 0
 
 

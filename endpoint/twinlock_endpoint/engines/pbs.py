@@ -11,11 +11,22 @@ from parsl.providers.torque.torque import translate_table
 from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said
 from twinlock_endpoint.engines.jobs import WAITING
+from twinlock_endpoint.engines.named import FoundOneByOne
 
 _FORGOTTEN = "Unknown Job Id"
 
 
-class PBSProProvider(CarefulStatus, AnyFolder, parsl.providers.PBSProProvider):  # type: ignore[misc]  # Parsl ships no types
+class _Selected(FoundOneByOne):
+    """Jobs by qselect(1B), which both have; it leaves out those that have ended."""
+
+    def _find_command(self, name: str) -> str:
+        return f"qselect -N {name}"
+
+    def _jobs_of(self, code: int, output: str, errors: str) -> list[str] | None:
+        return None if code else output.split()
+
+
+class PBSProProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.PBSProProvider):  # type: ignore[misc]  # Parsl ships no types
     """Takes the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN
@@ -45,7 +56,7 @@ def _message(state: JobState, job: dict[str, Any]) -> str:
     return "" if status is None else f"exit status {status}"
 
 
-class TorqueProvider(CarefulStatus, AnyFolder, parsl.providers.TorqueProvider):  # type: ignore[misc]
+class TorqueProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.TorqueProvider):  # type: ignore[misc]
     """Takes the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN

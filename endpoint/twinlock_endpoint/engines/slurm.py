@@ -2,16 +2,15 @@
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import parsl.providers
-from parsl.jobs.states import JobState, JobStatus
+from parsl.jobs.states import JobState
 
 from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said
 from twinlock_endpoint.engines.jobs import WAITING
+from twinlock_endpoint.engines.named import NamedJobs
 
 # Codes of squeue(1) that Parsl doesn't know, since without --states=all none of the ended jobs is shown.
 _MORE_STATES = {
@@ -31,26 +30,17 @@ _MORE_STATES = {
 }
 
 
-class SlurmProvider(CarefulStatus, AnyFolder, parsl.providers.SlurmProvider):  # type: ignore[misc]  # Parsl ships no types
+class SlurmProvider(CarefulStatus, NamedJobs, AnyFolder, parsl.providers.SlurmProvider):  # type: ignore[misc]
     """Takes the arguments of Parsl's class."""
 
     forgotten = "Invalid job id specified"
-    submitting: Callable[[Any, str], None] | None = None
-    """Called with this provider and a job's name before the job is submitted. The name is the only one of its kind."""
 
     def find(self, names: Sequence[str]) -> dict[str, str] | None:
-        """Of the jobs with these names those that haven't ended, by name; None where Slurm doesn't answer."""
         clusters = f" --clusters={self.clusters}" if self.clusters else ""
         wanted = shlex.quote(",".join(names))
         code, output, _ = self.execute_wait(f"squeue{clusters} --noheader --format='%i %j' --name={wanted}")
         rows = [line.split() for line in output.splitlines()]
         return None if code else {row[1]: row[0] for row in rows if len(row) == 2 and row[1] in names}
-
-    def adopt(self, job: str, name: str) -> None:
-        """Count a job among ours that Slurm took, though sbatch(1) failed or was ended at its time limit."""
-        script = Path(self.script_dir, name).absolute()
-        paths = {"job_stdout_path": f"{script}.stdout", "job_stderr_path": f"{script}.stderr"}
-        self.resources[job] = {"job_id": job, "status": JobStatus(JobState.PENDING), **paths}
 
     def _in_quotes(self, path: str) -> str:
         "A backslash is how Slurm's names of output files say that a % means nothing."
@@ -60,11 +50,6 @@ class SlurmProvider(CarefulStatus, AnyFolder, parsl.providers.SlurmProvider):  #
         "As scontrol(1) shows it, for some minutes after the end."
         code, output, _ = self.execute_wait(f"scontrol show job --oneliner {job}")
         return "" if code else _ended(dict(re.findall(r"(?:^| )(\w+)=(\S+)", output)))
-
-    def _write_submit_script(self, template: str, script_filename: str, job_name: str, configs: dict[str, Any]) -> None:
-        super()._write_submit_script(template, script_filename, job_name, configs)
-        if self.submitting is not None:
-            self.submitting(self, job_name)
 
     def _status_command(self, jobs: list[str]) -> str:
         command = str(self._cmd.format(",".join(jobs)))
