@@ -54,6 +54,10 @@ class AuditLog:
         head = f"uid={uid} pid={pid} uep={endpoint_id} "
         return _stamped([head + printable(record, MAX_RECORD) for record in records])
 
+    async def note(self, text: str) -> bool:
+        """Write what the administrator did; whether it is in the file."""
+        return await self.write(_stamped([f"{self._session} {printable(text, MAX_RECORD)}"]))
+
     async def write(self, lines: bytes) -> bool:
         """Whether the lines are in the file. After a failure the next call tries again."""
         try:

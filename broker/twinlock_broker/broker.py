@@ -26,7 +26,10 @@ from twinlock_broker.config.state import remember
 from twinlock_broker.control.admin import Admin
 from twinlock_broker.control.exporter import exporting
 from twinlock_broker.control.listener import listening
+from twinlock_broker.control.orders import Orders
 from twinlock_broker.control.sessions import Sessions
+from twinlock_broker.endpoints.admission import FILE, Admission
+from twinlock_broker.endpoints.drain import Drain
 from twinlock_broker.endpoints.handler import CommandHandler
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.start import StartPath, StartRequest
@@ -60,21 +63,25 @@ async def serve(settings: Settings, folder: Folder, login: Login) -> None:
 
 
 async def _work(settings: Settings, folder: Folder, login: Login) -> None:
+    admission = Admission(settings.state / FILE)
     registrar = Registrar(lambda known: register.register(folder, known, login))
     registration = await _register(registrar, settings, folder)
     notices = Notices(Outbox(settings.state / "notices", folder.settings["amqp_port"]))
     spawner = SpawnerClient(settings.spawner_socket)
     async with _audit(folder, registration.endpoint_id) as audit:
-        supervisor = _supervisor(settings, folder, registration, spawner, notices.send)
+        supervisor = _supervisor(settings, folder, registration, spawner, admission, notices.send)
         sessions = Sessions(supervisor, audit)
         about = {"endpoint": registration.endpoint_id, "name": folder.path.name, "started": round(time.time())}
-        admin = Admin(supervisor, sessions, lambda: about | {"spawner_connected": spawner.ready.is_set()})
+        orders = Orders(admission, audit)
+        admin = Admin(supervisor, sessions, lambda: about | {"spawner_connected": spawner.ready.is_set()}, orders)
+        drain = Drain(supervisor, admission, lambda endpoint: sessions.figures(endpoint) is not None)
         sockets = (settings.control_socket, 0o666, sessions.serve), (settings.admin_socket, 0o600, admin.serve)
         async with (
             exporting(settings.metrics, supervisor),
             listening(*sockets[0]),
             listening(*sockets[1]),
             _running(notices.run()),
+            _running(drain.run()),
             _running(spawner.run(supervisor)) as link,
         ):
             await _unless_failed([link], spawner.ready.wait())
@@ -117,11 +124,16 @@ async def _serve_commands(
 
 
 def _supervisor(
-    settings: Settings, folder: Folder, registration: Registration, spawner: SpawnerClient, tell: Tell
+    settings: Settings,
+    folder: Folder,
+    registration: Registration,
+    spawner: SpawnerClient,
+    admission: Admission,
+    tell: Tell,
 ) -> Supervisor:
     told = {"control": str(settings.control_socket), "audited": folder.audit_path is not None}
     kept = settings.state / "endpoints"
-    store, launcher = Store(kept, folder.settings["amqp_port"]), Launcher(spawner, told, kept)
+    store, launcher = Store(kept, folder.settings["amqp_port"]), Launcher(spawner, told, kept, admission)
     grace = folder.settings["mu_child_ep_grace_period_s"]
     return Supervisor(registration.endpoint_id, grace, launcher, store, tell)
 

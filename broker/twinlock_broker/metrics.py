@@ -16,7 +16,7 @@ COMMANDS = Counter(
 )
 STARTS = Counter(
     "twinlock_starts",
-    "Answers of the spawner to starts: started, or the stage at which it was refused",
+    "Starts by outcome: started, or the stage at which the spawner or the administrator refused it",
     ["outcome"],
     registry=REGISTRY,
 )
@@ -38,6 +38,8 @@ REFUSED_RESULTS = Gauge(
     "Results that RabbitMQ refused for good, of the user endpoints that run now",
     registry=REGISTRY,
 )
+DRAINING = Gauge("twinlock_draining", "Whether nothing is started, by `twinlock drain`", registry=REGISTRY)
+BLOCKED_ACCOUNTS = Gauge("twinlock_blocked_accounts", "Accounts that are blocked", registry=REGISTRY)
 AMQP_CONNECTED = Gauge(
     "twinlock_amqp_connected", "Whether a connection stands: commands, heartbeats", ["link"], registry=REGISTRY
 )

@@ -21,7 +21,9 @@ def run(*words: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str
     return subprocess.run([TWINLOCK, *words], input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
-COMMANDS = ("configure", "check", "render", "map", "login", "whoami", "list", "status", "top", "stop")
+SETTING_UP = ("configure", "check", "render", "map", "login", "whoami", "list")
+RUNNING = ("status", "top", "stop", "block", "unblock", "drain", "resume")
+COMMANDS = (*SETTING_UP, *RUNNING)
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 from twinlock_broker.endpoints import registry
+from twinlock_broker.endpoints.last_words import last_words
 from twinlock_broker.endpoints.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
-from twinlock_broker.endpoints.supervisor import last_words
 
 EXIT_7 = 7 << 8
 KILLED = int(signal.SIGKILL)

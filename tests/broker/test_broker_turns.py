@@ -1,25 +1,16 @@
 """More starts than the spawner's policy allows at a time, with a real spawner."""
 
 import asyncio
-import dataclasses
 import os
 
 import pytest
-from broker_rig import MANAGER, Told, endpoint_user, request
+from broker_rig import Told, endpoint_user, numbered, request
 from spawner_rig import Spawner, uep
 from twinlock_broker.endpoints import turns
-from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.endpoints.supervisor import Supervisor
 
 SLOW = {"start_rate_per_user": 0.06}
 """One start at once, the next after twenty seconds."""
-
-
-def numbered(number: int, user: str) -> StartRequest:
-    """A start of the user endpoint `number`."""
-    made = request(user, "sleep")
-    own = dataclasses.replace(made.credentials, endpoint_id=uep(number))
-    return dataclasses.replace(made, name=f"uep.{MANAGER}.{uep(number)}", credentials=own)
 
 
 def events(spawner: Spawner, event: str) -> list[str]:

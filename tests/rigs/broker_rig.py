@@ -1,6 +1,7 @@
 """Endpoint folders, commands as the service sends them, and a record of what users are told."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import pwd
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spawner_rig import uep
 from twinlock_broker.compute.command import Credentials, Delivery, credentials
 from twinlock_broker.config.folder import Folder, open_folder
 from twinlock_broker.endpoints.start import StartRequest
@@ -95,6 +97,13 @@ def request(user: str, program: str, config: str = "engine: {type: X}") -> Start
     found = own_credentials()
     document = Document(found.amqp, config, Match(user), None, {"GC_X": "1"})
     return StartRequest(f"uep.{MANAGER}.{UEP}", user, program, found, document)
+
+
+def numbered(number: int, user: str) -> StartRequest:
+    """A start of the user endpoint `number`, which sleeps."""
+    made = request(user, "sleep")
+    own = dataclasses.replace(made.credentials, endpoint_id=uep(number))
+    return dataclasses.replace(made, name=f"uep.{MANAGER}.{uep(number)}", credentials=own)
 
 
 def endpoint_user() -> str:

@@ -14,7 +14,9 @@ from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import credentials
 from twinlock_broker.control.admin import Admin
 from twinlock_broker.control.listener import listening
+from twinlock_broker.control.orders import Orders
 from twinlock_broker.control.sessions import Sessions
+from twinlock_broker.endpoints.admission import Admission
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.endpoints.store import Store
@@ -70,7 +72,8 @@ async def serving(
     launcher = Launcher(client, control, state / "endpoints")
     supervisor = Supervisor(MANAGER, 30.0, launcher, Store(state / "endpoints", None), told.send)
     sessions = Sessions(supervisor, audit)
-    admin = Admin(supervisor, sessions, lambda: {"endpoint": MANAGER})
+    orders = Orders(Admission(state / "admission.json"), audit)
+    admin = Admin(supervisor, sessions, lambda: {"endpoint": MANAGER}, orders)
     running = asyncio.create_task(client.run(supervisor))
     async with (
         listening(runtime / "control.sock", 0o666, sessions.serve),

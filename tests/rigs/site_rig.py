@@ -38,10 +38,14 @@ class World:
     accounts: Mapping[str, pwd.struct_passwd]
     broker_user: str
 
-    def script(self, who: str, endpoint_id: str, *configs: Mapping[str, Any], tasks: int = 1) -> Script:
-        """A script of `who` that has just submitted."""
+    def script(
+        self, who: str, endpoint_id: str, *configs: Mapping[str, Any], tasks: int = 1, seconds: float = 0.0
+    ) -> Script:
+        """A script of `who` that has just submitted; each task takes so many `seconds`."""
         person: Person = self.service.people[who]
-        return Script(self.prefix, person, endpoint_id, configs, folder=self.folder, tasks=tasks, user="nobody")
+        return Script(
+            self.prefix, person, endpoint_id, configs, folder=self.folder, tasks=tasks, seconds=seconds, user="nobody"
+        )
 
     def run(self, who: str, endpoint: Manager | str, *configs: Mapping[str, Any], tasks: int = 1) -> list[Outcome]:
         """Every outcome of such a script."""

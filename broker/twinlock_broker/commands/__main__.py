@@ -9,21 +9,27 @@ import argcomplete
 
 from twinlock_broker.command_line import Parser
 from twinlock_broker.commands import (
+    block,
     check,
     configure,
+    drain,
     list_folders,
     login,
     map_identity,
     render,
+    resume,
     status,
     stop,
     top,
+    unblock,
     whoami,
 )
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.printable import printable_lines
 
-COMMANDS = (configure, check, render, map_identity, login, whoami, list_folders, status, top, stop)
+_SETTING_UP = (configure, check, render, map_identity, login, whoami, list_folders)
+_RUNNING = (status, top, stop, block, unblock, drain, resume)
+COMMANDS = (*_SETTING_UP, *_RUNNING)
 
 _EPILOG = """\
 twinlock COMMAND --help tells more, with examples.

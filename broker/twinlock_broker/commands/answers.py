@@ -24,16 +24,26 @@ _ROW = {
     "figures": {"type": ["object", "null"], "additionalProperties": _NUMBER},
     "condition": _TEXT,
 }
+_ORDER_FIELDS = {"reason": _TEXT, "by": _TEXT, "since": _NUMBER}
+_ORDER = {"type": "object", "required": list(_ORDER_FIELDS), "properties": _ORDER_FIELDS}
 _STATUS = {
     "endpoint": _TEXT,
     "name": _TEXT,
     "started": _NUMBER,
     "spawner_connected": _FLAG,
+    "drain": {"anyOf": [_ORDER, {"type": "null"}]},
+    "blocked": {"type": "object", "additionalProperties": _ORDER},
     "endpoints": {"type": "array", "items": {"type": "object", "required": list(_ROW), "properties": _ROW}},
+}
+_CHANGE = {
+    "type": "object",
+    "anyOf": [{"required": ["done"]}, {"required": ["failed"]}],
+    "properties": {"done": _FLAG, "failed": _TEXT},
 }
 SHAPES: dict[str, dict[str, Any]] = {
     "status": {"type": "object", "required": list(_STATUS), "properties": _STATUS},
     "stop": {"type": "object", "required": ["stopped"], "properties": {"stopped": _FLAG}},
+    **dict.fromkeys(("block", "unblock", "drain", "resume"), _CHANGE),
 }
 """JSON schemas of the answers, by the request. `seconds` is an endpoint's age, `started` since the epoch; `figures` is
 null while an endpoint isn't connected to the broker.

@@ -33,16 +33,20 @@ def add_socket(parser: argparse.ArgumentParser) -> None:
 def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     """The broker's answer, of the shape that `answers` says for this request.
 
-    Raises `Fatal`: 69 no broker there, 75 no answer, 77 not for this account, 76 it isn't a broker's answer.
+    Raises `Fatal`: 69 no broker there, 75 no answer, 77 not for this account, 76 it isn't a broker's answer, 73 the
+    broker couldn't write its state.
     """
     line = _exchange(path, json.dumps(request).encode() + b"\n")
     if not line:
         raise Fatal(os.EX_NOPERM, f"{path}: the broker hung up; only root and the broker's own account may ask")
     try:
-        return answers.read(request["request"], line)
+        answer = answers.read(request["request"], line)
     except ValueError as error:
         text = f"{path}: not a broker's answer: {error}; update broker and command together"
         raise Fatal(os.EX_PROTOCOL, text) from error
+    if "failed" in answer:
+        raise Fatal(os.EX_CANTCREAT, f"{path}: {answer['failed']}")
+    return answer
 
 
 def _exchange(path: Path, line: bytes) -> bytes:
@@ -65,7 +69,21 @@ def _exchange(path: Path, line: bytes) -> bytes:
 
 def complete_endpoint(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """The uuids of the endpoints that there are, for tab completion."""
+    return [row["id"] for row in _status(parsed_args).get("endpoints", ()) if row["id"].startswith(prefix)]
+
+
+def complete_user(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """The accounts that have endpoints, for tab completion."""
+    users = {row["user"] for row in _status(parsed_args).get("endpoints", ())}
+    return sorted(user for user in users if user.startswith(prefix))
+
+
+def complete_blocked(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """The accounts that are blocked, for tab completion."""
+    return [user for user in _status(parsed_args).get("blocked", ()) if user.startswith(prefix)]
+
+
+def _status(given: argparse.Namespace) -> dict[str, Any]:
     with contextlib.suppress(Fatal):
-        rows = ask(parsed_args.socket, {"request": "status"})["endpoints"]
-        return [row["id"] for row in rows if row["id"].startswith(prefix)]
-    return []
+        return ask(given.socket, {"request": "status"})
+    return {}

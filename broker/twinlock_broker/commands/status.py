@@ -22,7 +22,8 @@ _EXAMPLES = """\
 TASKS are those that the endpoint has and hasn't answered, WORKERS and IDLE its workers; "-" where the endpoint isn't
 connected to the broker. "restart" behind the state: a newer start command waits, should the endpoint end soon.
 Lines below the table say what is in the way of an endpoint's tasks, such as a batch scheduler that can't be reached,
-and how many results RabbitMQ has refused for good, most often because they are too large.
+and how many results RabbitMQ has refused for good, most often because they are too large. Lines above it say that
+the endpoint is drained, and which accounts are blocked.
 exit codes: 0 done; 69 no broker there; 75 no answer; 76 not a broker's answer; 77 ask as root or as
   the broker's account
 """
@@ -71,7 +72,19 @@ def picture(found: dict[str, Any]) -> str:
     ]
     refused = [line for endpoint in found["endpoints"] if (line := _refused(endpoint))]
     table = _table([_HEAD, *rows]) if rows else ["no user endpoints"]
-    return "\n".join([head, *table, *conditions, *refused])
+    return "\n".join([head, *_admission(found), *table, *conditions, *refused])
+
+
+def _admission(found: dict[str, Any]) -> list[str]:
+    """Who may start no endpoints, by whose order."""
+    drain, blocked = found.get("drain"), found.get("blocked", {})
+    lines = [] if drain is None else [f"DRAINING, nothing is started: {_order(drain)}"]
+    return lines + [f"blocked: {user}, {_order(order)}" for user, order in blocked.items()]
+
+
+def _order(order: dict[str, Any]) -> str:
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(order["since"]))
+    return f"since {since} by {order['by']}: {order['reason']}"
 
 
 def _row(endpoint: dict[str, Any]) -> tuple[str, ...]:

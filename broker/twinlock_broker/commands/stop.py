@@ -1,19 +1,21 @@
-"""``twinlock stop``: end a user endpoint."""
+"""``twinlock stop``: end a user endpoint, or all of an account."""
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
-from twinlock_broker.commands.ask import add_socket, ask, complete_endpoint
+from twinlock_broker.commands.ask import add_socket, ask, complete_endpoint, complete_user
 from twinlock_broker.errors import Fatal
 
 _LEAST = 4
 _EXAMPLES = """\
   sudo twinlock stop 7b1f2f6e-0000-4000-8000-000000000001
   sudo twinlock stop 7b1f
+  sudo twinlock stop --user ada
 
 The endpoint gets SIGTERM and, after the policy's stop_grace, SIGKILL, with all that it started on this host. Its user
-is told, and the next submission starts another.
+is told, and the next submission starts another; `twinlock block` prevents that.
 exit codes: 0 it is ending; 65 there is none, or several begin so; 69 no broker there; 75 no answer;
   76 not a broker's answer; 77 ask as root
 """
@@ -23,27 +25,49 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
     made: argparse.ArgumentParser = commands.add_parser(
         "stop",
-        help="end a user endpoint",
-        description="End a user endpoint.",
+        help="end a user endpoint, or all of a user",
+        description="End a user endpoint, or all of a user's.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    chosen = made.add_argument("endpoint", metavar="UEP", help="its uuid, or how that begins")
+    which = made.add_mutually_exclusive_group(required=True)
+    chosen = which.add_argument("endpoint", metavar="UEP", nargs="?", help="its uuid, or how that begins")
     chosen.completer = complete_endpoint  # type: ignore[attr-defined]
+    user = which.add_argument("--user", metavar="NAME", help="end all endpoints of this account")
+    user.completer = complete_user  # type: ignore[attr-defined]
     add_socket(made)
     return made
 
 
 def run(given: argparse.Namespace) -> int:
-    """Stop the endpoint; the exit code."""
+    """Stop the endpoints; the exit code."""
     found = ask(given.socket, {"request": "status"})["endpoints"]
-    chosen = [row for row in found if row["id"].startswith(given.endpoint.lower())]
-    if len(chosen) != 1 or len(given.endpoint) < _LEAST:
+    chosen = _of_user(found, given.user) if given.user is not None else _by_uuid(found, given.endpoint)
+    if not stop_all(given.socket, chosen):
+        raise Fatal(os.EX_DATAERR, f"{chosen[0]['id']} has just ended by itself")
+    return os.EX_OK
+
+
+def stop_all(broker: Path, rows: list[dict[str, Any]]) -> int:
+    """Have the endpoints in these rows of the status end, and say so; how many hadn't ended by themselves."""
+    stopped = [row for row in rows if ask(broker, {"request": "stop", "endpoint": row["id"]})["stopped"]]
+    for row in stopped:
+        print(f"{row['id']} of {row['user']} is ending")
+    return len(stopped)
+
+
+def _of_user(found: list[dict[str, Any]], user: str) -> list[dict[str, Any]]:
+    chosen = [row for row in found if row["user"] == user]
+    if not chosen:
+        users = ", ".join(sorted({row["user"] for row in found})) or "nobody"
+        raise Fatal(os.EX_DATAERR, f"{user!r} has no endpoint; there are endpoints of: {users}")
+    return chosen
+
+
+def _by_uuid(found: list[dict[str, Any]], begin: str) -> list[dict[str, Any]]:
+    chosen = [row for row in found if row["id"].startswith(begin.lower())]
+    if len(chosen) != 1 or len(begin) < _LEAST:
         there = ", ".join(row["id"] for row in chosen or found) or "none"
         many = "more than one endpoint's uuid begins" if len(chosen) > 1 else "no endpoint's uuid begins"
-        raise Fatal(os.EX_DATAERR, f"{many} with {given.endpoint!r} (at least {_LEAST} characters); there are: {there}")
-    stopped = ask(given.socket, {"request": "stop", "endpoint": chosen[0]["id"]})["stopped"]
-    if not stopped:
-        raise Fatal(os.EX_DATAERR, f"{chosen[0]['id']} has just ended by itself")
-    print(f"{chosen[0]['id']} of {chosen[0]['user']} is ending")
-    return os.EX_OK
+        raise Fatal(os.EX_DATAERR, f"{many} with {begin!r} (at least {_LEAST} characters); there are: {there}")
+    return chosen

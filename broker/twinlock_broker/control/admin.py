@@ -1,7 +1,7 @@
-"""The administrator's socket, which `twinlock status`, `list`, `top` and `stop` ask. One request, one answer.
+"""The administrator's socket, which `twinlock status`, `stop`, `block` and others ask. One request, one answer.
 
-Requests are JSON lines: {"request": "status"} and {"request": "stop", "endpoint": UUID}. Its file's mode lets nobody in
-but root and the broker's own account; the kernel's word about the caller is checked besides.
+Requests are JSON lines: {"request": "status"}, {"request": "stop", "endpoint": UUID}, and those of `Orders`. Its file's
+mode lets nobody in but root and the broker's own account; the kernel's word about the caller is checked besides.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twinlock_broker.control.listener import Caller
+from twinlock_broker.control.orders import Orders
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.supervisor import Supervisor
@@ -26,8 +27,15 @@ log = logging.getLogger(__name__)
 class Admin:
     """Answers for `supervisor`; `state` gives what is known of the manager endpoint itself."""
 
-    def __init__(self, supervisor: Supervisor, sessions: Sessions, state: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        sessions: Sessions,
+        state: Callable[[], dict[str, Any]],
+        orders: Orders,
+    ) -> None:
         self._supervisor = supervisor
+        self._orders = orders
         self._sessions = sessions
         self._state = state
         self._log = LogRation(log)
@@ -40,19 +48,28 @@ class Admin:
             return
         try:
             while (request := await asyncio.wait_for(caller.receive(), SILENCE_LIMIT)) is not None:
-                caller.send(await self._answer(request))
+                caller.send(await self._answer(request, caller))
         except TimeoutError:
             caller.send({"error": f"nothing was asked within {SILENCE_LIMIT:.0f} s"})
         except ValueError as error:
             caller.send({"error": f"not a request: {error}"})
 
-    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        if request.get("request") == "status":
+    async def _answer(self, request: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        name = str(request.get("request"))
+        if name == "status":
             endpoints = sorted(self._supervisor.endpoints, key=lambda endpoint: (endpoint.user, endpoint.id))
-            return self._state() | {"endpoints": [self._row(endpoint) for endpoint in endpoints]}
-        if request.get("request") == "stop":
-            return {"stopped": await self._supervisor.stop(str(request.get("endpoint")))}
-        return {"error": f"unknown request {str(request.get('request'))[:40]!r}; known are status and stop"}
+            rows = [self._row(endpoint) for endpoint in endpoints]
+            return self._state() | self._orders.in_force | {"endpoints": rows}
+        if name == "stop":
+            return {"stopped": await self._stop(str(request.get("endpoint")), caller)}
+        if name in self._orders.known:
+            return await self._orders.carry_out(name, request, caller)
+        known = ", ".join(("status", "stop", *self._orders.known))
+        return {"error": f"unknown request {name[:40]!r}; known are {known}"}
+
+    async def _stop(self, endpoint_id: str, caller: Caller) -> bool:
+        log.info("to be stopped, by %s", await self._orders.who(caller), extra={"endpoint": endpoint_id})
+        return await self._supervisor.stop(endpoint_id)
 
     def _row(self, endpoint: Endpoint) -> dict[str, Any]:
         return {

@@ -2,12 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from twinlock_shared import wire
 
+from twinlock_broker.endpoints.admission import Admission
 from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.output import Output
 from twinlock_broker.endpoints.start import StartRequest
@@ -19,11 +20,14 @@ _PIPE = ".output"
 
 class Launcher:
     """Asks `spawner` for starts. `told` is what every endpoint's document says besides, see `Document.seal`; the pipes
-    of the endpoints' first output are in the folder `outputs`.
+    of the endpoints' first output are in the folder `outputs`. Without an `admission` everybody is let in.
     """
 
-    def __init__(self, spawner: SpawnerClient, told: Mapping[str, Any], outputs: Path) -> None:
+    def __init__(
+        self, spawner: SpawnerClient, told: Mapping[str, Any], outputs: Path, admission: Admission | None = None
+    ) -> None:
         self._spawner = spawner
+        self._admission = admission
         self._told = dict(told)
         self._outputs = outputs
         self._turns = Turns()
@@ -49,7 +53,7 @@ class Launcher:
                 document = request.document.seal(self._spawner.pid(), self._told | {"restarted": endpoint.restarted})
                 stack.callback(os.close, document)
                 fds = document, endpoint.output.writer
-                reply = await self._turns.take(request.user, lambda: self._spawner.spawn(spawn, fds))
+                reply = await self._turns.take(request.user, lambda: self._ask(endpoint, spawn, fds))
         except TimeoutError:
             reply = wire.Refused(request.id, "unanswered", "no answer in time")
         except (OSError, wire.WireError) as error:
@@ -61,3 +65,13 @@ class Launcher:
     async def stop(self, endpoint: Endpoint) -> None:
         """Ask for its end; where the spawner is away, nothing happens."""
         await self._spawner.signal(endpoint.id, "TERM")
+
+    def refusal(self, endpoint: Endpoint, has_tasks: bool = False) -> wire.Refused | None:
+        """Why the administrator has nothing started for the endpoint's user; None where it may start."""
+        if self._admission is None:
+            return None
+        return self._admission.refusal(endpoint.id, endpoint.user, has_tasks)
+
+    async def _ask(self, endpoint: Endpoint, spawn: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
+        """Ask the spawner, if the administrator still has nothing against it: a start may have waited for its turn."""
+        return self.refusal(endpoint, endpoint.owes) or await self._spawner.spawn(spawn, fds)

@@ -1,9 +1,13 @@
-"""What a user is told when the spawner refuses a start. The spawner's own reason may name the host's paths."""
+"""What a user is told when a start is refused, mostly by the spawner, whose own reason may name the host's paths."""
 
 from twinlock_shared import wire
 
+from twinlock_broker.endpoints.admission import BLOCKED, DRAINING
+
 _ADMINISTRATOR = "ask the endpoint's administrator"
 _SAID = {
+    "blocked": f"The account {{user!r}} is blocked at this endpoint: {{reason}}; {_ADMINISTRATOR}",
+    "draining": "This endpoint starts nothing at the moment: {reason}; submit again when that is over",
     "policy": f"This site's policy doesn't let the account {{user!r}} run endpoints: {{reason}}; {_ADMINISTRATOR}",
     "limit": "This site's limit of endpoints is reached: {reason}; submit again when one of them has ended",
     "lookup": f"The account {{user!r}} can't be looked up on this host: {{reason}}; {_ADMINISTRATOR}",
@@ -24,3 +28,9 @@ def explain(refusal: wire.Refused, user: str) -> str:
     """The refusal of a start for the account `user`, for that user: what is wrong, and what to do."""
     text = _SAID.get(refusal.stage, _OTHER)
     return text.format(user=user, stage=refusal.stage, reason=refusal.reason[:500])
+
+
+def detail(refusal: wire.Refused) -> str:
+    """The refusal for the administrator: who refused, at which stage, and why."""
+    source = "administrator" if refusal.stage in (BLOCKED, DRAINING) else "spawner"
+    return f"{source}: {refusal.stage}: {refusal.reason}"

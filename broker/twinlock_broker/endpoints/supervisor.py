@@ -12,9 +12,11 @@ from twinlock_shared import wire
 from twinlock_broker import metrics, processes
 from twinlock_broker.compute.command import Credentials
 from twinlock_broker.endpoints import registry
+from twinlock_broker.endpoints.admission import BLOCKED
 from twinlock_broker.endpoints.endpoint import Endpoint
+from twinlock_broker.endpoints.last_words import STOPPED, last_words
 from twinlock_broker.endpoints.launcher import Launcher
-from twinlock_broker.endpoints.refusals import explain
+from twinlock_broker.endpoints.refusals import detail, explain
 from twinlock_broker.endpoints.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
 from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.endpoints.store import Store
@@ -25,7 +27,6 @@ SETTLE_LIMIT = 5.0
 _WAITING = (State.RESTART_PENDING, State.RESTING)
 _ADMINISTRATOR = "the administrator stopped it"
 _MOVED = "its user has another account now"
-_STOPPED = "The endpoint's administrator stopped your endpoint. Submit again to start another"
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Supervisor:
             await asyncio.wait((endpoint.launch,))  # a start can't be taken back, but what it started can be stopped
         if endpoint is None or endpoint.state is None:
             return False
-        self._on(endpoint, Event.STOP, _STOPPED)
+        self._on(endpoint, Event.STOP, self._stopped(endpoint))
         return True
 
     def owes(self, endpoint: Endpoint, tasks: int) -> None:
@@ -182,15 +183,8 @@ class Supervisor:
         endpoint.waiting, endpoint.user, endpoint.ended = False, request.user, None
         reply = await self._launcher.launch(endpoint, request)
         metrics.STARTS.labels(reply.stage if isinstance(reply, wire.Refused) else "started").inc()
-        if isinstance(reply, wire.Refused) and endpoint.owes and endpoint.crashes < registry.MAX_REVIVALS:
-            self._count(endpoint, Event.INDEBTED)
-            self._on(endpoint, Event.INDEBTED)
-            return
         if isinstance(reply, wire.Refused):
-            detail = f"spawner: {reply.stage}: {reply.reason}"
-            self._on(endpoint, Event.REFUSED, explain(reply, request.user), detail)
-            if endpoint.notice is not None:
-                await endpoint.notice
+            await self._refused(endpoint, reply)
             return
         endpoint.started, endpoint.pid = time.monotonic(), reply.pid
         metrics.START_SECONDS.observe(endpoint.started - endpoint.arrived)
@@ -199,6 +193,21 @@ class Supervisor:
             self._end(endpoint, endpoint.ended)
         elif endpoint.waiting and endpoint.request is not None and endpoint.request.user != endpoint.user:
             self._on(endpoint, Event.MOVED)
+
+    async def _refused(self, endpoint: Endpoint, reply: wire.Refused) -> None:
+        """Try again later for the sake of unfinished tasks, else tell the user, and wait until that is done."""
+        if endpoint.owes and endpoint.crashes < registry.MAX_REVIVALS and reply.stage != BLOCKED:
+            self._count(endpoint, Event.INDEBTED)
+            self._on(endpoint, Event.INDEBTED)
+            return
+        self._on(endpoint, Event.REFUSED, explain(reply, endpoint.user), detail(reply))
+        if endpoint.notice is not None:
+            await endpoint.notice
+
+    def _stopped(self, endpoint: Endpoint) -> str:
+        """What the user of an endpoint that was stopped is told: to submit again only where that helps."""
+        refusal = self._launcher.refusal(endpoint)
+        return STOPPED if refusal is None else explain(refusal, endpoint.user)
 
     def _end(self, endpoint: Endpoint, status: int | None) -> None:
         now = time.monotonic()
@@ -212,7 +221,8 @@ class Supervisor:
         if now - endpoint.started >= registry.STEADY:
             endpoint.crashes = 0
         event = judge(ending, endpoint.state, awaited, endpoint.crashes, endpoint.owes)
-        told = _STOPPED if stopping else last_words(ending, text, endpoint.crashes if endpoint.owes else 0)
+        revivals = endpoint.crashes if endpoint.owes else 0
+        told = self._stopped(endpoint) if stopping else last_words(ending, text, revivals)
         self._count(endpoint, event)
         endpoint.restarted = event in (Event.AWAITED, Event.CRASHED, Event.INDEBTED)
         endpoint.pid = 0
@@ -243,14 +253,3 @@ class Supervisor:
 
 def _about(endpoint: Endpoint) -> dict[str, str]:
     return {"endpoint": endpoint.id, "user": endpoint.user}
-
-
-def last_words(ending: Ending, text: str, revivals: int = 0) -> str:
-    """What a user is told of an endpoint that ended badly; `text` is what it printed before it opened its own log.
-    `revivals`: it was started so often to finish its tasks.
-    """
-    again = f"; it was started again {revivals} times for the tasks that it had" if revivals else ""
-    if ending.settled:
-        return f"Your endpoint {ending}{again}. Its own log, endpoint.log, may tell why; submit again to start another"
-    printed = f"It printed:\n{text}" if text else "It printed nothing; tell the endpoint's administrator"
-    return f"Your endpoint {ending}{again}. {printed}"

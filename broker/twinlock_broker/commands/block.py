@@ -1,0 +1,69 @@
+"""``twinlock block``: start nothing for an account any more."""
+
+import argparse
+import os
+import pwd
+from typing import Any
+
+from twinlock_broker.commands.ask import add_socket, ask, complete_user
+from twinlock_broker.commands.stop import stop_all
+from twinlock_broker.errors import Fatal
+
+_EXAMPLES = """\
+  sudo twinlock block ada --reason "compromised key, call the help desk"
+  sudo twinlock block ada --stop
+
+From now on no endpoint is started for the account, also after a restart of the broker or the host. Whoever maps to it
+gets an error with the reason. Endpoints that run go on and take further tasks, unless --stop ends them. `twinlock
+status` lists the blocked accounts with who blocked them; `twinlock unblock` lifts it. A block again replaces the
+reason. The account is the local one, as in `twinlock status`, not the Globus identity.
+exit codes: 0 blocked; 67 this host has no such account; 69 no broker there, start it first; 73 it can't write its
+  state; 77 ask as root
+"""
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The subcommand's part of the command line."""
+    made: argparse.ArgumentParser = commands.add_parser(
+        "block",
+        help="start no endpoints for an account any more",
+        description="Start no endpoints for an account any more.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    user = made.add_argument("user", metavar="NAME", help="the local account")
+    user.completer = complete_user  # type: ignore[attr-defined]
+    made.add_argument(
+        "--reason", metavar="TEXT", default="no reason was given", help="what the user is told (default: %(default)s)"
+    )
+    made.add_argument("--stop", action="store_true", help="end the account's endpoints that run")
+    made.add_argument("--force", action="store_true", help="block a name that is no account of this host (yet)")
+    add_socket(made)
+    return made
+
+
+def run(given: argparse.Namespace) -> int:
+    """Block the account; the exit code."""
+    user = _account(given.user, given.force)
+    ask(given.socket, {"request": "block", "user": user, "reason": given.reason})
+    print(f"{user} is blocked")
+    rows = ask(given.socket, {"request": "status"})["endpoints"]
+    running = [row for row in rows if row["user"] == user]
+    if given.stop:
+        stop_all(given.socket, running)
+    elif running:
+        print(
+            f"running, not stopped: {', '.join(row['id'] for row in running)} (end them: twinlock stop --user {user})"
+        )
+    return os.EX_OK
+
+
+def _account(name: str, force: bool) -> str:
+    """The account's name as the broker knows it, however it was spelt. Raises `Fatal` (67)."""
+    try:
+        return pwd.getpwnam(name).pw_name
+    except KeyError:
+        if force:
+            return name
+        text = f"this host has no account {name!r}; name a local account, or add --force to block it in advance"
+        raise Fatal(os.EX_NOUSER, text) from None

@@ -1,0 +1,94 @@
+"""``twinlock drain``: before maintenance, let the tasks end and nothing new start."""
+
+import argparse
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from twinlock_broker.commands.ask import add_socket, ask
+from twinlock_broker.errors import Fatal
+
+PERIOD = 2.0
+"""Seconds between two looks at what still runs."""
+
+_EXAMPLES = """\
+  sudo twinlock drain --reason "new kernel, back on Friday at 12"
+  sudo twinlock drain --timeout 3600 && sudo systemctl stop twinlock-broker twinlock-spawner
+
+From now on no endpoint is started; whoever needs one gets an error with the reason. Endpoints that run go on, and take
+further tasks of their users; each is ended when it has had no task for a few seconds. The command waits for that and
+shows what it waits for. Endpoints that aren't connected to the broker, such as the official agent's, end by themselves
+when they are idle, or by `twinlock stop`.
+
+The drain stays, also after Ctrl-C and after a restart of the broker or the host, until `twinlock resume`.
+exit codes: 0 no endpoint is left; 69 no broker there; 73 it can't write its state; 75 --timeout is over, the drain
+  stays; 77 ask as root; 130 Ctrl-C, the drain stays
+"""
+_INTERRUPTED = 130
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """The subcommand's part of the command line."""
+    made: argparse.ArgumentParser = commands.add_parser(
+        "drain",
+        help="before maintenance: start nothing new, and wait for the last task",
+        description="Start no endpoints any more, and wait until the last task has ended.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "--reason", metavar="TEXT", default="maintenance", help="users are told it (default: %(default)s)"
+    )
+    made.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, default=math.inf, help="wait no longer (default: without end)"
+    )
+    add_socket(made)
+    return made
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds. Raises ValueError, for argparse to say so."""
+    value = float(text)
+    if not value >= 0:
+        raise ValueError(text)
+    return value
+
+
+def run(given: argparse.Namespace) -> int:
+    """Drain; the exit code."""
+    ask(given.socket, {"request": "drain", "reason": given.reason})
+    print("no endpoint is started any more; `twinlock resume` ends that", flush=True)
+    try:
+        return _wait(given.socket, time.monotonic() + given.timeout)
+    except KeyboardInterrupt:
+        print("\nnot waiting any longer; the drain goes on")
+        return _INTERRUPTED
+
+
+def _wait(broker: Path, end: float) -> int:
+    shown = ""
+    while (left := _left(ask(broker, {"request": "status"}))) is not None:
+        if left != shown:
+            print(left, flush=True)
+        shown = left
+        if time.monotonic() >= end:
+            raise Fatal(os.EX_TEMPFAIL, "not drained in time; the drain goes on, `twinlock resume` ends it")
+        time.sleep(min(PERIOD, max(0.0, end - time.monotonic())))
+    print("drained: no endpoint is left")
+    return os.EX_OK
+
+
+def _left(state: dict[str, Any]) -> str | None:
+    """What is waited for, for people; None when nothing is. Raises `Fatal` (75) where somebody ended the drain."""
+    if state["drain"] is None:
+        raise Fatal(os.EX_TEMPFAIL, "somebody has ended the drain meanwhile, by `twinlock resume`")
+    rows = [row for row in state["endpoints"] if row["state"] != "failed"]
+    return f"waiting for {', '.join(_describe(row) for row in rows)}" if rows else None
+
+
+def _describe(row: dict[str, Any]) -> str:
+    figures = row["figures"]
+    tasks = "not connected" if figures is None else f"{figures.get('outstanding_tasks', 0):.0f} tasks"
+    return f"{row['user']} {row['id'][:8]} ({tasks})"

@@ -1,0 +1,103 @@
+"""The administrator's orders about who may start endpoints; each goes into the log, and the audit, with who gave it.
+
+Requests are JSON objects: {"request": "block", "user", "reason"}, {"request": "unblock", "user"},
+{"request": "drain", "reason"} and {"request": "resume"}. The answer is {"done": whether anything changed}, or
+{"failed": why nothing did}.
+"""
+
+import logging
+import pwd
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twinlock_broker.audit import AuditLog
+from twinlock_broker.control.listener import Caller
+from twinlock_broker.endpoints.admission import Admission, Entry
+from twinlock_broker.offload import Offload
+from twinlock_broker.printable import printable
+
+LONGEST_REASON = 500
+"""Characters of a reason; users get it as a part of an error."""
+
+_LOOK_UP_LIMIT = 5.0
+_NOBODY = (1 << 32) - 1  # the login uid of what no login has started, proc_pid_loginuid(5)
+
+log = logging.getLogger(__name__)
+
+Order = Callable[[Mapping[str, Any], str], Awaitable[bool]]
+"""Is given the request, and by whom."""
+
+
+class Orders:
+    """Carries out orders about `admission`."""
+
+    def __init__(self, admission: Admission, audit: AuditLog | None) -> None:
+        self._admission = admission
+        self._audit = audit
+        self._lookups = Offload("lookup", 1)
+        self.known: Mapping[str, Order] = {
+            "block": self._block,
+            "unblock": lambda request, _: self._admission.unblock(_text(request, "user")),
+            "drain": self._drain,
+            "resume": lambda *_: self._admission.end_drain(),
+        }
+        """By the request's name."""
+
+    @property
+    def in_force(self) -> dict[str, Any]:
+        """What was ordered: `drain` and `blocked`."""
+        return self._admission.describe()
+
+    async def carry_out(self, name: str, request: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+        """The answer to the request, which is called `name`. Raises ValueError where it lacks a text."""
+        by = await self.who(caller)
+        try:
+            done = await self.known[name](request, by)
+        except (OSError, TimeoutError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk doesn't answer"
+            return {"failed": f"the broker can't write its state folder: {reason}; nothing was changed"}
+        if done:
+            await self._note(f"{name} {request.get('user', '')}".strip(), by, request.get("reason"))
+        return {"done": done}
+
+    async def who(self, caller: Caller) -> str:
+        """The caller's account and, where it differs, that of the login it came from, such as sudo's user."""
+        names = [await self._name(uid) for uid in _uids(caller)]
+        return " by login ".join(names)
+
+    async def _name(self, uid: int) -> str:
+        try:
+            return await self._lookups.run(_LOOK_UP_LIMIT, lambda: pwd.getpwuid(uid).pw_name)
+        except (KeyError, TimeoutError):
+            return f"uid {uid}"
+
+    async def _block(self, request: Mapping[str, Any], by: str) -> bool:
+        await self._admission.block(_text(request, "user"), Entry(_text(request, "reason"), by))
+        return True
+
+    async def _drain(self, request: Mapping[str, Any], by: str) -> bool:
+        await self._admission.start_drain(Entry(_text(request, "reason"), by))
+        return True
+
+    async def _note(self, order: str, by: str, reason: Any) -> None:
+        text = f"the administrator's order: {order}, given by {by}" + (f": {reason}" if reason else "")
+        log.warning("%s", text)
+        if self._audit is not None:
+            await self._audit.note(text)
+
+
+def _uids(caller: Caller) -> list[int]:
+    try:
+        login = int(Path(f"/proc/{caller.pid}/loginuid").read_text())
+    except (OSError, ValueError):  # it has ended, or the kernel has no audit
+        login = _NOBODY
+    return [caller.uid] if login in (_NOBODY, caller.uid) else [caller.uid, login]
+
+
+def _text(request: Mapping[str, Any], name: str) -> str:
+    """A text of the request, on one line."""
+    value = request.get(name)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"it has no {name}")
+    return printable(value, LONGEST_REASON)

@@ -1,0 +1,128 @@
+"""Whom nothing is started for, by the administrator's word: blocked accounts, and everybody during a drain.
+
+It stands in one file of the state folder, so that it outlives the broker and the host:
+``{"blocked": {ACCOUNT: ENTRY}, "drain": ENTRY or null}``, where ENTRY is ``{"reason", "by", "since"}``.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twinlock_shared import wire
+
+from twinlock_broker import metrics
+from twinlock_broker.config.state import write_durably
+from twinlock_broker.errors import Fatal
+from twinlock_broker.offload import Offload
+
+FILE = "admission.json"
+"""Its name in the state folder."""
+
+BLOCKED, DRAINING = "blocked", "draining"
+"""The stages of refusals that this file is the reason of."""
+
+WRITE_LIMIT = 30.0
+"""Seconds for the disk to take the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Why nothing is started, by whose order, and since when (seconds since 1970). Users are told the reason."""
+
+    reason: str
+    by: str
+    since: float = field(default_factory=time.time)
+
+
+class Admission:
+    """What stands in the file at `path`. Raises `Fatal` (78) where it can't be read: nobody is let in by mistake."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._disk = Offload("admission", 1)
+        self._lock = asyncio.Lock()
+        self.blocked: Mapping[str, Entry] = {}
+        """By account."""
+        self.drain: Entry | None = None
+        if path.exists():
+            self.blocked, self.drain = _read(path)
+        self._show()
+
+    def refusal(self, endpoint_id: str, user: str, has_tasks: bool) -> wire.Refused | None:
+        """Why the endpoint of the account `user` may not be started; None where it may.
+
+        `has_tasks`: it ended with unfinished tasks, which a drain lets come to their end.
+        """
+        if user in self.blocked:
+            return wire.Refused(endpoint_id, BLOCKED, self.blocked[user].reason)
+        if self.drain is not None and not has_tasks:
+            return wire.Refused(endpoint_id, DRAINING, self.drain.reason)
+        return None
+
+    async def block(self, user: str, entry: Entry) -> None:
+        """Start nothing for the account `user` from now on. Raises `OSError`, `TimeoutError`: nothing changed."""
+        async with self._lock:
+            await self._change({**self.blocked, user: entry}, self.drain)
+
+    async def unblock(self, user: str) -> bool:
+        """Whether the account was blocked; it isn't any more. Raises as `block`."""
+        async with self._lock:
+            if user not in self.blocked:
+                return False
+            await self._change({name: entry for name, entry in self.blocked.items() if name != user}, self.drain)
+            return True
+
+    async def start_drain(self, entry: Entry) -> None:
+        """Start nothing for anybody, until `end_drain`. Raises as `block`."""
+        async with self._lock:
+            await self._change(self.blocked, entry)
+
+    async def end_drain(self) -> bool:
+        """Whether there was a drain; there is none any more. Raises as `block`."""
+        async with self._lock:
+            if self.drain is None:
+                return False
+            await self._change(self.blocked, None)
+            return True
+
+    def describe(self) -> dict[str, Any]:
+        """All of it, as in the file."""
+        return _describe(self.blocked, self.drain)
+
+    async def _change(self, blocked: Mapping[str, Entry], drain: Entry | None) -> None:
+        text = json.dumps(_describe(blocked, drain))
+        await self._disk.run(WRITE_LIMIT, lambda: write_durably(self._path, text))
+        self.blocked, self.drain = blocked, drain
+        self._show()
+
+    def _show(self) -> None:
+        metrics.DRAINING.set(self.drain is not None)
+        metrics.BLOCKED_ACCOUNTS.set(len(self.blocked))
+
+
+def _describe(blocked: Mapping[str, Entry], drain: Entry | None) -> dict[str, Any]:
+    entries = {user: asdict(entry) for user, entry in sorted(blocked.items())}
+    return {"blocked": entries, "drain": None if drain is None else asdict(drain)}
+
+
+def _read(path: Path) -> tuple[dict[str, Entry], Entry | None]:
+    try:
+        found = json.loads(path.read_text())
+        blocked = {str(user): _entry(values) for user, values in found["blocked"].items()}
+        return blocked, None if found["drain"] is None else _entry(found["drain"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else repr(error)
+        raise Fatal(
+            os.EX_CONFIG,
+            f"{path}: the blocked accounts can't be read: {reason}; correct the file, or remove it, "
+            "which unblocks everybody and ends a drain",
+        ) from error
+
+
+def _entry(values: Mapping[str, Any]) -> Entry:
+    return Entry(str(values["reason"]), str(values["by"]), float(values["since"]))
