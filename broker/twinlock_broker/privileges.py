@@ -1,6 +1,8 @@
 """The broker has no privilege, and refuses to run with one: what it can't do, nobody can make it do."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from twinlock_broker.errors import Fatal
@@ -29,3 +31,27 @@ def refuse_privileges(uid: int, status: str) -> None:
 def refuse_own_privileges() -> None:
     """`refuse_privileges` for this process."""
     refuse_privileges(os.geteuid(), Path("/proc/self/status").read_text())
+
+
+@contextlib.contextmanager
+def as_owner(folder: Path) -> Iterator[None]:
+    """Where we are root, be the folder's owner during the block, who may have put links there, and whose files stay
+    theirs. Raises `Fatal` (66) where there is no such folder.
+    """
+    try:
+        owner = folder.stat()
+    except OSError as error:
+        raise Fatal(os.EX_NOINPUT, f"{folder}: {error.strerror}; name the broker's state folder by --state") from error
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([owner.st_gid])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)

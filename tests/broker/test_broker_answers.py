@@ -33,6 +33,8 @@ STATUS: dict[str, Any] = {
     "name": "cluster",
     "started": 0,
     "spawner_connected": True,
+    "drain": None,
+    "blocked": {},
     "endpoints": [ROW],
 }
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\u009b31m\nroot  is fine\r"

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,7 +16,7 @@ _TOKEN = {"access_token": "t", "token_type": "bearer", "expires_in": 99999, "sco
 
 class Service:
     """Gives every request `status` and `answer`, those for tokens `token_status` and `tokens`, and keeps what was asked
-    (`logins`: the forms of those for tokens). `statuses` are those of single paths.
+    (`logins`: the forms of those for tokens; `revoked`: the tokens that were). `statuses` are those of single paths.
     """
 
     def __init__(self, amqp: str, endpoint_id: str) -> None:
@@ -32,6 +33,7 @@ class Service:
         self.token_status = 200
         self.tokens: dict[str, Any] = _TOKEN | {"other_tokens": []}
         self.logins: list[dict[str, str]] = []
+        self.revoked: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -64,6 +66,10 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             if self.path.endswith("/token"):
                 service.logins.append(dict(parse_qsl(body.decode())))
                 self._say(service.token_status, service.tokens)
+            elif self.path.endswith("/token/revoke"):
+                if service.token_status == HTTPStatus.OK:
+                    service.revoked.append(dict(parse_qsl(body.decode()))["token"])
+                self._say(service.token_status, {"active": False})
             else:
                 service.asked.append((self.command, self.path, json.loads(body or "null")))
                 self._say(service.statuses.get(self.path, service.status), service.answer)
@@ -76,7 +82,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = _do  # noqa: N815  (the base class's names)
+        do_GET = do_POST = do_PUT = do_DELETE = _do  # noqa: N815  (the base class's names)
 
         def log_message(self, *_: Any) -> None:
             """Quiet."""

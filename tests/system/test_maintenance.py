@@ -1,12 +1,13 @@
-"""A site before and after maintenance, an account that is blocked: what users notice."""
+"""A site before and after maintenance, an account that is blocked, an endpoint that is deleted: what users notice."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World, eventually
 from twinlock_testbed import templates
-from twinlock_testbed.site import Manager, Setup
+from twinlock_testbed.site import URL, Manager, Setup
 
 pytestmark = pytest.mark.system
 
@@ -24,6 +25,19 @@ def twinlock(world: World, endpoint: Manager, *words: str) -> "subprocess.Comple
     """A command that asks the broker, as root."""
     argv: list[str | Path] = [world.prefix / "bin/twinlock", *words, "--socket", endpoint.runtime / "admin.sock"]
     return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+
+
+def delete(world: World, endpoint: Manager) -> "subprocess.CompletedProcess[str]":
+    """`twinlock delete`, as root, by the manager's login."""
+    command: list[str | Path] = [world.prefix / "bin/twinlock", "delete", "--yes", endpoint.endpoint_dir]
+    paths: list[str | Path] = ["--state", endpoint.folder / "broker", "--spawner-socket", endpoint.socket]
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "GLOBUS_SDK_SERVICE_URL_AUTH": URL,
+        "GLOBUS_COMPUTE_CLIENT_ID": world.service.login.client_id,
+        "GLOBUS_COMPUTE_CLIENT_SECRET": world.service.login.secret,
+    }
+    return subprocess.run([*command, *paths], env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_blocked_account_is_told_and_nobody_else_notices(world: World, endpoint: Manager) -> None:
@@ -53,3 +67,17 @@ def test_a_drain_waits_for_running_tasks_and_outlives_the_broker(world: World, e
     assert "This endpoint starts nothing at the moment: new kernel; submit again when that is over" in error
     assert twinlock(world, endpoint, "resume").returncode == 0
     assert world.run(BOB, endpoint, {"account_id": "b"})[0].result is not None
+
+
+def test_a_deleted_endpoint_is_gone_from_the_service_and_the_host(world: World, launch: Launch) -> None:
+    short = launch("deleted", Setup(templates.LOCAL + templates.IDLE))
+    assert world.run(ADA, short, {"account_id": "a"})[0].result is not None
+    refused = delete(world, short)
+    assert (refused.returncode, "is in use by another twinlock-broker" in refused.stderr) == (os.EX_TEMPFAIL, True)
+    short.broker.stop()
+    assert eventually(lambda: delete(world, short).returncode == 0, 60), "its user endpoint becomes idle and ends"
+    assert not (short.endpoint_dir / "config.yaml").exists()
+    assert not (short.folder / "broker" / "endpoint.json").exists()
+    error = world.run(ADA, short, {"account_id": "a"})[0].error
+    assert error is not None
+    assert "404" in error

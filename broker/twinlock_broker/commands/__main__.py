@@ -12,9 +12,11 @@ from twinlock_broker.commands import (
     block,
     check,
     configure,
+    delete,
     drain,
     list_folders,
     login,
+    logout,
     map_identity,
     render,
     resume,
@@ -27,7 +29,7 @@ from twinlock_broker.commands import (
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.printable import printable_lines
 
-_SETTING_UP = (configure, check, render, map_identity, login, whoami, list_folders)
+_SETTING_UP = (configure, check, render, map_identity, login, logout, whoami, list_folders, delete)
 _RUNNING = (status, top, stop, block, unblock, drain, resume)
 COMMANDS = (*_SETTING_UP, *_RUNNING)
 

@@ -123,6 +123,27 @@ def log_in(path: Path, environment: str | None, ask: Callable[[str], str]) -> No
         ) from error
 
 
+def log_out(path: Path, environment: str | None) -> None:
+    """Have all tokens in the file at `path` revoked, and remove it: after an error it is as before.
+
+    Raises `Fatal`: 73 where it can't be read or removed, and globus-sdk's own errors.
+    """
+    try:
+        found = JSONTokenStorage(path).get_token_data_by_resource_server().values()
+        tokens = [token for data in found for token in (data.access_token, data.refresh_token) if token]
+        client = native_client(environment)
+        for token in tokens:
+            client.oauth2_revoke_token(token)
+        path.unlink()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else repr(error)
+        raise Fatal(
+            os.EX_CANTCREAT,
+            f"{path}: can't be read and removed: {reason}; remove it, and revoke the consent at "
+            "https://app.globus.org/settings/consents",
+        ) from error
+
+
 def token_file(state: Path) -> Path:
     """Where a person's tokens are in the broker's state folder."""
     return state / "tokens.json"

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import globus_sdk
 from globus_sdk.transport import RetryConfig
@@ -17,6 +17,8 @@ from twinlock_broker.compute.login import AUTH_SCOPES, COMPUTE_SCOPES, Login
 from twinlock_broker.compute.queues import Source, Target, read_source, read_target
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.errors import CommandError, Fatal
+
+C = TypeVar("C", globus_sdk.ComputeClientV2, globus_sdk.ComputeClientV3)
 
 LOCAL_URL = "http://localhost:5000"
 """Where the SDK and the peer look for a local Compute service."""
@@ -69,6 +71,16 @@ def register(folder: Folder, endpoint_id: str | None, login: Login) -> Registrat
     return found
 
 
+def delete(folder: Folder, endpoint_id: str, login: Login) -> None:
+    """Have the service forget the endpoint and its user endpoints; what they still owe fails. Raises `Fatal`."""
+    _call(folder, lambda: _delete(folder, endpoint_id, login))
+
+
+def online(folder: Folder, endpoint_id: str, login: Login) -> bool:
+    """Whether the service hears the endpoint's heartbeats. Raises `Fatal`, 69 for one that it doesn't know."""
+    return _call(folder, lambda: _status(folder, endpoint_id, login)).get("status") == "online"
+
+
 def identities(folder: Folder, login: Login) -> frozenset[str]:
     """The uuids of all identities of the login, for same-user mode. Raises `Fatal`."""
     answer = _call(folder, lambda: _userinfo(folder, login))
@@ -118,26 +130,35 @@ def _site(folder: Folder) -> Any:
         raise Fatal(os.EX_CONFIG, error.detail) from error
 
 
-def _register(folder: Folder, endpoint_id: str | None, login: Login) -> Mapping[str, Any]:
-    with globus_sdk.ComputeClientV3(
+def _client(kind: type[C], folder: Folder, login: Login) -> C:
+    return kind(
         base_url=LOCAL_URL if _local(folder) else None,
         environment=environment(folder),
         authorizer=login.authorizer(environment(folder), COMPUTE_SCOPES),
         retry_config=RetryConfig(max_retries=2),
-    ) as client:
+    )
+
+
+def _register(folder: Folder, endpoint_id: str | None, login: Login) -> Mapping[str, Any]:
+    with _client(globus_sdk.ComputeClientV3, folder, login) as client:
         body = document(folder)
         answer = client.update_endpoint(endpoint_id, body) if endpoint_id else client.register_endpoint(body)
         return _mapping(answer.data)
 
 
 def _look_up(folder: Folder, endpoint_id: str, login: Login) -> Mapping[str, Any]:
-    with globus_sdk.ComputeClientV2(
-        base_url=LOCAL_URL if _local(folder) else None,
-        environment=environment(folder),
-        authorizer=login.authorizer(environment(folder), COMPUTE_SCOPES),
-        retry_config=RetryConfig(max_retries=2),
-    ) as client:
+    with _client(globus_sdk.ComputeClientV2, folder, login) as client:
         return _mapping(client.get_endpoint(endpoint_id).data)
+
+
+def _delete(folder: Folder, endpoint_id: str, login: Login) -> Mapping[str, Any]:
+    with _client(globus_sdk.ComputeClientV2, folder, login) as client:
+        return _mapping(client.delete_endpoint(endpoint_id).data)
+
+
+def _status(folder: Folder, endpoint_id: str, login: Login) -> Mapping[str, Any]:
+    with _client(globus_sdk.ComputeClientV2, folder, login) as client:
+        return _mapping(client.get_endpoint_status(endpoint_id).data)
 
 
 def _userinfo(folder: Folder, login: Login) -> Mapping[str, Any]:

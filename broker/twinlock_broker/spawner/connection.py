@@ -45,7 +45,7 @@ class SpawnerSocket:
         try:
             await asyncio.get_running_loop().sock_connect(sock, str(path))
             connection = cls(sock)
-            if connection.peer.uid not in (0, os.getuid()):
+            if connection.peer.uid not in (0, os.geteuid()):
                 raise Fatal(
                     os.EX_NOPERM,
                     f"{path}: the process there has uid {connection.peer.uid}, which is neither root (a spawner for "

@@ -1,0 +1,47 @@
+"""What the spawner runs, for a command that asks while no broker does."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from twinlock_shared import wire
+
+from twinlock_broker.errors import Fatal
+from twinlock_broker.spawner.connection import SpawnerSocket
+
+_LIMIT = 10.0
+"""Seconds for the answer."""
+
+
+def running(path: Path, manager_id: str) -> list[wire.Child]:
+    """The user endpoints of the manager `manager_id` that run under the spawner at `path`; none where it isn't there:
+    they end with it. Raises `Fatal` (75, 76, 77).
+    """
+    try:
+        children = asyncio.run(asyncio.wait_for(_list(path), _LIMIT))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return []
+    except (OSError, TimeoutError) as error:
+        reason = getattr(error, "strerror", None) or f"no answer within {_LIMIT:.0f} s"
+        raise Fatal(
+            os.EX_TEMPFAIL, f"{path}: the spawner can't be asked what runs: {reason}; see its log, or stop it"
+        ) from error
+    except wire.WireError as error:
+        raise Fatal(os.EX_PROTOCOL, f"{path}: not a spawner of this version: {error}; update both together") from error
+    return [child for child in children if child.ended is None and child.name.startswith(f"uep.{manager_id}.")]
+
+
+async def _list(path: Path) -> list[wire.Child]:
+    """Its table. Ends aren't acknowledged, so that the next broker hears of them."""
+    connection = await SpawnerSocket.connect(path)
+    try:
+        await connection.send(wire.List())
+        children: list[wire.Child] = []
+        while True:
+            reply = await connection.receive()
+            if isinstance(reply, wire.Children):
+                children += reply.children
+                if len(reply.children) < wire.MAX_PAGE:
+                    return children
+    finally:
+        connection.close()
