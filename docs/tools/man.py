@@ -25,7 +25,7 @@ def page(name: str, parser: argparse.ArgumentParser | None) -> str:
     """The page's text."""
     number = 5 if name.partition(".")[2] else 8
     lines = [roff.heading(name, number, VERSION)]
-    lines += roff.section("NAME", [f"{roff.escape(name)} \\- {roff.escape(prose.ONE_LINE[name])}"])
+    lines += roff.section("NAME", [f"{roff.escape(name)} \\- {roff.escape(_one_line(name, parser))}"])
     if parser is not None:
         lines += roff.section("SYNOPSIS", roff.synopsis(parser))
     lines += roff.section("DESCRIPTION", _description(name, parser))
@@ -34,8 +34,17 @@ def page(name: str, parser: argparse.ArgumentParser | None) -> str:
         lines += roff.section(title, roff.paragraphs(text))
     if parser is not None and "EXIT STATUS" not in prose.SECTIONS.get(name, {}):
         lines += roff.section("EXIT STATUS", _exit_codes(parser))
-    lines += roff.section("SEE ALSO", [f"{roff.escape(', '.join(prose.SEE_ALSO[name]))}"])
+    see_also = prose.SEE_ALSO.get(name, ["twinlock(8)", "twinlock-broker(8)"])
+    lines += roff.section("SEE ALSO", [f"{roff.escape(', '.join(see_also))}"])
     return "\n".join(lines) + "\n"
+
+
+def _one_line(name: str, parser: argparse.ArgumentParser | None) -> str:
+    """What it does; a subcommand's description says it."""
+    if name in prose.ONE_LINE or parser is None:
+        return prose.ONE_LINE[name]
+    sentence = (parser.description or "").rstrip(".")
+    return sentence[:1].lower() + sentence[1:]
 
 
 def _description(name: str, parser: argparse.ArgumentParser | None) -> Iterator[str]:
@@ -92,13 +101,15 @@ def _exit_codes(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def main(target: Path) -> None:
-    """Write all pages."""
-    found = all_parsers()
-    for name in prose.ONE_LINE:
+    """Write all pages: of the programs, of the files, and of each of twinlock's subcommands."""
+    parsers = all_parsers()
+    found = {name: parsers.get(name) for name in prose.ONE_LINE}
+    found |= {f"twinlock-{name}": parser for name, parser in subcommands(parsers["twinlock"]).items()}
+    for name, parser in found.items():
         number = 5 if "." in name else 8
         folder = target / f"man{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.{number}").write_text(page(name, found.get(name)))
+        (folder / f"{name}.{number}").write_text(page(name, parser))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,20 @@ from pathlib import Path
 
 import pytest
 from docs_texts import ROOT
+from parsers import all_parsers, subcommands
 from twinlock_broker.commands.__main__ import COMMANDS
 from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS
 from twinlock_endpoint.config import KEYS
 from twinlock_spawner.policy import Policy
 
 PROGRAMS = ("twinlock", "twinlock-broker", "twinlock-spawner", "twinlock-service", "twinlock-endpoint")
-PAGES = [*(f"man8/{name}.8" for name in PROGRAMS), "man5/twinlock-broker.yaml.5", "man5/twinlock-spawner.toml.5"]
+COMMAND_PAGES = [f"man8/twinlock-{name}.8" for name in subcommands(all_parsers()["twinlock"])]
+PAGES = [
+    *(f"man8/{name}.8" for name in PROGRAMS),
+    *COMMAND_PAGES,
+    "man5/twinlock-broker.yaml.5",
+    "man5/twinlock-spawner.toml.5",
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +53,18 @@ def test_every_command_has_its_part(pages: Path) -> None:
         known = {"map_identity": "map", "list_folders": "list"}.get(name, name)
         assert f"twinlock {known} " in text
     assert text.count("Exit codes:") == len(names)
+
+
+@pytest.mark.parametrize("page", COMMAND_PAGES)
+def test_a_commands_page_has_its_exit_codes(pages: Path, page: str) -> None:
+    text = words(pages / page)
+    assert all(part in text for part in ("SYNOPSIS", "DESCRIPTION", "EXIT STATUS 0 "))
+
+
+def test_each_page_is_in_a_package(pages: Path) -> None:
+    lists = [path.read_text() for path in (ROOT / "packaging/debian").glob("*.manpages")]
+    packaged = {line.removeprefix("man/") for text in lists for line in text.split()}
+    assert {str(path.relative_to(pages)) for path in pages.rglob("*.[58]")} == packaged
 
 
 def test_every_option_and_key_has_its_entry(pages: Path) -> None:

@@ -34,7 +34,7 @@ _RUNNING = (status, top, stop, block, unblock, drain, resume)
 COMMANDS = (*_SETTING_UP, *_RUNNING)
 
 _EPILOG = """\
-twinlock COMMAND --help tells more, with examples.
+twinlock COMMAND --help tells more, with examples; so does the manual page twinlock-COMMAND(8).
 Tab completion for bash: eval "$(register-python-argcomplete twinlock)"
 
 exit codes: 0 done; 64-78 as in sysexits.h (65 bad data, 66 a file is missing, 67 nobody is mapped, 69 the service
