@@ -90,7 +90,7 @@ notice. Where the new policy or version is wrong, nothing changes; the audit log
 `/etc/twinlock/broker.yaml`: its own settings
 `/etc/twinlock/endpoint`: the endpoint's folder
 `/etc/twinlock/client/id, secret`: the client as whom it registers; systemd hands them over as credentials
-`/var/lib/twinlock`: its state: the endpoint's uuid, tokens of a login, what it knows of user endpoints
+`/var/lib/twinlock`: its state: the endpoint's uuid, a login's tokens, blocked accounts, what it knows of user endpoints
 `/var/lib/twinlock/broker.lock`: locked while a broker runs, so there is one broker for each state folder
 `/run/twinlock-broker/admin.sock`: where twinlock(8) connects
 """,

@@ -1,5 +1,6 @@
 """`twinlock`, as an administrator runs it: each subcommand as a process, with what it prints and how it exits."""
 
+import importlib.metadata
 import json
 import os
 import pwd
@@ -32,6 +33,11 @@ def folder(tmp_path: Path) -> Path:
     made = run("configure", "--display-name", "The cluster", tmp_path / "endpoint")
     assert (made.returncode, made.stderr) == (0, "")
     return tmp_path / "endpoint"
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"twinlock {importlib.metadata.version('twinlock')}\n")
 
 
 def test_help_names_every_subcommand() -> None:

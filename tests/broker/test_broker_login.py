@@ -104,6 +104,16 @@ def test_a_login_that_was_revoked_ends_with_77_and_says_what_to_do(service: Serv
     assert "refresh" not in str(ended.value).replace("refreshed", "")
 
 
+def test_a_running_broker_whose_person_logged_out_registers_no_more(service: Service, folder: Folder) -> None:
+    log_in(folder)
+    login = load_login(folder.path, {})
+    argv: list[str | Path] = [TWINLOCK, "logout", "--force", folder.path]
+    assert subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == 0
+    with pytest.raises(Fatal, match="run twinlock login again") as ended:
+        register(folder, None, login)
+    assert ended.value.status == os.EX_NOPERM
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"data": {}}', json.dumps({"data": {"DEFAULT": {"x": 1}}})])
 def test_a_broken_token_file_is_named(service: Service, folder: Folder, text: str) -> None:
     (folder.path / "tokens.json").write_text(text)

@@ -54,9 +54,12 @@ class Orders:
         by = await self.who(caller)
         try:
             done = await self.known[name](request, by)
-        except (OSError, TimeoutError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk doesn't answer"
-            return {"failed": f"the broker can't write its state folder: {reason}; nothing was changed"}
+        except TimeoutError:
+            return {
+                "failed": "the broker's disk doesn't answer: not in force, but it may be after a restart; try again"
+            }
+        except OSError as error:
+            return {"failed": f"the broker can't write its state folder: {error.strerror}; nothing was changed"}
         if done:
             await self._note(f"{name} {request.get('user', '')}".strip(), by, request.get("reason"))
         return {"done": done}
