@@ -21,16 +21,17 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
         "twinlock": commands.parser(),
         "twinlock-broker": broker.parser(),
         "twinlock-spawner": _taken(spawner._begin),
-        "twinlock-service": _taken(lambda: service.run([])),
+        "twinlock-service": service.parser(),
     }
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """By name, in the order of the help."""
+    """By name, in the order of the help; of a command that has commands, these."""
     found: dict[str, argparse.ArgumentParser] = {}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            found |= action.choices
+            for name, made in action.choices.items():
+                found |= {f"{name} {inner}": each for inner, each in subcommands(made).items()} or {name: made}
     return found
 
 

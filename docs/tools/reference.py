@@ -15,6 +15,7 @@ from twinlock_broker.config import keys as broker_keys
 from twinlock_endpoint import config as endpoint_config
 from twinlock_endpoint.engines import ENGINES
 from twinlock_endpoint.engines.options import Options
+from twinlock_service.users_file import Settings
 from twinlock_spawner.policy import FORMS, Policy
 
 REQUIRED = "required"
@@ -73,6 +74,11 @@ def _engine() -> Iterable[Row]:
         yield Row(field.name, "", _value(default), typing.get_args(hints[field.name])[1])
 
 
+def _service() -> Iterable[Row]:
+    for name, key in Settings.model_fields.items():
+        yield Row(name, key.title or "", _value(key.default), key.description or "")
+
+
 def _metrics() -> Iterable[Row]:
     for metric in metrics.REGISTRY.collect():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
@@ -107,6 +113,7 @@ _TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "engine": _engine,
     "metrics": _metrics,
     "checks": _checks,
+    "service": _service,
 }
 _LISTS: dict[str, Iterable[str]] = {
     "engines": ENGINES,

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import argcomplete
 import setproctitle
 from yarl import URL
 
+from twinlock_service import user_commands
 from twinlock_service.amqp_ports import HOSTED_PORTS
 from twinlock_service.errors import StartError
 from twinlock_service.serve import Options, serve
-from twinlock_service.users import load_users
 
 EXIT_USAGE = 100
 EXIT_SYSTEM = 111
@@ -27,21 +28,23 @@ DESCRIPTION = """\
 A local Compute service: the REST calls that globus-compute-sdk, globus-compute-endpoint and twinlock-broker make, the
 token calls of Globus Auth that globus-sdk makes, and RabbitMQ behind them.
 
-`twinlock-service token USER --users FILE` prints a user's bearer token.
+`twinlock-service user` adds users and makes their tokens.
 """
 
 EPILOG = """\
-The users file is YAML, and closed to others (chmod 600):
+The users file is YAML, and closed to others (chmod 600). `twinlock-service user` writes it; the clients, the RabbitMQ
+login and the settings are for an editor. A change is in force within a second or two.
 
   users:
     alice@site.example:
       id: 7b1f2f6e-0000-4000-8000-000000000001   # Globus identity uuid
-      token: ...                                 # her bearer token
-      name: Alice Example                        # optional, as are email, organization and
+      tokens: [...]                              # the digests of her bearer tokens
+      name: Alice Example                        # optional, as are email, organization, administrator: true and
       linked: [{id: ..., username: ...}]         # her other identities
   clients:                                       # logins of managers: GLOBUS_COMPUTE_CLIENT_ID and _SECRET
     7b1f2f6e-0000-4000-8000-000000000002: {secret: ...}
   rabbitmq: {user: ..., password: ...}           # an administrator of the RabbitMQ that --amqp URL names
+  service: {token_days: 30}                      # settings of the service
 
 DIR/amqp.json (0600) has RabbitMQ's URLs with an administrator's login. A manager endpoint's commands wait in the queue
 ep.<its uuid>.commands, an endpoint's tasks in ep.<its uuid>.tasks, an SDK user's results in
@@ -63,54 +66,45 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the program with these arguments; gives its exit code. SystemExit: usage."""
+    made = parser()
+    argcomplete.autocomplete(made)
+    options = made.parse_args(arguments)
     try:
-        if arguments[:1] == ["token"]:
-            return _token(arguments[1:])
-        return _serve(arguments)
+        if "run" in options:
+            options.users = options.users or user_commands.DEFAULT_FILE
+            options.run(options)
+        else:
+            _serve(made, options)
     except StartError as error:
         print(f"twinlock-service: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         print(f"twinlock-service: {error}", file=sys.stderr)
         return EXIT_SYSTEM
-
-
-def _token(arguments: Sequence[str]) -> int:
-    parser = _Parser(prog="twinlock-service token", description="Prints a user's bearer token.")
-    parser.add_argument("user", metavar="USER", help="user name, as in the users file")
-    parser.add_argument("--users", metavar="FILE", type=Path, required=True, help="the users file")
-    options = parser.parse_args(arguments)
-    token = load_users(options.users).token_of(options.user)
-    if token is None:
-        raise StartError(os.EX_NOUSER, f"users file {options.users} has no user {options.user}")
-    print(token)
     return os.EX_OK
 
 
-def _serve(arguments: Sequence[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="twinlock-service", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter)
-    parser.add_argument("--port", type=_port, default=5000, help="TCP port (default 5000, where the SDK looks)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument(
-        "--state", metavar="DIR", type=Path, required=True, help="folder for what must survive a restart"
-    )
-    parser.add_argument(
-        "--users", metavar="FILE", type=Path, required=True, help="users, tokens and clients; see below"
-    )
-    parser.add_argument(
+    made = _Parser(prog="twinlock-service", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter)
+    made.add_argument("--port", type=_port, default=5000, help="TCP port (default 5000, where the SDK looks)")
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    made.add_argument("--state", metavar="DIR", type=Path, help="folder for what must survive a restart; needed")
+    made.add_argument("--users", metavar="FILE", type=Path, help="users, tokens and clients, see below; needed")
+    made.add_argument(
         "--amqp",
         metavar="auto|URL",
         type=_amqp,
         help="auto (default): a private RabbitMQ node on loopback; or amqp[s]://HOST:PORT/VHOST",
     )
-    parser.add_argument(
+    made.add_argument(
         "--amqp-management",
         metavar="URL",
         type=_http,
         help="RabbitMQ's management API (default: port 15672 on the host of --amqp)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--amqp-ports",
         metavar="PORTS",
         type=_ports,
@@ -118,7 +112,13 @@ def _serve(arguments: Sequence[str]) -> int:
         help="ports on which clients reach the private node as well, where they are free and the service may listen "
         "there: 443,5671,5672 (default, as the hosted service has them); none: no others",
     )
-    options = parser.parse_args(arguments)
+    user_commands.add(made.add_subparsers(metavar="COMMAND", title="commands"))
+    return made
+
+
+def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.state is None or options.users is None:
+        parser.error("--state DIR and --users FILE are needed")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # pika reports each step of each connection attempt; ours says what matters.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -128,7 +128,6 @@ def _serve(arguments: Sequence[str]) -> int:
     values = {**vars(options), "state": options.state.absolute()}
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(serve(Options(**values)))
-    return os.EX_OK
 
 
 def _port(text: str) -> int:

@@ -15,7 +15,7 @@ from twinlock_service.bodies import read_form
 from twinlock_service.context import CONTEXT, Context
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.tokens import LIFETIME
-from twinlock_service.users import Identity
+from twinlock_service.users import Login
 
 COMPUTE = "funcx_service"
 AUTH = "auth.globus.org"
@@ -38,38 +38,52 @@ async def token(request: web.Request) -> web.Response:
     unknown = [scope for scope in asked if _resource_server(scope) is None]
     if unknown:
         return _oauth_error(400, "invalid_scope", f"unknown scope: {' '.join(unknown)[:200]}")
-    first, *others = _issue(request.app[CONTEXT], client.id, asked)
+    first, *others = _issue(request.app[CONTEXT], client.credential, asked)
     return web.json_response({**first, "other_tokens": others})
 
 
 async def userinfo(request: web.Request) -> web.Response:
     """GET /v2/oauth2/userinfo: whose token it is, and all identities of that person."""
-    caller = authenticate(request, AUTH)
+    caller = authenticate(request, AUTH).identity
     primary, *_ = identities = caller.identity_set()
     names = ("sub", "name", "email", "organization", "identity_provider", "identity_provider_display_name")
     info = {name: primary[name] for name in names}
     return web.json_response({**info, "preferred_username": caller.username, "identity_set": identities})
 
 
-def authenticate(request: web.Request, resource_server: str = COMPUTE) -> Identity:
-    """The caller, by the bearer token. ApiError 401: none, unknown, expired, or of another resource server."""
+def authenticate(request: web.Request, resource_server: str = COMPUTE) -> Login:
+    """The caller's login, by the bearer token. ApiError 401: none, unknown, expired, or of another resource server."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme != "Bearer" or not value or not value.isascii():
         raise ApiError(401, Code.USER_UNAUTHENTICATED, "no bearer token; log in, or pass an authorizer with one")
-    context = request.app[CONTEXT]
-    user = context.users.by_token(value.strip())
-    if user is not None:
-        return user
-    grant = context.tokens.find(value.strip())
-    client = context.users.by_id(grant.client) if grant and grant.resource_server == resource_server else None
-    if client is None:
-        raise ApiError(
-            401, Code.USER_UNAUTHENTICATED, f"the bearer token is unknown, expired or not for {resource_server}"
-        )
-    return client
+    return login_by_token(request.app[CONTEXT], value.strip(), resource_server)
 
 
-def _client(request: web.Request, form_id: str, form_secret: str) -> Identity | None:
+def login_by_token(context: Context, shown: str, resource_server: str = COMPUTE) -> Login:
+    """Whose token it is. ApiError 401: unknown, expired, or of another resource server; the text says what to do."""
+    login = context.users.by_token(shown) or _client_login(context, shown, resource_server)
+    if login is None:
+        text = f"the bearer token is unknown, revoked, expired or not for {resource_server}; {_next_step('NAME')}"
+        raise ApiError(401, Code.USER_UNAUTHENTICATED, text)
+    if login.expired:
+        name = login.identity.username
+        text = f"the bearer token of {name} expired on {login.expiry()}; {_next_step(name)}"
+        raise ApiError(401, Code.USER_UNAUTHENTICATED, text)
+    return login
+
+
+def _next_step(name: str) -> str:
+    return f"ask the administrator of this service for a new one (`twinlock-service user token {name}`)"
+
+
+def _client_login(context: Context, shown: str, resource_server: str) -> Login | None:
+    grant = context.tokens.find(shown)
+    if grant is None or grant.resource_server != resource_server:
+        return None
+    return context.users.by_credential(grant.credential)
+
+
+def _client(request: web.Request, form_id: str, form_secret: str) -> Login | None:
     users = request.app[CONTEXT].users
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme != "Basic":
@@ -81,13 +95,13 @@ def _client(request: web.Request, form_id: str, form_secret: str) -> Identity | 
     return users.by_secret(name, secret)
 
 
-def _issue(context: Context, client: str, asked: Iterable[str]) -> list[dict[str, object]]:
+def _issue(context: Context, credential: str, asked: Iterable[str]) -> list[dict[str, object]]:
     by_server: dict[str, list[str]] = {}
     for scope in asked:
         by_server.setdefault(_resource_server(scope) or AUTH, []).append(scope)
     return [
         {
-            "access_token": context.tokens.issue(client, server),
+            "access_token": context.tokens.issue(credential, server),
             "resource_server": server,
             "scope": " ".join(scopes),
             "expires_in": LIFETIME,

@@ -11,11 +11,12 @@ from aiohttp import web
 from twinlock_service.amqp import Amqp
 from twinlock_service.endpoints import Endpoints
 from twinlock_service.functions import Functions
+from twinlock_service.result_logins import ResultLogins
 from twinlock_service.tasks import Tasks
 from twinlock_service.tokens import Tokens
 from twinlock_service.topology import Topology
 from twinlock_service.turns import Locks, Turns
-from twinlock_service.users import Identity, Users
+from twinlock_service.users import Identity, Login, Users
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Context:
     functions: Functions = field(init=False)
     tasks: Tasks = field(init=False)
     tokens: Tokens = field(init=False)
+    result_logins: ResultLogins = field(init=False)
     forwarding: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while results are offered to the SDK, so that none is offered twice."""
     backlog: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,7 +46,9 @@ class Context:
         self.functions = Functions(self.db)
         self.tasks = Tasks(self.db)
         self.tokens = Tokens(self.db)
+        self.result_logins = ResultLogins(self.db)
 
 
 CONTEXT = web.AppKey("context", Context)
 CALLER = web.RequestKey("caller", Identity)
+LOGIN = web.RequestKey("login", Login)

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from twinlock_service.errors import StartError
 
-VERSION = 1
+VERSION = 2
+
+# Tokens of version 1 didn't say which secret they came from; clients log in again by themselves. RabbitMQ users of
+# version 1 belong to no token; without one they are deleted there as well.
+_FROM_1 = (
+    "DROP TABLE tokens;",
+    "INSERT INTO result_logins SELECT 'user.' || owner, owner, '', password FROM amqp_users; DROP TABLE amqp_users;",
+)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -32,10 +39,11 @@ def _prepare(db: sqlite3.Connection) -> None:
     # FULL: what was acknowledged to RabbitMQ is on the disk, not in the page cache.
     db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version not in (0, VERSION):
+    if version not in (0, 1, VERSION):
         raise StartError(os.EX_DATAERR, f"it is of version {version}, this program knows version {VERSION}")
-    db.executescript(files(__package__).joinpath("schema.sql").read_text())
-    db.execute(f"PRAGMA user_version = {VERSION}")
+    schema = files(__package__).joinpath("schema.sql").read_text()
+    before, after = _FROM_1 if version == 1 else ("", "")
+    db.executescript(f"BEGIN; {before} {schema} {after} PRAGMA user_version = {VERSION}; COMMIT;")
 
 
 @contextmanager

@@ -142,6 +142,15 @@ class Endpoints:
         """The uuids of all endpoints, the oldest first."""
         return [row["id"] for row in self._db.execute("SELECT id FROM endpoints ORDER BY created")]
 
+    def owners(self) -> list[str]:
+        """The identity uuids of all who have an endpoint."""
+        return [row["owner"] for row in self._db.execute("SELECT DISTINCT owner FROM endpoints")]
+
+    def owned_by(self, owner: str) -> list[Endpoint]:
+        """The endpoints of an identity, the oldest first."""
+        query = "SELECT * FROM endpoints WHERE owner = ? ORDER BY created"
+        return [_endpoint(row) for row in self._db.execute(query, (owner,))]
+
     def children(self, manager: str) -> list[Endpoint]:
         """The user endpoints of a manager endpoint."""
         return [_endpoint(row) for row in self._db.execute("SELECT * FROM endpoints WHERE parent = ?", (manager,))]
@@ -156,6 +165,11 @@ class Endpoints:
         query = "UPDATE endpoints SET locked_until = ?, heartbeat_period = 0, password = ? WHERE id = ?"
         self._db.execute(query, (time.time() + LOCK_SECONDS, secrets.token_urlsafe(24), endpoint))
         return self[endpoint]
+
+    def renew_password(self, endpoint: str) -> None:
+        """Gives an endpoint's RabbitMQ user another password, for when it is made again."""
+        query = "UPDATE endpoints SET password = ? WHERE id = ?"
+        self._db.execute(query, (secrets.token_urlsafe(24), endpoint))
 
     def delete(self, endpoint: str) -> None:
         """Forgets an endpoint and the user endpoints that it has."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from twinlock_service.bodies import read_json
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.users import describe
+from twinlock_service.users_file import describe
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """Characters of one task's packed arguments: 10 MiB of data, and what base64 adds to it."""

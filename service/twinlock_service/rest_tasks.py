@@ -11,7 +11,7 @@ from globus_compute_common import messagepack
 
 from twinlock_service.access import owned_task
 from twinlock_service.chunks import TimeSlice
-from twinlock_service.context import CALLER, CONTEXT
+from twinlock_service.context import CALLER, CONTEXT, LOGIN
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.models import BatchStatus, Submission, read, uuid_in_path
 from twinlock_service.submission import submit
@@ -30,10 +30,12 @@ async def submit_tasks(request: web.Request) -> web.Response:
 
 async def result_url(request: web.Request) -> web.Response:
     """GET /v2/get_amqp_result_connection_url: how the SDK reads results as they come."""
-    context, caller = request.app[CONTEXT], request[CALLER]
-    password = context.tasks.amqp_password(caller.id)
-    await context.topology.user(caller.id, password)
-    return web.json_response(context.topology.result_info(caller.id, password))
+    context = request.app[CONTEXT]
+    login = context.result_logins.of(request[LOGIN])
+    await context.topology.user(login)
+    # Should the token have ended meanwhile, and the login with it: recorded again, it is deleted again.
+    context.result_logins.of(request[LOGIN])
+    return web.json_response(context.topology.result_info(login))
 
 
 async def show(request: web.Request) -> web.Response:

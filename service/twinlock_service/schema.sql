@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS endpoints (
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS endpoints_by_parent ON endpoints (parent);
+CREATE INDEX IF NOT EXISTS endpoints_by_owner ON endpoints (owner);
 
 CREATE TABLE IF NOT EXISTS functions (
     id TEXT PRIMARY KEY,
@@ -44,17 +45,25 @@ CREATE TABLE IF NOT EXISTS tasks (
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS tasks_by_group ON tasks (group_id);
+CREATE INDEX IF NOT EXISTS tasks_by_owner ON tasks (owner, submitted);
 CREATE INDEX IF NOT EXISTS tasks_outstanding ON tasks (endpoint_id) WHERE status = 'waiting-for-ep';
 CREATE INDEX IF NOT EXISTS tasks_unforwarded ON tasks (id) WHERE status <> 'waiting-for-ep' AND forwarded = 0;
 
-CREATE TABLE IF NOT EXISTS amqp_users (
-    owner TEXT PRIMARY KEY,           -- identity uuid of an SDK user
+CREATE TABLE IF NOT EXISTS result_logins (
+    name TEXT PRIMARY KEY,            -- of the RabbitMQ user
+    owner TEXT NOT NULL,              -- identity uuid of the SDK user
+    credential TEXT NOT NULL,         -- digest of the token or secret that it was given for
     password TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS tokens (
     digest TEXT PRIMARY KEY,          -- SHA-256 of the token: the table gives no token away
-    client TEXT NOT NULL,
+    credential TEXT NOT NULL,         -- digest of the client's secret: the token ends with it
     resource_server TEXT NOT NULL,
     expires REAL NOT NULL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS tokens_by_hand (
+    digest TEXT PRIMARY KEY,          -- SHA-256 of a token that somebody wrote into the users file as it is
+    first_seen REAL NOT NULL
 ) STRICT;

@@ -28,12 +28,15 @@ from twinlock_service.context import Context
 from twinlock_service.database import open_database
 from twinlock_service.errors import StartError
 from twinlock_service.files import open_private
+from twinlock_service.following import Follower, warn_of_plain_tokens
 from twinlock_service.management import Management, ManagementError
 from twinlock_service.processes import Process
 from twinlock_service.rabbitmq import private_node
 from twinlock_service.reports import forward_backlog, handlers
+from twinlock_service.tokens import Tokens
 from twinlock_service.topology import Topology
-from twinlock_service.users import Users, load_users
+from twinlock_service.users import Users
+from twinlock_service.users_file import RabbitmqEntry, read_users_file
 from twinlock_service.web import make_app
 
 log = logging.getLogger(__name__)
@@ -75,23 +78,27 @@ async def serve(options: Options) -> None:
     """Runs until SIGTERM or SIGINT cancel it. StartError: it can't start, or its RabbitMQ node has died."""
     _cancel_on_signal()
     raise_descriptor_limit()
-    users = load_users(options.users)
+    document = read_users_file(options.users)
+    warn_of_plain_tokens(options.users, document)
     async with AsyncExitStack() as stack:
         stack.enter_context(_state_folder(options.state))
-        rabbitmq = await _rabbitmq(stack, options, users)
+        rabbitmq = await _rabbitmq(stack, options, document.rabbitmq)
         _note_login(options.state, rabbitmq)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         topology = Topology(Management(session, rabbitmq.management_url, rabbitmq.vhost), rabbitmq.url)
         await _within(_service_queues(topology), "RabbitMQ's management API")
         db = stack.enter_context(contextlib.closing(open_database(options.state / "service.sqlite")))
         amqp = Amqp(str(rabbitmq.url))
-        context = Context(db, users, topology, amqp)
+        context = Context(db, Users(document, Tokens(db).first_seen), topology, amqp)
         await stack.enter_async_context(_running(amqp.run(handlers(context))))
         await _within(amqp.connected(), "RabbitMQ")
         await stack.enter_async_context(_running(forward_backlog(context)))
         if rabbitmq.server is not None:
             node = "127.0.0.1", rabbitmq.url.port or 0
             await stack.enter_async_context(hosted_ports(options.amqp_ports, *node))
+        follower = Follower(context, options.users)
+        await _access_is_current(follower)
+        await stack.enter_async_context(_running(follower.run()))
         await stack.enter_async_context(_listening(options, context))
         print(f"twinlock-service ready on http://{options.host}:{options.port}", flush=True)
         _tell_systemd("READY=1")
@@ -139,16 +146,16 @@ def _state_folder(state: Path) -> Iterator[None]:
         yield
 
 
-async def _rabbitmq(stack: AsyncExitStack, options: Options, users: Users) -> _RabbitMQ:
+async def _rabbitmq(stack: AsyncExitStack, options: Options, login: RabbitmqEntry | None) -> _RabbitMQ:
     if options.amqp is None:
         node = await stack.enter_async_context(private_node(options.state))
         return _RabbitMQ(node.url, node.management_url, node.server)
-    login = users.rabbitmq_login()
     if login is None:
         raise StartError(os.EX_CONFIG, f"users file {options.users} has no `rabbitmq` login, which --amqp URL needs")
     management = URL.build(scheme="http", host=options.amqp.host or "", port=MANAGEMENT_PORT)
     amqp, management = (
-        url.with_user(login[0]).with_password(login[1]) for url in (options.amqp, options.amqp_management or management)
+        url.with_user(login.user).with_password(login.password.get_secret_value())
+        for url in (options.amqp, options.amqp_management or management)
     )
     return _RabbitMQ(amqp, management, None)
 
@@ -163,6 +170,13 @@ async def _service_queues(topology: Topology) -> None:
         await topology.service_queues()
     except ManagementError as error:
         raise StartError(os.EX_UNAVAILABLE, f"{error}; is the URL right, and the login an administrator's?") from None
+
+
+async def _access_is_current(follower: Follower) -> None:
+    try:
+        await follower.cut_off()
+    except ManagementError as error:
+        raise StartError(os.EX_UNAVAILABLE, f"{error}; start the service again") from None
 
 
 async def _within(awaited: Coroutine[Any, Any, None], what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 import time
 import uuid
@@ -122,10 +121,3 @@ class Tasks:
         )
         rows = self._db.execute(f"SELECT {columns} FROM tasks ORDER BY submitted DESC LIMIT ?", (count,))  # noqa: S608
         return [Task(**dict(row)) for row in rows]
-
-    def amqp_password(self, owner: str) -> str:
-        """The password of the RabbitMQ user with which an SDK user fetches results; made on first use."""
-        query = "INSERT INTO amqp_users VALUES (?, ?) ON CONFLICT DO NOTHING"
-        self._db.execute(query, (owner, secrets.token_urlsafe(24)))
-        row = self._db.execute("SELECT password FROM amqp_users WHERE owner = ?", (owner,)).fetchone()
-        return str(row["password"])

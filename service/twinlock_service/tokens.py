@@ -1,4 +1,4 @@
-"""Access tokens that confidential clients were given, kept by their digest."""
+"""Access tokens that confidential clients were given, kept by their digest, and the age of tokens written by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 
-from twinlock_service.users import digest
+from twinlock_service.users_file import digest
 
 LIFETIME = 48 * 3600
 """Seconds that a token is good for, as Globus Auth has it."""
@@ -15,9 +15,9 @@ LIFETIME = 48 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token stands for: a client, towards one resource server."""
+    """What a token stands for: a client, by its credential, towards one resource server."""
 
-    client: str
+    credential: str
     resource_server: str
 
 
@@ -27,18 +27,25 @@ class Tokens:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def issue(self, client: str, resource_server: str) -> str:
+    def issue(self, credential: str, resource_server: str) -> str:
         """Makes a token; forgets those that have expired."""
         token = secrets.token_urlsafe(36)
         now = time.time()
         self._db.execute("DELETE FROM tokens WHERE expires < ?", (now,))
         self._db.execute(
-            "INSERT INTO tokens VALUES (?, ?, ?, ?)", (digest(token), client, resource_server, now + LIFETIME)
+            "INSERT INTO tokens VALUES (?, ?, ?, ?)", (digest(token), credential, resource_server, now + LIFETIME)
         )
         return token
 
     def find(self, token: str) -> Grant | None:
         """What the token stands for, if it was issued here and has not expired."""
-        query = "SELECT client, resource_server FROM tokens WHERE digest = ? AND expires >= ?"
+        query = "SELECT credential, resource_server FROM tokens WHERE digest = ? AND expires >= ?"
         row = self._db.execute(query, (digest(token), time.time())).fetchone()
-        return Grant(row["client"], row["resource_server"]) if row else None
+        return Grant(row["credential"], row["resource_server"]) if row else None
+
+    def first_seen(self, token_digest: str) -> float:
+        """When the service first read this token, one that was written by hand; seconds since the epoch."""
+        query = "INSERT INTO tokens_by_hand VALUES (?, ?) ON CONFLICT DO NOTHING"
+        self._db.execute(query, (token_digest, time.time()))
+        row = self._db.execute("SELECT first_seen FROM tokens_by_hand WHERE digest = ?", (token_digest,)).fetchone()
+        return float(row["first_seen"])

@@ -17,6 +17,7 @@ from yarl import URL
 
 from twinlock_service.endpoints import Endpoint
 from twinlock_service.management import Management
+from twinlock_service.result_logins import ResultLogin
 
 RESULTS = "service.results"
 HEARTBEATS = "service.heartbeats"
@@ -113,23 +114,36 @@ class Topology:
         """Throws away the tasks that wait for an endpoint."""
         await self._management.purge(task_queue(endpoint))
 
-    async def user(self, user: str, password: str) -> None:
+    def has(self, endpoint: Endpoint) -> bool:
+        """Whether the endpoint's user was made and not removed since, with whatever password."""
+        return any(name == endpoint.id for name, _ in self._made)
+
+    async def cut_off(self, endpoint: Endpoint) -> None:
+        """Deletes the endpoint's user, and with it its connections; its queues and what is in them stay."""
+        self._made = {(name, password) for name, password in self._made if name != endpoint.id}
+        await self._management.delete_user(exchange(endpoint.id))
+
+    async def user(self, login: ResultLogin) -> None:
         """The RabbitMQ user with which an SDK user reads results."""
-        if (user, password) not in self._made:
-            name = _user_name(user)
-            own = re.escape(result_prefix(user))
-            await self._management.user(name, password, read=f"^{own}[0-9a-f-]+$", write="^$")
-            await self._management.limit_user(name, connections=USER_CONNECTIONS, channels=USER_CHANNELS)
-            self._made.add((user, password))
+        if (login.name, login.password) not in self._made:
+            own = re.escape(result_prefix(login.owner))
+            await self._management.user(login.name, login.password, read=f"^{own}[0-9a-f-]+$", write="^$")
+            await self._management.limit_user(login.name, connections=USER_CONNECTIONS, channels=USER_CHANNELS)
+            self._made.add((login.name, login.password))
+
+    async def remove_user(self, login: ResultLogin) -> None:
+        """Deletes the RabbitMQ user of an SDK user, and with it its connections."""
+        self._made.discard((login.name, login.password))
+        await self._management.delete_user(login.name)
 
     async def result_queue(self, user: str, group: str) -> None:
         """The queue for the results of one task group; always declared, which puts off its expiry."""
         await self._management.queue(result_prefix(user) + group, {**_LAZY, "x-expires": RESULT_QUEUE_IDLE_MS})
 
-    def result_info(self, user: str, password: str) -> dict[str, Any]:
+    def result_info(self, login: ResultLogin) -> dict[str, Any]:
         """What the SDK asks for: how to reach the queues with its results."""
-        url = self._url.with_user(_user_name(user)).with_password(password)
-        return {"queue_prefix": result_prefix(user), "connection_url": str(url)}
+        url = self._url.with_user(login.name).with_password(login.password)
+        return {"queue_prefix": result_prefix(login.owner), "connection_url": str(url)}
 
     def registration_info(self, endpoint: Endpoint) -> dict[str, Any]:
         """What a registering endpoint is told: its uuid and how to reach its queues."""
@@ -165,7 +179,3 @@ def _queues(endpoint: Endpoint) -> list[str]:
     # A single-user endpoint has both: agents of version 4 subscribe to commands in any case.
     queues = {"manager": [command_queue], "single": [command_queue, task_queue], "user": [task_queue]}
     return [queue(endpoint.id) for queue in queues[endpoint.kind]]
-
-
-def _user_name(user: str) -> str:
-    return f"user.{user}"

@@ -1,55 +1,24 @@
-"""The users file: who may use the service, with which token or client secret, and under which Globus identity."""
+"""Who may use the service: people and clients, looked up by the token or secret that they show."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import os
-import stat
+import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-
-from twinlock_service.errors import StartError
+from twinlock_service.users_file import ClientEntry, UserEntry, UsersFile, digest, read_users_file, token_id
 
 CLIENT_DOMAIN = "clients.auth.globus.org"
 
+_DAY = 24 * 3600.0
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Linked(_Entry):
-    id: uuid.UUID
-    username: str
-
-
-class _User(_Entry):
-    id: uuid.UUID
-    name: str = ""
-    email: str = ""
-    organization: str = ""
-    token: SecretStr = Field(min_length=1)
-    linked: list[_Linked] = []
-
-
-class _Client(_Entry):
-    secret: SecretStr = Field(min_length=1)
-
-
-class _Administrator(_Entry):
-    user: str = Field(min_length=1)
-    password: SecretStr = Field(min_length=1)
-
-
-class _UsersFile(_Entry):
-    users: dict[str, _User] = {}
-    clients: dict[uuid.UUID, _Client] = {}
-    rabbitmq: _Administrator | None = None
+NEVER = float("inf")
+"""When a client's secret expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +31,7 @@ class Identity:
     email: str
     organization: str
     linked: tuple[tuple[str, str], ...] = ()
+    administrator: bool = False
 
     @property
     def ids(self) -> frozenset[str]:
@@ -89,93 +59,86 @@ class Identity:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A token or secret of the users file, and whose it is. `expires` is in seconds since the epoch."""
+
+    identity: Identity
+    credential: str
+    """The digest of the token or secret: all that it gave access to ends with it."""
+    expires: float
+
+    @property
+    def expired(self) -> bool:
+        """Whether it is too old."""
+        return time.time() >= self.expires
+
+    def expiry(self) -> str:
+        """When it expires, for people."""
+        return datetime.fromtimestamp(self.expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 class Users:
-    """The users and clients of a users file, looked up by what they show."""
+    """The users and clients of a users file."""
 
-    def __init__(self, document: _UsersFile) -> None:
-        self._users = {name: _user_identity(name, entry) for name, entry in document.users.items()}
-        self._tokens = {name: entry.token.get_secret_value() for name, entry in document.users.items()}
-        self._by_digest = {digest(token): self._users[name] for name, token in self._tokens.items()}
-        self._secrets = {str(client): entry.secret.get_secret_value() for client, entry in document.clients.items()}
-        self._by_id = {each.id: each for each in [*self._users.values(), *map(_client_identity, self._secrets)]}
+    def __init__(self, document: UsersFile, first_seen: Callable[[str], float] | None = None) -> None:
+        """`first_seen` tells of a token that was written by hand, by its digest, since when it has been in use."""
+        self._first_seen = first_seen or (lambda _: time.time())
+        self._by_hand = document.service.token_days * _DAY
+        users = [self._logins(name, entry) for name, entry in document.users.items()]
+        self._by_token = {token_id(login.credential): login for _, logins in users for login in logins}
+        self._clients = {str(client): _client_login(str(client), entry) for client, entry in document.clients.items()}
+        people = [identity for identity, _ in users] + [login.identity for login in self._clients.values()]
+        self._by_id = {each.id: each for each in people}
+        self._by_credential = {each.credential: each for each in (*self._by_token.values(), *self._clients.values())}
 
-        self._rabbitmq = document.rabbitmq
+    def by_token(self, token: str) -> Login | None:
+        """The login of the user whose bearer token this is; it may have expired."""
+        shown = digest(token)
+        login = self._by_token.get(token_id(shown))
+        return login if login and hmac.compare_digest(login.credential, shown) else None
 
-    def rabbitmq_login(self) -> tuple[str, str] | None:
-        """User and password of an administrator of the RabbitMQ that ``--amqp URL`` names."""
-        login = self._rabbitmq
-        return None if login is None else (login.user, login.password.get_secret_value())
-
-    def token_of(self, username: str) -> str | None:
-        """The bearer token of a user."""
-        return self._tokens.get(username)
-
-    def by_token(self, token: str) -> Identity | None:
-        """The user whose bearer token this is."""
-        return self._by_digest.get(digest(token))
+    def by_secret(self, client: str, secret: str) -> Login | None:
+        """The login of the confidential client, if the secret is the client's own."""
+        login = self._clients.get(client)
+        return login if login and hmac.compare_digest(login.credential, _of_client(client, secret)) else None
 
     def by_id(self, identity: str) -> Identity | None:
         """The user or client with this identity uuid."""
         return self._by_id.get(identity)
 
-    def by_secret(self, client: str, secret: str) -> Identity | None:
-        """The confidential client, if the secret is the client's own."""
-        expected = self._secrets.get(client)
-        if expected is None or not hmac.compare_digest(expected.encode(), secret.encode()):
-            return None
-        return self._by_id[client]
+    def by_credential(self, credential: str) -> Login | None:
+        """The login with this credential, while it is good."""
+        login = self._by_credential.get(credential)
+        return None if login is None or login.expired else login
 
-
-def digest(token: str) -> str:
-    """What tokens are looked up and stored by, so that neither timing nor the state file gives one away."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    def _logins(self, name: str, entry: UserEntry) -> tuple[Identity, list[Login]]:
+        identity = _user_identity(name, entry)
+        logins = [Login(identity, token.sha256, token.expires.timestamp()) for token in entry.tokens]
+        if entry.token is not None:
+            by_hand = digest(entry.token.get_secret_value())
+            logins.append(Login(identity, by_hand, self._first_seen(by_hand) + self._by_hand))
+        return identity, logins
 
 
 def load_users(path: Path) -> Users:
-    """Reads the users file. StartError: it can't be read, others can read it, or it doesn't say what it has to."""
-    try:
-        with path.open("rb") as file:
-            _check_mode(path, os.fstat(file.fileno()).st_mode)
-            users = Users(_UsersFile.model_validate(yaml.safe_load(file) or {}))
-    except OSError as error:
-        code = os.EX_NOPERM if isinstance(error, PermissionError) else os.EX_NOINPUT
-        raise StartError(code, f"users file {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        # The text of a YAMLError quotes the file, which holds secrets.
-        line = error.problem_mark.line + 1 if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark else "?"
-        raise StartError(os.EX_DATAERR, f"users file {path}: line {line} is not valid YAML") from None
-    except ValidationError as error:
-        raise StartError(os.EX_DATAERR, f"users file {path}: {describe(error)}") from None
-    _check_unique(path, users)
-    return users
+    """Read the users file, its hand-written tokens as if seen for the first time. StartError: as `read_users_file`."""
+    return Users(read_users_file(path))
 
 
-def describe(error: ValidationError) -> str:
-    """What pydantic found, in one line and without the input, which may hold secrets or a user's data."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'document'}: {each['msg']}" for each in found)
-
-
-def _check_mode(path: Path, mode: int) -> None:
-    if stat.S_IMODE(mode) & 0o027:
-        text = f"users file {path} holds secrets but is open to others (mode {stat.S_IMODE(mode):04o})"
-        raise StartError(os.EX_NOPERM, f"{text}; run `chmod 600 {path}`")
-
-
-def _check_unique(path: Path, users: Users) -> None:
-    counts = (len(users._users), len(users._by_digest))
-    if counts[0] != counts[1]:
-        raise StartError(os.EX_DATAERR, f"users file {path}: two users share a token")
-    if len(users._by_id) != counts[0] + len(users._secrets):
-        raise StartError(os.EX_DATAERR, f"users file {path}: two users or clients share an id")
-
-
-def _user_identity(username: str, entry: _User) -> Identity:
+def _user_identity(username: str, entry: UserEntry) -> Identity:
     linked = tuple((str(each.id), each.username) for each in entry.linked)
     email = entry.email or (username if "@" in username else "")
-    return Identity(str(entry.id), username, entry.name or username, email, entry.organization, linked)
+    name = entry.name or username
+    return Identity(str(entry.id), username, name, email, entry.organization, linked, entry.administrator)
 
 
-def _client_identity(client: str) -> Identity:
+def _client_login(client: str, entry: ClientEntry) -> Login:
     username = f"{client}@{CLIENT_DOMAIN}"
-    return Identity(client, username, username, username, "")
+    identity = Identity(client, username, username, username, "")
+    return Login(identity, _of_client(client, entry.secret.get_secret_value()), NEVER)
+
+
+def _of_client(client: str, secret: str) -> str:
+    # With the id, since two clients may have the same secret.
+    return digest(f"{client}:{secret}")

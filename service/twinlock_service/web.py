@@ -11,7 +11,7 @@ from aiohttp import web
 
 from twinlock_service import auth, page, rest_endpoints, rest_functions, rest_tasks
 from twinlock_service.connections import serving
-from twinlock_service.context import CALLER, CONTEXT, Context
+from twinlock_service.context import CALLER, CONTEXT, LOGIN, Context
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.management import ManagementError
 from twinlock_service.models import MAX_BODY
@@ -70,7 +70,8 @@ async def _version(_request: web.Request) -> web.Response:
 
 def _for_callers(handler: Handler) -> Handler:
     async def checked(request: web.Request) -> web.StreamResponse:
-        caller = request[CALLER] = auth.authenticate(request)
+        request[LOGIN] = auth.authenticate(request)
+        caller = request[CALLER] = request[LOGIN].identity
         size = request.content_length if request.body_exists else 0
         async with request.app[CONTEXT].turns.of(caller.id, size):
             answer = await handler(request)

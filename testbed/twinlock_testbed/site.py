@@ -1,5 +1,6 @@
 """The parts of a site, started in order: the Compute service, and a manager endpoint of spawner and broker."""
 
+import hashlib
 import json
 import os
 import pwd
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
@@ -36,7 +38,13 @@ class Person:
     def entry(self) -> dict[str, object]:
         """This person in the service's users file."""
         linked = [{"id": identity, "username": f"{identity}@{DOMAIN}"} for identity in self.linked]
-        return {"id": self.identity, "name": self.username, "token": self.token, "linked": linked}
+        now = datetime.now(UTC)
+        token = {
+            "sha256": hashlib.sha256(self.token.encode()).hexdigest(),
+            "created": now.isoformat(),
+            "expires": (now + timedelta(days=1)).isoformat(),
+        }
+        return {"id": self.identity, "name": self.username, "tokens": [token], "linked": linked}
 
 
 @dataclass(frozen=True)

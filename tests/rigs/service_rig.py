@@ -1,5 +1,6 @@
 """A running service, and both sides of it as a test plays them: an SDK user, a manager endpoint, a user endpoint."""
 
+import hashlib
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +54,20 @@ IDENTITIES = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in TOKENS
 ALICE, BOB = TOKENS
 
 
+def token_entry(token: str, days: float = 30) -> dict[str, str]:
+    """A token in the users file: its digest, and how long it is good for."""
+    now = datetime.now(UTC)
+    expires = now + timedelta(days=days)
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    return {"sha256": digest, "created": now.isoformat(), "expires": expires.isoformat()}
+
+
 def users_file(path: Path, **more: object) -> Path:
     """A users file with Alice, Bob and a manager's client, and `more` sections."""
-    users = {name: {"id": IDENTITIES[name], "token": token, "name": name.title()} for name, token in TOKENS.items()}
+    users = {
+        name: {"id": IDENTITIES[name], "tokens": [token_entry(token)], "name": name.title()}
+        for name, token in TOKENS.items()
+    }
     document = {"users": users, "clients": {MANAGER_CLIENT: {"secret": CLIENT_SECRET}}} | more
     path.touch(mode=0o600)
     path.write_text(yaml.safe_dump(document))
@@ -112,8 +125,13 @@ class Service:
 
 
 def sdk_client(who: str) -> Client:
-    """The official SDK, logged in, and pointed at the test's service: its own setting knows port 5000 only."""
-    authorizer = AccessTokenAuthorizer(TOKENS[who])
+    """The official SDK, logged in as Alice or Bob."""
+    return sdk_with(TOKENS[who])
+
+
+def sdk_with(token: str) -> Client:
+    """The official SDK with a token, and pointed at the test's service: its own setting knows port 5000 only."""
+    authorizer = AccessTokenAuthorizer(token)
     client = Client(local_compute_services=True, authorizer=authorizer, do_version_check=False)
     client._compute_web_client = _ComputeWebClient(base_url=URL, authorizer=authorizer)
     client.version_check()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from service_rig import ALICE, TOKENS, users_file
+from service_rig import users_file
 
 USAGE = 100
 
@@ -20,20 +20,8 @@ def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProce
 def test_help_says_how_it_is_used() -> None:
     shown = run("--help")
     assert shown.returncode == 0
-    for word in ("--state", "--users", "--amqp", "token USER", "chmod 600", "Exit codes"):
+    for word in ("--state", "--users", "--amqp", "twinlock-service user", "chmod 600", "Exit codes"):
         assert word in shown.stdout
-
-
-def test_a_users_token_is_printed(tmp_path: Path) -> None:
-    shown = run("token", ALICE, "--users", users_file(tmp_path / "users.yaml"))
-    assert (shown.returncode, shown.stdout) == (0, f"{TOKENS[ALICE]}\n")
-
-
-def test_an_unknown_user_has_none(tmp_path: Path) -> None:
-    shown = run("token", "mallory@site.example", "--users", users_file(tmp_path / "users.yaml"))
-    assert shown.returncode == os.EX_NOUSER
-    assert "mallory@site.example" in shown.stderr
-    assert not set(TOKENS.values()) & set(shown.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,13 @@ from twinlock_service.database import open_database, transaction
 from twinlock_service.endpoints import MISSED_HEARTBEATS, Endpoints, user_endpoint_id
 from twinlock_service.errors import StartError
 from twinlock_service.functions import Functions
+from twinlock_service.result_logins import ResultLogin, ResultLogins
 from twinlock_service.tasks import Tasks
 from twinlock_service.tokens import LIFETIME, Grant, Tokens
+from twinlock_service.users import NEVER, Identity, Login
 
 ALICE, BOB = "7b1f2f6e-0000-4000-8000-000000000001", "7b1f2f6e-0000-4000-8000-000000000002"
+OF_BOB = Login(Identity(BOB, "bob@site.example", "Bob", "", ""), "c0ffee" * 10, NEVER)
 MEP = "7b1f2f6e-0000-4000-8000-0000000000ee"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -56,7 +59,7 @@ def test_everything_is_there_after_a_restart(path: Path) -> None:
         group = Tasks(before).new_group(BOB)
         task = Tasks(before).add(group, BOB, child.id, function)
         Tasks(before).finish(task, "success", b"result")
-        token, password = Tokens(before).issue(ALICE, "funcx_service"), Tasks(before).amqp_password(BOB)
+        token, login = Tokens(before).issue(ALICE, "funcx_service"), ResultLogins(before).of(OF_BOB)
     with closing(open_database(path)) as after:
         assert Endpoints(after)[endpoint.id] == endpoint
         assert Endpoints(after)[child.id].online
@@ -68,7 +71,7 @@ def test_everything_is_there_after_a_restart(path: Path) -> None:
         assert done is not None
         assert (done.status, done.result, done.group_id) == ("success", b"result", group)
         assert Tokens(after).find(token) == Grant(ALICE, "funcx_service")
-        assert Tasks(after).amqp_password(BOB) == password
+        assert ResultLogins(after).of(OF_BOB) == login
 
 
 def test_only_the_owner_can_read_the_files(path: Path, db: sqlite3.Connection) -> None:
@@ -91,6 +94,21 @@ def test_tokens_expire(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) 
     later = time.time() + LIFETIME + 1
     monkeypatch.setattr(time, "time", lambda: later)
     assert Tokens(db).find(token) is None
+
+
+def test_a_state_of_version_1_is_taken_over(path: Path, db: sqlite3.Connection) -> None:
+    """Its RabbitMQ users belong to no token, so that they are deleted; its clients have to log in again."""
+    group = Tasks(db).new_group(ALICE)
+    db.executescript(
+        "DROP TABLE tokens; CREATE TABLE tokens (digest TEXT, client TEXT, resource_server TEXT, expires REAL);"
+        "CREATE TABLE amqp_users (owner TEXT PRIMARY KEY, password TEXT NOT NULL);"
+        f"INSERT INTO amqp_users VALUES ('{BOB}', 'sesame'); PRAGMA user_version = 1;"
+    )
+    for _ in range(2):
+        with closing(open_database(path)) as again:
+            assert Tasks(again).group_owner(group) == ALICE
+            assert ResultLogins(again).all() == [ResultLogin(f"user.{BOB}", BOB, "", "sesame")]
+            assert Tokens(again).find(Tokens(again).issue(ALICE, "funcx_service"))
 
 
 @pytest.mark.parametrize("content", [b"not a database, whatever its name says", b"SQLite format 3\x00" + b"\xff" * 200])

@@ -1,0 +1,96 @@
+"""The users file is followed: changes are in force at once, and whom it no longer lets in is cut off from RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from twinlock_service.context import Context
+from twinlock_service.endpoints import Endpoint
+from twinlock_service.errors import StartError
+from twinlock_service.management import ManagementError
+from twinlock_service.users import Users
+from twinlock_service.users_file import UsersFile, read_users_file
+
+log = logging.getLogger(__name__)
+
+POLL = 0.5
+"""Seconds between looks at the file. A change counts when it is as old as that: editors empty a file first."""
+
+Stamp = tuple[int, int, int] | None
+
+
+class Follower:
+    """What is known of the users file, and who was cut off."""
+
+    def __init__(self, context: Context, path: Path) -> None:
+        self._context = context
+        self._path = path
+        self._seen: Stamp = None
+        self._loaded: Stamp = None
+        self._cut_off: set[str] = set()
+        """Endpoints, by uuid, whose owner is gone."""
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        while True:
+            self._reload_if_changed()
+            try:
+                await self.cut_off()
+            except ManagementError as error:
+                log.warning("%s; who has no access any more is cut off from RabbitMQ as soon as it can be", error)
+            await asyncio.sleep(POLL)
+
+    async def cut_off(self) -> None:
+        """Deletes the RabbitMQ users of those without access, which closes their connections. ManagementError."""
+        for login in self._context.result_logins.all():
+            if self._context.users.by_credential(login.credential) is None:
+                await self._context.topology.remove_user(login)
+                self._context.result_logins.forget(login)
+                log.info("RabbitMQ user %s is deleted: its token or secret is no longer good", login.name)
+        for endpoint in self._without_owner():
+            self._context.endpoints.renew_password(endpoint.id)
+            await self._context.topology.cut_off(endpoint)
+            self._cut_off.add(endpoint.id)
+            log.info("endpoint %s is cut off: its owner %s is no longer known", endpoint.id, endpoint.owner)
+
+    def _without_owner(self) -> list[Endpoint]:
+        context = self._context
+        gone = [owner for owner in context.endpoints.owners() if context.users.by_id(owner) is None]
+        endpoints = [endpoint for owner in gone for endpoint in context.endpoints.owned_by(owner)]
+        self._cut_off &= {each.id for each in endpoints}
+        # A request that was under way may have made the RabbitMQ user again.
+        return [each for each in endpoints if each.id not in self._cut_off or context.topology.has(each)]
+
+    def _reload_if_changed(self) -> None:
+        last, self._seen = self._seen, _stamp(self._path)
+        if self._seen in (self._loaded, None) or self._seen != last:
+            return
+        self._loaded = self._seen
+        try:
+            document = read_users_file(self._path)
+        except StartError as error:
+            log.error("%s; what it said before stays in force", error)
+            return
+        warn_of_plain_tokens(self._path, document)
+        self._context.users = Users(document, self._context.tokens.first_seen)
+        log.info("the users file %s is in force as it is now", self._path)
+
+
+def warn_of_plain_tokens(path: Path, document: UsersFile) -> None:
+    """Say whose tokens whoever reads the file can use."""
+    names = [name for name, entry in document.users.items() if entry.token is not None]
+    if names:
+        text = (
+            "the users file %s has the tokens of %d users as they are; any change by `twinlock-service user` hides them"
+        )
+        log.warning(text, path, len(names))
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,156 @@
+"""The users file: the service's settings, who may use it, and the digests of their tokens. Its models are its table."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from twinlock_service.errors import StartError
+
+ID_LENGTH = 12
+"""Hex digits of a token's digest by which people name the token."""
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Settings(_Entry):
+    """The section `service`. A field's title is the kind of its value, its description the meaning."""
+
+    token_days: Annotated[
+        int, Field(ge=1, le=3650, title="a number of days", description="how long a new token is good for")
+    ] = 30
+
+
+class TokenEntry(_Entry):
+    """A token, which only its user knows."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    created: AwareDatetime
+    expires: AwareDatetime
+
+
+class LinkedEntry(_Entry):
+    """A further identity of the same person."""
+
+    id: uuid.UUID
+    username: str
+
+
+class UserEntry(_Entry):
+    """A person. `token` is one that was written by hand, as it is."""
+
+    id: uuid.UUID
+    name: str = ""
+    email: str = ""
+    organization: str = ""
+    administrator: bool = False
+    token: SecretStr | None = Field(None, min_length=1)
+    tokens: list[TokenEntry] = []
+    linked: list[LinkedEntry] = []
+
+
+class ClientEntry(_Entry):
+    """The login of a manager."""
+
+    secret: SecretStr = Field(min_length=1)
+
+
+class RabbitmqEntry(_Entry):
+    """An administrator of the RabbitMQ that `--amqp URL` names."""
+
+    user: str = Field(min_length=1)
+    password: SecretStr = Field(min_length=1)
+
+
+USER_NAME = r"^[^\s\x00-\x1f\x7f]{1,256}$"
+
+UserName = Annotated[str, Field(pattern=USER_NAME)]
+
+
+class UsersFile(_Entry):
+    """The whole file."""
+
+    service: Settings = Settings()
+    users: dict[UserName, UserEntry] = {}
+    clients: dict[uuid.UUID, ClientEntry] = {}
+    rabbitmq: RabbitmqEntry | None = None
+
+
+def digest(token: str) -> str:
+    """What tokens are stored and compared by, so that neither timing nor a file gives one away."""
+    # Whatever bytes a header has, aiohttp makes a text of them, perhaps with lone surrogates.
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+
+
+def token_id(token_digest: str) -> str:
+    """The name of a token for people, which doesn't help anybody to use it."""
+    return token_digest[:ID_LENGTH]
+
+
+def read_users_file(path: Path) -> UsersFile:
+    """Read the users file. StartError: it can't be read, others can read it, or it doesn't say what it has to."""
+    try:
+        with path.open("rb") as file:
+            _check_mode(path, os.fstat(file.fileno()).st_mode)
+            text = file.read()
+    except OSError as error:
+        code = os.EX_NOPERM if isinstance(error, PermissionError) else os.EX_NOINPUT
+        raise StartError(code, f"users file {path}: {error.strerror}") from None
+    return parse(path, load_yaml(path, text))
+
+
+def load_yaml(path: Path, text: bytes) -> Any:
+    """The YAML of the users file `path`. StartError: it isn't YAML."""
+    try:
+        return yaml.safe_load(text) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # The text of a YAMLError quotes the file, which holds secrets.
+        line = error.problem_mark.line + 1 if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark else "?"
+        raise StartError(os.EX_DATAERR, f"users file {path}: line {line} is not valid YAML") from None
+
+
+def parse(path: Path, document: Any) -> UsersFile:
+    """The users file `path`, checked. StartError: it doesn't say what it has to."""
+    try:
+        parsed = UsersFile.model_validate(document)
+    except ValidationError as error:
+        raise StartError(os.EX_DATAERR, f"users file {path}: {describe(error)}") from None
+    _check_unique(path, parsed)
+    return parsed
+
+
+def describe(error: ValidationError) -> str:
+    """What pydantic found, in one line and without the input, which may hold secrets or a user's data."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'document'}: {each['msg']}" for each in found)
+
+
+def digests(entry: UserEntry) -> list[str]:
+    """The digests of a user's tokens, of one that was written by hand too."""
+    by_hand = [] if entry.token is None else [digest(entry.token.get_secret_value())]
+    return by_hand + [token.sha256 for token in entry.tokens]
+
+
+def _check_mode(path: Path, mode: int) -> None:
+    if stat.S_IMODE(mode) & 0o027:
+        text = f"users file {path} holds secrets but is open to others (mode {stat.S_IMODE(mode):04o})"
+        raise StartError(os.EX_NOPERM, f"{text}; run `chmod 600 {path}`")
+
+
+def _check_unique(path: Path, parsed: UsersFile) -> None:
+    tokens = Counter(token_id(each) for entry in parsed.users.values() for each in digests(entry))
+    if tokens and max(tokens.values()) > 1:
+        raise StartError(os.EX_DATAERR, f"users file {path}: two users share a token, or one has it twice")
+    ids = [entry.id for entry in parsed.users.values()] + list(parsed.clients)
+    if len(ids) != len(set(ids)):
+        raise StartError(os.EX_DATAERR, f"users file {path}: two users or clients share an id")
