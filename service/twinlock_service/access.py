@@ -31,7 +31,9 @@ def usable_endpoint(context: Context, caller: Identity, endpoint_id: str) -> End
     """The endpoint, for a caller who wants to submit tasks. ApiError 403: it takes none from this caller."""
     endpoint = visible_endpoint(context, caller, endpoint_id)
     if not endpoint.usable_by(caller):
-        text = f"Endpoint {endpoint_id} takes no submissions; submit to its manager endpoint {endpoint.parent}"
+        text = f"Endpoint {endpoint_id} belongs to somebody else, as whom your tasks would run; submit to one of yours"
+        if endpoint.kind == "user":
+            text = f"Endpoint {endpoint_id} takes no submissions; submit to its manager endpoint {endpoint.parent}"
         raise ApiError(403, Code.ENDPOINT_ACCESS_FORBIDDEN, text)
     return endpoint
 

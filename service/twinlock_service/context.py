@@ -12,6 +12,7 @@ from twinlock_service.amqp import Amqp
 from twinlock_service.endpoints import Endpoints
 from twinlock_service.functions import Functions
 from twinlock_service.result_logins import ResultLogins
+from twinlock_service.sessions import Sessions
 from twinlock_service.tasks import Tasks
 from twinlock_service.tokens import Tokens
 from twinlock_service.topology import Topology
@@ -32,6 +33,7 @@ class Context:
     tasks: Tasks = field(init=False)
     tokens: Tokens = field(init=False)
     result_logins: ResultLogins = field(init=False)
+    sessions: Sessions = field(default_factory=Sessions)
     forwarding: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while results are offered to the SDK, so that none is offered twice."""
     backlog: asyncio.Event = field(default_factory=asyncio.Event)

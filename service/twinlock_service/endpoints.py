@@ -61,8 +61,12 @@ class Endpoint:
         """The only functions that may run there, or None: any."""
         return self.registration.get("allowed_functions") or None
 
+    def owned_by(self, caller: Identity) -> bool:
+        """Whether it is the caller's own."""
+        return self.owner in caller.ids
+
     def managed_by(self, caller: Identity) -> bool:
-        """Whether the caller may change, stop and delete it."""
+        """Whether the caller may change, stop and delete it: the owner, and whom the owner has named."""
         admins = self.registration.get("admins", []) if self.kind != "user" else []
         return not caller.ids.isdisjoint({self.owner, *admins})
 
@@ -70,7 +74,7 @@ class Endpoint:
         """Whether the caller may submit to it: everybody where identities are mapped, else its owner."""
         if self.kind == "user":
             return False
-        return bool(self.registration.get("multi_user")) or self.managed_by(caller)
+        return bool(self.registration.get("multi_user")) or self.owned_by(caller)
 
     def visible_to(self, caller: Identity) -> bool:
         """Whether the caller may know that it exists."""
@@ -150,6 +154,14 @@ class Endpoints:
         """The endpoints of an identity, the oldest first."""
         query = "SELECT * FROM endpoints WHERE owner = ? ORDER BY created"
         return [_endpoint(row) for row in self._db.execute(query, (owner,))]
+
+    def inviting(self, person: Identity) -> list[Endpoint]:
+        """The endpoints whose `admins` name a person, the oldest first."""
+        query = (
+            "SELECT * FROM endpoints WHERE kind <> 'user' AND EXISTS (SELECT 1 FROM json_each(registration, '$.admins')"
+            " WHERE value IN (SELECT value FROM json_each(?))) ORDER BY created"
+        )
+        return [_endpoint(row) for row in self._db.execute(query, (json.dumps(list(person.ids)),))]
 
     def children(self, manager: str) -> list[Endpoint]:
         """The user endpoints of a manager endpoint."""

@@ -60,7 +60,7 @@ async def status(request: web.Request) -> web.Response:
 
 
 async def show_all(request: web.Request) -> web.Response:
-    """GET /v2/endpoints: the caller's; with role=any all that the caller may use."""
+    """GET /v2/endpoints: the caller's own; with role=any the public ones, too. Being named as an admin adds nothing."""
     context, caller = request.app[CONTEXT], request[CALLER]
     everything = request.query.get("role") == "any"
     found, time_slice = [], TimeSlice()
@@ -124,7 +124,7 @@ def _status(endpoint: Endpoint) -> str:
 
 
 def _listed(endpoint: Endpoint, caller: Identity, everything: bool) -> bool:
-    mine = endpoint.managed_by(caller)
+    mine = endpoint.owned_by(caller)
     return mine or (everything and endpoint.usable_by(caller) and bool(endpoint.registration.get("public")))
 
 

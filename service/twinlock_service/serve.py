@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import ipaddress
 import json
 import logging
 import os
@@ -198,7 +197,7 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _listening(options: Options, context: Context) -> AsyncIterator[None]:
-    app = make_app(context, open_page=_is_loopback(options.host))
+    app = make_app(context, options.host)
     runner = Runner(app, shutdown_timeout=2)
     await runner.setup()
     try:
@@ -209,15 +208,6 @@ async def _listening(options: Options, context: Context) -> AsyncIterator[None]:
         raise StartError(os.EX_UNAVAILABLE, text) from None
     finally:
         await runner.cleanup()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _forever(server: Process | None) -> NoReturn:

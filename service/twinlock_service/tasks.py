@@ -110,14 +110,19 @@ class Tasks:
         """The results of these tasks were offered to the SDK."""
         self._db.executemany("UPDATE tasks SET forwarded = 1 WHERE id = ?", [(task,) for task in tasks])
 
-    def counts(self) -> dict[str, int]:
-        """How many tasks have which status."""
-        return {row[0]: row[1] for row in self._db.execute("SELECT status, count(*) FROM tasks GROUP BY status")}
+    def counts(self, owner: str | None = None) -> dict[str, int]:
+        """How many tasks, of one owner or of all, have which status."""
+        query = f"SELECT status, count(*) FROM tasks {_where(owner)} GROUP BY status"  # noqa: S608
+        return {row[0]: row[1] for row in self._db.execute(query, {"owner": owner})}
 
-    def latest(self, count: int) -> list[Task]:
-        """The newest tasks, the newest first, without their results."""
+    def latest(self, count: int, owner: str | None = None) -> list[Task]:
+        """The newest tasks of one owner or of all, the newest first, without their results."""
         columns = (
             "id, group_id, owner, endpoint_id, function_id, status, submitted, completed, NULL AS result, forwarded"
         )
-        rows = self._db.execute(f"SELECT {columns} FROM tasks ORDER BY submitted DESC LIMIT ?", (count,))  # noqa: S608
-        return [Task(**dict(row)) for row in rows]
+        query = f"SELECT {columns} FROM tasks {_where(owner)} ORDER BY submitted DESC LIMIT :count"  # noqa: S608
+        return [Task(**dict(row)) for row in self._db.execute(query, {"owner": owner, "count": count})]
+
+
+def _where(owner: str | None) -> str:
+    return "" if owner is None else "WHERE owner = :owner"

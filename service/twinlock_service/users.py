@@ -83,6 +83,7 @@ class Users:
 
     def __init__(self, document: UsersFile, first_seen: Callable[[str], float] | None = None) -> None:
         """`first_seen` tells of a token that was written by hand, by its digest, since when it has been in use."""
+        self.settings = document.service
         self._first_seen = first_seen or (lambda _: time.time())
         self._by_hand = document.service.token_days * _DAY
         users = [self._logins(name, entry) for name, entry in document.users.items()]

@@ -29,6 +29,14 @@ class Settings(_Entry):
     token_days: Annotated[
         int, Field(ge=1, le=3650, title="a number of days", description="how long a new token is good for")
     ] = 30
+    hosts: Annotated[
+        list[str],
+        Field(
+            title="a list of names",
+            description="host names that clients may call the service by, beside localhost, this host's own name,"
+            " `--host`, and the address that they connect to",
+        ),
+    ] = []
 
 
 class TokenEntry(_Entry):

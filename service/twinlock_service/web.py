@@ -9,10 +9,11 @@ from importlib.metadata import version
 
 from aiohttp import web
 
-from twinlock_service import auth, page, rest_endpoints, rest_functions, rest_tasks
+from twinlock_service import auth, page, page_login, rest_endpoints, rest_functions, rest_tasks
 from twinlock_service.connections import serving
 from twinlock_service.context import CALLER, CONTEXT, LOGIN, Context
 from twinlock_service.errors import ApiError, Code
+from twinlock_service.hosts import LISTENING_HOST, check_host
 from twinlock_service.management import ManagementError
 from twinlock_service.models import MAX_BODY
 
@@ -24,13 +25,16 @@ MIN_CLIENT_VERSION = "4.15.0"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_app(context: Context, *, open_page: bool) -> web.Application:
-    """The application. `open_page`: the status page needs no token, since only this machine can reach it."""
-    app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
+def make_app(context: Context, host: str = "localhost") -> web.Application:
+    """The application; `host` is where it listens."""
+    app = web.Application(middlewares=[_errors, check_host], client_max_size=MAX_BODY)
     app[CONTEXT] = context
+    app[LISTENING_HOST] = host
     app.add_routes(
         [
-            web.get("/", page.show if open_page else _for_callers(page.show)),
+            web.get("/", page.show),
+            web.post("/login", page_login.log_in),
+            web.post("/logout", page_login.log_out),
             web.get("/v2/version", _version),
             web.post("/v2/oauth2/token", auth.token),
             web.get("/v2/oauth2/userinfo", auth.userinfo),

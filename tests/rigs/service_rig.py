@@ -17,6 +17,8 @@ from typing import Any
 
 import pika
 import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestClient
 from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails, Task
 from globus_compute_sdk import Client
@@ -52,6 +54,15 @@ CLIENT_SECRET = secrets.token_urlsafe(12)
 TOKENS = {"alice@site.example": secrets.token_urlsafe(12), "bob@site.example": secrets.token_urlsafe(12)}
 IDENTITIES = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in TOKENS}
 ALICE, BOB = TOKENS
+
+
+Rest = TestClient[web.Request, web.Application]
+"""A client of the HTTP side alone."""
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header of a caller with a token."""
+    return {"Authorization": f"Bearer {token}"}
 
 
 def token_entry(token: str, days: float = 30) -> dict[str, str]:

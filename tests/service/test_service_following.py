@@ -97,14 +97,12 @@ def refuses(url: str) -> bool:
 
 def test_a_new_user_is_let_in_and_their_tasks_run(person: Person, mep: Manager) -> None:
     client = person.client()
-    with Executor(endpoint_id=mep.id, client=client) as executor:
-        Executor._default_task_group_id = None
-        future = executor.submit(give, 7)
-        endpoint = mep.user_endpoint()
-        endpoint.run(endpoint.next_task()[1])
-        assert future.result(LIMIT) == 7
-        endpoint.close()
-    end_sdk()
+    task = client.run(7, endpoint_id=mep.id, function_id=client.register_function(give))
+    endpoint = mep.user_endpoint()
+    endpoint.run(endpoint.next_task()[1])
+    assert eventually(lambda: not client.get_task(task)["pending"], LIMIT)
+    assert client.get_result(task) == 7
+    endpoint.close()
 
 
 def test_revoking_a_token_ends_its_connections_and_no_others(person: Person) -> None:

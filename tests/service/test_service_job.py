@@ -17,10 +17,12 @@ from service_rig import (
     ALICE,
     BOB,
     IDENTITIES,
+    TOKENS,
     URL,
     Agent,
     Manager,
     UserEndpoint,
+    bearer,
     end_sdk,
     manager,
     manager_clients,
@@ -289,7 +291,7 @@ def test_a_function_that_an_endpoint_does_not_allow_is_refused(service: object, 
 def test_the_page_shows_what_there_is_but_no_data(mep: Manager, users: Submissions) -> None:
     _, endpoint = users.start(ALICE, mep, secret="hush-hush")
     _, task = endpoint.next_task()
-    with urllib.request.urlopen(URL) as answer:
+    with urllib.request.urlopen(urllib.request.Request(URL, headers=bearer(TOKENS[ALICE]))) as answer:
         page = answer.read().decode()
     for shown in (mep.id, endpoint.id, ALICE, str(task.task_id)):
         assert shown in page

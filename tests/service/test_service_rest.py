@@ -1,58 +1,17 @@
 """The REST and token calls that need no RabbitMQ, and what is answered where it isn't there."""
 
 import base64
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
-from service_rig import ALICE, BOB, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, TOKENS, users_file
-from twinlock_service.amqp import Amqp
+from service_rig import ALICE, BOB, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, TOKENS, Rest, bearer
 from twinlock_service.context import Context
-from twinlock_service.database import open_database
-from twinlock_service.management import Management
 from twinlock_service.models import MAX_PAYLOAD
-from twinlock_service.topology import Topology
-from twinlock_service.users import load_users
-from twinlock_service.web import make_app
-from yarl import URL
 
 COMPUTE_SCOPE = "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all"
 PROJECTS_SCOPE = "urn:globus:auth:scope:auth.globus.org:manage_projects"
 NOWHERE = "7b1f2f6e-0000-4000-8000-00000000dead"
 FUNCTION = {"function_name": "f", "function_code": "1\nf"}
-
-Rest = TestClient[web.Request, web.Application]
-
-
-@pytest.fixture
-async def context(tmp_path: Path) -> AsyncIterator[Context]:
-    """A service's parts; nothing listens where its RabbitMQ should be."""
-    db: sqlite3.Connection
-    with closing(open_database(tmp_path / "service.sqlite")) as db:
-        async with aiohttp.ClientSession() as session:
-            management = Management(session, URL("http://admin:hush@127.0.0.1:1"), "/")
-            topology = Topology(management, URL("amqp://admin:hush@127.0.0.1:1/v"))
-            users = load_users(users_file(tmp_path / "users.yaml"))
-            yield Context(db, users, topology, Amqp("amqp://admin:hush@127.0.0.1:1/v"))
-
-
-@pytest.fixture
-async def rest(context: Context) -> AsyncIterator[Rest]:
-    """A client of the service."""
-    async with TestClient(TestServer(make_app(context, open_page=True))) as client:
-        yield client
-
-
-def bearer(token: str) -> dict[str, str]:
-    """The header of a caller with a token."""
-    return {"Authorization": f"Bearer {token}"}
-
 
 AS_ALICE, AS_BOB = bearer(TOKENS[ALICE]), bearer(TOKENS[BOB])
 
@@ -302,16 +261,3 @@ async def test_options_that_no_manager_endpoint_would_read_are_refused(rest: Res
     assert "at most 524,288 are allowed" in reason
     assert "2,000," in reason
     assert context.tasks.counts() == {}
-
-
-async def test_the_page_escapes_what_users_chose(rest: Rest, context: Context) -> None:
-    context.endpoints.register("manager", NOWHERE, {"endpoint_name": "<script>alert(1)</script>"})
-    page = await (await rest.get("/")).text()
-    assert "&lt;script&gt;" in page
-    assert "<script>" not in page
-
-
-async def test_beyond_loopback_the_page_needs_a_token(context: Context) -> None:
-    async with TestClient(TestServer(make_app(context, open_page=False))) as client:
-        assert (await client.get("/")).status == 401
-        assert (await client.get("/", headers=AS_ALICE)).status == 200

@@ -1,0 +1,69 @@
+"""
+Which host names the service answers to.
+
+A page of anybody's can have its own name point to this machine (DNS rebinding); the browser then takes the service for
+a part of that page. What arrives under a foreign name is refused, whatever it asks for.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from twinlock_service.context import CONTEXT
+from twinlock_service.errors import ApiError, Code
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+LISTENING_HOST = web.AppKey("listening_host", str)
+"""What `--host` says; clients may call the service so."""
+
+
+@web.middleware
+async def check_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """ApiError 421: the request is for a host name that isn't one of this service's."""
+    given = request.headers.getall("Host", [])
+    name = _name(given[0]) if len(given) == 1 else None
+    if name is None or not (_is_known(request, name) or _is_address_of(request, name)):
+        shown = ", ".join(given)[:128] or "(none)"
+        text = f"this service doesn't answer to the host name {shown}; use localhost, or have its administrator add"
+        raise ApiError(421, Code.REQUEST_MALFORMED, f"{text} the name to `hosts` in the users file's section `service`")
+    return await handler(request)
+
+
+def _name(header: str) -> str | None:
+    """The host of a Host header, without the port and as names are compared."""
+    try:
+        parts = urlsplit(f"//{header}")
+        parts.port  # noqa: B018  # raises where it is no port
+    except ValueError:
+        return None
+    if parts.netloc != header or parts.username is not None or not parts.hostname:
+        return None
+    return parts.hostname.rstrip(".")
+
+
+def _is_known(request: web.Request, name: str) -> bool:
+    hosts = request.app[CONTEXT].users.settings.hosts
+    return name in {each.lower() for each in ("localhost", socket.gethostname(), request.app[LISTENING_HOST], *hosts)}
+
+
+def _is_address_of(request: web.Request, name: str) -> bool:
+    """Whether it is the very address that the connection was made to, which nobody else's name can be."""
+    if request.transport is None:
+        return False
+    local = request.transport.get_extra_info("sockname")[0]
+    try:
+        return _address(name) == _address(local.partition("%")[0])
+    except ValueError:
+        return False
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(text)
+    # A socket that listens on IPv6 and IPv4 shows an IPv4 address in this form.
+    return (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped) or address

@@ -1,0 +1,100 @@
+"""
+How a person comes to the page: a form that takes the token, and a cookie for the session.
+
+The cookie opens the page and nothing else. A browser sends it to no other site's requests (SameSite=Strict), and no
+script sees it; but it does send it to every port of this host, see docs/service.md. The token itself is in a form's
+body, never in a URL.
+"""
+
+from __future__ import annotations
+
+import html
+import string
+from importlib.resources import files
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from twinlock_service import auth
+from twinlock_service.context import CONTEXT
+from twinlock_service.errors import ApiError, Code
+from twinlock_service.sessions import LIFETIME
+from twinlock_service.users import Login
+
+COOKIE = "twinlock-session"
+
+MAX_FORM = 4096
+"""Bytes of a form, which anybody can send."""
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of each page: nothing is fetched from elsewhere, nobody frames it, nothing is kept."""
+
+
+async def log_in(request: web.Request) -> web.Response:
+    """POST /login: begins a session. Another form says what is wrong with the token."""
+    _refuse_foreign(request)
+    form = await request.clone(client_max_size=MAX_FORM).post()
+    try:
+        login = auth.login_by_token(request.app[CONTEXT], str(form.get("token", "")).strip())
+    except ApiError as error:
+        return form_page(error.reason)
+    answer = _to_page()
+    answer.set_cookie(
+        _cookie_name(request),
+        request.app[CONTEXT].sessions.begin(login),
+        max_age=int(LIFETIME),
+        httponly=True,
+        samesite="Strict",
+        secure=request.secure,
+    )
+    return answer
+
+
+async def log_out(request: web.Request) -> web.Response:
+    """POST /logout: ends the session."""
+    _refuse_foreign(request)
+    request.app[CONTEXT].sessions.end(request.cookies.get(_cookie_name(request), ""))
+    answer = _to_page()
+    answer.del_cookie(_cookie_name(request), httponly=True, samesite="Strict", secure=request.secure)
+    return answer
+
+
+def visitor(request: web.Request) -> Login | None:
+    """Who asks for the page: by bearer token, or by session. ApiError 401: a bearer token that is no good."""
+    if "Authorization" in request.headers:
+        return auth.authenticate(request)
+    context = request.app[CONTEXT]
+    credential = context.sessions.credential(request.cookies.get(_cookie_name(request), ""))
+    return None if credential is None else context.users.by_credential(credential)
+
+
+def form_page(reason: str = "") -> web.Response:
+    """The form, and why the last token was refused."""
+    template = string.Template(files(__package__).joinpath("login.html").read_text())
+    text = template.substitute(reason=html.escape(reason))
+    return web.Response(status=401, text=text, content_type="text/html", headers=HEADERS)
+
+
+def _to_page() -> web.Response:
+    return web.Response(status=303, headers={**HEADERS, "Location": "/"})
+
+
+def _cookie_name(request: web.Request) -> str:
+    # Under this name browsers take it from https only, so that nobody on the way can plant one.
+    return f"__Host-{COOKIE}" if request.secure else COOKIE
+
+
+def _refuse_foreign(request: web.Request) -> None:
+    """ApiError 403: another site's page has sent the form, to log somebody in or out."""
+    origin = request.headers.get("Origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.headers["Host"]
+    if foreign or request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        text = "this form was sent from another site; open the service's own page and log in there"
+        raise ApiError(403, Code.REQUEST_MALFORMED, text)
