@@ -28,10 +28,12 @@ from twinlock_service.database import open_database
 from twinlock_service.errors import StartError
 from twinlock_service.files import open_private
 from twinlock_service.following import Follower, warn_of_plain_tokens
+from twinlock_service.listening import given_certificate, listen
 from twinlock_service.management import Management, ManagementError
 from twinlock_service.processes import Process
 from twinlock_service.rabbitmq import private_node
 from twinlock_service.reports import forward_backlog, handlers
+from twinlock_service.tls import Certificate
 from twinlock_service.tokens import Tokens
 from twinlock_service.topology import Topology
 from twinlock_service.users import Users
@@ -43,8 +45,8 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 30.0
 """How long the service waits for RabbitMQ when it starts."""
 
-MANAGEMENT_PORT = 15672
-"""Where RabbitMQ has its management API unless it is told otherwise."""
+MANAGEMENT = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
+"""Where RabbitMQ has its management API unless it is told otherwise: encrypted where the rest is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ async def serve(options: Options) -> None:
     _cancel_on_signal()
     raise_descriptor_limit()
     document = read_users_file(options.users)
+    certificate = given_certificate(document.service)
     warn_of_plain_tokens(options.users, document)
     async with AsyncExitStack() as stack:
         stack.enter_context(_state_folder(options.state))
@@ -98,8 +101,10 @@ async def serve(options: Options) -> None:
         follower = Follower(context, options.users)
         await _access_is_current(follower)
         await stack.enter_async_context(_running(follower.run()))
-        await stack.enter_async_context(_listening(options, context))
-        print(f"twinlock-service ready on http://{options.host}:{options.port}", flush=True)
+        if certificate is not None:
+            await stack.enter_async_context(_running(certificate.follow()))
+        urls = await stack.enter_async_context(_listening(options, context, certificate))
+        print(f"twinlock-service ready on {' and '.join(urls)}", flush=True)
         _tell_systemd("READY=1")
         await _forever(rabbitmq.server)
 
@@ -151,7 +156,8 @@ async def _rabbitmq(stack: AsyncExitStack, options: Options, login: RabbitmqEntr
         return _RabbitMQ(node.url, node.management_url, node.server)
     if login is None:
         raise StartError(os.EX_CONFIG, f"users file {options.users} has no `rabbitmq` login, which --amqp URL needs")
-    management = URL.build(scheme="http", host=options.amqp.host or "", port=MANAGEMENT_PORT)
+    scheme, port = MANAGEMENT[options.amqp.scheme]
+    management = URL.build(scheme=scheme, host=options.amqp.host or "", port=port)
     amqp, management = (
         url.with_user(login.user).with_password(login.password.get_secret_value())
         for url in (options.amqp, options.amqp_management or management)
@@ -196,16 +202,13 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _listening(options: Options, context: Context) -> AsyncIterator[None]:
+async def _listening(options: Options, context: Context, certificate: Certificate | None) -> AsyncIterator[list[str]]:
+    """Serves HTTP, and with a certificate HTTPS; gives the URLs."""
     app = make_app(context, options.host)
     runner = Runner(app, shutdown_timeout=2)
     await runner.setup()
     try:
-        await web.TCPSite(runner, options.host, options.port).start()
-        yield
-    except OSError as error:
-        text = f"can't listen on {options.host}:{options.port}: {error.strerror}; choose another --port"
-        raise StartError(os.EX_UNAVAILABLE, text) from None
+        yield await listen(runner, options.host, options.port, context.users.settings.tls_port, certificate)
     finally:
         await runner.cleanup()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from twinlock_service.errors import StartError
 
@@ -37,6 +37,18 @@ class Settings(_Entry):
             " `--host`, and the address that they connect to",
         ),
     ] = []
+    tls_certificate: Annotated[
+        Path | None,
+        Field(title="a path", description="certificate and its chain, in PEM; with it there is HTTPS on `--host`"),
+    ] = None
+    tls_key: Annotated[Path | None, Field(title="a path", description="the certificate's key, in PEM")] = None
+    tls_port: Annotated[int, Field(ge=1, le=65535, title="a TCP port", description="where HTTPS is")] = 5443
+
+    @model_validator(mode="after")
+    def _pair(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together; set both or none")
+        return self
 
 
 class TokenEntry(_Entry):

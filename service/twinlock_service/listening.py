@@ -1,0 +1,62 @@
+"""Where the service listens: HTTP, and with a certificate HTTPS beside it."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import ssl
+
+from aiohttp import web
+
+from twinlock_service.errors import StartError
+from twinlock_service.tls import Certificate
+from twinlock_service.users_file import Settings
+
+log = logging.getLogger(__name__)
+
+_Place = tuple[str, int, ssl.SSLContext | None]
+
+
+def given_certificate(settings: Settings) -> Certificate | None:
+    """The certificate that the settings name. StartError: it is no good."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_certificate, settings.tls_key)
+
+
+async def listen(
+    runner: web.AppRunner, host: str, port: int, tls_port: int, certificate: Certificate | None
+) -> list[str]:
+    """Begins to serve; gives the URLs. StartError: another program has a port."""
+    places = _places(host, port, tls_port, certificate)
+    for place in places:
+        await _listen(runner, *place)
+    return [f"{'https' if tls else 'http'}://{f'[{name}]' if ':' in name else name}:{at}" for name, at, tls in places]
+
+
+def _places(host: str, port: int, tls_port: int, certificate: Certificate | None) -> list[_Place]:
+    if certificate is not None:
+        # The SDK speaks HTTP to localhost, whatever there is beside it.
+        return [(host if _is_loopback(host) else "127.0.0.1", port, None), (host, tls_port, certificate.context)]
+    if not _is_loopback(host):
+        log.warning("the network can read the tokens that are sent to %s; set tls_certificate and tls_key", host)
+    return [(host, port, None)]
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+    except OSError as error:
+        key = "tls_port" if tls else "--port"
+        text = f"can't listen on {host}:{port}: {error.strerror}; choose another {key}"
+        raise StartError(os.EX_UNAVAILABLE, text) from None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
