@@ -35,7 +35,7 @@ class Follower:
     async def run(self) -> None:
         """Works until it is cancelled."""
         while True:
-            self._reload_if_changed()
+            await self._reload_if_changed()
             try:
                 await self.cut_off()
             except ManagementError as error:
@@ -63,13 +63,14 @@ class Follower:
         # A request that was under way may have made the RabbitMQ user again.
         return [each for each in endpoints if each.id not in self._cut_off or context.topology.has(each)]
 
-    def _reload_if_changed(self) -> None:
+    async def _reload_if_changed(self) -> None:
         last, self._seen = self._seen, _stamp(self._path)
         if self._seen in (self._loaded, None) or self._seen != last:
             return
         self._loaded = self._seen
         try:
-            document = read_users_file(self._path)
+            # Beside the event loop: a thousand users take a second.
+            document = await asyncio.to_thread(read_users_file, self._path)
         except StartError as error:
             log.error("%s; what it said before stays in force", error)
             return

@@ -12,8 +12,8 @@ from twinlock_service.users_file import digest
 LIFETIME = 8 * 3600.0
 """Seconds after which people log in again."""
 
-MOST = 1000
-"""Sessions at a time; the oldest ends for another one."""
+MOST = 20
+"""Sessions at a time with one token; the oldest ends for another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,9 @@ class Sessions:
         cookie = secrets.token_urlsafe(32)
         now = time.monotonic()
         self._sessions = {key: each for key, each in self._sessions.items() if each.expires > now}
-        while len(self._sessions) >= MOST:
-            del self._sessions[next(iter(self._sessions))]
+        of_this = [key for key, each in self._sessions.items() if each.credential == login.credential]
+        for key in of_this[: len(of_this) + 1 - MOST]:
+            del self._sessions[key]
         self._sessions[digest(cookie)] = _Session(login.credential, now + LIFETIME)
         return cookie
 

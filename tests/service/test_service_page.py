@@ -49,6 +49,17 @@ async def page(rest: Rest, token: str = "") -> str:
     return await (await rest.get("/")).text()
 
 
+def session(answer: Any) -> str:
+    """The cookie of a login, as a browser sends it."""
+    return str(answer.headers["Set-Cookie"]).partition(";")[0]
+
+
+async def seen_with(rest: Rest, cookie: str) -> str:
+    """The page as it is shown to a browser that has this cookie alone."""
+    rest.session.cookie_jar.clear()
+    return await (await rest.get("/", headers={"Cookie": cookie})).text()
+
+
 async def test_a_stranger_sees_a_form_and_nothing_else(rest: Rest, context: Context) -> None:
     for path in ("/", f"/?token={TOKENS[ALICE]}"):
         answer = await rest.get(path)
@@ -145,11 +156,12 @@ async def test_a_form_that_is_too_large_is_refused(rest: Rest) -> None:
 
 
 async def test_logging_out_ends_the_session_not_only_the_cookie(rest: Rest) -> None:
-    cookies = (await log_in(rest, TOKENS[ALICE])).cookies
-    assert (await rest.post("/logout", allow_redirects=False)).status == 303
-    assert ALICE not in await page(rest)
-    rest.session.cookie_jar.update_cookies(cookies)
-    assert ALICE not in await page(rest)
+    cookie = session(await log_in(rest, TOKENS[ALICE]))
+    assert ALICE in await seen_with(rest, cookie)
+    answer = await rest.post("/logout", headers={"Cookie": cookie}, allow_redirects=False)
+    assert answer.status == 303
+    assert session(answer) == 'twinlock-session=""'
+    assert ALICE not in await seen_with(rest, cookie)
 
 
 async def test_a_session_ends_with_its_token(rest: Rest, context: Context, tmp_path: Path) -> None:
@@ -173,6 +185,14 @@ async def test_a_session_ends_after_some_hours(rest: Rest, monkeypatch: pytest.M
     assert ALICE in await page(rest)
     monkeypatch.setattr("twinlock_service.sessions.time.monotonic", lambda: monotonic() + 9 * 3600)
     assert ALICE not in await page(rest)
+
+
+async def test_ones_many_logins_end_nobody_elses_session(rest: Rest) -> None:
+    of_alice = session(await log_in(rest, TOKENS[ALICE]))
+    of_bob = [session(await log_in(rest, TOKENS[BOB])) for _ in range(30)]
+    assert ALICE in await seen_with(rest, of_alice)
+    assert BOB in await seen_with(rest, of_bob[-1])
+    assert BOB not in await seen_with(rest, of_bob[0])
 
 
 async def test_what_users_chose_is_escaped(rest: Rest, context: Context) -> None:
