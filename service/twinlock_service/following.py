@@ -10,6 +10,7 @@ from twinlock_service.context import Context
 from twinlock_service.endpoints import Endpoint
 from twinlock_service.errors import StartError
 from twinlock_service.management import ManagementError
+from twinlock_service.result_logins import ResultLogin
 from twinlock_service.users import Users
 from twinlock_service.users_file import UsersFile, read_users_file
 
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 POLL = 0.5
 """Seconds between looks at the file. A change counts when it is as old as that: editors empty a file first."""
+
+RETRY = 5.0
+"""Seconds until the next attempt when one has failed."""
 
 Stamp = tuple[int, int, int] | None
 
@@ -35,27 +39,44 @@ class Follower:
     async def run(self) -> None:
         """Works until it is cancelled."""
         while True:
-            await self._reload_if_changed()
+            delay = POLL
             try:
+                await self._reload_if_changed()
                 await self.cut_off()
             except ManagementError as error:
                 log.warning("%s; who has no access any more is cut off from RabbitMQ as soon as it can be", error)
-            await asyncio.sleep(POLL)
+                delay = RETRY
+            except Exception:
+                # Whatever it was, later changes have to be followed.
+                log.exception("the users file could not be followed; trying again in %.0f s", RETRY)
+                delay = RETRY
+            await asyncio.sleep(delay)
 
     async def cut_off(self) -> None:
-        """Deletes the RabbitMQ users of those without access, which closes their connections. ManagementError."""
-        for login in self._context.result_logins.all():
-            if self._context.users.by_credential(login.credential) is None:
-                await self._context.topology.remove_user(login)
-                self._context.result_logins.forget(login)
-                log.info("RabbitMQ user %s is deleted: its token or secret is no longer good", login.name)
-        for endpoint in self._without_owner():
-            self._context.endpoints.renew_password(endpoint.id)
-            await self._context.topology.cut_off(endpoint)
-            self._cut_off.add(endpoint.id)
-            log.info("endpoint %s is cut off: its owner %s is no longer known", endpoint.id, endpoint.owner)
+        """
+        Deletes the RabbitMQ users of those without access, which closes their connections.
 
-    def _without_owner(self) -> list[Endpoint]:
+        ManagementError: one can't be deleted; the others are.
+        """
+        context = self._context
+        lost = [each for each in context.result_logins.all() if context.users.by_credential(each.credential) is None]
+        works = [*(self._remove_login(each) for each in lost), *(self._cut_off_one(each) for each in self._ownerless())]
+        for outcome in await asyncio.gather(*works, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _remove_login(self, login: ResultLogin) -> None:
+        await self._context.topology.remove_user(login)
+        self._context.result_logins.forget(login)
+        log.info("RabbitMQ user %s is deleted: its token or secret is no longer good", login.name)
+
+    async def _cut_off_one(self, endpoint: Endpoint) -> None:
+        self._context.endpoints.renew_password(endpoint.id)
+        await self._context.topology.cut_off(endpoint)
+        self._cut_off.add(endpoint.id)
+        log.info("endpoint %s is cut off: its owner %s is no longer known", endpoint.id, endpoint.owner)
+
+    def _ownerless(self) -> list[Endpoint]:
         context = self._context
         gone = [owner for owner in context.endpoints.owners() if context.users.by_id(owner) is None]
         endpoints = [endpoint for owner in gone for endpoint in context.endpoints.owned_by(owner)]
@@ -65,7 +86,7 @@ class Follower:
 
     async def _reload_if_changed(self) -> None:
         last, self._seen = self._seen, _stamp(self._path)
-        if self._seen in (self._loaded, None) or self._seen != last:
+        if self._seen == self._loaded or self._seen != last:
             return
         self._loaded = self._seen
         try:

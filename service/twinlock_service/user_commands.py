@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made = group.add_subparsers(metavar="COMMAND", required=True)
-    _add_add(made)
+    _add_parser(made)
     _command(made, "list", _list, "list the users and their tokens").add_argument(
         "--json", action="store_true", help="as JSON, for programs"
     )
@@ -50,7 +50,7 @@ def add(commands: Commands) -> None:
     _named(made, "remove", _remove, "remove a user, and end the user's and the user's endpoints' connections")
 
 
-def _add_add(commands: Commands) -> None:
+def _add_parser(commands: Commands) -> None:
     parser = _named(commands, "add", _add, "add a user, and print the first token, this once")
     parser.add_argument("--id", type=uuid.UUID, metavar="UUID", help="Globus identity (default: a new uuid)")
     parser.add_argument("--name", default="", help="full name")
