@@ -142,10 +142,6 @@ class Endpoints:
         """Every endpoint, the oldest first."""
         return [_endpoint(row) for row in self._db.execute("SELECT * FROM endpoints ORDER BY created")]
 
-    def ids(self) -> list[str]:
-        """The uuids of all endpoints, the oldest first."""
-        return [row["id"] for row in self._db.execute("SELECT id FROM endpoints ORDER BY created")]
-
     def owners(self) -> list[str]:
         """The identity uuids of all who have an endpoint."""
         return [row["owner"] for row in self._db.execute("SELECT DISTINCT owner FROM endpoints")]
@@ -162,6 +158,10 @@ class Endpoints:
             " WHERE value IN (SELECT value FROM json_each(?))) ORDER BY created"
         )
         return [_endpoint(row) for row in self._db.execute(query, (json.dumps(list(person.ids)),))]
+
+    def ids(self) -> list[str]:
+        """The uuids of all endpoints, the oldest first."""
+        return [row["id"] for row in self._db.execute("SELECT id FROM endpoints ORDER BY created")]
 
     def children(self, manager: str) -> list[Endpoint]:
         """The user endpoints of a manager endpoint."""

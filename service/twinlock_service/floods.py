@@ -12,7 +12,7 @@ from twinlock_service.management import ManagementError
 log = logging.getLogger(__name__)
 
 MOST = 10_000
-"""Messages a minute that end no task. Some are in order: status reports, results sent again after a lost connection."""
+"""Messages a minute that end no task. Some are in order, such as status reports."""
 
 UNIT = 8 * 1024
 """Bytes for which a message counts once more."""
@@ -25,17 +25,33 @@ class Floods:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._repeated: set[str] = set()
         self._minute = 0.0
+
+    def repeated(self, task: str) -> bool:
+        """
+        Whether the result of a task that had ended has come before in this minute.
+
+        Once is in order: after a lost connection an endpoint sends again what RabbitMQ had not confirmed.
+        """
+        self._begin_minute()
+        known = task in self._repeated
+        self._repeated.add(task)
+        return known
 
     def too_many(self, endpoint: str, size: int) -> bool:
         """Count a message of `size` bytes that ends no task. True, once a minute: it is one too many."""
-        minute = time.monotonic() // MINUTE
-        if minute != self._minute:
-            self._counts.clear()
-            self._minute = minute
+        self._begin_minute()
         before = self._counts[endpoint]
         self._counts[endpoint] += 1 + size // UNIT
         return before <= MOST < self._counts[endpoint]
+
+    def _begin_minute(self) -> None:
+        minute = time.monotonic() // MINUTE
+        if minute != self._minute:
+            self._counts.clear()
+            self._repeated.clear()
+            self._minute = minute
 
 
 async def cut_off(context: Context, endpoint_id: str) -> None:

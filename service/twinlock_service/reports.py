@@ -59,7 +59,7 @@ async def take_results(context: Context, floods: Floods, batch: list[Delivery]) 
         for delivery, end in results:
             if end is not None and context.tasks.finish(*end):
                 new.append(end[0])
-            else:
+            elif end is None or floods.repeated(end[0]):
                 useless.append(delivery)
     for delivery in useless:
         await _count(context, floods, delivery)

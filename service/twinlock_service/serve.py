@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import aiohttp
-from aiohttp import web
 from yarl import URL
 
 from twinlock_service.amqp import Amqp
@@ -95,14 +94,14 @@ async def serve(options: Options) -> None:
         await stack.enter_async_context(_running(amqp.run(handlers(context))))
         await _within(amqp.connected(), "RabbitMQ")
         await stack.enter_async_context(_running(forward_backlog(context)))
-        if rabbitmq.server is not None:
-            node = "127.0.0.1", rabbitmq.url.port or 0
-            await stack.enter_async_context(hosted_ports(options.amqp_ports, *node))
         follower = Follower(context, options.users)
         await _access_is_current(follower)
         await stack.enter_async_context(_running(follower.run()))
         if certificate is not None:
             await stack.enter_async_context(_running(certificate.follow()))
+        if rabbitmq.server is not None:
+            node = "127.0.0.1", rabbitmq.url.port or 0
+            await stack.enter_async_context(hosted_ports(options.amqp_ports, *node))
         urls = await stack.enter_async_context(_listening(options, context, certificate))
         print(f"twinlock-service ready on {' and '.join(urls)}", flush=True)
         _tell_systemd("READY=1")

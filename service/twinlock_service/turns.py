@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-AT_ONCE = 4
+AT_ONCE = 2
 """How many requests of one caller are served at a time; further ones wait for these."""
 
 LARGE = 4 * 1024 * 1024

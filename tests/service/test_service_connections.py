@@ -16,7 +16,7 @@ from twinlock_service.peers import peer_of
 LIMIT = 60.0
 """Seconds for anything."""
 
-HALF = b"GET / HTTP/1.1\r\nHost: x\r\n"
+HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 LARGE = 64 * 2**20
 NOBODY = 65534
 
@@ -74,7 +74,7 @@ async def test_requests_sent_by_halves_keep_nobody_out(monkeypatch: pytest.Monke
 async def test_a_request_that_is_served_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MOST_OF_PEER", 5)
     async with server() as port:
-        reader, writer = await asked(port, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1")
+        reader, writer = await asked(port, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n1")
         assert await served(port), "so the one before is being served"
         halves = [await asked(port, HALF) for _ in range(20)]
         assert await served(port)
@@ -107,7 +107,7 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off(monkeypatch: pytest.Mon
         with socket.socket() as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.connect(("127.0.0.1", port))
-            slow.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            slow.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await eventually(lambda: connected(port))
             await eventually(lambda: not connected(port))
 
@@ -115,7 +115,7 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off(monkeypatch: pytest.Mon
 async def test_who_takes_it_slowly_gets_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STALL_SECONDS", 2.0)
     async with server() as port:
-        reader, writer = await asked(port, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        reader, writer = await asked(port, b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         read = 0
         while chunk := await asyncio.wait_for(reader.read(2**20), LIMIT):
             read += len(chunk)

@@ -15,6 +15,7 @@ import pytest
 from globus_compute_common.messagepack.message_types import Result
 from globus_compute_sdk import Client, Executor
 from globus_compute_sdk.errors import TaskExecutionFailed
+from globus_compute_sdk.serialize import ComputeSerializer
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import AMQPError
 from service_rig import ALICE, BOB, Manager, Service, UserEndpoint, end_sdk, free_port, manager, sdk_client, users_file
@@ -218,6 +219,27 @@ def test_an_endpoint_that_sends_nothing_but_nonsense_is_cut_off_and_comes_back(
     again, _, with_its_new_password = submitted(BOB, mep)
     with_its_new_password.run(with_its_new_password.next_task()[1])
     assert result(again, task) == 7
+
+
+def test_an_endpoint_may_send_its_results_again(service: Service, mep: Manager) -> None:
+    """As after a lost connection, when RabbitMQ had not confirmed them yet."""
+    client = sdk_client(BOB)
+    batch = client.create_batch(create_websocket_queue=True)
+    function = client.register_function(give)
+    for value in range(7):
+        batch.add(function, (value,))
+    tasks = client.batch_run(mep.id, batch)["tasks"][function]
+    endpoint = mep.user_endpoint()
+    large = ComputeSerializer().serialize("x" * 16 * 2**20)
+    for _ in range(2):
+        for task in tasks[:5]:
+            endpoint.send(Result(task_id=task, data=large))
+    for task in tasks[5:]:
+        # The second one is looked at after all has been done about those before the first one.
+        endpoint.send(Result(task_id=task, data=ComputeSerializer().serialize(7)))
+        assert result(client, task) == 7
+    endpoint.channel.connection.process_data_events()
+    assert endpoint.channel.is_open
 
 
 def flood(endpoint: UserEndpoint, body: bytes) -> None:

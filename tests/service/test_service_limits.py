@@ -31,7 +31,7 @@ async def context(tmp_path: Path) -> AsyncIterator[Context]:
 @pytest.fixture
 async def rest(context: Context) -> AsyncIterator[Rest]:
     "A client of the service."
-    async with TestClient(TestServer(make_app(context, open_page=True))) as client:
+    async with TestClient(TestServer(make_app(context))) as client:
         yield client
 
 
@@ -173,7 +173,9 @@ async def test_functions_that_rely_on_what_is_not_enforced_are_refused(rest: Res
 async def test_a_token_of_other_than_ascii_is_unknown(rest: Rest, token: str) -> None:
     raw = token.encode("utf-8", "surrogateescape").decode("latin-1")
     reader, writer = await asyncio.open_connection(rest.host, rest.port)
-    writer.write(f"GET /v2/endpoints HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {raw}\r\n\r\n".encode("latin-1"))
+    writer.write(
+        f"GET /v2/endpoints HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {raw}\r\n\r\n".encode("latin-1")
+    )
     head = await asyncio.wait_for(reader.readline(), 60)
     writer.close()
     assert b" 401 " in head
