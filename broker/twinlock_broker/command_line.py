@@ -71,7 +71,8 @@ def add_state(parser: argparse.ArgumentParser) -> None:
 
 def state_folder(given: argparse.Namespace) -> Path:
     """The state folder, by the option, by systemd, by the broker's file, or the endpoint's own folder."""
-    return placed.find(find_folder(given.folder), given.state).state
+    folder = find_folder(given.folder) if given.folder else Path.cwd()
+    return placed.find(folder, given.state).state
 
 
 def endpoints_folder() -> Path:

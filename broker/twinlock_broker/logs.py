@@ -59,6 +59,7 @@ class RationedHandler(logging.StreamHandler[TextIO]):
         super().__init__(stream)
         self._since = 0.0
         self._written: Counter[tuple[str, str, str]] = Counter()
+        self._left_out: dict[tuple[str, str, str], str] = {}  # the last one of each
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line, unless it is one too many."""
@@ -68,6 +69,8 @@ class RationedHandler(logging.StreamHandler[TextIO]):
         self._written[key] += 1
         if self._written[key] <= MOST:
             super().emit(record)
+        else:
+            self._left_out[key] = record.getMessage()
 
     def _key(self, record: logging.LogRecord) -> tuple[str, str, str]:
         about = next((str(getattr(record, name)) for name in WHO if hasattr(record, name)), "")
@@ -76,10 +79,11 @@ class RationedHandler(logging.StreamHandler[TextIO]):
 
     def _begin(self, now: float) -> None:
         """Begin another minute, and tell what the last one left out."""
-        left_out = {key: count - MOST for key, count in self._written.items() if count > MOST}
-        self._since, self._written = now, Counter()
-        for (logger, text, about), count in left_out.items():
-            said = f"{count} more lines like this within a minute, left out: {text}"
+        written, left_out = self._written, self._left_out
+        self._since, self._written, self._left_out = now, Counter(), {}
+        for key, last in left_out.items():
+            logger, _, about = key
+            said = f"{written[key] - MOST} more such lines within a minute were left out, the last one: {last}"
             values = {"name": logger, "levelname": "WARNING", "msg": "%s", "args": (said,)}
             super().emit(logging.makeLogRecord(values | ({"user": about} if about else {})))
 

@@ -41,9 +41,14 @@ def test_list_shows_instances(site: Site) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: for others nothing is closed here")
 def test_list_says_what_it_cannot_read(site: Site) -> None:
+    site.endpoint.chmod(0o755)
     done = site.twinlock("list", site.etc, user="nobody")
     assert (done.returncode, done.stdout.split()) == (os.EX_NOINPUT, ["?", str(site.endpoint)])
     assert f"{site.state}/endpoint.json: can't be read: Permission denied" in done.stderr
+    site.endpoint.chmod(0o750)
+    done = site.twinlock("list", site.etc, user="nobody")
+    assert (done.returncode, done.stdout) == (os.EX_NOINPUT, "")
+    assert f"{site.endpoint}: this account may not look into it" in done.stderr
 
 
 def test_list_says_what_is_broken(site: Site) -> None:

@@ -23,13 +23,14 @@ def check(path: Path, program: str) -> Iterator[Finding]:
     if programs.find("twinlock-spawner") is None:
         yield unknown(Subject.POLICY, f"{path}: not by twinlock-spawner --check, which isn't installed here")
     try:
-        wrong = policy.problems(path, program)
+        wrong, odd = policy.problems(path, program)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8"
         yield unknown(Subject.POLICY, f"{path}: {reason}; --policy names the spawner's policy")
         yield unknown(Subject.SPAWNERS, f"{path}: without the policy there is nothing to compare")
         return
-    yield from [failure(Subject.POLICY, text) for text in wrong] or [ok(Subject.POLICY, f"{path}: can be used")]
+    found = [failure(Subject.POLICY, text) for text in wrong] + [warning(Subject.POLICY, text) for text in odd]
+    yield from found or [ok(Subject.POLICY, f"{path}: can be used")]
     yield from _beside_others(path)
 
 

@@ -89,7 +89,8 @@ def _request(folder: Folder, site: Site, variant: Variant) -> Request:
     own = account.look_up(pwd.getpwuid(os.getuid()).pw_name)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": own.home, "USER": own.name} | site.environment
     reserved = Reserved(folder.parent_config, _RUNTIME, own, Match(own.name, _IDENTITY), environment)
-    return Request(site.template, folder.template_path.parent, site.schema, variant.options, reserved)
+    path = folder.template_path
+    return Request(site.template, path.parent, site.schema, variant.options, reserved, str(path))
 
 
 def _load(folder: Folder, site: Site, rendered: list[Rendered], program: Sequence[str] | str) -> Iterator[Finding]:

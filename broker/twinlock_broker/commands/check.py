@@ -34,8 +34,8 @@ promised: a batch scheduler, for example, isn't asked. Nothing is changed; as ro
 
 --json prints one object: "folder", a text; "failed", whether anything would fail; "findings", a list of objects with
 "kind" ("ok", "warning", "failure", "not looked at"), "subject" (a word of the list above) and "text".
-exit codes: 0 nothing would fail, there may be warnings; 78 something would; 66 there is no such folder or file;
-  65 a file that was given isn't what it has to be
+exit codes: 0 nothing would fail, there may be warnings; 78 something would; 66 a folder or file isn't there, or can't
+  be read; 65 a file that was given isn't what it has to be
 """
 
 
@@ -80,8 +80,6 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(given: argparse.Namespace) -> int:
     """Print the findings; the exit code."""
     path = find_folder(given.folder)
-    if not path.is_dir():
-        raise Fatal(os.EX_NOINPUT, f"{path}: no such folder; name the one that holds config.yaml")
     findings = _look(path, given)
     failed = _print_json(path, findings) if given.json else _print_lines(findings)
     return os.EX_CONFIG if failed else os.EX_OK
@@ -112,6 +110,8 @@ def _look(path: Path, given: argparse.Namespace) -> Iterator[Finding]:
     try:
         folder = read_folder(path)
     except Fatal as error:
+        if error.status == os.EX_NOINPUT:
+            raise
         yield from (failure(Subject.CONFIG, line) for line in str(error).splitlines())
         for subject in (Subject.FILES, Subject.MAPPING, Subject.RENDERING, Subject.ENDPOINT, Subject.LOGIN):
             yield unknown(subject, "config.yaml has to be mended first")

@@ -3,13 +3,15 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command_line import add_state, find_folder, state_folder
+from twinlock_broker.command_line import add_state, find_folder
 from twinlock_broker.commands import removal
 from twinlock_broker.compute import register
-from twinlock_broker.compute.login import load_login
+from twinlock_broker.compute.login import Login, installed_client, load_login
+from twinlock_broker.config import placed
 from twinlock_broker.config.folder import Folder, read_folder
 from twinlock_broker.config.keys import BROKER_KEYS
 from twinlock_broker.config.lock import locked
@@ -63,18 +65,21 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(given: argparse.Namespace) -> int:
     """Delete the endpoint; the exit code."""
-    path, state = find_folder(given.folder).absolute(), state_folder(given)
+    path = find_folder(given.folder).absolute()
+    place = placed.find(path, given.state)
+    state = place.state
     if not (path / "config.yaml").is_file():
         raise Fatal(os.EX_NOINPUT, f"{path}: not an endpoint's folder, it has no config.yaml; nothing was changed")
     folder = read_folder(path)
     removal.check(folder)
+    client = installed_client(place.client) if place.client else None  # root's file, as whom nothing is asked
     with as_owner(state), locked(state):
         endpoint_id = _uuid(folder, state, given.force)
         if not given.yes:
             _confirm(folder, endpoint_id)
         if endpoint_id is not None:
             _refuse_running(given.spawner_socket, endpoint_id)
-            _delete(folder, endpoint_id, state, given.force)
+            _delete(folder, endpoint_id, lambda: client or load_login(state), given.force)
         removal.remove_state(state)
     left = removal.remove_folder(folder)
     print(f"{endpoint_id or path.name}: deleted")
@@ -111,9 +116,9 @@ def _refuse_running(spawner: Path, endpoint_id: str) -> None:
         )
 
 
-def _delete(folder: Folder, endpoint_id: str, state: Path, force: bool) -> None:
+def _delete(folder: Folder, endpoint_id: str, find_login: Callable[[], Login], force: bool) -> None:
     try:
-        login = load_login(state)
+        login = find_login()
         if not force and register.online(folder, endpoint_id, login):
             raise Fatal(
                 os.EX_TEMPFAIL, "the endpoint is online by the service's word: stop its broker, wherever that runs"

@@ -11,7 +11,7 @@ from twinlock_broker.config import placed
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.errors import Fatal
 
-_PATTERNS = ("*/config.yaml", "instances/*/endpoint/config.yaml")
+_PATTERNS = ("*", "instances/*/endpoint")
 _EXAMPLES = """\
   twinlock list
   twinlock list /etc/twinlock
@@ -46,7 +46,7 @@ def run(given: argparse.Namespace) -> int:
     """Print the folders; the exit code."""
     try:
         given.folder.stat()
-        found = sorted(path.parent for pattern in _PATTERNS for path in given.folder.glob(pattern))
+        found = sorted({path for pattern in _PATTERNS for path in given.folder.glob(pattern)})
     except OSError as error:
         raise Fatal(
             os.EX_NOINPUT, f"{given.folder}: {error.strerror}; name the folder that endpoints are in"
@@ -54,11 +54,15 @@ def run(given: argparse.Namespace) -> int:
     status = os.EX_OK
     for folder in found:
         try:
-            known = _uuid(folder)
+            known = _uuid(folder) if (folder / "config.yaml").exists() else ""
+        except PermissionError:
+            print(f"twinlock: {folder}: this account may not look into it; ask as root", file=sys.stderr)
+            known, status = "", os.EX_NOINPUT
         except Fatal as error:
             print(f"twinlock: {error}", file=sys.stderr)
             known, status = "?", error.status
-        print(f"{known:<36}  {folder}")
+        if known:
+            print(f"{known:<36}  {folder}")
     return status
 
 

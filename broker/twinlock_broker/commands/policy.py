@@ -9,32 +9,41 @@ from twinlock_broker.checks import programs
 
 DEFAULT = Path("/etc/twinlock/spawner.toml")
 _LIMIT = 30.0
+_WARNING = "twinlock-spawner: warning: "
 
 
-def problems(path: Path, program: str) -> list[str]:
-    """What is wrong with the policy for a broker that asks for `program`. Raises `OSError` where it can't be read."""
+def problems(path: Path, program: str) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the policy for a broker that asks for `program`, and what is only odd in it.
+
+    Raises:
+        OSError: it can't be read.
+    """
     text = path.read_text()
-    wrong = _by_the_spawner(path)
+    wrong, odd = _by_the_spawner(path)
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
-        return wrong or [f"{path}: not valid TOML"]
-    return wrong + _beside_the_broker(path, values, program)
+        return wrong or [f"{path}: not valid TOML"], odd
+    return wrong + _beside_the_broker(path, values, program), odd
 
 
-def _by_the_spawner(path: Path) -> list[str]:
-    """What ``twinlock-spawner --check`` says; where it isn't installed, it isn't asked."""
+def _by_the_spawner(path: Path) -> tuple[list[str], list[str]]:
+    """What ``twinlock-spawner --check`` finds wrong with the policy, and else what it warns about.
+
+    Where it isn't installed, it isn't asked.
+    """
     spawner = programs.find("twinlock-spawner")
     if spawner is None:
-        return []
+        return [], []
     argv = [str(spawner), "--check", "--policy", str(path)]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT, check=False)
     except subprocess.TimeoutExpired:
-        return [f"{path}: twinlock-spawner --check took more than {_LIMIT:.0f} seconds"]
+        return [f"{path}: twinlock-spawner --check took more than {_LIMIT:.0f} seconds"], []
+    said = done.stderr.splitlines()
     if done.returncode == 0:
-        return []
-    return done.stderr.splitlines() or [f"{path}: twinlock-spawner --check ended with {done.returncode}"]
+        return [], [line.removeprefix(_WARNING) for line in said]
+    return said or [f"{path}: twinlock-spawner --check ended with {done.returncode}"], []
 
 
 def _beside_the_broker(path: Path, values: dict[str, Any], program: str) -> list[str]:
