@@ -65,13 +65,17 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         return tasks
 
     def _send_if_there(self, parts: list[bytes]) -> None:
-        "ZeroMQ would drop without a word what it can't send, since its connection to the pool has ended."
+        """ZeroMQ would drop without a word what it can't send, since its connection to the pool has ended.
+
+        Parsl sends what it took from the queue at once; other messages have no tasks in them.
+        """
+        tasks, self._taken = self._taken, ()
         try:
             self._send(parts)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            self._unsent[parts[0]], self._taken = self._taken, ()
+            self._unsent[parts[0]] = tasks
 
     def process_tasks_to_send(self, interesting: set[bytes], *arguments: Any) -> None:
         """With tasks that a pool didn't get going back into the queue: they have certainly not begun.
