@@ -112,7 +112,8 @@ WISHES = {"requirements": "numpy==2.1\nscipy", "worker_init": "module load x", "
 def test_a_folder_that_the_peer_configures_is_served_as_it_is(tmp_path: Path) -> None:
     said(tmp_path, AGENT, "configure", "cluster", "--multi-user", "true", "--contact-email", "a@b.example")
     checked = said(tmp_path, OURS, "check", tmp_path / ".globus_compute" / "cluster")
-    assert "example_identity_mapping_config.json: identity mapping" in checked
+    assert "example_identity_mapping_config.json" in checked, checked
+    assert "FAIL" not in checked
     for name, value in (("none", {}), ("all", WISHES), ("runtime", RUNTIME)):
         (tmp_path / name).write_text(json.dumps(value))
     compare(tmp_path, *(["-e", "cluster", "-o", name, "--user-runtime", "runtime"] for name in ("none", "all")))
