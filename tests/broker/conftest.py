@@ -59,7 +59,7 @@ async def supervisor(client: SpawnerClient, told: Told, tmp_path: Path) -> Async
         MANAGER, 30.0, Launcher(client, {}, tmp_path / "endpoints"), Store(tmp_path / "endpoints", None), told.send
     )
     running = asyncio.create_task(client.run(made))
-    await asyncio.wait_for(client.ready.wait(), 10)
+    await asyncio.wait_for(client.ready.wait(), 60)
     yield made
     running.cancel()
     await asyncio.wait((running,))

@@ -41,7 +41,7 @@ async def supervisor(
     launcher = Launcher(client, {}, tmp_path / "endpoints", admission)
     made = Supervisor(MANAGER, 30.0, launcher, Store(tmp_path / "endpoints", None), told.send)
     running = asyncio.create_task(client.run(made))
-    await asyncio.wait_for(client.ready.wait(), 10)
+    await asyncio.wait_for(client.ready.wait(), 60)
     yield made
     running.cancel()
     await asyncio.wait((running,))

@@ -68,7 +68,7 @@ async def test_each_task_stands_in_the_audit_log_with_its_account(rabbit: Rabbit
             await rabbit.commands([json.dumps(command).encode()], [properties()])
             await asyncio.to_thread(put, rabbit.admin, task_body(task, double, 4), headers)
             assert value(messagepack.unpack(await asyncio.to_thread(take, rabbit.admin))) == 8
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while "EXEC_END" not in log.read_text():
                     await asyncio.sleep(0.05)
             await broker.stop()

@@ -263,7 +263,7 @@ async def test_a_person_has_half_of_the_places_for_long(monkeypatch: pytest.Monk
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await stack.aclose()
             async with lines.turn("ada"):
                 pass

@@ -253,7 +253,7 @@ async def test_a_start_outlives_the_broker_with_what_it_printed(rabbit: Rabbit) 
 
 async def waiting(spawner: Spawner) -> psutil.Process:
     """The program `late`, as soon as it waits."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             for child in psutil.Process(spawner.process.pid).children(recursive=True):
                 status = Path(f"/proc/{child.pid}/status").read_text()

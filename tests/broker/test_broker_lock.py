@@ -81,10 +81,10 @@ async def test_the_next_broker_waits_for_one_that_ends(rabbit: Rabbit, place: Pa
             assert await asyncio.to_thread(until, lambda: lock in descriptors(second.pid).values())
             await first.stop()
         assert second.stdout is not None
-        line = await asyncio.wait_for(second.stdout.readline(), 30)
+        line = await asyncio.wait_for(second.stdout.readline(), 60)
         assert line == f"twinlock-broker ready, endpoint {MANAGER}\n".encode()
         second.terminate()
-        assert await asyncio.wait_for(second.wait(), 30) == 0
+        assert await asyncio.wait_for(second.wait(), 60) == 0
     for _ in range(4):  # each said that it was there, and goodbye
         await rabbit.take("beats")
 

@@ -151,7 +151,7 @@ def test_an_account_of_winbind_that_isnt_there_is_shown_as_it_is() -> None:
 
 async def said(caplog: pytest.LogCaptureFixture, text: str) -> None:
     """Wait for a log line."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while text not in caplog.text:
             await asyncio.sleep(0.01)
 

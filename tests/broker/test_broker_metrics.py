@@ -27,7 +27,7 @@ async def fetch(path: Path, request: bytes = b"GET /metrics HTTP/1.1\r\nHost: x\
     """The whole answer."""
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(request)
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return answer
 

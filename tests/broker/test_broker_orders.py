@@ -61,7 +61,7 @@ class Site:
         """The admin socket's answer."""
         reader, writer = await asyncio.open_unix_connection(self.folder / "admin.sock")
         writer.write(line.encode() + b"\n")
-        answer = await asyncio.wait_for(reader.readline(), 10)
+        answer = await asyncio.wait_for(reader.readline(), 60)
         writer.close()
         found: dict[str, object] = json.loads(answer)
         return found
@@ -84,7 +84,7 @@ async def site(client: SpawnerClient, told: Told, folder: Path) -> AsyncIterator
     admin = Admin(supervisor, Sessions(supervisor, audit), lambda: about, Orders(admission, audit))
     running = asyncio.create_task(client.run(supervisor))
     async with listening(folder / "admin.sock", 0o600, admin.serve):
-        await asyncio.wait_for(client.ready.wait(), 10)
+        await asyncio.wait_for(client.ready.wait(), 60)
         yield Site(supervisor, admission, folder)
     running.cancel()
     await asyncio.wait((running,))

@@ -56,7 +56,7 @@ async def test_an_output_shows_no_login(tmp_path: Path) -> None:
 async def test_an_output_is_read_while_it_is_written(tmp_path: Path) -> None:
     output = Output(tmp_path / "o")
     data = b"y" * 300_000  # more than a pipe holds
-    await asyncio.wait_for(asyncio.to_thread(_write_all, output.writer, data), 10)
+    await asyncio.wait_for(asyncio.to_thread(_write_all, output.writer, data), 60)
     assert output.closed_at is None
     output.close_writer()
     assert output.finish() == "y" * KEPT
@@ -67,7 +67,7 @@ async def test_an_output_that_never_ends_holds_up_nobody(tmp_path: Path) -> None
     writing = subprocess.Popen(["/bin/cat", "/dev/zero"], stdout=output.writer)
     output.close_writer()
     try:
-        await asyncio.wait_for(asyncio.sleep(0.2), 10)  # its reading leaves the loop to others
+        await asyncio.wait_for(asyncio.sleep(0.2), 60)  # its reading leaves the loop to others
         output.finish()
         assert not (tmp_path / "o").exists()
     finally:

@@ -28,7 +28,7 @@ class Broker:
 
     async def ready(self) -> None:
         """Wait for the spawner's table."""
-        await asyncio.wait_for(self.client.ready.wait(), 10)
+        await asyncio.wait_for(self.client.ready.wait(), 60)
 
     async def start(self, tasks: int) -> Endpoint:
         """An endpoint that has said that so many tasks are unfinished."""
@@ -45,7 +45,7 @@ class Broker:
 
 async def another(endpoint: Endpoint, pid: int) -> int:
     """The process of the next life."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while endpoint.pid in (0, pid):
             await asyncio.sleep(0.01)
     return endpoint.pid

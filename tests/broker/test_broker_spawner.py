@@ -34,7 +34,7 @@ class Heard:
 
     async def end(self) -> tuple[str, int]:
         """The next end."""
-        return await asyncio.wait_for(self.ends.get(), 10)
+        return await asyncio.wait_for(self.ends.get(), 60)
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ async def running(client: SpawnerClient) -> AsyncIterator[Heard]:
     """The client, connected."""
     heard = Heard()
     task = asyncio.create_task(client.run(heard))
-    await asyncio.wait_for(client.ready.wait(), 10)
+    await asyncio.wait_for(client.ready.wait(), 60)
     try:
         yield heard
     finally:
@@ -128,7 +128,7 @@ async def test_a_start_waits_for_a_spawner_that_is_away(spawner: Spawner) -> Non
     done, _ = await asyncio.wait((starting,), timeout=0.2)
     assert not done
     spawner.process.send_signal(signal.SIGCONT)
-    reply, output = await asyncio.wait_for(starting, 10)
+    reply, output = await asyncio.wait_for(starting, 60)
     assert isinstance(reply, wire.Spawned)
     output.finish()
     task.cancel()
@@ -148,7 +148,7 @@ class End:
         """Hang up on the connection there was, take the next one, and say this."""
         self.close()
         loop = asyncio.get_running_loop()
-        self._connection, _ = await asyncio.wait_for(loop.sock_accept(self._listener), 10)
+        self._connection, _ = await asyncio.wait_for(loop.sock_accept(self._listener), 60)
         await self.say(*replies)
 
     async def accept_list(self, *children: wire.Child) -> None:
@@ -166,7 +166,7 @@ class End:
     async def hear(self) -> wire.Request:
         """The next request."""
         assert self._connection is not None
-        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self._connection, wire.MAX_DATAGRAM), 10)
+        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self._connection, wire.MAX_DATAGRAM), 60)
         request: wire.Request = wire.decode(data, wire.REQUESTS)
         return request
 
@@ -254,7 +254,7 @@ async def test_a_child_that_nobody_asked_for_has_the_table_read_again(end: End) 
     await end.accept_list()
     await end.say(wire.Spawned(uep(1), 77))
     await end.accept_list(ROW)
-    await asyncio.wait_for(client.ready.wait(), 10)
+    await asyncio.wait_for(client.ready.wait(), 60)
     assert uep(1) in heard.tables[-1]
     running.cancel()
     end.close()
@@ -265,6 +265,6 @@ async def test_another_version_is_fatal(end: End, greeting: wire.Reply) -> None:
     running = asyncio.create_task(SpawnerClient(end.path).run(Heard()))
     await end.accept(greeting)
     with pytest.raises(Fatal, match="update both together") as ended:
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 60)
     assert ended.value.status == os.EX_PROTOCOL
     end.close()

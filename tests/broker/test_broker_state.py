@@ -30,7 +30,7 @@ class Broker:
 
     async def ready(self) -> None:
         """Wait for the spawner's table."""
-        await asyncio.wait_for(self.client.ready.wait(), 10)
+        await asyncio.wait_for(self.client.ready.wait(), 60)
 
     async def kill(self) -> None:
         """Have it do nothing more: no exit is noted, nothing is written."""

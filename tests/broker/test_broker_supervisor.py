@@ -23,7 +23,7 @@ async def connected(spawner: Spawner, told: Told, state: Path) -> AsyncIterator[
     client = SpawnerClient(spawner.socket)
     supervisor = Supervisor(MANAGER, 30.0, Launcher(client, {}, state), Store(state, None), told.send)
     running = asyncio.create_task(client.run(supervisor))
-    await asyncio.wait_for(client.ready.wait(), 10)
+    await asyncio.wait_for(client.ready.wait(), 60)
     yield supervisor, client
     running.cancel()
     await asyncio.wait((running,))
@@ -85,7 +85,7 @@ async def test_a_spawner_that_starts_over_loses_nothing(
     said = spawner.said.count()
     spawner.process.send_signal(signal.SIGHUP)
     await asyncio.to_thread(spawner.said.wait_for, '"hello"', after=said)
-    await asyncio.wait_for(client.ready.wait(), 10)
+    await asyncio.wait_for(client.ready.wait(), 60)
     assert told.notices == []
     await client.signal(running.id, "TERM")
     assert "killed by signal 15" in await told.next()

@@ -19,7 +19,7 @@ async def test_only_what_was_settled_leaves_the_queue(queues: Queues, broker: Br
     link = Link(parameters(broker.endpoint_url, None, 60), [consumer], lambda _reason: None)
     link.open()
     consumer.begin()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(got) < 6:
             await asyncio.sleep(0.01)
     for turn in (order[:2], order[2:]):

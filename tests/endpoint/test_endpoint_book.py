@@ -39,19 +39,19 @@ class Desk:
         """Take a task; when that is safe, or isn't."""
         safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
         self.book.take(Task(task_id, "f", b"\x01{}"), delivery(tag), attempts, safe.set_result)
-        return await asyncio.wait_for(safe, 10)
+        return await asyncio.wait_for(safe, 60)
 
     async def answer(self, task_id: str) -> None:
         """Answer a task, until the answer is published."""
         published = len(self.published)
         self.book.answer(task_id, task_id.encode())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.published) == published:
                 await asyncio.sleep(0)
 
     async def sent(self, count: int) -> None:
         """Wait until so many answers are published."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.published) < count:
                 await asyncio.sleep(0)
 

@@ -32,7 +32,7 @@ class Diary:
         """The error, where the disk doesn't take it."""
         safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
         self.journal.taken(Task(task_id, "f", body, {"num_nodes": 2}, ("a.b",)), 1, safe.set_result)
-        return await asyncio.wait_for(safe, 10)
+        return await asyncio.wait_for(safe, 60)
 
     def files(self) -> list[Path]:
         """The journal's files, the oldest first."""

@@ -106,7 +106,7 @@ class Broker:
         os.close(log)
         assert process.stdout is not None
         try:
-            line = await asyncio.wait_for(process.stdout.readline(), 30)
+            line = await asyncio.wait_for(process.stdout.readline(), 60)
             assert line == f"twinlock-broker ready, endpoint {MANAGER}\n".encode()
             yield cls(process, place / "broker.log")
         finally:
@@ -117,7 +117,7 @@ class Broker:
     async def stop(self) -> str:
         """Ask it to end; its log."""
         self.process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(self.process.wait(), 30)
+        await asyncio.wait_for(self.process.wait(), 60)
         assert self.process.returncode == 0, self.log
         return self.log
 

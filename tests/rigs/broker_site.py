@@ -79,7 +79,7 @@ async def serving(
         listening(runtime / "control.sock", 0o666, sessions.serve),
         listening(runtime / "admin.sock", 0o600, admin.serve),
     ):
-        await asyncio.wait_for(client.ready.wait(), 10)
+        await asyncio.wait_for(client.ready.wait(), 60)
         yield Site(supervisor, sessions, runtime)
     running.cancel()
     await asyncio.wait((running,))
@@ -102,7 +102,7 @@ async def ask(path: Path, line: str) -> dict[str, Any]:
     """The admin socket's answer."""
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(line.encode() + b"\n")
-    answer = await asyncio.wait_for(reader.readline(), 10)
+    answer = await asyncio.wait_for(reader.readline(), 60)
     writer.close()
     found: dict[str, Any] = json.loads(answer)
     return found

@@ -38,7 +38,7 @@ def task_body(task_id: str, function: Callable[..., Any], *args: Any, **kwargs: 
     return packed
 
 
-def until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
+def until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + limit_s
     while not condition():
@@ -138,7 +138,7 @@ class Queues:
         properties = pika.BasicProperties(headers=headers, delivery_mode=2)
         self._channel.basic_publish("", self.task_queue, body, properties)
 
-    def result(self, task_id: str, limit_s: float = 30.0) -> Any:
+    def result(self, task_id: str, limit_s: float = 60.0) -> Any:
         """The result of a task. It may come twice, where the confirm of the first was lost, but never differently."""
         for body in self._messages(self.result_queue, limit_s, lambda: task_id not in self.results):
             result = unpack(body)
@@ -150,7 +150,7 @@ class Queues:
         """The next results as they are, so many."""
         return islice(self._messages(self.result_queue, limit_s, lambda: True), count)
 
-    def heartbeat(self, limit_s: float = 30.0, *, last: bool = False) -> dict[str, Any]:
+    def heartbeat(self, limit_s: float = 60.0, *, last: bool = False) -> dict[str, Any]:
         """The next heartbeat's state; with `last` the one that says that the endpoint shuts down."""
         for body in self._messages(self.heartbeat_queue, limit_s, lambda: True):
             state: dict[str, Any] = unpack(body).global_state
@@ -246,7 +246,7 @@ class Running:
         """Signal the endpoint itself."""
         os.kill(self.pid, number)
 
-    def end(self, limit_s: float = 40.0) -> End:
+    def end(self, limit_s: float = 120.0) -> End:
         """Wait until it has ended."""
         line = _line(self.report, limit_s)
         assert self.process.stdout is not None

@@ -53,7 +53,7 @@ async def connected(url: str) -> AsyncIterator[Amqp]:
     "The service's connection."
     amqp = Amqp(url)
     running = asyncio.create_task(amqp.run({}))
-    await asyncio.wait_for(amqp.connected(), 20)
+    await asyncio.wait_for(amqp.connected(), 60)
     yield amqp
     running.cancel()
     await asyncio.wait([running])
@@ -78,7 +78,7 @@ def received(url: str, queue: str = "there") -> list[bytes]:
 async def test_a_message_that_is_refused_holds_up_no_other(url: str, caplog: pytest.LogCaptureFixture) -> None:
     bodies = [b"%d" % number for number in range(40)]
     bodies[10] = bodies[20] = b"x" * (LIMIT + 1)
-    async with connected(url) as amqp, asyncio.timeout(20):
+    async with connected(url) as amqp, asyncio.timeout(60):
         outcomes = await asyncio.gather(*(amqp.publish("", "there", body) for body in bodies), return_exceptions=True)
         assert await amqp.publish("", "there", b"x" * LIMIT)
         assert not await amqp.publish("", "nowhere", b"last")
@@ -93,7 +93,7 @@ async def test_a_message_that_is_refused_holds_up_no_other(url: str, caplog: pyt
 
 async def test_a_result_that_is_refused_is_forwarded_as_an_error(url: str, tmp_path: Path) -> None:
     bodies = ["one", "x" * LIMIT, "two"]
-    async with connected(url) as amqp, aiohttp.ClientSession() as session, asyncio.timeout(20):
+    async with connected(url) as amqp, aiohttp.ClientSession() as session, asyncio.timeout(60):
         with closing(open_database(tmp_path / "service.sqlite")) as db:
             topology = Topology(Management(session, URL(url).with_scheme("http"), "/"), URL(url))
             context = Context(db, load_users(users_file(tmp_path / "users.yaml")), topology, amqp)
@@ -111,13 +111,13 @@ async def test_a_result_that_is_refused_is_forwarded_as_an_error(url: str, tmp_p
 
 
 async def test_a_message_that_cant_be_encoded_leaves_the_others_their_confirms(url: str) -> None:
-    async with connected(url) as amqp, asyncio.timeout(20):
+    async with connected(url) as amqp, asyncio.timeout(60):
         with pytest.raises(UnicodeEncodeError):
             await amqp.publish("", "there", b"x", headers={"text": "\ud800"})
         assert await amqp.publish("", "there", b"last")
 
 
 async def test_a_missing_exchange_is_no_refusal_of_the_message(url: str) -> None:
-    async with connected(url) as amqp, asyncio.timeout(20):
+    async with connected(url) as amqp, asyncio.timeout(60):
         with pytest.raises(AmqpDownError, match="NOT_FOUND"):
             await amqp.publish("nowhere", "there", b"x")
