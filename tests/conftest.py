@@ -21,6 +21,8 @@ def pytest_configure() -> None:
     """
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell has what it runs in the background ignore it, and programs under test would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     settings.register_profile("untimed", deadline=None)  # a busy machine isn't a failure
     settings.load_profile("untimed")
 

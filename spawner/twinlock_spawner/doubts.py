@@ -21,9 +21,9 @@ def doubts(policy: Policy) -> Iterator[str]:
     for name in policy.allow_groups:
         if not _known(grp.getgrnam, name):
             yield f"allow_groups: there is no group {name!r} on this host, so it lets nobody in; correct the name"
-    for shell in policy.allowed_shells:
-        if not os.path.exists(shell):
-            yield f"allowed_shells: there is no {shell!r} on this host, so it lets nobody in; correct the path"
+    for path in policy.allowed_shells:
+        if not os.path.exists(path):
+            yield f"allowed_shells: there is no {path!r} on this host, so it lets nobody in; correct the path"
     for name in policy.rlimits:
         if not hasattr(resource, f"RLIMIT_{name.upper()}"):
             yield f"rlimits: there is no limit {name!r}, so every start fails; the names are those of setrlimit(2)"
