@@ -52,7 +52,7 @@ def endpoint_log(world: World, user: str, row: dict[str, Any], endpoint: Manager
 
 def test_status_tells_what_endpoints_do(world: World, endpoint: Manager) -> None:
     assert world.run(ADA, endpoint, {"account_id": "seen"})[0].result is not None
-    assert eventually(lambda: (row_of(world, endpoint, "twl-ada")["figures"] or {}).get("total_workers") == 1, 20)
+    assert eventually(lambda: (row_of(world, endpoint, "twl-ada")["figures"] or {}).get("total_workers") == 1, 60)
     row = row_of(world, endpoint, "twl-ada")
     assert (row["state"], row["pid"]) == ("running", endpoints(endpoint.spawner.pid)[0].pid)
     table = twinlock(world, endpoint, "status").stdout
@@ -63,7 +63,7 @@ def test_status_tells_what_endpoints_do(world: World, endpoint: Manager) -> None
 def test_a_newer_submission_refreshes_the_endpoints_credentials(world: World, endpoint: Manager) -> None:
     world.run(ADA, endpoint, {"account_id": "seen"})
     row = row_of(world, endpoint, "twl-ada")
-    assert eventually(lambda: "fresh credentials" in endpoint_log(world, "twl-ada", row, endpoint), 10)
+    assert eventually(lambda: "fresh credentials" in endpoint_log(world, "twl-ada", row, endpoint), 60)
 
 
 def test_a_broker_that_is_killed_costs_no_task(world: World, endpoint: Manager) -> None:
@@ -84,7 +84,7 @@ def test_stop_ends_an_endpoint_and_the_next_submission_starts_another(world: Wor
     row = row_of(world, endpoint, "twl-bob")
     done = twinlock(world, endpoint, "stop", row["id"][:8])
     assert (done.returncode, done.stdout) == (0, f"{row['id']} of twl-bob is ending\n")
-    assert eventually(lambda: all(one["user"] != "twl-bob" for one in rows(world, endpoint)), 30)
+    assert eventually(lambda: all(one["user"] != "twl-bob" for one in rows(world, endpoint)), 60)
     assert world.run(BOB, endpoint, {"account_id": "stopped"})[0].result is not None
 
 

@@ -63,7 +63,7 @@ def test_no_task_is_lost_with_endpoint_spawner_or_broker(world: World, endpoint:
     endpoint.broker.kill()
     endpoint.start_broker()
     endpoint.spawner.kill()
-    assert eventually(lambda: not second.is_running(), 10)
+    assert eventually(lambda: not second.is_running(), 60)
     endpoint.socket.unlink()
     endpoint.start_spawner()
     next_endpoint(endpoint, second)

@@ -38,7 +38,7 @@ def test_tasks_run_in_the_users_batch_jobs(world: World, endpoint: Manager, slur
     assert len({result["environment"]["SLURM_JOB_ID"] for result in results if result}) == 3
 
     assert eventually(lambda: idle(endpoint.spawner.pid), 60)
-    assert eventually(lambda: slurm.jobs() == [], 20)
+    assert eventually(lambda: slurm.jobs() == [], 60)
 
 
 def test_a_walltime_that_slurm_refuses_is_told(world: World, endpoint: Manager) -> None:

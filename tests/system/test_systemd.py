@@ -121,7 +121,7 @@ def test_a_reload_of_the_spawner_under_load_ends_no_endpoint(site: Site) -> None
     site.box.run("systemctl", "reload", "twinlock-spawner")
     for user, script in zip((ADA, BOB), scripts, strict=True):
         _good(site, user, script.outcomes(120), 5)
-    assert eventually(lambda: _starts(site) == starts + 1, 20)
+    assert eventually(lambda: _starts(site) == starts + 1, 60)
     assert before <= set(site.endpoints())
     assert site.main_pid("twinlock-spawner") == spawner
 
@@ -183,7 +183,7 @@ def test_an_upgrade_under_load_keeps_the_endpoints(site: Site) -> None:
         _good(site, user, script.outcomes(120), 5)
     assert before <= set(site.endpoints())
     assert site.main_pid("twinlock-spawner") == pids["twinlock-spawner"]
-    assert eventually(lambda: _starts(site) == starts + 1, 20)
+    assert eventually(lambda: _starts(site) == starts + 1, 60)
     assert site.main_pid("twinlock-broker") != pids["twinlock-broker"]
     _answers(site)
 
