@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from site_rig import ADA, Launch, World
+from site_rig import ADA, World, eventually
 from twinlock_testbed.daemons import run
-from twinlock_testbed.site import Manager, Setup
+from twinlock_testbed.site import Manager, Setup, manager
 from twinlock_testbed.slurm import private_slurm
 
 pytestmark = [pytest.mark.system, pytest.mark.slurm]
@@ -34,10 +34,13 @@ def example(page: str, language: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def endpoint(launch: Launch, world: World) -> Iterator[Manager]:
-    """A manager with the template that README.md shows."""
+def endpoint(world: World) -> Iterator[Manager]:
+    """A manager with the template that README.md shows; it ends before the cluster, where its endpoints have jobs."""
     with private_slurm(world.folder / "examples-cluster") as slurm:
-        yield launch("examples", Setup(example("README.md", "yaml"), environment=slurm.environment()))
+        setup = Setup(example("README.md", "yaml"), environment=slurm.environment())
+        with manager(world.prefix, world.folder / "examples", world.service, setup, world.broker_user) as running:
+            yield running
+        assert eventually(lambda: slurm.jobs() == [], 60)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/users.md"])
