@@ -4,19 +4,21 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
-from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationError
+from pika.exceptions import AMQPError, ProbableAccessDeniedError, ProbableAuthenticationError
 
 log = logging.getLogger(__name__)
 
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 30.0
 _STABLE_S = 60.0
+_OPEN_LIMIT_S = 30.0
 _CLOSE_LIMIT_S = 3.0
 _TOGETHER = 1 << 16  # bytes; of more, what a socket doesn't take at once would be copied again and again
 
@@ -78,8 +80,9 @@ class Link:
         self._parameters = parameters
         self._users = users
         self._on_down = on_down
-        self._connection: AsyncioConnection | None = None
+        self._connection: Any = None  # of pika, which ships no types
         self._retry: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self._failures = 0
         self._opened_at = 0.0
         self._closing = False
@@ -90,12 +93,18 @@ class Link:
         """Start to connect; the users hear when their channels are there."""
         self._retry = None
         self._down.clear()
-        self._connection = _Connection(
-            self._parameters,
-            on_open_callback=self._opened,
-            on_open_error_callback=self._lost,
-            on_close_callback=self._lost,
-        )
+        try:
+            self._connection = _Connection(
+                self._parameters,
+                on_open_callback=self._opened,
+                on_open_error_callback=self._lost,
+                on_close_callback=self._lost,
+            )
+        except Exception as error:  # what this process lacks, such as a thread
+            self._connection = None
+            self._lost(None, error)
+            return
+        self._patience = asyncio.get_running_loop().call_later(_OPEN_LIMIT_S, self._give_up, self._connection)
 
     def renew(self, parameters: pika.URLParameters) -> None:
         """Connect with these from the next time on; at once where there is no connection and none is being made."""
@@ -114,7 +123,17 @@ class Link:
             self._connection.close()
             await asyncio.wait([asyncio.ensure_future(self._down.wait())], timeout=_CLOSE_LIMIT_S)
 
+    def _give_up(self, connection: AsyncioConnection) -> None:
+        """Of an attempt that fails in a callback, for want of a file descriptor for example, pika says nothing."""
+        if connection is self._connection and not connection.is_open:
+            with suppress(AMQPError):
+                connection.close()
+            self._lost(connection, TimeoutError(f"no connection within {_OPEN_LIMIT_S:.0f} s"))
+
     def _opened(self, connection: AsyncioConnection) -> None:
+        if connection is not self._connection:  # it was given up
+            connection.close()
+            return
         self._opened_at = asyncio.get_running_loop().time()
         for user in self._users:
             self._open_channel(connection, user)
@@ -138,7 +157,12 @@ class Link:
             log.warning("A channel was closed: %s", reason)
             channel.connection.close()
 
-    def _lost(self, _connection: AsyncioConnection, reason: BaseException) -> None:
+    def _lost(self, connection: AsyncioConnection | None, reason: BaseException) -> None:
+        if connection is not self._connection:  # it was given up
+            return
+        self._connection = None
+        if self._patience is not None:
+            self._patience.cancel()
         for user in self._users:
             user.closed(reason)
         self._down.set()

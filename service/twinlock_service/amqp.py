@@ -27,6 +27,9 @@ BATCH = 16
 FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0
 """Seconds between attempts to connect."""
 
+OPEN_LIMIT = 30.0
+"""Seconds for an attempt: of one that fails in a callback, for want of a descriptor for example, pika says nothing."""
+
 
 class AmqpDownError(Exception):
     """There is no connection to RabbitMQ, or it broke before RabbitMQ had confirmed."""
@@ -67,8 +70,12 @@ class _Session:
             on_open_error_callback=lambda _, error: self._end(error),
             on_close_callback=lambda _, error: self._end(error),
         )
-        await self._answer(opened)
-        await self._usual()
+        try:
+            async with asyncio.timeout(OPEN_LIMIT):
+                await self._answer(opened)
+                await self._usual()
+        except TimeoutError:
+            raise AmqpDownError(f"RabbitMQ: no connection within {OPEN_LIMIT:.0f} s") from None
 
     async def read(self, queue: str, handler: Handler) -> None:
         """Begins to read a queue. AmqpDownError: that was not possible."""

@@ -28,6 +28,28 @@ pytestmark = pytest.mark.system
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\nheartbeat_period: 5\n"
 
 
+def double(number: int) -> int:
+    return 2 * number
+
+
+def use_up_all_files(marker: str) -> None:
+    """No more can be opened in this process until the marker is there."""
+    import os
+    import resource
+    import threading
+    import time
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+
+    def give_back() -> None:
+        while not os.path.exists(marker):
+            time.sleep(0.1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    threading.Thread(target=give_back, daemon=True).start()
+
+
 @pytest.fixture
 def impatient(broker: Broker) -> Iterator[None]:
     """RabbitMQ closes channels on which a delivery waits for two seconds, not for half an hour."""
@@ -114,6 +136,19 @@ def test_a_network_that_is_cut_under_load(
         assert [value(queues.result(task)) for task in before + after] == list(range(300))
     assert sorted(map(int, runs.read_text().split())) == list(range(300))
     assert queues.waiting_tasks() == 0
+
+
+async def test_a_connection_that_could_not_be_tried_for_want_of_a_file(
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
+) -> None:
+    """A function may open as many as it wants, in this process too: pika doesn't tell, so the attempt has a limit."""
+    running = endpoint(THREADS)
+    enough = home / "enough"
+    value(queues.result(queues.submit(use_up_all_files, str(enough))))
+    await broker.disconnect()
+    await asyncio.to_thread(until, lambda: "[Errno 24] Too many open files" in running.log())
+    enough.touch()
+    assert value(await asyncio.to_thread(queues.result, queues.submit(double, 3), 120)) == 6
 
 
 def kept(running: Running, task: str) -> bool:
