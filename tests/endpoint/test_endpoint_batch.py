@@ -89,12 +89,12 @@ def test_a_job_that_was_taken_though_its_submission_failed_is_used(
     assert value(queues.result(queues.submit(double, 4), 60)) == 8
     until(lambda: "was submitted after all" in running.log(), 60)
     assert value(queues.result(queues.submit(double, 5), 60)) == 10
-    assert len(list((batch / "state").glob("*.job"))) == 1
-    job = Path("/proc") / (batch / "state" / "1.pid").read_text()
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])
-    until(lambda: not job.exists())
+    # One as a rule; another attempt may come before a busy host has found the first one's job.
+    jobs = [Path("/proc", path.read_text()) for path in (batch / "state").glob("*.pid")]
+    until(lambda: not any(job.exists() for job in jobs))
 
 
 @careful
