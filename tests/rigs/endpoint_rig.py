@@ -292,12 +292,17 @@ def run(
     assert process.stdin is not None
     process.stdin.write(document)
     process.stdin.close()
-    return Running(queues, home, process, _line(reading, 10)["pid"], reading)
+    return Running(queues, home, process, _line(reading, 60)["pid"], reading)
 
 
 def _line(descriptor: int, limit_s: float) -> dict[str, Any]:
     "A pipe's next line; each is written at once and is short."
     ready, _, _ = select.select([descriptor], [], [], limit_s)
     assert ready, f"no word from the endpoint's parent within {limit_s} s"
-    line: dict[str, Any] = json.loads(os.read(descriptor, 65536))
+    text = b""
+    while not text.endswith(b"\n"):  # byte by byte: the next line may be there as well
+        byte = os.read(descriptor, 1)
+        assert byte, f"the endpoint's reaper ended after {text!r}"
+        text += byte
+    line: dict[str, Any] = json.loads(text)
     return line
