@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from twinlock_broker.checks import loader
+from twinlock_broker.checks.accounts import DEFAULTS
 from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject
 from twinlock_broker.checks.policy import check as check_policy
 from twinlock_broker.checks.sampling import NoSample, value
+from twinlock_spawner.policy import Policy
 
 TWINLOCK = Path(sys.executable).with_name("twinlock")
 ADA = {"id": "7b1f2f6e-0000-4000-8000-000000000001", "username": "ada@example.org"}
@@ -194,17 +196,64 @@ def identity(folder: Path, username: str) -> Path:
     return path
 
 
-def test_given_identities_are_mapped(folder: Path) -> None:
+def test_given_identities_are_mapped(folder: Path, tmp_path: Path) -> None:
     own = pwd.getpwuid(1).pw_name
-    words = [
+    words: list[str | Path] = [
         word for name in (own, "no-such-account") for word in ("--identity", identity(folder, f"{name}@example.org"))
     ]
     words += ["--identity", identity(folder, "ada@elsewhere.org"), "--identity", f"{own}@example.org"]
+    (tmp_path / "spawner.toml").write_text("min_uid = 1\n")
+    words += ["--policy", tmp_path / "spawner.toml"]
     found = [(kind, text) for kind, subject, text in findings(folder, *words) if subject == Subject.IDENTITY]
     assert [kind for kind, _ in found] == [Kind.OK, Kind.FAILURE, Kind.FAILURE, Kind.OK]
     assert f"is the account {own}, by mapper 0, mapping 0" in found[0][1]
     assert "doesn't exist on this host" in found[1][1]
     assert "ada@elsewhere.org" in found[2][1]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("min_uid = 2", "min_uid is 2, and the account's uid is 1"),
+        ('min_uid = 1\ndeny_users = ["daemon"]', "deny_users names it"),
+        ('min_uid = 1\nallow_groups = ["no-such-group", "bin"]', "it is in none of no-such-group, bin"),
+        ('min_uid = 1\nallowed_shells = ["/bin/zsh"]', "allowed_shells doesn't name '/usr/sbin/nologin'"),
+        ('min_uid = 1\nallowed_shells = ["/usr/sbin/nologin"]\nallow_groups = ["daemon"]', ""),
+        ('min_uid = 1\ndeny_users = [1]\nallow_groups = "daemon"', ""),
+        ("", "min_uid is 1000"),
+    ],
+)
+def test_whom_the_policy_keeps_out_is_found(folder: Path, tmp_path: Path, line: str, reason: str) -> None:
+    path = tmp_path / "spawner.toml"
+    path.write_text(f"{line}\n")
+    found = findings(folder, "--policy", path, "--identity", "daemon@example.org")
+    [(kind, text)] = [(kind, text) for kind, subject, text in found if subject == Subject.IDENTITY]
+    assert "is the account daemon, by mapper 0" in text
+    assert kind == (Kind.FAILURE if reason else Kind.OK)
+    assert reason in text
+
+
+def test_the_brokers_own_account_is_nobodys(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "spawner.toml"
+    path.write_text('broker_user = "daemon"\nmin_uid = 1\n')
+    [text] = [
+        text for text in failures(folder, "--policy", path, "--identity", "daemon@example.org") if "daemon@" in text
+    ]
+    assert "broker_user" in text
+
+
+def test_the_spawners_defaults_are_known() -> None:
+    assert {key: getattr(Policy, key) for key in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False)])
+def test_an_environment_that_everybody_can_read_is_a_warning(folder: Path, mode: int, warned: bool) -> None:
+    folder.chmod(0o755)
+    path = folder / "user_environment.yaml"
+    path.write_text("TOKEN: secret\n")
+    path.chmod(mode)
+    rows = [kind for kind, subject, text in findings(folder) if subject == Subject.FILES and str(path) in text]
+    assert rows == [Kind.WARNING] * warned
 
 
 def test_what_is_odd_in_the_mapping_is_a_warning(folder: Path) -> None:

@@ -39,9 +39,10 @@ class Subject(enum.StrEnum):
 
 MEANINGS = {
     Subject.CONFIG: "keys and values of config.yaml",
-    Subject.FILES: "template, schema, environment and the files that config.yaml names: there, and readable",
+    Subject.FILES: "template, schema, environment and the files that config.yaml names: there, and readable; only the "
+    "broker's group can read user_environment.yaml",
     Subject.MAPPING: "the identity mapping can be read, and isn't the sample any more",
-    Subject.IDENTITY: "each --identity is mapped to an account that this host has",
+    Subject.IDENTITY: "each --identity is mapped to an account that this host has, and that the policy lets in",
     Subject.RENDERING: "the template renders with --options, else with sample options of the schema; with each option "
     "of the schema left out; with each further choice of an enum or boolean",
     Subject.ENDPOINT: "the endpoint's own loader takes each rendering, with the variables of user_environment.yaml",

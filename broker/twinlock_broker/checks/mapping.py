@@ -1,15 +1,15 @@
 """The identity mapping: whether it can be read, what is odd about it, and whom it maps."""
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from twinlock_broker.checks import accounts
 from twinlock_broker.checks.finding import Finding, Subject, failure, ok, patience, unknown, warning
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.identity import account
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.oddities import oddities
 from twinlock_broker.identity.rules import describe_rule, read_identities
@@ -18,7 +18,18 @@ _ANY = "00000000-0000-0000-0000-000000000000"
 _SAMPLE = "identity_mapping_config.json"
 
 
-def check(path: Path | None, identities: list[str]) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What decides beside the mapping who may in."""
+
+    groups: Sequence[str]
+    """`allow_groups` of broker.yaml."""
+
+    policy: Mapping[str, Any]
+    """What stands in the spawner's policy; empty where it can't be read."""
+
+
+def check(path: Path | None, identities: list[str], entry: Entry) -> Iterator[Finding]:
     """Look at the mapping at `path`, and try it on the `identities`, usernames or files."""
     if path is None:
         yield unknown(
@@ -35,7 +46,7 @@ def check(path: Path | None, identities: list[str]) -> Iterator[Finding]:
             return
         if not odd:
             yield ok(Subject.MAPPING, f"{path}: can be read, and nothing in it is odd")
-        yield from _try(path, mapper, identities)
+        yield from _try(path, mapper, identities, entry)
 
 
 def _odd(path: Path) -> Iterator[str]:
@@ -50,20 +61,23 @@ def _odd(path: Path) -> Iterator[str]:
     yield from oddities(content)
 
 
-def _try(path: Path, mapper: Mapper, identities: list[str]) -> Iterator[Finding]:
+def _try(path: Path, mapper: Mapper, identities: list[str], entry: Entry) -> Iterator[Finding]:
     if not identities:
         yield unknown(Subject.IDENTITY, "no identity was given; --identity USERNAME, or FILE, tries one")
     for name in identities:
         documents = read_identities(name)
         try:
             with patience(f"mapping the identity in {name}"):
-                match = mapper.map(documents)[0]
-            account.check(account.look_up(match.user), os.getuid(), privileged=os.getuid() != 0)
+                match, local = accounts.resolve(mapper, entry.groups, documents)
         except CommandError as error:
             yield failure(Subject.IDENTITY, f"{name}: {error.text}")
+            continue
+        who = f"{name}: {_who(documents)} is the account {match.user}, by {describe_rule(path, match, documents)}"
+        reason = accounts.refusal(entry.policy, local)
+        if reason:
+            yield failure(Subject.IDENTITY, f"{who}, which the spawner's policy keeps out: {reason}")
         else:
-            rule = describe_rule(path, match, documents)
-            yield ok(Subject.IDENTITY, f"{name}: {_who(documents)} is the account {match.user}, by {rule}")
+            yield ok(Subject.IDENTITY, who)
 
 
 def _who(documents: list[dict[str, Any]]) -> str:

@@ -3,18 +3,19 @@
 import argparse
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from twinlock_broker.checks import broker, mapping, renderings, service
 from twinlock_broker.checks import policy as policies
-from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject, failure, ok, unknown
+from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject, failure, ok, unknown, warning
+from twinlock_broker.checks.mapping import Entry
 from twinlock_broker.command_line import add_state, find_folder, read_object
 from twinlock_broker.commands import policy
 from twinlock_broker.config import placed
 from twinlock_broker.config.folder import Folder, problems, read_folder
-from twinlock_broker.config.placed import Placed
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.printable import printable
@@ -117,29 +118,29 @@ def _look(path: Path, given: argparse.Namespace) -> Iterator[Finding]:
             yield unknown(subject, "config.yaml has to be mended first")
     else:
         yield ok(Subject.CONFIG, f"{path / 'config.yaml'}: keys and values")
-        yield from _of_folder(folder, options, policies.endpoint_program(policy_path, program), place, given)
+        groups = settings.allow_groups if isinstance(settings, Settings) else ()
+        entry = Entry(groups, policies.read_policy(policy_path))
+        yield from _of_files(folder)
+        yield from mapping.check(folder.mapping_path, given.identity, entry)
+        yield from _of_renderings(folder, options, policies.endpoint_program(policy_path, program))
+        yield from service.check(folder, place, offline=given.offline)
     yield from broker.check(place.config, settings, policy_path)
     yield from policies.check(policy_path, program)
 
 
-def _of_folder(
-    folder: Folder,
-    options: dict[str, Any] | None,
-    program: list[str] | str,
-    place: Placed,
-    given: argparse.Namespace,
-) -> Iterator[Finding]:
+def _of_files(folder: Folder) -> Iterator[Finding]:
     wrong = [failure(Subject.FILES, str(problem)) for problem in problems(folder)]
     yield from wrong or [ok(Subject.FILES, f"{folder.path}: template, schema and environment can be read")]
-    yield from mapping.check(folder.mapping_path, given.identity)
-    if wrong:
-        yield unknown(Subject.RENDERING, "the files have to be mended first")
-    else:
-        yield from _of_renderings(folder, options, program)
-    yield from service.check(folder, place, offline=given.offline)
+    path = folder.environment_path
+    if path.exists() and path.stat().st_mode & stat.S_IROTH and folder.path.stat().st_mode & stat.S_IXOTH:
+        text = "every account of this host can read it, and it may hold secrets: chown root:twinlock and chmod 0640"
+        yield warning(Subject.FILES, f"{path}: {text}")
 
 
 def _of_renderings(folder: Folder, options: dict[str, Any] | None, program: list[str] | str) -> Iterator[Finding]:
+    if any(problems(folder)):
+        yield unknown(Subject.RENDERING, "the files have to be mended first")
+        return
     try:
         yield from renderings.check(folder, options, program)
     except CommandError as error:  # a file that has just changed

@@ -53,6 +53,11 @@ class Folder:
         return self._named("user_config_schema_path") or self.path / "user_config_schema.json"
 
     @property
+    def environment_path(self) -> Path:
+        """user_environment.yaml."""
+        return self.path / "user_environment.yaml"
+
+    @property
     def mapping_path(self) -> Path | None:
         """The configured identity mapping."""
         return self._named("identity_mapping_config_path")
@@ -96,7 +101,7 @@ class Folder:
 
     def read_environment(self) -> dict[str, str]:
         """The variables of user_environment.yaml. Raises `CommandError`."""
-        path = self.path / "user_environment.yaml"
+        path = self.environment_path
         return _use(path, _environment) if path.exists() else {}
 
     def _named(self, key: str) -> Path | None:
@@ -162,7 +167,7 @@ def problems(folder: Folder) -> Iterator[Fatal]:
     for path in gone:
         yield Fatal(os.EX_NOINPUT, f"{path}: no such file; {folder.path / 'config.yaml'} or a default names it")
     files = (folder.template_path, folder.read_template), (folder.schema_path, folder.read_schema)
-    for path, read in (*files, (folder.path / "user_environment.yaml", folder.read_environment)):
+    for path, read in (*files, (folder.environment_path, folder.read_environment)):
         try:
             if path not in gone:
                 read()

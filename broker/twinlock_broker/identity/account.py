@@ -1,7 +1,9 @@
 """The local account that an identity was mapped to."""
 
+import grp
 import os
 import pwd
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from twinlock_broker.errors import CommandError
@@ -36,6 +38,17 @@ def look_up(name: str) -> Account:
         ) from error
     groups = tuple(os.getgrouplist(row.pw_name, row.pw_gid))
     return Account(row.pw_name, row.pw_uid, row.pw_gid, groups, row.pw_gecos, row.pw_shell, row.pw_dir)
+
+
+def is_member(account: Account, groups: Iterable[str]) -> bool:
+    """Whether the account is in one of the `groups`, by their names. Blocks, as `look_up` does."""
+    known = set()
+    for name in groups:
+        try:
+            known.add(grp.getgrnam(name).gr_gid)
+        except KeyError:  # a group that isn't there has no members
+            continue
+    return bool(known & {account.gid, *account.groups})
 
 
 def check(account: Account, own_uid: int, privileged: bool) -> None:

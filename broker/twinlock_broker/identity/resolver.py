@@ -1,6 +1,5 @@
 """From the identities in a command to the local account that its endpoint runs under."""
 
-import grp
 import os
 import pwd
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -71,10 +70,4 @@ def _member(user: str, groups: Sequence[str]) -> Account | None:
         local = account.look_up(user)
     except CommandError:
         return None
-    allowed = set()
-    for name in groups:
-        try:
-            allowed.add(grp.getgrnam(name).gr_gid)
-        except KeyError:  # a group that isn't there has no members
-            continue
-    return local if allowed & {local.gid, *local.groups} else None
+    return local if account.is_member(local, groups) else None
