@@ -180,11 +180,16 @@ class Wild:
         oldest = min(since for _, since in self._under_way.values())
         left = oldest + WILD_LIMIT_S - time.monotonic()
         done, _ = wait(self._under_way, timeout=left, return_when=FIRST_COMPLETED)
-        assert done, f"no end in {WILD_LIMIT_S:.0f} s: {[act for act, _ in self._under_way.values()]}"
+        assert done, f"no end in {WILD_LIMIT_S:.0f} s: {self._explain()}"
         for future in done:
             act, _ = self._under_way.pop(future)
             outcome = future.result()
             self.ends[f"{act.partition(' ')[0]}: {outcome.get('error', 'a result')[:160]}"] += 1
+
+    def _explain(self) -> str:
+        acts = [act for act, _ in self._under_way.values()]
+        known = self.hand.order({}, "explain").result(QUIET_LIMIT_S)
+        return f"{acts}; what the service knows: {known['result']}"
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """The script of a user in a soak: the unchanged SDK, with one executor for each configuration.
 
 The first line of stdin is {endpoint, token}, each further one an order {id, config, act, args}; for each order a line
-{id, result} or {id, error} is printed, in which `result` is the value's `repr`. Nothing of Twinlock is imported.
+{id, result} or {id, error} is printed, in which `result` is the value's `repr`. The act "explain" isn't submitted: its
+result is what the service knows of the tasks that haven't ended. Nothing of Twinlock is imported.
 """
 
 import json
@@ -32,15 +33,20 @@ class Script:
             code_serialization_strategy=PureSourceTextInspect(),
         )
         self._executors: dict[str, Executor] = {}
+        self._under_way: dict[int, Future[Any]] = {}
         self._print = threading.Lock()
 
     def carry_out(self, order: dict[str, Any]) -> None:
         """Submit; the outcome is printed when it is there."""
+        if order["act"] == "explain":
+            self._say(order["id"], {"result": self._explain()})
+            return
         act = getattr(soak_acts, order["act"])
         try:
             future = self._executor(order["config"]).submit(act, *order["args"])
         except RuntimeError:  # the SDK ends an executor whose submission was refused
             future = self._executor(order["config"], anew=True).submit(act, *order["args"])
+        self._under_way[order["id"]] = future
         threading.Thread(target=self._tell, args=(order["id"], future)).start()
         if order["cancel"]:
             future.cancel()
@@ -58,8 +64,23 @@ class Script:
 
     def _tell(self, order: int, future: Future[Any]) -> None:
         outcome = self._outcome(future)
+        del self._under_way[order]
+        self._say(order, outcome)
+
+    def _say(self, order: int, outcome: dict[str, str]) -> None:
         with self._print:
             print(json.dumps({"id": order} | outcome), flush=True)
+
+    def _explain(self) -> str:
+        lines = []
+        for order, future in dict(self._under_way).items():
+            task = getattr(future, "task_id", None)
+            try:
+                known = self._client.get_task(task) if task else "it wasn't submitted"
+            except Exception as error:
+                known = f"{type(error).__name__}: {error}"
+            lines.append(f"order {order}: task {task}: {known}")
+        return "\n".join(lines)
 
     def _outcome(self, future: Future[Any]) -> dict[str, str]:
         try:

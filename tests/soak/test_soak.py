@@ -1,11 +1,13 @@
 """A site for some minutes: wild users do all that tasks can do, quiet ones notice nothing of it, and every future ends.
 
-SOAK_MINUTES and SOAK_SEED in the environment say how long and which; `make deep` takes an hour and a new seed.
+SOAK_MINUTES and SOAK_SEED in the environment say how long and which; `make deep` takes an hour and a new seed. The logs
+of one that fails are kept in build/soak.
 """
 
 import os
 import random
 import re
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -22,6 +24,8 @@ pytestmark = pytest.mark.system
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "3"))
 SEED = os.environ.get("SOAK_SEED", "1")
+
+KEPT = Path(__file__).parents[2] / "build/soak"
 
 ACCIDENT = re.compile("^Traceback| traceback=")
 """In a log; a traceback that an endpoint printed stands there as one text."""
@@ -73,7 +77,7 @@ def test_quiet_users_notice_nothing_and_every_future_ends(
         try:
             live_together([*quiet, *wild, administrator])
         except BaseException:
-            show_logs(accounts, folder)
+            keep_logs(accounts, folder)
             raise
         finally:
             report(quiet, wild, administrator)
@@ -101,10 +105,13 @@ def report(quiet: list[Quiet], wild: list[Wild], administrator: Administrator) -
         print(f"{count:5} {what}")
 
 
-def show_logs(accounts: Iterable[str], folder: Path) -> None:
-    """Print the end of each log, since all are removed."""
+def keep_logs(accounts: Iterable[str], folder: Path) -> None:
+    """Keep each log, since all else is removed, and print its end."""
+    shutil.rmtree(KEPT, ignore_errors=True)
+    KEPT.mkdir(parents=True)
     logs = [path for name in accounts for path in Path(f"/home/{name}").glob(".globus_compute/*/endpoint.log")]
-    for log in (*logs, folder / "script.log", folder / "service.log", folder / "site/broker.log"):
+    for log in (*logs, *folder.glob("*.log"), *folder.glob("site/*.log")):
+        shutil.copyfile(log, KEPT / "-".join(log.parts[-4:]).lstrip("/"))
         print(f"== {log}", *log.read_text(errors="replace").splitlines()[-30:], sep="\n")
 
 
