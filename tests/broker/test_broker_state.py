@@ -36,6 +36,9 @@ class Broker:
         """Have it do nothing more: no exit is noted, nothing is written."""
         self._running.cancel()
         await asyncio.wait((self._running,))
+        for endpoint in self.supervisor.endpoints:
+            if endpoint.timer is not None:
+                endpoint.timer.cancel()
 
 
 def kept(folder: Path, **values: object) -> None:
@@ -96,6 +99,30 @@ async def test_a_start_that_the_spawner_never_heard_of_is_made(
     await asyncio.to_thread(spawner.said.wait_for, '"spawned"')
     await broker.kill()
     assert spawned(spawner) == 1
+
+
+async def test_brokers_that_follow_one_another_dont_put_a_start_off(
+    spawner: Spawner, told: Told, tmp_path: Path
+) -> None:
+    """After ten bad ends it waits for a minute in all, and not for a minute from each broker's start."""
+    due = time.monotonic() + 5
+    kept(tmp_path / "s", state=State.RESTART_PENDING, waiting=True, deaths=10, again=due)
+    for _ in range(3):
+        broker = Broker(spawner, tmp_path / "s", told)
+        await broker.ready()
+        [endpoint] = broker.supervisor.endpoints
+        assert abs(endpoint.again - due) < 1
+        await broker.kill()
+    broker = Broker(spawner, tmp_path / "s", told)
+    await broker.ready()
+    await asyncio.to_thread(spawner.said.wait_for, '"spawned"', seconds=45)
+    await broker.kill()
+
+
+def test_a_clock_that_was_put_back_delays_no_start(tmp_path: Path) -> None:
+    kept(tmp_path / "s", state=State.RESTART_PENDING, waiting=True, deaths=3, again=time.monotonic() + 86400)
+    [endpoint] = Store(tmp_path / "s", None).load()
+    assert endpoint.again <= time.monotonic() + registry.restart_delay(3)
 
 
 async def test_a_start_that_the_spawner_has_made_is_not_made_again(

@@ -11,7 +11,7 @@ from typing import Any
 
 from twinlock_broker.compute.command import Credentials, read_credentials
 from twinlock_broker.endpoints.endpoint import Endpoint
-from twinlock_broker.endpoints.registry import State
+from twinlock_broker.endpoints.registry import State, restart_delay
 from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.rendering.document import Document
@@ -26,6 +26,7 @@ def dump(endpoint: Endpoint) -> str:
     values["state"] = endpoint.state.name if endpoint.state else None
     values["arrived"] = _on_calendar(endpoint.arrived)
     values["started"] = _on_calendar(endpoint.started)
+    values["again"] = _on_calendar(endpoint.again)
     if endpoint.request is not None:
         values["request"] = _dump_request(endpoint.request)
     return json.dumps(values)
@@ -45,6 +46,7 @@ def _load(values: Mapping[str, Any], amqp_port: int | None) -> Endpoint:
     endpoint.state = State[values["state"]]
     endpoint.arrived = _on_clock(values["arrived"])
     endpoint.started = _on_clock(values.get("started", values["arrived"]))  # those records don't say that either
+    endpoint.again = _due(values.get("again", 0.0), endpoint)
     if "request" in values:
         endpoint.request = _load_request(values["request"], amqp_port)
     return endpoint
@@ -58,6 +60,12 @@ def _on_calendar(moment: float) -> float:
 def _on_clock(date: float) -> float:
     """The time of time.monotonic() again."""
     return time.monotonic() - max(0.0, time.time() - date)
+
+
+def _due(date: float, endpoint: Endpoint) -> float:
+    """When it may start again, as `_on_clock`; never later than after its whole delay, whatever became of the clock."""
+    left = min(date - time.time(), restart_delay(max(1, endpoint.crashes, endpoint.deaths)))
+    return time.monotonic() + max(0.0, left)
 
 
 def _dump_request(request: StartRequest) -> dict[str, Any]:

@@ -131,8 +131,10 @@ class Supervisor:
             self._end(endpoint, child.ended if child else None)
         elif endpoint.state is State.STARTING and endpoint.launch is None:
             self._on(endpoint, Event.SPAWNED if running else Event.RESUMED)
-        elif endpoint.state in _WAITING and endpoint.timer is None:
-            self._wait(endpoint, restart_delay(max(1, endpoint.crashes, endpoint.deaths)))
+        elif endpoint.state is State.RESTART_PENDING and endpoint.timer is None:
+            self._wait(endpoint, max(0.0, endpoint.again - time.monotonic()))
+        elif endpoint.state is State.RESTING and endpoint.timer is None:
+            self._wait(endpoint, registry.REST)
 
     def _on(self, endpoint: Endpoint, event: Event, text: str = "", detail: str = "") -> Action:
         step = TABLE.get((endpoint.state, event))
