@@ -16,15 +16,13 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from twinlock_service import auth
+from twinlock_service.bodies import read_form
 from twinlock_service.context import CONTEXT
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.sessions import LIFETIME
 from twinlock_service.users import Login
 
 COOKIE = "twinlock-session"
-
-MAX_FORM = 4096
-"""Bytes of a form, which anybody can send."""
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -40,9 +38,9 @@ HEADERS = {
 async def log_in(request: web.Request) -> web.Response:
     """POST /login: begins a session. Another form says what is wrong with the token."""
     _refuse_foreign(request)
-    form = await request.clone(client_max_size=MAX_FORM).post()
+    form = await read_form(request)
     try:
-        login = auth.login_by_token(request.app[CONTEXT], str(form.get("token", "")).strip())
+        login = auth.login_by_token(request.app[CONTEXT], form.get("token", "").strip())
     except ApiError as error:
         return form_page(error.reason)
     answer = _to_page()

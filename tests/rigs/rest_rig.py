@@ -7,9 +7,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import aiohttp
-from aiohttp import web
-from aiohttp.test_utils import TestClient
-from service_rig import ALICE, BOB, TOKENS, users_file
+from service_rig import ALICE, BOB, TOKENS, bearer, users_file
 from twinlock_service.amqp import Amqp
 from twinlock_service.context import Context
 from twinlock_service.database import open_database
@@ -20,8 +18,6 @@ from yarl import URL
 
 NOWHERE = "7b1f2f6e-0000-4000-8000-00000000dead"
 """A uuid that nothing has."""
-
-Rest = TestClient[web.Request, web.Application]
 
 
 @asynccontextmanager
@@ -34,11 +30,6 @@ async def context_in(folder: Path) -> AsyncIterator[Context]:
             topology = Topology(management, URL("amqp://admin:hush@127.0.0.1:1/v"))
             users = load_users(users_file(folder / "users.yaml"))
             yield Context(db, users, topology, Amqp("amqp://admin:hush@127.0.0.1:1/v"))
-
-
-def bearer(token: str) -> dict[str, str]:
-    """The header of a caller with a token."""
-    return {"Authorization": f"Bearer {token}"}
 
 
 def basic(client: str, secret: str) -> dict[str, str]:

@@ -1,23 +1,15 @@
 """A service for the tests that need a real one, a folder that its RabbitMQ can reach, and the HTTP side alone."""
 
-import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
 from pathlib import Path
 
-import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from rest_rig import context_in
 from service_rig import Manager, Rest, Service, manager, users_file
-from twinlock_service.amqp import Amqp
 from twinlock_service.context import Context
-from twinlock_service.database import open_database
-from twinlock_service.management import Management
-from twinlock_service.topology import Topology
-from twinlock_service.users import load_users
 from twinlock_service.web import make_app
-from yarl import URL
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +48,8 @@ def mep(service: Service) -> Iterator[Manager]:
 @pytest.fixture
 async def context(tmp_path: Path) -> AsyncIterator[Context]:
     """A service's parts; nothing listens where its RabbitMQ should be."""
-    db: sqlite3.Connection
-    with closing(open_database(tmp_path / "service.sqlite")) as db:
-        async with aiohttp.ClientSession() as session:
-            management = Management(session, URL("http://admin:hush@127.0.0.1:1"), "/")
-            topology = Topology(management, URL("amqp://admin:hush@127.0.0.1:1/v"))
-            users = load_users(users_file(tmp_path / "users.yaml"))
-            yield Context(db, users, topology, Amqp("amqp://admin:hush@127.0.0.1:1/v"))
+    async with context_in(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,35 +4,18 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 from globus_compute_common.messagepack import pack
 from globus_compute_common.messagepack.message_types import Result
-from rest_rig import AS_ALICE, AS_BOB, NOWHERE, Rest, basic, bearer, context_in
-from service_rig import ALICE, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT
+from rest_rig import AS_ALICE, AS_BOB, NOWHERE, basic
+from service_rig import ALICE, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, Rest, bearer
 from twinlock_service import bodies, endpoints, rest_tasks
 from twinlock_service.context import Context
-from twinlock_service.web import make_app
 
 SUBMIT = f"/v3/endpoints/{NOWHERE}/submit"
 OPENID = {"grant_type": "client_credentials", "scope": "openid"}
-
-
-@pytest.fixture
-async def context(tmp_path: Path) -> AsyncIterator[Context]:
-    "A service's parts."
-    async with context_in(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def rest(context: Context) -> AsyncIterator[Rest]:
-    "A client of the service."
-    async with TestClient(TestServer(make_app(context))) as client:
-        yield client
 
 
 async def refused(rest: Rest, status: int, path: str, **request: Any) -> str:
@@ -126,7 +109,10 @@ async def test_a_compressed_body_is_refused(rest: Rest) -> None:
     assert "compressed" in await refused(rest, 415, SUBMIT, data=b"\x1f\x8b", headers=compressed)
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", [SUBMIT, "/login", "/v2/oauth2/token"])
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
     answered = asyncio.Event()
 
@@ -134,7 +120,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(rest: Rest, monkeypat
         yield b"{"
         await answered.wait()
 
-    asking = asyncio.create_task(refused(rest, 408, SUBMIT, data=stalling()))
+    asking = asyncio.create_task(refused(rest, 408, path, data=stalling()))
     text = await asyncio.wait_for(asking, 60)
     answered.set()
     assert "did not arrive within" in text

@@ -1,24 +1,16 @@
 """The REST and token calls that need no RabbitMQ, and what is answered where it isn't there."""
 
-import base64
 from typing import Any
 
 import pytest
-from service_rig import ALICE, BOB, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, TOKENS, Rest, bearer
+from rest_rig import AS_ALICE, AS_BOB, NOWHERE, basic
+from service_rig import ALICE, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, TOKENS, Rest, bearer
 from twinlock_service.context import Context
 from twinlock_service.models import MAX_PAYLOAD
 
 COMPUTE_SCOPE = "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all"
 PROJECTS_SCOPE = "urn:globus:auth:scope:auth.globus.org:manage_projects"
-NOWHERE = "7b1f2f6e-0000-4000-8000-00000000dead"
 FUNCTION = {"function_name": "f", "function_code": "1\nf"}
-
-AS_ALICE, AS_BOB = bearer(TOKENS[ALICE]), bearer(TOKENS[BOB])
-
-
-def basic(client: str, secret: str) -> dict[str, str]:
-    """The header of a confidential client."""
-    return {"Authorization": "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()}
 
 
 async def log_in(rest: Rest, scope: str) -> dict[str, Any]:
