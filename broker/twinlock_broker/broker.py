@@ -200,11 +200,19 @@ async def _all_set(*events: asyncio.Event) -> None:
 async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
     """A part of the broker that runs beside the block and is cancelled with it."""
     task = asyncio.create_task(part)
+    task.add_done_callback(_log_failure)
     try:
         yield task
     finally:
         task.cancel()
         await asyncio.wait((task,))
+
+
+def _log_failure(part: asyncio.Task[None]) -> None:
+    """Say so at once where a part ends by a fault of ours: not everybody who started one waits for it."""
+    if part.cancelled() or part.exception() is None or isinstance(part.exception(), Fatal):
+        return
+    log.error("a part of the broker ended unexpectedly", exc_info=part.exception())
 
 
 async def _unless_failed(parts: Sequence[asyncio.Task[None]], wait: Coroutine[Any, Any, Any]) -> None:

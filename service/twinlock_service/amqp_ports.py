@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 
 from twinlock_service.connections import MOST_OF_PEER, Connections
 from twinlock_service.peers import peer_of
+from twinlock_service.rationed_log import RationedLog
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +67,12 @@ class _Tunnels:
         self._host = host
         self._port = port
         self._connections: Connections[_Tunnel] = Connections(MOST, MOST_OF_PEER)
+        self._log = RationedLog()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on what comes through a connection, and what comes back."""
-        tunnel = _Tunnel(writer)
-        self._connections.opened(tunnel, peer_of(writer.transport))
+        tunnel, peer = _Tunnel(writer), peer_of(writer.transport)
+        self._connections.opened(tunnel, peer)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 from_node, to_node = await asyncio.open_connection(self._host, self._port, limit=BUFFER)
@@ -79,7 +81,7 @@ class _Tunnels:
             finally:
                 to_node.close()
         except OSError as error:
-            log.warning("a connection could not be passed on to RabbitMQ: %s", error)
+            self._log.warn(peer, f"a connection could not be passed on to RabbitMQ: {error or 'no answer in time'}")
         finally:
             writer.close()
             self._connections.closed(tunnel)

@@ -38,6 +38,9 @@ LONGEST_PERIOD = 24 * 3600.0
 RETRY_SECONDS = 1.0
 """How long the results that could not be offered wait."""
 
+FAILURE_SECONDS = 30.0
+"""The same where the reason isn't RabbitMQ but an unexpected one, which is logged each time."""
+
 CHUNK = 100
 """How many tasks are ended before others get their turn."""
 
@@ -116,6 +119,11 @@ async def forward_backlog(context: Context) -> None:
         except AmqpDownError:
             context.backlog.set()
             await asyncio.sleep(RETRY_SECONDS)
+        except Exception:
+            # A disk that is full for a while, for example: everybody's later results have to be offered.
+            log.exception("results could not be offered; trying again in %.0f s", FAILURE_SECONDS)
+            context.backlog.set()
+            await asyncio.sleep(FAILURE_SECONDS)
         await context.backlog.wait()
 
 

@@ -193,11 +193,18 @@ async def _within(awaited: Coroutine[Any, Any, None], what: str) -> None:
 @asynccontextmanager
 async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     task = asyncio.create_task(work)
+    task.add_done_callback(_log_failure)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+def _log_failure(part: asyncio.Task[None]) -> None:
+    """Say so at once where a part ends by an exception: nobody else looks at it."""
+    if not part.cancelled() and part.exception() is not None:
+        log.error("a part of the service ended unexpectedly; restart the service", exc_info=part.exception())
 
 
 @asynccontextmanager

@@ -48,14 +48,20 @@ async def supervisor(
 
 
 class Looks:
-    """Counts how often a drain has looked at an endpoint, whose tasks it knows of if that is `connected`."""
+    """Counts how often a drain has looked at an endpoint, whose tasks it knows of if that is `connected`.
 
-    def __init__(self, connected: bool) -> None:
+    The first look meets a `fault`, if there is one.
+    """
+
+    def __init__(self, connected: bool, fault: Exception | None = None) -> None:
         self._connected = connected
+        self._fault = fault
         self._count = 0
 
     def __call__(self, endpoint: Endpoint) -> bool:
         self._count += 1
+        if self._fault is not None and self._count == 1:
+            raise self._fault
         return self._connected
 
     async def some(self) -> None:
@@ -67,10 +73,12 @@ class Looks:
 
 
 @contextlib.asynccontextmanager
-async def draining(supervisor: Supervisor, admission: Admission, connected: bool) -> AsyncIterator[Looks]:
+async def draining(
+    supervisor: Supervisor, admission: Admission, connected: bool, fault: Exception | None = None
+) -> AsyncIterator[Looks]:
     """A drain at work."""
     await admission.start_drain(KERNEL)
-    looks = Looks(connected)
+    looks = Looks(connected, fault)
     working = asyncio.create_task(Drain(supervisor, admission, looks).run())
     yield looks
     working.cancel()
@@ -178,6 +186,16 @@ async def test_a_drain_waits_for_what_it_knows_nothing_of(supervisor: Supervisor
     async with draining(supervisor, admission, connected=False) as looks:
         await looks.some()
         assert endpoint.state is State.RUNNING
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_drain_goes_on_whatever_one_look_meets(
+    supervisor: Supervisor, admission: Admission, caplog: pytest.LogCaptureFixture
+) -> None:
+    await started(supervisor)
+    async with draining(supervisor, admission, connected=True, fault=OSError("a fault")):
+        await ended(supervisor)
+    assert "OSError: a fault" in caplog.text
 
 
 async def test_a_drain_lets_unfinished_tasks_be_finished_after_a_bad_end(

@@ -15,6 +15,7 @@ from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Result
 from rabbit_control import evaluate
 from service_rig import ALICE, users_file
+from twinlock_service import reports
 from twinlock_service.amqp import Amqp, AmqpDownError
 from twinlock_service.context import Context
 from twinlock_service.database import open_database
@@ -59,6 +60,25 @@ async def connected(url: str) -> AsyncIterator[Amqp]:
     await asyncio.wait([running])
 
 
+@asynccontextmanager
+async def context_at(url: str, folder: Path) -> AsyncIterator[Context]:
+    "A service's parts, with this RabbitMQ."
+    with closing(open_database(folder / "service.sqlite")) as db:
+        async with connected(url) as amqp, aiohttp.ClientSession() as session:
+            topology = Topology(Management(session, URL(url).with_scheme("http"), "/"), URL(url))
+            yield Context(db, load_users(users_file(folder / "users.yaml")), topology, amqp)
+
+
+def finished(context: Context, url: str, bodies: list[str]) -> tuple[str, list[str]]:
+    "A group of Alice's with a queue for its results, and its tasks, which ended with these."
+    group = context.tasks.new_group(ALICE)
+    declare(url, result_prefix(ALICE) + group)
+    tasks = [context.tasks.add(group, ALICE, str(uuid.uuid4()), str(uuid.uuid4())) for _ in bodies]
+    for task, body in zip(tasks, bodies, strict=True):
+        context.tasks.finish(task, "success", pack(Result(task_id=task, data=body)))
+    return group, tasks
+
+
 def declare(url: str, queue: str) -> None:
     "Make a queue."
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
@@ -93,21 +113,32 @@ async def test_a_message_that_is_refused_holds_up_no_other(url: str, caplog: pyt
 
 async def test_a_result_that_is_refused_is_forwarded_as_an_error(url: str, tmp_path: Path) -> None:
     bodies = ["one", "x" * LIMIT, "two"]
-    async with connected(url) as amqp, aiohttp.ClientSession() as session, asyncio.timeout(60):
-        with closing(open_database(tmp_path / "service.sqlite")) as db:
-            topology = Topology(Management(session, URL(url).with_scheme("http"), "/"), URL(url))
-            context = Context(db, load_users(users_file(tmp_path / "users.yaml")), topology, amqp)
-            group = context.tasks.new_group(ALICE)
-            declare(url, result_prefix(ALICE) + group)
-            tasks = [context.tasks.add(group, ALICE, str(uuid.uuid4()), str(uuid.uuid4())) for _ in bodies]
-            for task, body in zip(tasks, bodies, strict=True):
-                context.tasks.finish(task, "success", pack(Result(task_id=task, data=body)))
-            await forward(context)
-            assert context.tasks.unforwarded(9) == []
+    async with context_at(url, tmp_path) as context, asyncio.timeout(60):
+        group, tasks = finished(context, url, bodies)
+        await forward(context)
+        assert context.tasks.unforwarded(9) == []
     found = {str(result.task_id): result for result in map(unpack, received(url, result_prefix(ALICE) + group))}
     assert [found[task].data for task in (tasks[0], tasks[2])] == ["one", "two"]
     assert f"configured max size {LIMIT}" in found[tasks[1]].data
     assert found[tasks[1]].error_details is not None
+
+
+async def test_results_are_offered_after_a_disk_took_nothing_for_a_while(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reports, "FAILURE_SECONDS", 0.05)
+    async with context_at(url, tmp_path) as context, asyncio.timeout(60):
+        group, [task] = finished(context, url, ["one"])
+        context.db.execute("PRAGMA query_only = ON")
+        offering = asyncio.create_task(reports.forward_backlog(context))
+        while "results could not be offered" not in caplog.text:
+            await asyncio.sleep(0.01)
+        context.db.execute("PRAGMA query_only = OFF")
+        while context.tasks.unforwarded(9):
+            await asyncio.sleep(0.01)
+        offering.cancel()
+        await asyncio.wait([offering])
+    assert {str(unpack(body).task_id) for body in received(url, result_prefix(ALICE) + group)} == {task}
 
 
 async def test_a_message_that_cant_be_encoded_leaves_the_others_their_confirms(url: str) -> None:

@@ -34,7 +34,10 @@ class Drain:
     async def run(self) -> None:
         """Look again and again, without end."""
         while True:
-            await self._look()
+            try:
+                await self._look()
+            except Exception:  # of one look; without the next ones `twinlock drain` would wait for ever
+                log.exception("the drain couldn't look for idle endpoints; it tries again")
             await asyncio.sleep(PERIOD)
 
     async def _look(self) -> None:
