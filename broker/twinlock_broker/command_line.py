@@ -24,6 +24,24 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: {message}\n")
 
 
+def add_command(
+    commands: Any, name: str, summary: str, epilog: str, description: str | None = None
+) -> argparse.ArgumentParser:
+    """Add a subcommand to `commands`, which are of `add_subparsers`; its parser.
+
+    `summary` is its line in the list of commands and, as a sentence, its description, if that isn't given. `epilog` is
+    printed as it is written.
+    """
+    made: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=description or f"{summary[0].upper()}{summary[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return made
+
+
 def read_text(name: str) -> str:
     """The text of the file `name`, of standard input for ``-``. Raises `Fatal` (66)."""
     try:

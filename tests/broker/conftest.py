@@ -6,9 +6,11 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import placed_rig
 import pytest
 import pytest_asyncio
 from broker_rabbit import Rabbit, rabbit_node
+from broker_rest import Service
 from broker_rig import MANAGER, Told
 from broker_site import Site, serving
 from spawner_rig import Spawner, launch, stop
@@ -77,6 +79,20 @@ def runtime() -> Iterator[Path]:
 async def site(spawner: Spawner, told: Told, runtime: Path, tmp_path: Path) -> AsyncIterator[Site]:
     """A site without an audit."""
     async with serving(spawner, told, runtime, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def placed() -> Iterator[placed_rig.Site]:
+    """An endpoint's folder as the packages have it, registered, with a client's login."""
+    with placed_rig.placed_site() as made:
+        yield made
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A service that knows that endpoint and that login."""
+    with placed_rig.asked_service() as made:
         yield made
 
 

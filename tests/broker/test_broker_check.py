@@ -162,8 +162,9 @@ def test_a_provider_of_a_cloud_is_not_made(folder: Path) -> None:
 def test_every_subject_is_reported_and_documented(folder: Path) -> None:
     assert {subject for _, subject, _ in findings(folder)} == set(Subject) == set(MEANINGS)
     (folder / "config.yaml").write_text("no_such_key: 1\n")
-    looked_at = {subject for kind, subject, _ in findings(folder) if kind != Kind.UNKNOWN}
-    assert looked_at == {Subject.CONFIG}
+    found = findings(folder)
+    assert {subject for kind, subject, _ in found if kind != Kind.UNKNOWN} == {Subject.CONFIG}
+    assert {subject for _, subject, _ in found} == set(Subject)
     shown = subprocess.run([TWINLOCK, "check", "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert all(f"\n  {subject} " in shown.stdout for subject in Subject)
 

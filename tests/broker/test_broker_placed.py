@@ -1,65 +1,50 @@
 """`list` and `whoami` of an endpoint whose state and login are where the packages put them."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from broker_rest import Service
 from broker_rig import ALICE, MANAGER
-from placed_rig import Site, asked_service, placed_site
+from placed_rig import Site
 from twinlock_broker.config.placed import Placed, find
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """An endpoint that is registered, with a client's login."""
-    with placed_site() as made:
-        yield made
+def test_list_shows_the_uuid_in_the_brokers_state(placed: Site) -> None:
+    done = placed.twinlock("list", placed.etc)
+    assert (done.returncode, done.stdout.split()) == (0, [MANAGER, str(placed.endpoint)])
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
-    """A service that knows both."""
-    with asked_service() as made:
-        yield made
-
-
-def test_list_shows_the_uuid_in_the_brokers_state(site: Site) -> None:
-    done = site.twinlock("list", site.etc)
-    assert (done.returncode, done.stdout.split()) == (0, [MANAGER, str(site.endpoint)])
-
-
-def test_list_shows_instances(site: Site) -> None:
-    instance = site.etc / "instances" / "gpu"
+def test_list_shows_instances(placed: Site) -> None:
+    instance = placed.etc / "instances" / "gpu"
     instance.mkdir(parents=True)
-    site.endpoint.rename(instance / "endpoint")
-    (instance / "broker.yaml").write_text(f"state_dir: {site.state}\n")
-    done = site.twinlock("list", site.etc)
+    placed.endpoint.rename(instance / "endpoint")
+    (instance / "broker.yaml").write_text(f"state_dir: {placed.state}\n")
+    done = placed.twinlock("list", placed.etc)
     assert done.stdout.split() == [MANAGER, str(instance / "endpoint")]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: for others nothing is closed here")
-def test_list_says_what_it_cannot_read(site: Site) -> None:
-    site.endpoint.chmod(0o755)
-    done = site.twinlock("list", site.etc, user="nobody")
-    assert (done.returncode, done.stdout.split()) == (os.EX_NOINPUT, ["?", str(site.endpoint)])
-    assert f"{site.state}/endpoint.json: can't be read: Permission denied" in done.stderr
-    site.endpoint.chmod(0o750)
-    done = site.twinlock("list", site.etc, user="nobody")
+def test_list_says_what_it_cannot_read(placed: Site) -> None:
+    placed.endpoint.chmod(0o755)
+    done = placed.twinlock("list", placed.etc, user="nobody")
+    assert (done.returncode, done.stdout.split()) == (os.EX_NOINPUT, ["?", str(placed.endpoint)])
+    assert f"{placed.state}/endpoint.json: can't be read: Permission denied" in done.stderr
+    placed.endpoint.chmod(0o750)
+    done = placed.twinlock("list", placed.etc, user="nobody")
     assert (done.returncode, done.stdout) == (os.EX_NOINPUT, "")
-    assert f"{site.endpoint}: this account may not look into it" in done.stderr
+    assert f"{placed.endpoint}: this account may not look into it" in done.stderr
 
 
-def test_list_says_what_is_broken(site: Site) -> None:
-    (site.state / "endpoint.json").write_text("{")
-    done = site.twinlock("list", site.etc)
+def test_list_says_what_is_broken(placed: Site) -> None:
+    (placed.state / "endpoint.json").write_text("{")
+    done = placed.twinlock("list", placed.etc)
     assert (done.returncode, done.stdout.split()[0]) == (os.EX_CONFIG, "?")
     assert "endpoint.json" in done.stderr
 
 
-def test_whoami_takes_the_installed_client(site: Site, service: Service) -> None:
-    done = site.twinlock("whoami", site.endpoint, **service.environment)
+def test_whoami_takes_the_installed_client(placed: Site, service: Service) -> None:
+    done = placed.twinlock("whoami", placed.endpoint, **service.environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["client the-client", f"identity {ALICE}"]
 
@@ -90,17 +75,17 @@ def test_a_folder_that_no_brokers_file_names(tmp_path: Path) -> None:
         assert find(folder, environ={}) == Placed(folder)
 
 
-def test_login_leaves_the_tokens_where_the_broker_looks(site: Site, service: Service) -> None:
+def test_login_leaves_the_tokens_where_the_broker_looks(placed: Site, service: Service) -> None:
     token = {"access_token": "a", "refresh_token": "r", "expires_in": 99999, "token_type": "Bearer", "scope": "some"}
     auth, compute = (token | {"resource_server": name} for name in ("auth.globus.org", "funcx_service"))
     service.tokens = auth | {"other_tokens": [compute]}
-    done = site.twinlock("login", site.endpoint, stdin="the-code\n", **service.environment)
+    done = placed.twinlock("login", placed.endpoint, stdin="the-code\n", **service.environment)
     assert done.returncode == 0, done.stderr
-    assert (site.state / "tokens.json").exists()
+    assert (placed.state / "tokens.json").exists()
 
 
-def test_a_pipe_in_the_state_is_not_waited_for(site: Site) -> None:
-    (site.state / "endpoint.json").unlink()
-    os.mkfifo(site.state / "endpoint.json")
-    done = site.twinlock("list", site.etc)
+def test_a_pipe_in_the_state_is_not_waited_for(placed: Site) -> None:
+    (placed.state / "endpoint.json").unlink()
+    os.mkfifo(placed.state / "endpoint.json")
+    done = placed.twinlock("list", placed.etc)
     assert (done.returncode, done.stdout.split()[0]) == (0, "-")

@@ -20,7 +20,7 @@ _SAMPLE = "identity_mapping_config.json"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What decides beside the mapping who may in."""
+    """What decides, beside the mapping, who gets in."""
 
     groups: Sequence[str]
     """`allow_groups` of broker.yaml."""
@@ -57,7 +57,7 @@ def _odd(path: Path) -> Iterator[str]:
         return  # reading it as a mapping says why
     sample = resources.files("twinlock_broker") / "examples" / _SAMPLE
     if content == json.loads(sample.read_text()):
-        yield "is the sample that twinlock configure makes: it maps names under example.org; say who may in"
+        yield "is the sample that twinlock configure makes: it maps names under example.org; say who gets in"
     yield from oddities(content)
 
 

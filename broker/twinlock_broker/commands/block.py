@@ -5,6 +5,7 @@ import os
 import pwd
 from typing import Any
 
+from twinlock_broker.command_line import add_command
 from twinlock_broker.commands.ask import add_socket, ask, complete_user
 from twinlock_broker.commands.stop import stop_all
 from twinlock_broker.errors import Fatal
@@ -15,8 +16,8 @@ _EXAMPLES = """\
 
 From now on no endpoint is started for the account, also after a restart of the broker or the host. Whoever maps to it
 gets an error with the reason. Endpoints that run go on and take further tasks, unless --stop ends them. `twinlock
-status` lists the blocked accounts with who blocked them; `twinlock unblock` lifts it. A block again replaces the
-reason. The account is the local one, as in `twinlock status`, not the Globus identity.
+status` lists the blocked accounts and who blocked them; `twinlock unblock` lifts a block. Blocking an account again
+replaces the reason. The account is the local one, as in `twinlock status`, not the Globus identity.
 exit codes: 0 blocked; 67 this host has no such account; 69 no broker there, start it first; 73 it can't write its
   state; 77 ask as root
 """
@@ -24,13 +25,7 @@ exit codes: 0 blocked; 67 this host has no such account; 69 no broker there, sta
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
-        "block",
-        help="start no endpoints for an account any more",
-        description="Start no endpoints for an account any more.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = add_command(commands, "block", "start no endpoints for an account any more", _EXAMPLES)
     user = made.add_argument("user", metavar="NAME", help="the local account")
     user.completer = complete_user  # type: ignore[attr-defined]
     made.add_argument(

@@ -12,7 +12,7 @@ from twinlock_broker.checks import broker, mapping, renderings, service
 from twinlock_broker.checks import policy as policies
 from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject, failure, ok, unknown, warning
 from twinlock_broker.checks.mapping import Entry
-from twinlock_broker.command_line import add_state, find_folder, read_object
+from twinlock_broker.command_line import add_command, add_state, find_folder, read_object
 from twinlock_broker.commands import policy
 from twinlock_broker.config import placed
 from twinlock_broker.config.folder import Folder, problems, read_folder
@@ -23,13 +23,25 @@ from twinlock_broker.printable import printable
 _SHOWN = {Kind.OK: "ok", Kind.WARNING: "warning", Kind.FAILURE: "FAIL", Kind.UNKNOWN: "not looked at"}
 _WIDTH = max(map(len, _SHOWN.values())) + 2
 _SUBJECTS = "\n".join(f"  {subject:<14}{meaning}" for subject, meaning in MEANINGS.items())
+_BY_CONFIG = (
+    Subject.FILES,
+    Subject.MAPPING,
+    Subject.IDENTITY,
+    Subject.RENDERING,
+    Subject.ENDPOINT,
+    Subject.REGISTRATION,
+    Subject.LOGIN,
+    Subject.SERVICE,
+)
+"""What can't be looked at without a good config.yaml."""
+
 _EXAMPLES = f"""\
   twinlock check /etc/twinlock/endpoint
   twinlock check --identity ada@example.org --options options.json /etc/twinlock/endpoint
   twinlock check --json --offline /etc/twinlock/endpoint
 
 It looks at these, and prints a line for each thing: ok, warning, FAIL, or not looked at and why. Nothing else is
-promised: a batch scheduler, for example, isn't asked. Nothing is changed; as root, run it once before the first start.
+promised: a batch scheduler, for example, isn't asked. Nothing is changed. Run it as root before the first start.
 
 {_SUBJECTS}
 
@@ -42,12 +54,12 @@ exit codes: 0 nothing would fail, there may be warnings; 78 something would; 66 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made = add_command(
+        commands,
         "check",
-        help="look at an endpoint's folder, login and policy, and say what would fail",
+        "look at an endpoint's folder, login and policy, and say what would fail",
+        _EXAMPLES,
         description="Say what would fail, and what was looked at.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("folder", metavar="DIR", help="endpoint folder")
     made.add_argument(
@@ -114,8 +126,8 @@ def _look(path: Path, given: argparse.Namespace) -> Iterator[Finding]:
         if error.status == os.EX_NOINPUT:
             raise
         yield from (failure(Subject.CONFIG, line) for line in str(error).splitlines())
-        for subject in (Subject.FILES, Subject.MAPPING, Subject.RENDERING, Subject.ENDPOINT, Subject.LOGIN):
-            yield unknown(subject, "config.yaml has to be mended first")
+        for subject in _BY_CONFIG:
+            yield unknown(subject, "config.yaml has to be corrected first")
     else:
         yield ok(Subject.CONFIG, f"{path / 'config.yaml'}: keys and values")
         groups = settings.allow_groups if isinstance(settings, Settings) else ()
@@ -139,7 +151,8 @@ def _of_files(folder: Folder) -> Iterator[Finding]:
 
 def _of_renderings(folder: Folder, options: dict[str, Any] | None, program: list[str] | str) -> Iterator[Finding]:
     if any(problems(folder)):
-        yield unknown(Subject.RENDERING, "the files have to be mended first")
+        for subject in (Subject.RENDERING, Subject.ENDPOINT):
+            yield unknown(subject, "the files have to be corrected first")
         return
     try:
         yield from renderings.check(folder, options, program)

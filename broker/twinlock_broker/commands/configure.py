@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command_line import USAGE_ERROR, find_folder
+from twinlock_broker.command_line import USAGE_ERROR, add_command, find_folder
 from twinlock_broker.commands import policy
 from twinlock_broker.config.keys import MANAGER_KEYS, Key, read_keys
 from twinlock_broker.errors import Fatal
@@ -22,7 +22,7 @@ _EXAMPLES = f"""\
 
 It makes config.yaml, user_config_template.yaml.j2, user_config_schema.json, user_environment.yaml and {MAPPING}.
 Only root and the broker's account may read them: user_environment.yaml may hold secrets, and nobody else needs them.
-Then edit the mapping (who may in) and the template (what they get), and run: twinlock check DIR
+Then edit the mapping (who gets in) and the template (what they get), and run: twinlock check DIR
 
 --from-globus makes DIR from the folder of a globus-compute-endpoint that runs as root, says what it did, and what to
 do next. The endpoint keeps its uuid. OLD and its unit aren't changed. --to-globus writes what was changed in DIR since
@@ -35,12 +35,12 @@ _NEW = ("display_name", "email", "authentication_policy", "subscription_id")
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made = add_command(
+        commands,
         "configure",
-        help="make the folder of an endpoint: a new one, or from globus-compute-endpoint's",
+        "make the folder of an endpoint: a new one, or from globus-compute-endpoint's",
+        _EXAMPLES,
         description="Make the folder of an endpoint: a new one, or from globus-compute-endpoint's and back.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("folder", metavar="DIR", help="the folder to make; its last part is the endpoint's name")
     made.add_argument("--display-name", metavar="TEXT", help="what users see in place of the folder's name")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command_line import add_state, find_folder
+from twinlock_broker.command_line import add_command, add_state, find_folder
 from twinlock_broker.commands import removal
 from twinlock_broker.compute import register
 from twinlock_broker.compute.login import Login, installed_client, load_login
@@ -28,8 +28,8 @@ It has the service forget the endpoint, whose unfinished tasks then fail, and re
 {removal.DESCRIPTION}. Other files in DIR, the login (`twinlock logout`), logs and the folders in users' homes stay.
 It logs in as the broker does: by the client in the environment's GLOBUS_COMPUTE_CLIENT_ID and ..._SECRET, else as the
 person who ran `twinlock login`. A deleted uuid never comes back.
-It always refuses while a broker holds the state folder, or a user endpoint runs. `twinlock drain` ends these before; a
-stop of twinlock-spawner does so, too.
+It always refuses while a broker holds the state folder, or a user endpoint runs. `twinlock drain` ends user endpoints
+beforehand; so does stopping twinlock-spawner.
 exit codes: 0 deleted; 66 no such endpoint, or none with a uuid; 69 the service refuses, nothing was changed; 73 a file
   can't be removed; 75 the broker or a user endpoint runs, or the service can't be reached; 77 no login, or not
   confirmed; 78 its config.yaml can't be used
@@ -38,13 +38,7 @@ exit codes: 0 deleted; 66 no such endpoint, or none with a uuid; 69 the service 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
-        "delete",
-        help="delete an endpoint from the service and from this host",
-        description="Delete an endpoint from the service and from this host.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = add_command(commands, "delete", "delete an endpoint from the service and from this host", _EXAMPLES)
     made.add_argument("folder", metavar="DIR", help="endpoint folder")
     add_state(made)
     made.add_argument("--yes", action="store_true", help="don't ask for confirmation")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from twinlock_broker.command_line import add_command
 from twinlock_broker.commands.ask import add_socket, ask
 from twinlock_broker.errors import Fatal
 
@@ -31,15 +32,15 @@ _INTERRUPTED = 130
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made = add_command(
+        commands,
         "drain",
-        help="before maintenance: start nothing new, and wait for the last task",
+        "before maintenance: start nothing new, and wait for the last task",
+        _EXAMPLES,
         description="Start no endpoints any more, and wait until the last task has ended.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
-        "--reason", metavar="TEXT", default="maintenance", help="users are told it (default: %(default)s)"
+        "--reason", metavar="TEXT", default="maintenance", help="what users are told (default: %(default)s)"
     )
     made.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, default=math.inf, help="wait no longer (default: without end)"
@@ -69,7 +70,10 @@ def run(given: argparse.Namespace) -> int:
 
 def _wait(broker: Path, end: float) -> int:
     shown = ""
-    while (left := _left(ask(broker, {"request": "status"}))) is not None:
+    while True:
+        left = _left(ask(broker, {"request": "status"}))
+        if left is None:
+            break
         if left != shown:
             print(left, flush=True)
         shown = left

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command_line import endpoints_folder
+from twinlock_broker.command_line import add_command, endpoints_folder
 from twinlock_broker.config import placed
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.errors import Fatal
@@ -24,12 +24,12 @@ exit codes: 0 done; 66 no such folder, or a file can't be read; 78 an endpoint.j
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made = add_command(
+        commands,
         "list",
-        help="list the endpoint folders on this host",
+        "list the endpoint folders on this host",
+        _EXAMPLES,
         description="List the endpoint folders in DIR: uuid (- before the first start), and folder.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
         "folder",

@@ -7,7 +7,7 @@ from typing import Any
 
 import globus_sdk
 
-from twinlock_broker.command_line import add_state, find_folder, state_folder
+from twinlock_broker.command_line import add_command, add_state, find_folder, state_folder
 from twinlock_broker.compute import register
 from twinlock_broker.compute.login import log_in, token_file
 from twinlock_broker.config.folder import read_folder
@@ -25,12 +25,12 @@ exit codes: 0 logged in; 66 no such folder; 73 the tokens can't be written; 75 G
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made = add_command(
+        commands,
         "login",
-        help="log a person in, as whom the broker registers its endpoint",
+        "log a person in, as whom the broker registers its endpoint",
+        _EXAMPLES,
         description="Log in with Globus and keep the tokens for the broker.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("folder", metavar="DIR", help="endpoint folder, which names the service's environment")
     add_state(made)

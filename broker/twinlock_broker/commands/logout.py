@@ -8,7 +8,7 @@ from typing import Any
 
 import globus_sdk
 
-from twinlock_broker.command_line import add_state, find_folder, state_folder
+from twinlock_broker.command_line import add_command, add_state, find_folder, state_folder
 from twinlock_broker.compute import register
 from twinlock_broker.compute.login import log_out, token_file
 from twinlock_broker.config.folder import read_folder
@@ -29,12 +29,12 @@ exit codes: 0 logged out; 64 neither DIR nor --state; 66 no such folder; 73 the 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made = add_command(
+        commands,
         "logout",
-        help="revoke and remove the login that twinlock login has made",
+        "revoke and remove the login that twinlock login has made",
+        _EXAMPLES,
         description="Revoke the tokens of the person who logged in, and remove them.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
         "folder", metavar="DIR", nargs="?", help="endpoint folder, where its config.yaml names an `environment`"

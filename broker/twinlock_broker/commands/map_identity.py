@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command_line import find_folder
+from twinlock_broker.command_line import add_command, find_folder
 from twinlock_broker.config.folder import open_folder
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity import account
@@ -31,12 +31,12 @@ exit codes: 0 mapped; 67 nobody; 65 no identity document; 66 a file is missing; 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made = add_command(
+        commands,
         "map",
-        help="show which account an identity is mapped to",
+        "show which account an identity is mapped to",
+        _EXAMPLES,
         description="Map an identity as the broker would.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("identity", metavar="IDENTITY", help="file with the identity document (JSON), or a username")
     where = made.add_mutually_exclusive_group(required=True)

@@ -6,7 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command_line import USAGE_ERROR, find_folder, read_object, read_text, read_yaml_mapping
+from twinlock_broker.command_line import (
+    USAGE_ERROR,
+    add_command,
+    find_folder,
+    read_object,
+    read_text,
+    read_yaml_mapping,
+)
 from twinlock_broker.commands import mapped_identity
 from twinlock_broker.config.folder import Folder, open_folder
 from twinlock_broker.config.keys import MANAGER_HINTS, MANAGER_KEYS, read_keys
@@ -28,12 +35,12 @@ exit codes: 0 rendered; 65 the options are refused, or the result is no configur
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made = add_command(
+        commands,
         "render",
-        help="show what a user's options make of a template",
+        "show what a user's options make of a template",
+        _EXAMPLES,
         description="Print the configuration that a user endpoint would get.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("-e", "--endpoint", metavar="DIR", help="endpoint folder to take the files from")
     made.add_argument("-t", "--template", metavar="FILE", help="template (YAML with Jinja)")

@@ -4,24 +4,21 @@ import argparse
 import os
 from typing import Any
 
+from twinlock_broker.command_line import add_command
 from twinlock_broker.commands.ask import add_socket, ask
 
 _EXAMPLES = """\
   sudo twinlock resume
 
-Endpoints are started again, but for blocked accounts.
-exit codes: 0 no drain any more; 69 no broker there; 73 it can't write its state; 77 ask as root
+Endpoints are started again, except those of blocked accounts.
+exit codes: 0 there is no drain any more; 69 no broker there; 73 it can't write its state; 77 ask as root
 """
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
-        "resume",
-        help="after maintenance: start endpoints again",
-        description="End a drain.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = add_command(
+        commands, "resume", "after maintenance: start endpoints again", _EXAMPLES, description="End a drain."
     )
     add_socket(made)
     return made

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from twinlock_broker.command_line import add_command
 from twinlock_broker.commands.ask import add_socket, ask
 
 PERIOD = 2.0
@@ -22,8 +23,8 @@ _EXAMPLES = """\
 TASKS are those that the endpoint has and hasn't answered, WORKERS and IDLE its workers; "-" where the endpoint isn't
 connected to the broker. "restart" behind the state: a newer start command waits, should the endpoint end soon.
 Lines below the table say what is in the way of an endpoint's tasks, such as a batch scheduler that can't be reached,
-and how many results RabbitMQ has refused for good, most often because they are too large. Lines above it say that
-the endpoint is drained, and which accounts are blocked.
+and how many results RabbitMQ has refused for good, most often because they are too large. Lines above it say
+whether the endpoint is being drained, and which accounts are blocked.
 exit codes: 0 done; 69 no broker there; 75 no answer; 76 not a broker's answer; 77 ask as root or as
   the broker's account
 """
@@ -31,13 +32,7 @@ exit codes: 0 done; 69 no broker there; 75 no answer; 76 not a broker's answer; 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
-        "status",
-        help="show the user endpoints of the running broker",
-        description="Show the user endpoints of the running broker.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = add_command(commands, "status", "show the user endpoints of the running broker", _EXAMPLES)
     made.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
     add_socket(made)
     return made

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from twinlock_broker.command_line import add_command
 from twinlock_broker.commands.ask import add_socket, ask, complete_endpoint, complete_user
 from twinlock_broker.errors import Fatal
 
@@ -23,13 +24,7 @@ exit codes: 0 it is ending; 65 there is none, or several begin so; 69 no broker 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
-        "stop",
-        help="end a user endpoint, or all of a user",
-        description="End a user endpoint, or all of a user's.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = add_command(commands, "stop", "end a user endpoint, or all of a user's", _EXAMPLES)
     which = made.add_mutually_exclusive_group(required=True)
     chosen = which.add_argument("endpoint", metavar="UEP", nargs="?", help="its uuid, or how that begins")
     chosen.completer = complete_endpoint  # type: ignore[attr-defined]

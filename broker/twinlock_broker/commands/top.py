@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from twinlock_broker.command_line import add_command
 from twinlock_broker.commands import status
 from twinlock_broker.commands.ask import add_socket
 
@@ -17,12 +18,12 @@ run = status.watch
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made = add_command(
+        commands,
         "top",
-        help="watch the user endpoints of the running broker",
+        "watch the user endpoints of the running broker",
+        _EXAMPLES,
         description=f"Show the user endpoints of the running broker, anew every {status.PERIOD:.0f} s, until Ctrl-C.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_socket(made)
     return made

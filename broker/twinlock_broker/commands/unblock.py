@@ -4,6 +4,7 @@ import argparse
 import os
 from typing import Any
 
+from twinlock_broker.command_line import add_command
 from twinlock_broker.commands.ask import add_socket, ask, complete_blocked
 from twinlock_broker.errors import Fatal
 
@@ -17,13 +18,7 @@ exit codes: 0 unblocked; 65 it wasn't blocked; 69 no broker there; 73 it can't w
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
-        "unblock",
-        help="start endpoints for an account again",
-        description="Start endpoints for an account again.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = add_command(commands, "unblock", "start endpoints for an account again", _EXAMPLES)
     user = made.add_argument("user", metavar="NAME", help="the local account, as `twinlock status` shows it")
     user.completer = complete_blocked  # type: ignore[attr-defined]
     add_socket(made)

@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any
 
-from twinlock_broker.command_line import add_state, find_folder
+from twinlock_broker.command_line import add_command, add_state, find_folder
 from twinlock_broker.compute import inquiry
 from twinlock_broker.config import placed
 from twinlock_broker.config.folder import open_folder
@@ -24,12 +24,12 @@ exit codes: 0 the login works; 66 a file can't be read; 69, 75 the service refus
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """The subcommand's part of the command line."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    made = add_command(
+        commands,
         "whoami",
-        help="show as whom the broker logs in",
+        "show as whom the broker logs in",
+        _EXAMPLES,
         description="Log in as the broker would, and print who that is, with all identities.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("folder", metavar="DIR", help="endpoint folder, which names the service's environment")
     add_state(made)

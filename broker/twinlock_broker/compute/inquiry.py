@@ -57,30 +57,29 @@ def ask(folder: Folder, login: Login, state: Path, endpoint_id: str | None = Non
         "endpoint_id": endpoint_id,
         "login": _describe(login),
     }
-    argv = [sys.executable, "-I", "-m", __name__]
-    data = json.dumps(request)
     try:
-        done = subprocess.run(
-            argv,
-            input=data,
-            env=_environment(),
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-            **_account(login, state),
-        )
-        answer = json.loads(done.stdout)
-    except subprocess.TimeoutExpired:
-        return Answer(refused=Fatal(os.EX_TEMPFAIL, f"the service didn't answer within {LIMIT:.0f} seconds"))
+        answer = _run(json.dumps(request), _account(login, state))
+    except Fatal as error:
+        return Answer(refused=error)
     except OSError as error:
-        return Answer(refused=Fatal(os.EX_SOFTWARE, f"the service couldn't be asked: {argv[0]}: {error.strerror}"))
-    except ValueError:
-        last = done.stderr.strip().rpartition("\n")[2]
-        return Answer(refused=Fatal(os.EX_SOFTWARE, f"the service couldn't be asked: {last or done.returncode}"))
+        place = error.filename or state
+        return Answer(refused=Fatal(os.EX_SOFTWARE, f"the service couldn't be asked: {place}: {error.strerror}"))
     refused = Fatal(*answer["refused"]) if answer["refused"] else None
     return Answer(answer["identities"], answer["endpoint"], refused)
+
+
+def _run(request: str, account: dict[str, Any]) -> Any:
+    """The answer of a process of its own. Raises `OSError`, and `Fatal` where there is none."""
+    argv = [sys.executable, "-I", "-m", __name__]
+    pipes: dict[str, Any] = {"input": request, "capture_output": True, "text": True}
+    try:
+        done = subprocess.run(argv, env=_environment(), cwd="/", timeout=LIMIT, check=False, **pipes, **account)
+        return json.loads(done.stdout)
+    except subprocess.TimeoutExpired as error:
+        raise Fatal(os.EX_TEMPFAIL, f"the service didn't answer within {LIMIT:.0f} seconds") from error
+    except ValueError as error:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise Fatal(os.EX_SOFTWARE, f"the service couldn't be asked: {last or done.returncode}") from error
 
 
 def _describe(login: Login) -> dict[str, str]:
