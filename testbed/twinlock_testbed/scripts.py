@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from twinlock_testbed.daemons import as_user
 from twinlock_testbed.site import Person
@@ -24,6 +24,23 @@ class Outcome:
     config: Mapping[str, Any]
     result: Mapping[str, Any] | None
     error: str | None
+
+
+def start(argv: Sequence[str | Path], errors: int | IO[bytes]) -> "subprocess.Popen[str]":
+    """Start a user's program with pipes for its input and output, and nothing of our environment.
+
+    `errors` is where its standard error goes, as for `Popen`.
+    """
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        cwd="/",
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"},
+        start_new_session=True,
+    )
 
 
 class Script:
@@ -48,16 +65,7 @@ class Script:
         # Where every user may read it; a copy for each, since another's might be read just as it is written anew.
         script = Path(shutil.copy(_JOB, folder / f"job-{uuid.uuid4()}.py"))
         script.chmod(0o644)
-        self._process = subprocess.Popen(
-            [*within, *as_user(user), str(prefix / "bin/python"), "-I", str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"},
-            start_new_session=True,
-        )
+        self._process = start([*within, *as_user(user), prefix / "bin/python", "-I", script], subprocess.PIPE)
         order = {"endpoint": endpoint_id, "token": person.token, "configs": list(configs), "tasks": tasks}
         order["seconds"] = seconds
         assert self._process.stdin is not None

@@ -8,7 +8,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
 import threading
 import time
 import urllib.parse
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import soak_acts
+from twinlock_testbed import scripts
 from twinlock_testbed.daemons import as_user
 from twinlock_testbed.site import Manager, Service
 
@@ -76,16 +76,8 @@ class Hand:
         self._orders: dict[int, Future[Outcome]] = {}
         self._lock = threading.Lock()
         self._errors = (folder / "script.log").open("ab")
-        self._process = subprocess.Popen(
-            [*as_user("nobody"), prefix / "bin/python", folder / "soak_script.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"},
-            start_new_session=True,
-        )
+        argv: list[str | Path] = [*as_user("nobody"), prefix / "bin/python", folder / "soak_script.py"]
+        self._process = scripts.start(argv, self._errors)
         self._say({"endpoint": endpoint, "token": token})
         threading.Thread(target=self._read, daemon=True).start()
 
