@@ -9,7 +9,9 @@ from typing import Any
 MINUTE = 60.0
 
 MOST = 50
-"""Different ones who are told of within a minute; an account may have thousands of uids (subuid(5))."""
+"""Culprits with lines of their own within a minute; further ones share one, since an account may have thousands of uids
+(subuid(5)).
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,10 @@ WHO = ("user", "endpoint")
 MOST = 60
 """Lines a minute that one place in the code logs about one user."""
 
-MOST_USERS = 1000
-"""Users about whom one place logs lines within a minute; what concerns further ones shares one ration."""
+MOST_RATIONS = 1000
+"""Pairs of a user and a place in the code that have rations of their own within a minute; at each place further users
+share one.
+"""
 
 LONGEST = 16384
 """Characters of a value, a traceback for example."""
@@ -75,7 +77,7 @@ class RationedHandler(logging.StreamHandler[TextIO]):
     def _key(self, record: logging.LogRecord) -> tuple[str, str, str]:
         about = next((str(getattr(record, name)) for name in WHO if hasattr(record, name)), "")
         key = record.name, str(record.msg), about
-        return key if key in self._written or len(self._written) < MOST_USERS else (*key[:2], "others")
+        return key if key in self._written or len(self._written) < MOST_RATIONS else (*key[:2], "others")
 
     def _begin(self, now: float) -> None:
         """Begin another minute, and tell what the last one left out."""

@@ -35,8 +35,9 @@ def refuse_own_privileges() -> None:
 
 @contextlib.contextmanager
 def as_owner(folder: Path) -> Iterator[None]:
-    """Where we are root, be the folder's owner during the block, who may have put links there, and whose files stay
-    theirs. Raises `Fatal` (66) where there is no such folder.
+    """Where we are root, act as the folder's owner during the block. Raises `Fatal` (66) where there is no such folder.
+
+    The owner may have put links there, which root mustn't follow; and files that are made there stay the owner's.
     """
     try:
         owner = folder.stat()

@@ -37,7 +37,7 @@ class Rations:
         self._rations: dict[Hashable, Ration] = {}
 
     def of(self, who: Hashable) -> Ration:
-        """Whose it is keeps it for as long as it isn't full again."""
+        """The ration of `who`. One that is full again may be forgotten, since a new one is the same."""
         if who not in self._rations and len(self._rations) >= _KEPT:
             self._rations = {known: ration for known, ration in self._rations.items() if not ration.full}
         return self._rations.setdefault(who, Ration(*self._size))

@@ -20,7 +20,7 @@ def explain(path: Path, error: OSError) -> str:
         return f"your home directory {home} doesn't exist. {_ASK} to make it."
     place = _nearest(failed)
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return f"{place} is in the way, which is no directory. Move it away."
+        return f"{place} is in the way: it isn't a directory. Move it away."
     if error.errno == errno.EROFS:
         return f"the file system of {place} is read-only. {_ASK} to look at it."
     if error.errno == errno.EDQUOT:
@@ -56,4 +56,4 @@ def _name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"user number {uid}"
+        return f"uid {uid}"

@@ -103,10 +103,9 @@ def _describe(exception: BaseException, hint: str) -> tuple[str, tuple[str, str]
         told = _too_large(exception) if isinstance(exception, MaxResultSizeExceeded) else repr(exception)
         return texts.cut(told), (type(exception).__name__, f"remote error: {texts.cut(str(exception), 1000)}")
     text = texts.describe(exception, _users_part(exception))
-    return f"{text}\n{hint}" if hint else text, (
-        "RemoteExecutionError",
-        "An error occurred during the execution of this task",
-    )
+    if hint:
+        text = f"{text}\n{hint}"
+    return text, ("RemoteExecutionError", "An error occurred during the execution of this task")
 
 
 def _too_large(error: MaxResultSizeExceeded) -> str:

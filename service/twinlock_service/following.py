@@ -1,4 +1,4 @@
-"""The users file is followed: changes are in force at once, and whom it no longer lets in is cut off from RabbitMQ."""
+"""Follows the users file: a change counts at once, and those whom it no longer lets in are cut off from RabbitMQ."""
 
 from __future__ import annotations
 

@@ -30,8 +30,11 @@ async def check_host(request: web.Request, handler: Handler) -> web.StreamRespon
     name = _name(given[0]) if len(given) == 1 else None
     if name is None or not (_is_known(request, name) or _is_address_of(request, name)):
         shown = ", ".join(given)[:128] or "(none)"
-        text = f"this service doesn't answer to the host name {shown}; use localhost, or have its administrator add"
-        raise ApiError(421, Code.REQUEST_MALFORMED, f"{text} the name to `hosts` in the users file's section `service`")
+        text = (
+            f"this service doesn't answer to the host name {shown}; use localhost, or have its administrator add the "
+            "name to `hosts` in the users file's section `service`"
+        )
+        raise ApiError(421, Code.REQUEST_MALFORMED, text)
     return await handler(request)
 
 

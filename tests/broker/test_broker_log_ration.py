@@ -49,7 +49,7 @@ def test_a_crowd_of_users_shares_one_ration() -> None:
     handler = RationedHandler(stream)
     for number in range(10_000):
         handler.handle(line(f"user{number}", "hello", 1000.0))
-    assert len(stream.getvalue().splitlines()) == logs.MOST_USERS + logs.MOST
+    assert len(stream.getvalue().splitlines()) == logs.MOST_RATIONS + logs.MOST
 
 
 @pytest.mark.parametrize("text", ["x" * 1_000_000, "x y" * 1_000_000, "\x1b[2J" * 1_000_000])

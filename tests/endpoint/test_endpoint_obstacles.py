@@ -54,19 +54,19 @@ def own_without_rights(home: Path) -> tuple[Path, str]:
 
 def a_file(home: Path) -> tuple[Path, str]:
     home.write_text("not a directory")
-    return home, "is in the way, which is no directory. Move it away"
+    return home, "is in the way: it isn't a directory. Move it away"
 
 
 def a_file_in_it(home: Path) -> tuple[Path, str]:
     home.mkdir()
     (home / ".globus_compute").write_text("not a directory")
     os.chown(home, NOBODY, NOBODY)
-    return home / ".globus_compute", "is in the way, which is no directory. Move it away"
+    return home / ".globus_compute", "is in the way: it isn't a directory. Move it away"
 
 
 def a_dangling_link(home: Path) -> tuple[Path, str]:
     home.symlink_to("/nonexistent/ada")
-    return home, "is in the way, which is no directory. Move it away"
+    return home, "is in the way: it isn't a directory. Move it away"
 
 
 def mount(home: Path, options: str) -> None:

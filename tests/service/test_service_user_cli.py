@@ -123,7 +123,9 @@ def test_a_change_hides_tokens_that_were_written_by_hand(file: Path) -> None:
     document = yaml.safe_load(file.read_text())
     document["users"][ALICE]["token"] = "sesame-alice"
     file.write_text(yaml.safe_dump(document))
-    assert "by hand" in user("list", file=file).stdout
+    shown = user("list", file=file)
+    assert "by hand" in shown.stdout
+    assert "sesame-alice" not in shown.stdout + shown.stderr
     assert user("token", BOB, file=file).returncode == 0
     assert "sesame-alice" not in file.read_text()
     assert load_users(file).by_token("sesame-alice")

@@ -37,7 +37,7 @@ _STATUS: dict[int, int] = {
 }
 _LOGIN_REFUSED = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _NEXT = {
-    os.EX_DATAERR: "mend the endpoint's folder as the service says",
+    os.EX_DATAERR: "correct the endpoint's folder as the service says",
     os.EX_NOPERM: "check the client id and secret, or run twinlock login again; and that this login owns the endpoint",
     os.EX_UNAVAILABLE: "another process may hold this endpoint, or it was deleted: stop the other one and wait half a "
     "minute, or remove endpoint.json to register a new endpoint",

@@ -76,7 +76,7 @@ class Folder:
             except OSError as error:
                 raise Fatal(os.EX_NOINPUT, f"{path}: can't be read: {error.strerror}") from error
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise Fatal(os.EX_CONFIG, f"{path}: no endpoint_id in it; mend or remove the file") from error
+                raise Fatal(os.EX_CONFIG, f"{path}: no endpoint_id in it; correct or remove the file") from error
         return None
 
     @property

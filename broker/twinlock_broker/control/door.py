@@ -31,8 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A connection, and whose it is by the kernel's word. `known` is to be called as soon as no other limit than this
-    one has to hold for it; an endpoint has one connection only.
+    """A connection, and whose it is by the kernel's word.
+
+    Call `known` once it is clear that it is an endpoint's: then it no longer counts against `MOST_UNKNOWN`. An endpoint
+    has one connection only.
     """
 
     socket: socket.socket

@@ -119,7 +119,7 @@ def _policy_with_pam(old: Installation, places: Places) -> str | None:
         return set_pam_service(places.policy.read_text(), old.pam_service)
     except (OSError, ValueError) as error:
         raise Fatal(
-            os.EX_CONFIG, f"{places.policy}: pam_service can't be set: {error}; mend the policy first"
+            os.EX_CONFIG, f"{places.policy}: pam_service can't be set: {error}; correct the policy first"
         ) from error
 
 

@@ -10,7 +10,10 @@ from multiprocessing import process
 
 from twinlock_endpoint.errors import EngineError
 
-_LONGEST = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
+_RANDOM = 8
+"""Characters that tempfile adds to a prefix."""
+
+_LONGEST = 107 - len("/pymp-") - _RANDOM - len("/listener-") - _RANDOM
 _OTHERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - for a folder of our own with a name that nobody can guess
 
 
