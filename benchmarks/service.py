@@ -127,9 +127,10 @@ class Caller:
 
     def ask_at_once(self) -> None:
         """Ask for much on many connections without reading the answers."""
-        head = "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
         body = self.states
-        request = f"POST /v2/batch_status HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n{body}"
+        fields = {"Host": "localhost", **self._headers, "Content-Length": len(body)}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        request = f"POST /v2/batch_status HTTP/1.1\r\n{head}\r\n{body}"
         asked = []
         for _ in range(100):
             connection = socket.create_connection(("127.0.0.1", PORT), LIMIT)

@@ -9,9 +9,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +144,6 @@ class Queues:
             assert self.raw.setdefault(str(result.task_id), body) == body, "a second result for the same task"
             self.results[str(result.task_id)] = result
         return self.results[task_id]
-
-    def raw_results(self, count: int, limit_s: float) -> Iterator[bytes]:
-        """The next results as they are, so many."""
-        return islice(self._messages(self.result_queue, limit_s, lambda: True), count)
 
     def heartbeat(self, limit_s: float = 60.0, *, last: bool = False) -> dict[str, Any]:
         """The next heartbeat's state; with `last` the one that says that the endpoint shuts down."""

@@ -91,14 +91,6 @@ def kill_everything_of_mine(_: str) -> None:
     os.kill(-1, 9)
 
 
-def remove_my_endpoints(_: str) -> None:
-    """Clean the home up, of what an endpoint uses just now too."""
-    import shutil
-    from pathlib import Path
-
-    shutil.rmtree(Path.home() / ".globus_compute", ignore_errors=True)
-
-
 def close_all_files(_: str) -> None:
     """As old daemons do."""
     import os

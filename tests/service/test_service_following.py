@@ -194,7 +194,8 @@ def test_what_was_revoked_while_the_service_was_away_stays_out(running: Service,
 
 def test_no_token_gets_into_the_log_or_the_state(running: Service, person: Person) -> None:
     person.client()
-    lets_in(secret := secrets.token_urlsafe(24))
+    secret = secrets.token_urlsafe(24)
+    lets_in(secret)
     files = [running.folder / "log", *(path for path in running.state.glob("*") if path.is_file())]
     for file in files:
         content = file.read_bytes()
