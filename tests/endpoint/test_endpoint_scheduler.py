@@ -267,6 +267,7 @@ def test_a_job_that_slurm_took_though_sbatch_failed_is_used(
     used = value(queues.result(queues.submit(job), 60))
     # The only one as a rule; another attempt may come before a busy host has found the first one's job.
     assert used in [line.split()[0] for line in slurm.jobs()]
+    until(lambda: "was submitted after all" in running.log())  # no other way leads to a block here
     leave(running, slurm)
 
 
