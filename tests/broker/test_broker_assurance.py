@@ -91,8 +91,8 @@ def put(url: str, body: bytes, headers: dict[str, str]) -> None:
 
 
 def take(url: str) -> bytes:
-    """The next result, awaited for half a minute at most."""
+    """The next result, awaited for a minute at most."""
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        _, _, body = next(connection.channel().consume("results", auto_ack=True, inactivity_timeout=30))
+        _, _, body = next(connection.channel().consume("results", auto_ack=True, inactivity_timeout=60))
         assert body is not None
         return bytes(body)

@@ -24,7 +24,7 @@ SPAWN = """
 import os, socket, sys
 from twinlock_shared import wire
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-sock.settimeout(20)
+sock.settimeout(60)
 sock.connect(sys.argv[1])
 sock.recv(65536)
 reader, writer = os.pipe()

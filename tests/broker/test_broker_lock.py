@@ -56,7 +56,7 @@ async def test_a_second_broker_changes_nothing(rabbit: Rabbit, place: Path) -> N
                 capture_output=True,
                 text=True,
                 env=variables(service),
-                timeout=30,
+                timeout=120,
                 check=False,
             )
             assert second.returncode == os.EX_TEMPFAIL

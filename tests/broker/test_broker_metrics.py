@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from broker_rig import Told, endpoint_user, request
 from prometheus_client.parser import text_string_to_metric_families
+from service_rig import free_port
 from twinlock_broker.config.keys import BROKER_KEYS, read_keys
 from twinlock_broker.control.exporter import exporting
 from twinlock_broker.endpoints.supervisor import Supervisor
@@ -30,13 +31,6 @@ async def fetch(path: Path, request: bytes = b"GET /metrics HTTP/1.1\r\nHost: x\
     answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return answer
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 async def test_starts_and_endpoints_are_counted(supervisor: Supervisor, told: Told, tmp_path: Path) -> None:
@@ -65,7 +59,7 @@ async def test_it_is_plain_http_on_loopback(supervisor: Supervisor) -> None:
     port = free_port()
 
     def get() -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
         return answer.status, answer.read()

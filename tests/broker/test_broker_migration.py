@@ -55,12 +55,12 @@ class Host:
         """The peer's code at work in this home."""
         environment = {"HOME": str(self.home), "PATH": f"{PEER}:/usr/bin:/bin"}
         argv = [PEER / program, *words]
-        return subprocess.run(argv, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
+        return subprocess.run(argv, env=environment, check=True, capture_output=True, text=True, timeout=300).stdout
 
     def twinlock(self, *words: str | Path) -> "subprocess.CompletedProcess[str]":
         """The command's outcome."""
         argv = [Path(sys.executable).with_name("twinlock"), *words]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
 
     def migrate(self, direction: str = "--from-globus", old: Path | None = None) -> "subprocess.CompletedProcess[str]":
         """``twinlock configure`` from the peer's folder, or back into it."""

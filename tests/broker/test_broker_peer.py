@@ -66,7 +66,7 @@ def agent() -> None:
 def said(folder: Path, *argv: str | Path) -> str:
     """What a command prints whose home is `folder`."""
     environment = os.environ | {"HOME": str(folder)}
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False, cwd=folder)
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

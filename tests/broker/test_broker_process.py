@@ -24,7 +24,7 @@ from spawner_rig import PYTHON, Spawner
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """The broker, to its end."""
-    return subprocess.run([*BROKER, *arguments], capture_output=True, text=True, timeout=30)
+    return subprocess.run([*BROKER, *arguments], capture_output=True, text=True, timeout=120)
 
 
 def test_usage() -> None:
@@ -72,7 +72,7 @@ async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
             status = Path(f"/proc/{broker.process.pid}/status").read_text()
             assert f"\nUid:\t{pwd.getpwnam('nobody').pw_uid}\t" in status
             assert "\nCapEff:\t0000000000000000\n" in status
-            assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
+            assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 3600}
 
             await start_over(spawner)
             await rabbit.command(b'{"command": ', round(time.time()))
@@ -151,10 +151,10 @@ async def test_an_account_that_connects_without_end_stops_no_start_and_fills_no_
 async def test_what_systemd_is_told(rabbit: Rabbit, place: Path) -> None:
     policy = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
     systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    systemd.settimeout(10)
+    systemd.settimeout(60)
     systemd.bind(str(place / "notify"))
     (place / "notify").chmod(0o777)
-    told = {"NOTIFY_SOCKET": str(place / "notify"), "WATCHDOG_USEC": "200000"}
+    told = {"NOTIFY_SOCKET": str(place / "notify"), "WATCHDOG_USEC": "2000000"}
     with systemd, rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy) as spawner:
         async with Broker.running(place, spawner, service, told) as broker:
             heard = [await asyncio.to_thread(systemd.recv, 1000) for _ in range(4)]
@@ -164,7 +164,7 @@ async def test_what_systemd_is_told(rabbit: Rabbit, place: Path) -> None:
         last = b""
         while last != b"STOPPING=1":
             last = systemd.recv(1000)
-    assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
+    assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 3600}
     assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
 
 
@@ -177,7 +177,7 @@ async def test_same_user_mode(rabbit: Rabbit, place: Path) -> None:
     with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy, NOBODY) as spawner:
         service.answer |= {"sub": UEP, "identity_set": [{"sub": UEP}, {"sub": ALICE}]}
         async with Broker.running(place, spawner, service) as broker:
-            assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 30}
+            assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 3600}
             await start_command(rabbit)
             assert "It printed:" in messagepack.unpack(await rabbit.take("beats")).global_state["error"]
             assert spawned_uids(spawner) == [pwd.getpwnam("nobody").pw_uid]

@@ -71,7 +71,7 @@ async def test_ends_with_the_spawner_are_told_even_if_none_follows(
 ) -> None:
     await supervisor.command(request(endpoint_user(), "sleep"))
     spawner.process.send_signal(number)
-    await asyncio.to_thread(spawner.process.wait, 10)
+    await asyncio.to_thread(spawner.process.wait, 60)
     notice = await told.next()
     assert "lost with the site's spawner" in notice or "killed by signal 15" in notice
 

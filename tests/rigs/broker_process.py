@@ -48,7 +48,7 @@ def broker_place(output: str = MAPPED, template: str | None = None) -> Iterator[
         mapping = [{"source": "{username}", "match": "(.*)@site\\.example", "output": output}]
         document = [{"DATA_TYPE": "expression_identity_mapping#1.0.0", "mappings": mapping}]
         files = {"map__json": json.dumps(document)}
-        config = "identity_mapping_config_path: map.json"
+        config = "identity_mapping_config_path: map.json\nheartbeat_period: 3600"  # one, whatever the rest takes
         if template is None:
             make_folder(place / "ep", config, **files)
         else:

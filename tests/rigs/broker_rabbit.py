@@ -35,7 +35,7 @@ class Rabbit:
         return Target(Secret(self.url), "ep", "beats", 2)
 
     async def take(self, queue: str) -> bytes:
-        """The next message of a queue, awaited for ten seconds at most."""
+        """The next message of a queue, awaited for a minute at most."""
         return await asyncio.to_thread(_take, self.admin, queue)
 
     async def command(self, body: bytes, timestamp: int = 1700000000) -> None:
@@ -89,7 +89,7 @@ def _take(url: str, queue: str) -> bytes:
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         channel.basic_qos(prefetch_count=1)
-        method, _, body = next(channel.consume(queue, inactivity_timeout=10))
+        method, _, body = next(channel.consume(queue, inactivity_timeout=60))
         assert body is not None, f"no message came to {queue}"
         channel.basic_ack(method.delivery_tag)
         return bytes(body)
