@@ -66,8 +66,13 @@ def alive(uid: int) -> set[int]:
 
 def lives(pid: int) -> bool:
     """Whether a thread of the process runs or may run again."""
+    threads: list[str] = []
     with contextlib.suppress(OSError):
         threads = os.listdir(f"/proc/{pid}/task")
-        states = [Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2][1] for thread in threads]
-        return any(state not in "ZX" for state in states)
+    return any(_runs(pid, thread) for thread in threads)
+
+
+def _runs(pid: int, thread: str) -> bool:
+    with contextlib.suppress(OSError):  # it has ended meanwhile, and the next one may not have
+        return Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2][1] not in "ZX"
     return False

@@ -238,8 +238,9 @@ class Spawner:
         return broker
 
     def audit(self) -> list[dict[str, Any]]:
-        """The audit log so far."""
-        return [json.loads(line) for line in (self.folder / "audit.log").read_text().splitlines()]
+        """The audit log so far, but for a line that is just being written."""
+        whole, _, _ = (self.folder / "audit.log").read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
 
 def gone(pid: int, seconds: float = 60) -> bool:
@@ -267,6 +268,7 @@ def launch(
         "socket": str(folder / "spawner.sock"),
         "audit_log": str(folder / "audit.log"),
         "stop_grace": 1,
+        "exec_timeout": 60,
     } | dict(policy)
     write_policy(folder, values)
     argv = [*prefix, python, "-m", "twinlock_spawner", "--policy", str(folder / "policy.toml")]

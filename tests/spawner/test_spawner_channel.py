@@ -116,7 +116,7 @@ def test_the_service_manager_is_told_that_it_serves(start: Start, tmp_path: Path
     name = f"{kind}{tmp_path}/notify@1.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name[1:] if kind else name)
-        manager.settimeout(10)
+        manager.settimeout(60)
         start(prefix=("env", f"NOTIFY_SOCKET={name}"))
         assert manager.recv(100) == b"READY=1"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from nss_rig import NameService
 from proc_rig import children, status, until
-from spawner_rig import Broker, Start, gone, uep
+from spawner_rig import Broker, Start, gone, remove_cgroups, uep
 from twinlock_shared import wire
 
 pytestmark = pytest.mark.system
@@ -67,7 +67,7 @@ def processes() -> Iterator[Path]:
     else:
         pytest.skip("needs the controller pids of cgroups")
     yield folder
-    folder.rmdir()
+    remove_cgroups(folder)
 
 
 @pytest.mark.parametrize(("pam", "room", "stage"), [(False, 1, "fork"), (True, 1, "fork"), (True, 2, "session")])
@@ -151,7 +151,7 @@ def test_a_program_that_ends_before_the_spawner_knows_that_it_runs(
     start: Start, cgroup: str, alice: pwd.struct_passwd
 ) -> None:
     """The spawner is held up where it asks for ended children, between the start and what the child reports."""
-    broker = start({"cgroup": cgroup}, failing("wait4:delay_enter=1000000")).connect()
+    broker = start({"cgroup": cgroup}, failing("wait4:delay_enter=3000000")).connect()
     broker.spawn(1, alice.pw_name, "fail")
     spawned = broker.receive(wire.Spawned)
     assert broker.receive(wire.Exited) == wire.Exited(uep(1), spawned.pid, 7 << 8)
@@ -159,7 +159,7 @@ def test_a_program_that_ends_before_the_spawner_knows_that_it_runs(
 
 def test_a_keeper_whose_spawner_ended_before_it_could_watch_ends(start: Start, cgroup: str) -> None:
     """It is held up where it leaves the spawner's process group, which is before it watches."""
-    spawner = start({"cgroup": cgroup}, failing("setpgid:delay_enter=3000000"))
+    spawner = start({"cgroup": cgroup}, failing("setpgid:delay_enter=10000000"))
     own = Path(cgroup) / str(spawner.process.pid)
     assert own.is_dir()
     spawner.process.kill()

@@ -88,7 +88,7 @@ def _refused_to_start(folder: Path, values: dict[str, str]) -> int:
     policy = {"broker_user": "root", "socket": str(folder / "s.sock"), "audit_log": str(folder / "a.log")} | values
     write_policy(folder, policy)
     argv = [sys.executable, "-m", "twinlock_spawner", "--policy", str(folder / "policy.toml")]
-    return subprocess.run(argv, capture_output=True, timeout=10, check=False).returncode
+    return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode
 
 
 class SmallDisk:
@@ -261,4 +261,4 @@ def test_the_spawner_and_what_it_forks_are_not_dumpable(
 
 def _peek(prefix: tuple[str, ...], pid: int) -> int:
     argv = [*prefix, sys.executable, "-c", PEEK, str(pid)]
-    return subprocess.run(argv, capture_output=True, timeout=10, check=False).returncode
+    return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode

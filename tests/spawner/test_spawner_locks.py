@@ -51,7 +51,7 @@ class Second:
 
     def refusal(self) -> str:
         """Its only words, after it has ended with 75."""
-        assert self.process.wait(20) == os.EX_TEMPFAIL
+        assert self.process.wait(120) == os.EX_TEMPFAIL
         word = self.said.wait_for("twinlock-spawner: ")
         assert self.said.last(2) == [word]
         return word
@@ -89,7 +89,7 @@ def begin() -> Iterator[Begin]:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
-    process.wait(15)
+    process.wait(60)
 
 
 def lock_of(path: Path) -> Path:
@@ -149,7 +149,7 @@ def run(folder: Path, **values: Any) -> "subprocess.CompletedProcess[str]":
     paths = {"socket": str(folder / "spawner.sock"), "audit_log": str(folder / "audit.log")}
     write_policy(folder, {"broker_user": "root"} | paths | values)
     argv = [*SPAWNER, "--policy", str(folder / "policy.toml")]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=20, cwd="/", check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd="/", check=False)
 
 
 def test_a_second_spawner_changes_nothing(
@@ -344,7 +344,7 @@ def test_a_new_policy_whose_cgroup_is_anothers(start: Start, cgroup: str, alice:
         write_policy(spawner.folder, values | {"cgroup": wrong})
         before = spawner.said.count()
         spawner.process.send_signal(signal.SIGHUP)
-        line = spawner.said.wait_for('"reload-failed"', 20, after=before)
+        line = spawner.said.wait_for('"reload-failed"', 60, after=before)
         assert reason in json.loads(line)["reason"]
     assert broker.children()[uep(1)].pid == pid
     assert other.connect().children() == {}

@@ -232,7 +232,7 @@ def test_a_module_that_hangs_when_it_opens(
 ) -> None:
     """The start is given up; neither the guards nor what the module started are left."""
     hook = Hook(tmp_path, "exec sleep 1000")
-    spawner = start({"pam_service": service(*PERMIT, hook.rule), "exec_timeout": 0.5})
+    spawner = start({"pam_service": service(*PERMIT, hook.rule), "exec_timeout": 10})
     broker = spawner.connect()
     output = broker.spawn(1, alice.pw_name, "sleep")
     assert eventually(lambda: len(hook.pids()) == 1)

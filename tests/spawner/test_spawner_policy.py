@@ -21,7 +21,7 @@ def check(folder: Path, text: str, *words: str) -> "subprocess.CompletedProcess[
     path = folder / "policy.toml"
     path.write_text(text.replace("{folder}", str(folder)))
     argv = [sys.executable, "-m", "twinlock_spawner", "--policy", str(path), *words]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_good_policy(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_folder_that_others_can_write_to(tmp_path: Path) -> None:
 
 def test_a_policy_that_is_not_there(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "twinlock_spawner", "--policy", str(tmp_path / "none.toml")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 78
     assert "none.toml" in done.stderr
 

@@ -254,7 +254,7 @@ def test_term_while_the_spawner_starts_over(version: Version, alice: pwd.struct_
 
 def test_an_endpoint_that_is_to_end_keeps_its_deadline(start: Start, alice: pwd.struct_passwd) -> None:
     """The grace between TERM and KILL is that of the policy when TERM was sent."""
-    spawner = start({"stop_grace": 3})
+    spawner = start({"stop_grace": 15})
     broker = spawner.connect()
     broker.spawn(1, alice.pw_name, "stubborn").line()
     broker.receive(wire.Spawned)
@@ -315,7 +315,7 @@ def test_an_endpoint_that_is_starting(start: Start, alice: pwd.struct_passwd, sl
 
 
 def test_a_start_that_hangs_does_not_stop_a_new_policy(start: Start, alice: pwd.struct_passwd, slow: Slow) -> None:
-    spawner = start({"pam_service": slow.name, "exec_timeout": 0.5})
+    spawner = start({"pam_service": slow.name, "exec_timeout": 10})
     broker = spawner.connect()
     broker.spawn(1, alice.pw_name, "sleep")
     assert eventually(slow.began.exists)

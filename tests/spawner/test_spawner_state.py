@@ -60,7 +60,7 @@ class Earlier:
         """The spawner says so in one line, ends with 111, and hasn't served."""
         with self.succeed(data, listener) as spawner:
             try:
-                said = spawner.communicate(timeout=10)[1]
+                said = spawner.communicate(timeout=120)[1]
             finally:
                 spawner.kill()
         assert said.startswith("twinlock-spawner: "), said
@@ -81,7 +81,7 @@ def _read(folder: Path) -> bytes:
             "--check",
             str(state),
         ]
-        subprocess.run(argv, pass_fds=[state], check=True, timeout=30)
+        subprocess.run(argv, pass_fds=[state], check=True, timeout=120)
         return os.pread(state, 1 << 20, 0)
     finally:
         os.close(state)
