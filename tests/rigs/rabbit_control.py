@@ -9,7 +9,7 @@ CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 
 
 def evaluate(state: Path, expression: str) -> str:
-    """What an Erlang expression gives on the node in that state folder; tens of seconds at most."""
+    """What an Erlang expression gives on the node in that state folder; minutes at most."""
     ports = json.loads((state / "rabbitmq" / "ports.json").read_text())
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -19,7 +19,7 @@ def evaluate(state: Path, expression: str) -> str:
         "ERL_EPMD_PORT": str(ports["epmd"]),
     }
     drop = ["setpriv", "--reuid=rabbitmq", "--regid=rabbitmq", "--init-groups"] if os.geteuid() == 0 else []
-    argv = [*drop, CONTROL, "--timeout", "60", "eval", f"{expression}."]
+    argv = [*drop, CONTROL, "--timeout", "600", "eval", f"{expression}."]
     return subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=True).stdout
 
 

@@ -29,6 +29,8 @@ from globus_sdk import AccessTokenAuthorizer, ComputeClientV2, ComputeClientV3, 
 from pika.exceptions import AMQPError
 from twinlock_testbed.daemons import Daemon
 
+_CHOSEN: set[int] = set()
+
 
 def free_port() -> int:
     """A TCP port that nobody listens on, below those that the kernel gives to clients and the service to RabbitMQ.
@@ -38,7 +40,9 @@ def free_port() -> int:
     for port in random.sample(range(12000, 20000), k=50):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _CHOSEN:
+                _CHOSEN.add(port)
+                return port
     raise LookupError("no free port")
 
 
@@ -46,7 +50,7 @@ PORT = free_port()
 """The service's in this run; 5000, where the SDK looks, may be somebody else's at the moment."""
 
 URL = f"http://127.0.0.1:{PORT}"
-START, STOP, ANSWER = 90.0, 30.0, 20.0
+START, STOP, ANSWER = 180.0, 90.0, 60.0
 """Seconds for the service to start and stop, and for a message to come."""
 
 MANAGER_CLIENT = "7b1f2f6e-0000-4000-8000-0000000000ff"
@@ -128,6 +132,14 @@ class Service:
             time.sleep(0.05)
         return True
 
+    def owners(self) -> set[int]:
+        """The uids that they run under. RabbitMQ starts some that end at once, to look at its disk."""
+        found = set()
+        for pid in self.processes():
+            with suppress(OSError):
+                found.add(os.stat(f"/proc/{pid}").st_uid)
+        return found
+
     def _mine(self, process: Path) -> bool:
         try:
             return f"RABBITMQ_BASE={self.state}".encode() in (process / "environ").read_bytes()
@@ -169,6 +181,13 @@ def register(**fields: Any) -> dict[str, Any]:
     return dict(manager_clients()[1].register_endpoint(registration).data)
 
 
+def without_heartbeats(url: str) -> pika.URLParameters:
+    """The parameters of a connection on which nobody sends any while a test waits for something else."""
+    parameters = pika.URLParameters(url)
+    parameters.heartbeat = 0
+    return parameters
+
+
 class Agent:
     """An endpoint's side of RabbitMQ, with the credentials that it was given."""
 
@@ -176,7 +195,7 @@ class Agent:
         self.id = credentials["endpoint_id"]
         self.credentials = credentials
         url = credentials["heartbeat_queue_info"]["connection_url"]
-        self._connection = pika.BlockingConnection(pika.URLParameters(url))
+        self._connection = pika.BlockingConnection(without_heartbeats(url))
         self.channel = self._connection.channel()
         self.channel.confirm_delivery()
 
@@ -263,8 +282,3 @@ def manager(**fields: Any) -> Iterator[Manager]:
         yield agent
     finally:
         agent.close()
-
-
-def owner(pid: int) -> int:
-    """The uid that a process runs under."""
-    return os.stat(f"/proc/{pid}").st_uid

@@ -14,7 +14,7 @@ USAGE = 100
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the command to its end."""
     argv = [sys.executable, "-m", "twinlock_service", *map(str, arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+    return subprocess.run(argv, capture_output=True, text=True, timeout=180, env={**os.environ, **environment})
 
 
 def test_help_says_how_it_is_used() -> None:

@@ -93,7 +93,7 @@ def test_where_all_are_busy_the_new_one_has_to_go() -> None:
 
 
 async def test_a_head_has_to_be_complete_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 2.0)
     async with server() as port:
         for sent in (b"", HALF):
             reader, writer = await asked(port, sent)
@@ -113,7 +113,7 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off(monkeypatch: pytest.Mon
 
 
 async def test_who_takes_it_slowly_gets_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "STALL_SECONDS", 2.0)
+    monkeypatch.setattr(connections, "STALL_SECONDS", 5.0)
     async with server() as port:
         reader, writer = await asked(port, b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         read = 0

@@ -18,7 +18,19 @@ from globus_compute_sdk.errors import TaskExecutionFailed
 from globus_compute_sdk.serialize import ComputeSerializer
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import AMQPError
-from service_rig import ALICE, BOB, Manager, Service, UserEndpoint, end_sdk, free_port, manager, sdk_client, users_file
+from service_rig import (
+    ALICE,
+    BOB,
+    Manager,
+    Service,
+    UserEndpoint,
+    end_sdk,
+    free_port,
+    manager,
+    sdk_client,
+    users_file,
+    without_heartbeats,
+)
 from twinlock_service.floods import UNIT
 from twinlock_service.messages import MAX_REPORT, MAX_RESULT
 from twinlock_service.topology import (
@@ -32,7 +44,7 @@ from yarl import URL
 
 pytestmark = pytest.mark.system
 
-RESULT = 60.0
+RESULT = 180.0
 """Seconds after which a result is taken not to come."""
 
 CHOSEN_PORT = free_port()
@@ -84,7 +96,7 @@ def connections(url: str, wanted: int) -> int:
     """How many connections out of so many RabbitMQ lets a login have; all are closed again."""
     with ExitStack() as opened, suppress(AMQPError):
         for number in range(wanted):
-            opened.enter_context(BlockingConnection(pika.URLParameters(url)))
+            opened.enter_context(BlockingConnection(without_heartbeats(url)))
             allowed = number + 1
         return allowed
     return allowed

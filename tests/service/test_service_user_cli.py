@@ -22,7 +22,7 @@ CAROL = "carol@site.example"
 def user(*words: str, file: Path, **more: Any) -> subprocess.CompletedProcess[str]:
     """Runs the command on a users file."""
     argv = [sys.executable, "-m", "twinlock_service", "user", *words, "--users", str(file)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, **more)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False, **more)
 
 
 def tokens(file: Path, name: str) -> list[dict[str, str]]:
