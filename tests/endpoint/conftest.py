@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from batch_rig import put_commands
+from batch_rig import end_jobs, put_commands
 from endpoint_rig import NOBODY, AgentQueues, Broker, Queues, Running, start
 from slurm_rig import NODES, Faults, end_processes
 from twinlock_service.management import Management
@@ -65,7 +65,8 @@ def batch() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="endpoint-batch-", dir="/tmp"))
     put_commands(folder)
     yield folder
-    shutil.rmtree(folder)
+    end_jobs(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -118,4 +119,4 @@ def endpoint(home: Path, queues: Queues) -> Iterator[Callable[..., Running]]:
 def _kill(running: Running) -> None:
     with suppress(ProcessLookupError):
         running.signal(9)
-    running.process.wait(20)
+    running.process.wait(60)

@@ -1,18 +1,16 @@
 """Endpoints on batch systems that can't be had here: their commands are stand-ins, which record what was asked and run
 the jobs on this host."""
 
-import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from batch_rig import CONDOR, GRID_ENGINE, LSF, PBS, TORQUE, environment
+from batch_rig import CONDOR, GRID_ENGINE, LSF, PBS, TORQUE, environment, jobs
 from endpoint_rig import Queues, Running, until, value
 from parsl.jobs.states import JobState
+from process_trees import lives
 from twinlock_endpoint.engines import parsl_types
 
 pytestmark = pytest.mark.system
@@ -42,14 +40,13 @@ def test_tasks_run_in_the_jobs_that_the_template_asks_for(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
 ) -> None:
     running = endpoint(template, environment=environment(batch))
-    assert value(queues.result(queues.submit(double, 4), 60)) == 8
+    assert value(queues.result(queues.submit(double, 4))) == 8
     asked = (batch / "state" / "1.job").read_text()
     assert [words for words in ASKED[template] if words not in asked] == []
-    job = Path("/proc") / (batch / "state" / "1.pid").read_text()
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])
-    until(lambda: not job.exists())
+    until(lambda: not any(map(lives, jobs(batch))))
 
 
 def package() -> str:
@@ -65,7 +62,7 @@ def test_the_code_that_workers_need_comes_along_where_they_dont_see_the_users_ho
     """HTCondor's hosts needn't; here they do, but nothing of the endpoint's folder is on the worker's path."""
     template = CONDOR.replace("project: phys", f"worker_init: 'export PATH={peer}:$PATH'")
     endpoint(template, environment=environment(batch))
-    found = Path(value(queues.result(queues.submit(package), 60)))
+    found = Path(value(queues.result(queues.submit(package))))
     assert found.parents[1] == home
     assert not found.is_relative_to(home / ".globus_compute")
 
@@ -76,7 +73,7 @@ def test_a_refusal_is_told_in_the_schedulers_words(
 ) -> None:
     (batch / "state" / "refuse").write_text("no allocation for account phys")
     running = endpoint(template, environment=environment(batch))
-    assert "no allocation for account phys" in queues.result(queues.submit(double, 4), 60).data
+    assert "no allocation for account phys" in queues.result(queues.submit(double, 4)).data
     assert running.end().code == 69
 
 
@@ -86,15 +83,14 @@ def test_a_job_that_was_taken_though_its_submission_failed_is_used(
 ) -> None:
     (batch / "state" / "took").touch()
     running = endpoint(template, environment=environment(batch))
-    assert value(queues.result(queues.submit(double, 4), 60)) == 8
-    until(lambda: "was submitted after all" in running.log(), 60)
-    assert value(queues.result(queues.submit(double, 5), 60)) == 10
+    assert value(queues.result(queues.submit(double, 4))) == 8
+    until(lambda: "was submitted after all" in running.log())
+    assert value(queues.result(queues.submit(double, 5))) == 10
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])
     # One as a rule; another attempt may come before a busy host has found the first one's job.
-    jobs = [Path("/proc", path.read_text()) for path in (batch / "state").glob("*.pid")]
-    until(lambda: not any(job.exists() for job in jobs))
+    until(lambda: not any(map(lives, jobs(batch))))
 
 
 @careful
@@ -105,26 +101,23 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     running = endpoint(template, environment=environment(batch))
     pid = batch / "state" / "1.pid"
     until(lambda: pid.exists() and pid.read_text())
-    job = Path("/proc") / pid.read_text()
     running.signal(9)
-    running.end()
     (batch / "state" / "slow").unlink()
-    assert job.exists()
+    running.end()
+    [job] = jobs(batch)
+    assert lives(job)
     endpoint(template.replace("init_blocks: 1", "init_blocks: 0"), environment=environment(batch))
-    until(lambda: not job.exists(), 60)
+    until(lambda: not lives(job))
 
 
 @pytest.fixture
-def provider(batch: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def provider(batch: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The template's provider, whose jobs run as whoever runs the tests."""
     for name, text in environment(batch).items():
         monkeypatch.setenv(name, text)
     made = parsl_types.provider(yaml.safe_load(template)["engine"]["provider"])
     made.script_dir = str(batch / "state")
-    yield made
-    for path in (batch / "state").glob("*.pid"):
-        with suppress(ProcessLookupError):
-            os.killpg(int(path.read_text()), signal.SIGKILL)
+    return made
 
 
 def states(provider: Any, *jobs: str) -> list[JobState]:
@@ -180,5 +173,5 @@ def test_a_held_job_is_not_replaced_by_another_and_its_user_can_see_why(
         assert state["total_workers"] == 0
     assert len(list((batch / "state").glob("*.job"))) == 1
     (batch / "state" / "hold").unlink()
-    assert value(queues.result(task, 60)) == 8
+    assert value(queues.result(task)) == 8
     assert len(list((batch / "state").glob("*.job"))) == 1

@@ -71,7 +71,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """A desk, closed in the end."""
     made = Desk(tmp_path)
     yield made
-    await made.journal.close(5)
+    await made.journal.close(60)
 
 
 async def test_acknowledged_when_the_journal_has_it(desk: Desk, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ async def test_out_of_the_journal_when_its_answer_is_confirmed(desk: Desk, tmp_p
     await desk.answer("a")
     assert journal.read(tmp_path).left["a"].result == b"a"
     await desk.confirm()
-    await desk.journal.close(5)
+    await desk.journal.close(60)
     assert not journal.read(tmp_path).left
     assert (len(desk.book), desk.book.settled, desk.kept, desk.tags) == (0, 1, [1, 0], [1])
 
@@ -114,10 +114,10 @@ async def test_a_done_task_is_known_to_the_next_endpoint(desk: Desk, tmp_path: P
     await desk.take("a", 1)
     await desk.answer("a")
     await desk.confirm()
-    await desk.journal.close(5)
+    await desk.journal.close(60)
     following = Desk(tmp_path)
     assert following.book.again("a", delivery(2))
-    await following.journal.close(5)
+    await following.journal.close(60)
 
 
 async def test_an_answer_that_is_refused_is_replaced(desk: Desk, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ async def test_an_answer_that_is_refused_is_replaced(desk: Desk, tmp_path: Path)
     assert b"says no" in short
     assert journal.read(tmp_path).left["a"].result == short
     await desk.confirm()
-    await desk.journal.close(5)
+    await desk.journal.close(60)
     assert not journal.read(tmp_path).left
     assert desk.book.figures() == {"unsent_results": 0, "refused_results": 1, "dropped_results": 0}
 
@@ -142,7 +142,7 @@ async def test_a_task_whose_short_answer_is_refused_is_dropped(desk: Desk, tmp_p
         await desk.refuse()
         await desk.sent(2 * number)
         await desk.refuse()
-    await desk.journal.close(5)
+    await desk.journal.close(60)
     assert not journal.read(tmp_path).left
     assert (len(desk.book), desk.kept[-1], len(desk.published)) == (0, 0, 4)
     assert desk.book.figures() == {"unsent_results": 0, "refused_results": 2, "dropped_results": 2}
@@ -181,4 +181,4 @@ async def test_what_the_disk_doesnt_take_stays_with_the_queue_until_its_answer_i
     assert desk.tags == [1]
     (tmp_path / "journal").mkdir()
     assert await desk.take("b", 2) is None, "it goes on"
-    await desk.journal.close(5)
+    await desk.journal.close(60)

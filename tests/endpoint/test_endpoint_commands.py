@@ -1,5 +1,7 @@
 """endpoint_setup and endpoint_teardown."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,12 +21,12 @@ def test_a_failure_says_what_was_printed() -> None:
 
 
 def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="did not end within 0 s"):
-        commands.run("endpoint_setup", f"sleep 60 & echo $! > {tmp_path}/pid; wait", limit_s=0.3)
+    with pytest.raises(ConfigError, match="did not end within 5 s"):
+        commands.run("endpoint_setup", f"sleep 1000 & echo $! > {tmp_path}/pid; wait", limit_s=5)
     state = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
     until(lambda: not state.exists() or state.read_text().split()[2] == "Z")
 
 
 def test_something_may_be_left_running(tmp_path: Path) -> None:
-    commands.run("endpoint_setup", f"sleep 1 & echo $! > {tmp_path}/pid", limit_s=0.9)
-    assert Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+    commands.run("endpoint_setup", f"sleep 1000 & echo $! > {tmp_path}/pid", limit_s=60)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)

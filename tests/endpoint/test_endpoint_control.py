@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import aiohttp
 import pytest
-from endpoint_rig import Broker, Queues, Running, until, value
+from endpoint_rig import LIMIT_S, Broker, Queues, Running, until, value
 from endpoint_tasks import double
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST
@@ -19,7 +19,6 @@ from twinlock_service.rabbitmq import VHOST
 pytestmark = pytest.mark.system
 
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\nheartbeat_period: 5\n"
-LIMIT_S = 30.0
 
 
 class Manager:
@@ -186,7 +185,7 @@ def test_what_the_manager_cant_mean_ends_the_connection_and_nothing_else(
 def test_without_a_manager_the_endpoint_works(endpoint: Callable[..., Running], queues: Queues) -> None:
     running = endpoint(THREADS, control="/nonexistent/control.sock")
     assert value(queues.result(queues.submit(double, 7))) == 14
-    assert "No manager endpoint: [Errno 2]" in running.log()
+    until(lambda: "No manager endpoint: [Errno 2]" in running.log())
 
 
 def manage(broker: Broker, call: Callable[[Management], Awaitable[None]]) -> None:

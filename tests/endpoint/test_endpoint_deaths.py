@@ -108,7 +108,7 @@ def test_whatever_a_function_raises_is_its_error_and_the_worker_lives(
     endpoint: Callable[..., Running], queues: Queues, engine: str
 ) -> None:
     endpoint(ENGINES[engine])
-    before = value(queues.result(queues.submit(process), 60))
+    before = value(queues.result(queues.submit(process)))
     for name in RAISED:
         result = queues.result(queues.submit(raise_one, name))
         first, *_, last = result.data.splitlines()
@@ -126,7 +126,7 @@ def test_a_function_that_forks_and_comes_back_twice(
 ) -> None:
     """The copy ends there: as a second worker it would take what is meant for the first."""
     endpoint(ENGINES[engine])
-    before = value(queues.result(queues.submit(process), 60))
+    before = value(queues.result(queues.submit(process)))
     for _ in range(2):
         result = queues.result(queues.submit(come_back_twice, how))
         assert ("ValueError: raise" in result.data) == (how == "raise")
@@ -136,7 +136,7 @@ def test_a_function_that_forks_and_comes_back_twice(
 def test_a_function_that_writes_into_its_workers_pipe(endpoint: Callable[..., Running], queues: Queues) -> None:
     """The pool neither waits for the rest of what was no result nor takes it for one."""
     endpoint(LOCAL.replace("max_workers_per_node: 1", "max_workers_per_node: 2"))
-    assert "was killed" in queues.result(queues.submit(write_into_all_pipes), 60).data
+    assert "was killed" in queues.result(queues.submit(write_into_all_pipes)).data
     value(queues.result(queues.submit(process)))
 
 
@@ -146,7 +146,7 @@ def test_a_running_task_does_not_keep_the_endpoint_from_ending(
 ) -> None:
     running = endpoint(ENGINES[engine])
     queues.submit(wait_for_ever, str(home / "runs"))
-    until((home / "runs").exists, 60)
+    until((home / "runs").exists)
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])

@@ -121,7 +121,7 @@ def expected(python: str | Path) -> dict[str, Any]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_variables_act_on_tasks(endpoint: Callable[..., Running], queues: Queues, home: Path, engine: str) -> None:
     running = endpoint(ENGINES[engine], environment=site(home / "site"))
-    assert value(queues.result(queues.submit(effects), 60)) == expected(sys.executable)
+    assert value(queues.result(queues.submit(effects))) == expected(sys.executable)
     running.signal()
     end = running.end()
     assert (end.code, end.left, end.said) == (0, [], "")
@@ -205,7 +205,7 @@ def test_variables_act_on_tasks_of_the_official_agent(home: Path, agent_queues: 
     running = run(home, agent_queues, document, "--agent", agent, endpoint_name(agent_queues))
     try:
         task = agent_queues.submit(effects)
-        assert value(agent_queues.result(task, 90)) == expected(peer / "python")
+        assert value(agent_queues.result(task)) == expected(peer / "python")
         assert "globus_compute_endpoint" in running.log()
         assert running.folder.stat().st_mode & 0o777 == 0o700
     finally:

@@ -103,7 +103,7 @@ def test_a_folder_that_is_removed_in_the_same_moment_is_made_again(base: Path) -
     assert other.stdout is not None
     assert other.stdout.readline() == b"held\n"
     assert (made / "lock").exists()
-    other.communicate(b"\n", 10)
+    other.communicate(b"\n", 60)
 
 
 def test_a_log_that_got_long_is_moved_aside_and_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ class Diary:
 
     async def close(self) -> None:
         """All is written."""
-        await self.journal.close(10)
+        await self.journal.close(60)
 
 
 @pytest_asyncio.fixture

@@ -132,6 +132,6 @@ def test_every_engine_tells_its_workers_the_users_version(
     queues.publish(
         body(DillCode(), of_a_script(fails), "system").replace(TASK.encode(), task_id.encode()), task_uuid=task_id
     )
-    text = queues.result(task_id, 60).data
+    text = queues.result(task_id).data
     assert "SystemError: it failed" in text
     assert SENTENCE in text

@@ -52,9 +52,9 @@ def use_up_all_files(marker: str) -> None:
 
 @pytest.fixture
 def impatient(broker: Broker) -> Iterator[None]:
-    """RabbitMQ closes channels on which a delivery waits for two seconds, not for half an hour."""
+    """RabbitMQ closes channels on which a delivery waits for ten seconds, not for half an hour."""
     limit = "application:set_env(rabbit, consumer_timeout, {}), application:set_env(rabbit, channel_tick_interval, {})"
-    evaluate(broker.state, limit.format(2000, 500))
+    evaluate(broker.state, limit.format(10_000, 500))
     yield
     evaluate(broker.state, limit.format(1800000, 60000))
 
@@ -129,7 +129,7 @@ def test_a_network_that_is_cut_under_load(
         until(lambda: Path(f"{go}.runs").exists())
         network.cut()
         go.touch()
-        until(lambda: "No activity or too many missed heartbeats" in running.log(), 60)  # of 10 s, as the node asks for
+        until(lambda: "No activity or too many missed heartbeats" in running.log())  # of 10 s, as the node asks for
         until(lambda: kept(running, gate))
         network.mend()
         assert value(queues.result(gate)) == "done"
@@ -148,7 +148,7 @@ async def test_a_connection_that_could_not_be_tried_for_want_of_a_file(
     await broker.disconnect()
     await asyncio.to_thread(until, lambda: "[Errno 24] Too many open files" in running.log())
     enough.touch()
-    assert value(await asyncio.to_thread(queues.result, queues.submit(double, 3), 120)) == 6
+    assert value(await asyncio.to_thread(queues.result, queues.submit(double, 3))) == 6
 
 
 def kept(running: Running, task: str) -> bool:
@@ -195,7 +195,7 @@ async def desk(broker: Broker, queues: Queues, tmp_path: Path) -> AsyncIterator[
     made.consumer.begin()
     yield made
     await made.link.close()
-    await made.journal.close(5)
+    await made.journal.close(60)
 
 
 async def test_what_a_busy_engine_doesnt_need_goes_back_to_the_queue(desk: Desk, queues: Queues) -> None:

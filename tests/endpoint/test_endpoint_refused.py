@@ -15,7 +15,7 @@ from typing import Any
 
 import pika
 import pytest
-from endpoint_rig import NOBODY, Broker, Queues, Running, endpoint_name, until, value
+from endpoint_rig import LIMIT_S, NOBODY, Broker, Queues, Running, endpoint_name, until, value
 from endpoint_tasks import double
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Result
@@ -95,16 +95,16 @@ def test_the_manager_endpoint_is_told(endpoint: Callable[..., Running], queues: 
         socket.socket(socket.AF_UNIX) as listener,
     ):
         Path(name).chmod(0o755)
-        listener.settimeout(30)
+        listener.settimeout(LIMIT_S)
         listener.bind(f"{name}/control.sock")
         Path(f"{name}/control.sock").chmod(0o666)
         listener.listen()
         running = endpoint(THREADS, control=f"{name}/control.sock")
         accepted, _ = listener.accept()
         with accepted, accepted.makefile() as lines:
-            accepted.settimeout(30)
+            accepted.settimeout(LIMIT_S)
             queues.submit(repeat, LIMIT + 1)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + LIMIT_S
             while json.loads(lines.readline()).get("figures", {}).get("refused_results") != 1:
                 assert time.monotonic() < deadline, running.log()
 
@@ -148,7 +148,7 @@ async def write_journal(folder: Path, answers: dict[str, bytes]) -> None:
         made.taken(Task(task, "f", b"\x01{}"), 1, lambda error: None)
         made.answered(task, answer, safe.set_result)
         assert await asyncio.wait_for(safe, 60) is None
-    await made.close(10)
+    await made.close(60)
 
 
 def test_an_exchange_that_is_missing_for_a_while_loses_nothing(

@@ -22,7 +22,7 @@ engine:
   type: GlobusComputeEngine
   max_workers_per_node: 1
   heartbeat_period: 1
-  heartbeat_threshold: 5
+  heartbeat_threshold: 120
   provider: {type: LocalProvider, max_blocks: 1}
 """
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\n"
@@ -126,7 +126,7 @@ def test_workers_may_run_in_an_environment_that_has_the_peers_agent_only(
 ) -> None:
     own_python = LOCAL.replace("max_blocks: 1", f"max_blocks: 1, worker_init: 'export PATH={peer}:$PATH'")
     endpoint(f"{own_python}heartbeat_period: 5\n")
-    assert Path(value(queues.result(queues.submit(python), 60))) == peer.parent
+    assert Path(value(queues.result(queues.submit(python)))) == peer.parent
     while not (jobs := queues.heartbeat()["node_info"]):
         pass
     ((node,),) = jobs.values()
@@ -168,10 +168,10 @@ def test_bad_messages_are_answered_where_that_is_possible(endpoint: Callable[...
 @pytest.mark.parametrize("config", [LOCAL, PROCESSES])
 def test_a_worker_that_dies_ends_its_task_only(endpoint: Callable[..., Running], queues: Queues, config: str) -> None:
     endpoint(config)
-    lost = queues.result(queues.submit(die), 60)
+    lost = queues.result(queues.submit(die))
     assert lost.error_details.code == "RemoteExecutionError"
     assert "WorkerLost" in lost.data or "BrokenProcessPool" in lost.data
-    assert value(queues.result(queues.submit(double, 3), 60)) == 6
+    assert value(queues.result(queues.submit(double, 3))) == 6
 
 
 def test_what_waits_for_a_worker_runs_by_priority_and_then_in_order(
@@ -209,14 +209,14 @@ def test_workers_of_a_pool_of_processes_are_forks_of_one_that_has_the_imports_an
     endpoint: Callable[..., Running], queues: Queues
 ) -> None:
     running = endpoint(PROCESSES)
-    parents = [value(queues.result(queues.submit(parent), 60)) for _ in range(2)]
+    parents = [value(queues.result(queues.submit(parent))) for _ in range(2)]
     assert parents[0] == parents[1] != running.pid
     server = psutil.Process(parents[0])
     assert server.ppid() == running.pid
     workers = server.children()
     assert workers
     running.signal(signal.SIGKILL)
-    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
 @pytest.mark.parametrize(("version", "told"), [("3.6.1", True), (platform.python_version(), False)])
@@ -224,7 +224,7 @@ def test_a_worker_that_dies_of_another_python_is_told_with_both_versions(
     endpoint: Callable[..., Running], queues: Queues, version: str, told: bool
 ) -> None:
     endpoint(PROCESSES, environment={"GC_USER_PYTHON_VERSION": version})
-    text = queues.result(queues.submit(die), 60).data
+    text = queues.result(queues.submit(die)).data
     hint = f"comes from Python {version}, and the workers have Python {platform.python_version()}"
     assert (hint in text) is told
 
@@ -252,5 +252,5 @@ def test_setup_and_teardown(endpoint: Callable[..., Running], queues: Queues, ho
 def test_output_goes_where_the_configuration_says(endpoint: Callable[..., Running], queues: Queues, home: Path) -> None:
     endpoint(THREADS + f"log_dir: {home}/logs\nstderr: errors.log\n")
     queues.heartbeat()
-    assert "Tasks are consumed" in (home / "logs" / "errors.log").read_text()
+    until(lambda: "Tasks are consumed" in (home / "logs" / "errors.log").read_text())
     assert set(os.listdir(home / "logs")) == {"endpoint.log", "errors.log"}

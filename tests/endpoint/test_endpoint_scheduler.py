@@ -70,9 +70,9 @@ def test_a_refusal_right_after_a_block_has_worked_is_tried_again(
     first = began(home / "runs")
     faults.fail(LIMIT, "sbatch")
     slurm.run("scancel", first)
-    until(lambda: faults.count("sbatch") >= 4, 60)
+    until(lambda: faults.count("sbatch") >= 4)
     faults.mend()
-    assert all(value(queues.result(task, 60)) != first for task in tasks)
+    assert all(value(queues.result(task)) != first for task in tasks)
     leave(running, slurm)
 
 
@@ -81,16 +81,16 @@ def test_new_tasks_wait_while_the_scheduler_can_not_be_reached(
 ) -> None:
     """As in a restart of its controller, when the former block was given back already."""
     running = endpoint(quick(idle=1), environment=faults.environment(slurm))
-    first = value(queues.result(queues.submit(job), 60))
-    until(lambda: not slurm.jobs(), 60)
+    first = value(queues.result(queues.submit(job)))
+    until(lambda: not slurm.jobs())
     faults.fail(AWAY)
     tasks = [queues.submit(job) for _ in range(2)]
-    until(lambda: faults.count("sbatch") >= 4, 60)
+    until(lambda: faults.count("sbatch") >= 4)
     said = condition(queues)
     assert "The scheduler can't be reached" in said
     assert "Unable to contact slurm controller" in said
     faults.mend()
-    assert first not in [value(queues.result(task, 90)) for task in tasks]
+    assert first not in [value(queues.result(task)) for task in tasks]
     leave(running, slurm)
 
 
@@ -104,7 +104,7 @@ def test_the_very_first_block_waits_for_the_scheduler_too(
     task = queues.submit(job)
     until(lambda: faults.count("sbatch") >= 2)
     faults.mend()
-    assert value(queues.result(task, 60))
+    assert value(queues.result(task))
     leave(running, slurm)
 
 
@@ -117,11 +117,11 @@ def test_first_blocks_that_were_refused_come_later(
     faults.do(first_only, "sbatch")
     config = quick(init=2, most=2).replace("strategy_period: 1", "strategy_period: 1, strategy: none")
     running = endpoint(config, environment=faults.environment(slurm))
-    assert value(queues.result(queues.submit(job), 60))
+    assert value(queues.result(queues.submit(job)))
     until(lambda: faults.count("sbatch") >= 3)
     assert len(slurm.jobs()) == 1
     faults.mend()
-    until(lambda: len(slurm.jobs()) == 2, 90)
+    until(lambda: len(slurm.jobs()) == 2)
     leave(running, slurm)
 
 
@@ -130,7 +130,7 @@ def test_a_scheduler_that_stays_away_too_long_is_told(
 ) -> None:
     faults.fail(AWAY)
     running = endpoint(quick(outage=1), environment=faults.environment(slurm))
-    failed = queues.result(queues.submit(job), 60)
+    failed = queues.result(queues.submit(job))
     assert "The scheduler can't be reached" in failed.data
     assert "Unable to contact slurm controller" in failed.data
     assert running.end().code == 69
@@ -181,11 +181,11 @@ def test_a_task_whose_job_is_lost_is_told_what_became_of_the_job(
     told: str,
 ) -> None:
     """And nothing else: the SDK adds an advice about serialization to errors whose text sounds like that."""
-    running = endpoint(quick(), environment=slurm.environment())
+    running = endpoint(quick(threshold=15), environment=slurm.environment())
     task = queues.submit(hold, str(home / "runs"), every_time=True)
     lost = began(home / "runs")
     what(slurm, lost)
-    failed = queues.result(task, 90).data
+    failed = queues.result(task).data
     assert f"The batch job {lost} " in failed
     assert told.format(job=lost) in failed
     assert "serialization" not in str(TaskExecutionFailed(failed))
@@ -197,15 +197,15 @@ def test_a_task_whose_job_is_lost_is_told_what_became_of_the_job(
 
 
 def patient() -> str:
-    """A configuration whose workers stay for two minutes when nobody answers."""
-    return quick().replace("heartbeat_threshold: 6", "heartbeat_threshold: 120")
+    """A configuration whose workers stay for ten minutes when nobody answers."""
+    return quick(threshold=600)
 
 
 def test_a_job_that_can_not_be_cancelled_at_the_end_is_cancelled_by_the_next_endpoint(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:
     running = endpoint(patient(), environment=faults.environment(slurm))
-    first = value(queues.result(queues.submit(job), 60))
+    first = value(queues.result(queues.submit(job)))
     faults.fail(AWAY, "scancel")
     running.signal()
     assert running.end().code == 0
@@ -220,7 +220,7 @@ def test_cancelling_is_tried_again_at_the_end(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:
     running = endpoint(quick(), environment=faults.environment(slurm))
-    assert value(queues.result(queues.submit(job), 60))
+    assert value(queues.result(queues.submit(job)))
     faults.fail(AWAY, "scancel")
     running.signal()
     until(lambda: faults.count("scancel") >= 2)
@@ -234,25 +234,25 @@ def test_a_job_that_can_not_be_cancelled_when_idle_keeps_no_task_waiting(
 ) -> None:
     """Its workers take no more tasks, so another job has to; and it is cancelled in the end."""
     running = endpoint(quick(idle=1), environment=faults.environment(slurm))
-    first = value(queues.result(queues.submit(job), 60))
+    first = value(queues.result(queues.submit(job)))
     faults.fail(AWAY, "scancel")
-    until(lambda: faults.count("scancel") >= 1, 60)
-    second = value(queues.result(queues.submit(job), 60))
+    until(lambda: faults.count("scancel") >= 1)
+    second = value(queues.result(queues.submit(job)))
     assert second != first
     faults.mend()
-    until(lambda: first not in [line.split()[0] for line in slurm.jobs()], 60)
+    until(lambda: first not in [line.split()[0] for line in slurm.jobs()])
     leave(running, slurm)
 
 
 def test_the_end_of_a_job_is_told_before_its_heartbeats_are_missed(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path
 ) -> None:
-    """They would be missed after two minutes; the scheduler is asked each minute."""
+    """They would be missed after ten minutes; the scheduler is asked each minute."""
     running = endpoint(patient(), environment=slurm.environment())
     task = queues.submit(hold, str(home / "runs"), every_time=True)
     lost = began(home / "runs")
     slurm.run("scancel", "--signal=KILL", "--full", lost)
-    assert f"The batch job {lost} ended as" in queues.result(task, 90).data
+    assert f"The batch job {lost} ended as" in queues.result(task).data
     leave(running, slurm)
 
 
@@ -264,7 +264,7 @@ def test_a_job_that_slurm_took_though_sbatch_failed_is_used(
 ) -> None:
     faults.do(TAKEN, "sbatch")
     running = endpoint(quick(), environment=faults.environment(slurm))
-    used = value(queues.result(queues.submit(job), 60))
+    used = value(queues.result(queues.submit(job)))
     # The only one as a rule; another attempt may come before a busy host has found the first one's job.
     assert used in [line.split()[0] for line in slurm.jobs()]
     until(lambda: "was submitted after all" in running.log())  # no other way leads to a block here
@@ -287,7 +287,7 @@ def test_a_job_that_could_not_be_found_in_time_is_used_when_it_is(
     until(lambda: "was submitted after all" in running.log())
     for held in found:
         slurm.run("scontrol", "release", held)
-    assert value(queues.result(task, 60)) in found
+    assert value(queues.result(task)) in found
     leave(running, slurm)
 
 
@@ -301,5 +301,5 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     running.end()
     faults.mend()
     following = endpoint(quick(init=0), environment=faults.environment(slurm))
-    until(lambda: not slurm.jobs(), 60)
+    until(lambda: not slurm.jobs())
     leave(following, slurm)

@@ -32,7 +32,7 @@ def where() -> str | None:
 
 def test_the_administrators_template(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm) -> None:
     running = endpoint(TEMPLATE, environment=slurm.environment())
-    assert value(queues.result(queues.submit(where), 60)) == "abc"
+    assert value(queues.result(queues.submit(where))) == "abc"
     assert [job.split()[1:] for job in slurm.jobs()] == [["nobody", "RUNNING"]]
     assert queues.heartbeat()["account"] == "abc"
     leave(running, slurm)
@@ -66,20 +66,20 @@ def test_an_mpi_program_gets_the_ranks_that_it_asks_for(
     running = endpoint(MPI, environment=slurm.environment())
     wanted = {"num_nodes": 1, "ranks_per_node": 2, "num_ranks": 2}
     task = queues.submit(ranks, resource_specification=json.dumps(wanted))
-    assert value(queues.result(task, 60)) == ["rank 0 of 2", "rank 1 of 2"]
+    assert value(queues.result(task)) == ["rank 0 of 2", "rank 1 of 2"]
     wrong = queues.submit(ranks, resource_specification=json.dumps({"nodes": 1}))
-    assert "nodes" in queues.result(wrong, 60).data
+    assert "nodes" in queues.result(wrong).data
     large = queues.submit(ranks, resource_specification=json.dumps({"num_nodes": 2, "ranks_per_node": 1}))
-    assert "the task asks for 2 nodes (num_nodes), and a block has 1" in queues.result(large, 60).data
+    assert "the task asks for 2 nodes (num_nodes), and a block has 1" in queues.result(large).data
     again = queues.submit(ranks, resource_specification=json.dumps(wanted))
-    assert value(queues.result(again, 60)) == ["rank 0 of 2", "rank 1 of 2"]
+    assert value(queues.result(again)) == ["rank 0 of 2", "rank 1 of 2"]
     assert queues.heartbeat()["engine_type"] == "GlobusMPIEngine"
     leave(running, slurm)
 
 
 def test_a_job_that_the_scheduler_refuses(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm) -> None:
     running = endpoint(TEMPLATE.replace("account: abc", "partition: nosuch"), environment=slurm.environment())
-    failed = queues.result(queues.submit(where), 60)
+    failed = queues.result(queues.submit(where))
     assert "invalid partition specified: nosuch" in failed.data
     end = running.end()
     assert (end.code, end.left) == (69, [])
@@ -96,8 +96,8 @@ def test_the_job_of_an_endpoint_that_was_killed_is_cancelled_by_the_next(
     running.end()
     assert slurm.jobs() == [former], "nobody has cancelled it"
     following = endpoint(TEMPLATE, environment=slurm.environment())
-    assert "its process or its host died" in queues.result(task, 60).data
-    assert value(queues.result(queues.submit(where), 60)) == "abc"
+    assert "its process or its host died" in queues.result(task).data
+    assert value(queues.result(queues.submit(where))) == "abc"
     until(lambda: len(slurm.jobs()) == 1 and slurm.jobs() != [former])
     leave(following, slurm)
 
@@ -110,10 +110,10 @@ def test_a_job_that_is_cancelled_under_a_task(
     task = queues.submit(hold, str(home / "runs"), every_time=True)
     job = began(home / "runs")
     slurm.run("scancel", job)
-    failed = queues.result(task, 60).data
+    failed = queues.result(task).data
     assert f"The batch job {job} ended as CANCELLED" in failed
     assert f"JOB {job} ON node1 CANCELLED" in failed, "Slurm's own words"
-    assert value(queues.result(queues.submit(hold, str(home / "runs")), 60)) != job
+    assert value(queues.result(queues.submit(hold, str(home / "runs")))) != job
     leave(running, slurm)
 
 
@@ -123,7 +123,7 @@ def test_walltime_that_is_over(endpoint: Callable[..., Running], queues: Queues,
     task = queues.submit(hold, str(home / "runs"))
     job = began(home / "runs")
     slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=0")
-    assert value(queues.result(task, 90)) != job
+    assert value(queues.result(task)) != job
     assert "TIMEOUT" in slurm.run("scontrol", "show", "job", job)
     leave(running, slurm)
 
@@ -142,11 +142,11 @@ def vanish(slurm: Slurm, node: str, job: str) -> None:
 
 def test_a_node_that_goes_away(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path) -> None:
     """Slurm puts the job back into its queue, from where the endpoint removes it when it ends."""
-    running = endpoint(quick(node="node2"), environment=slurm.environment())
+    running = endpoint(quick(node="node2", threshold=15), environment=slurm.environment())
     task = queues.submit(hold, str(home / "runs"), every_time=True)
     job = began(home / "runs")
     vanish(slurm, "node2", job)
-    assert "loss of manager" in queues.result(task, 60).data
+    assert "loss of manager" in queues.result(task).data
     assert job in " ".join(slurm.jobs())
     leave(running, slurm)
 
@@ -155,13 +155,13 @@ def test_two_blocks_share_the_work(endpoint: Callable[..., Running], queues: Que
     """Neither task ends before both run."""
     running = endpoint(quick(init=0, most=2), environment=slurm.environment())
     tasks = [queues.submit(hold, str(home / "runs")) for _ in range(2)]
-    assert len({value(queues.result(task, 90)) for task in tasks}) == 2
+    assert len({value(queues.result(task)) for task in tasks}) == 2
     leave(running, slurm)
 
 
 def test_an_account_that_the_scheduler_refuses(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm) -> None:
     running = endpoint(TEMPLATE.replace("abc", REFUSED_ACCOUNT), environment=slurm.environment())
-    failed = queues.result(queues.submit(where), 60).data
+    failed = queues.result(queues.submit(where)).data
     assert f"no hours are left on account {REFUSED_ACCOUNT}" in failed
     assert "Invalid account" in failed
     assert running.end().code == 69

@@ -20,7 +20,7 @@ def provider(slurm: Slurm, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> I
     for name, value in faults.environment(slurm).items():
         monkeypatch.setenv(name, value)
     scheduler.use_time_limits()
-    made = SlurmProvider(exclusive=False, launcher=SimpleLauncher(), walltime="00:10:00", cmd_timeout=2)
+    made = SlurmProvider(exclusive=False, launcher=SimpleLauncher(), walltime="00:10:00", cmd_timeout=60)
     made.script_dir = str(faults.bin.parent)
     yield made
     faults.mend()
@@ -53,6 +53,7 @@ def test_an_answer_without_the_job_changes_nothing(provider: SlurmProvider, faul
 
 def test_a_command_that_hangs_is_ended_with_all_that_it_started(provider: SlurmProvider, faults: Faults) -> None:
     job = running(provider)
+    provider.cmd_timeout = 10
     faults.do(f"sleep 1111 & echo $! > {faults.bin.parent}/squeue.failed; wait", "squeue")
     assert state(provider, job).state == JobState.RUNNING
     asleep = int((faults.bin.parent / "squeue.failed").read_text())

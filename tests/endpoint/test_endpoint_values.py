@@ -56,7 +56,7 @@ def test_values_that_tasks_make_come_back(
     tasks = {name: str(uuid.uuid4()) for name in buffers}
     for name, task in tasks.items():
         queues.publish(pack(Task(task_id=task, task_buffer=buffers[name])), task_uuid=task)
-    data = {name: queues.result(task, 60).data for name, task in tasks.items()}
+    data = {name: queues.result(task).data for name, task in tasks.items()}
     raised = [data.pop(name) for name in list(data) if name.endswith(" raising")]
     assert {text.splitlines()[-1].rpartition(".")[2] for text in raised} == {"OwnError: raised here"}
     seen = run_elsewhere(peer, RESULTS, data)

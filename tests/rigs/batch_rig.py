@@ -1,6 +1,9 @@
 """Batch systems that can't be had here: configurations for them, and stand-ins for their commands."""
 
+import os
 import shutil
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 from endpoint_rig import NOBODY
@@ -37,6 +40,18 @@ def put_commands(folder: Path) -> None:
         shutil.copy(STANDIN, folder / "bin" / name)
     (folder / "state").mkdir()
     shutil.chown(folder / "state", NOBODY, NOBODY)
+
+
+def jobs(batch: Path) -> list[int]:
+    """The processes that lead the jobs' sessions, of those that have ended too."""
+    return [int(path.read_text()) for path in (batch / "state").glob("*.pid")]
+
+
+def end_jobs(batch: Path) -> None:
+    """End those that a test has left."""
+    for job in jobs(batch):
+        with suppress(ProcessLookupError):
+            os.killpg(job, signal.SIGKILL)
 
 
 def environment(batch: Path) -> dict[str, str]:

@@ -60,7 +60,10 @@ def submit(name: str, words: list[str]) -> int:
         return 1
     number = len(list(STATE.glob("*.job"))) + 1
     text = Path(words[-1]).read_text() if words else sys.stdin.read()
-    (STATE / f"{number}.job").write_text(f"{name} {' '.join(words)}\n{text}")
+    # Beside its place first: others may look at all jobs just now.
+    draft = STATE / f"{number}.draft"
+    draft.write_text(f"{name} {' '.join(words)}\n{text}")
+    draft.rename(STATE / f"{number}.job")
     script = words[-1] if words else str(STATE / f"{number}.script")
     if name == "bsub":
         Path(script := str(STATE / f"{number}.script")).write_text(text)
@@ -69,7 +72,12 @@ def submit(name: str, words: list[str]) -> int:
     held = f"while [ -e {STATE}/hold ]; do sleep 0.1; done; exec /bin/bash {shlex.quote(script)}"
     with open(STATE / f"{number}.out", "w") as output:
         job = subprocess.Popen(
-            ["/bin/bash", "-c", held], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            ["/bin/bash", "-c", held],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, "STANDIN_JOB": str(number)},
         )
     (STATE / f"{number}.pid").write_text(str(job.pid))
     said = {

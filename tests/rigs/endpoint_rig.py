@@ -37,7 +37,11 @@ def task_body(task_id: str, function: Callable[..., Any], *args: Any, **kwargs: 
     return packed
 
 
-def until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
+LIMIT_S = 180.0
+"""Seconds for anything to happen, on a machine that is busy with other tests."""
+
+
+def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + limit_s
     while not condition():
@@ -85,8 +89,11 @@ class Queues:
             self._channel.queue_declare(queue, durable=True)
 
     def reconnect(self) -> None:
-        """Connect anew, after RabbitMQ was away. It answers on its management port a moment before it does here."""
-        url = f"{self._admin_url}?connection_attempts=20&retry_delay=0.5"
+        """Connect anew, after RabbitMQ was away. It answers on its management port a moment before it does here.
+
+        Without heartbeats: nobody sends them while a test waits for something else.
+        """
+        url = f"{self._admin_url}?connection_attempts=240&retry_delay=0.5&heartbeat=0"
         self._connection = pika.BlockingConnection(pika.URLParameters(url))
         self._channel = self._connection.channel()
 
@@ -137,7 +144,7 @@ class Queues:
         properties = pika.BasicProperties(headers=headers, delivery_mode=2)
         self._channel.basic_publish("", self.task_queue, body, properties)
 
-    def result(self, task_id: str, limit_s: float = 60.0) -> Any:
+    def result(self, task_id: str, limit_s: float = LIMIT_S) -> Any:
         """The result of a task. It may come twice, where the confirm of the first was lost, but never differently."""
         for body in self._messages(self.result_queue, limit_s, lambda: task_id not in self.results):
             result = unpack(body)
@@ -145,7 +152,7 @@ class Queues:
             self.results[str(result.task_id)] = result
         return self.results[task_id]
 
-    def heartbeat(self, limit_s: float = 60.0, *, last: bool = False) -> dict[str, Any]:
+    def heartbeat(self, limit_s: float = LIMIT_S, *, last: bool = False) -> dict[str, Any]:
         """The next heartbeat's state; with `last` the one that says that the endpoint shuts down."""
         for body in self._messages(self.heartbeat_queue, limit_s, lambda: True):
             state: dict[str, Any] = unpack(body).global_state
@@ -241,7 +248,7 @@ class Running:
         """Signal the endpoint itself."""
         os.kill(self.pid, number)
 
-    def end(self, limit_s: float = 120.0) -> End:
+    def end(self, limit_s: float = LIMIT_S) -> End:
         """Wait until it has ended."""
         line = _line(self.report, limit_s)
         assert self.process.stdout is not None
@@ -287,7 +294,7 @@ def run(
     assert process.stdin is not None
     process.stdin.write(document)
     process.stdin.close()
-    return Running(queues, home, process, _line(reading, 60)["pid"], reading)
+    return Running(queues, home, process, _line(reading, LIMIT_S)["pid"], reading)
 
 
 def _line(descriptor: int, limit_s: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ engine:
   type: GlobusComputeEngine
   max_workers_per_node: 1
   heartbeat_period: 1
-  heartbeat_threshold: 6
+  heartbeat_threshold: {threshold}
   max_retries_on_system_failure: {retries}
   max_scheduler_outage: {outage}
   job_status_kwargs: {{strategy_period: 1, max_idletime: {idle}}}
@@ -36,6 +36,7 @@ engine:
     init_blocks: {init}
     max_blocks: {most}
     walltime: "00:10:00"
+    cmd_timeout: 60
 heartbeat_period: 5
 """
 
@@ -48,13 +49,19 @@ def quick(
     most: int = 1,
     idle: int = 120,
     outage: float = 900,
+    threshold: int = 60,
     options: str = "",
 ) -> str:
-    """A configuration that loses workers within seconds. `options` are more of sbatch's, each behind a space."""
-    return _QUICK.format(retries=retries, node=node, init=init, most=most, idle=idle, outage=outage, options=options)
+    """A configuration for one job at a time. `options` are more of sbatch's, each behind a space.
+
+    Workers are lost after `threshold` seconds without a word of theirs; a busy machine may leave them without a turn
+    for some.
+    """
+    values = {"retries": retries, "node": node, "init": init, "most": most, "idle": idle, "outage": outage}
+    return _QUICK.format(**values, options=options, threshold=threshold)
 
 
-def until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
+def until(condition: Callable[[], object], limit_s: float = endpoint_rig.LIMIT_S) -> None:
     """Wait until the condition holds. A scheduler takes its time, and attempts are up to 16 s apart in the tests."""
     endpoint_rig.until(condition, limit_s)
 
@@ -143,5 +150,5 @@ def wait_for(path: str) -> str:
 
 def began(path: Path) -> str:
     """The job in which `hold` or, with its path and ".began", `wait_for` runs."""
-    until(lambda: path.exists() and path.read_text().endswith("\n"), 60)
+    until(lambda: path.exists() and path.read_text().endswith("\n"))
     return path.read_text().split()[0]
