@@ -89,7 +89,7 @@ class Daemon:
         """Send it a signal."""
         self._process.send_signal(number)
 
-    def stop(self, timeout: float = 20.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """TERM, and KILL after `timeout` seconds; the exit code, negative for a signal."""
         if self.alive():
             self._process.send_signal(signal.SIGTERM)
@@ -109,11 +109,11 @@ def stop_stragglers() -> None:
     """End what an interruption left between the start of a program and the moment when somebody was to end it."""
     for child in psutil.Process().children():
         child.terminate()
-        child.wait(20)
+        child.wait(60)
 
 
 def run(
-    *argv: str | Path, timeout: float = 60.0, user: str | None = None, environment: Mapping[str, str] | None = None
+    *argv: str | Path, timeout: float = 120.0, user: str | None = None, environment: Mapping[str, str] | None = None
 ) -> str:
     """The output of a command that has to succeed within `timeout` seconds. Raises `DaemonError`."""
     command = [*as_user(user), *map(str, argv)]

@@ -23,7 +23,9 @@ PORT = 5000
 
 URL = f"http://localhost:{PORT}"
 DOMAIN = "site.example"
-_REMOVAL_LIMIT = 10.0
+_REMOVAL_LIMIT = 60.0
+_START_LIMIT = 180.0
+"""Seconds for any program here to be ready, on a machine that is busy with tests."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def service(prefix: Path, folder: Path, people: list[Person], login: Login, user
     ]
     daemon = Daemon("twinlock-service", argv, folder / "service.log", user=user, environment={"HOME": str(state)})
     try:
-        daemon.wait_for_line("twinlock-service ready", 60)
+        daemon.wait_for_line("twinlock-service ready", _START_LIMIT)
         yield Service(daemon, state, {person.username: person for person in people}, login)
     finally:
         daemon.stop()
@@ -184,7 +186,7 @@ class Manager:
         argv: list[str | Path] = [self.prefix / "bin/twinlock-spawner", "--policy", self._policy]
         self.spawner = Daemon("twinlock-spawner", argv, self.folder / "spawner.log")
         self._started.append(self.spawner)
-        self.spawner.wait_until(self.socket.exists, 10, "make its socket")
+        self.spawner.wait_until(self.socket.exists, _START_LIMIT, "make its socket")
 
     def start_broker(self) -> None:
         """Start the broker and wait until it takes commands. Raises `DaemonError`."""
@@ -199,7 +201,7 @@ class Manager:
         log = self.folder / "broker.log"
         self.broker = Daemon("twinlock-broker", argv, log, user=self.broker_user, environment=environment)
         self._started.append(self.broker)
-        self.endpoint_id = self.broker.wait_for_line("twinlock-broker ready", 30).split()[-1]
+        self.endpoint_id = self.broker.wait_for_line("twinlock-broker ready", _START_LIMIT).split()[-1]
 
     def _endpoint_folder(self) -> Path:
         """The folder, with a TMPDIR of ours: workers that are killed leave things there."""
@@ -212,7 +214,7 @@ class Manager:
     def stop(self) -> None:
         """End what was started, the last first, and remove the cgroup folder that the policy names, if any."""
         for daemon in reversed(self._started):
-            daemon.stop(30)
+            daemon.stop()
         remove_cgroup(self.folder)
 
     def _policy_text(self) -> str:

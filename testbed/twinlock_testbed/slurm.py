@@ -1,9 +1,10 @@
 """A private Slurm on loopback: munged, slurmctld and a slurmd for each node, with files and ports of their own."""
 
 import os
+import random
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from twinlock_testbed.daemons import Daemon, DaemonError, run
@@ -57,6 +58,9 @@ function slurm_job_modify(job, record, partitions, uid)
 end
 """
 
+_LIMIT = 120.0
+"""Seconds for a daemon to be ready."""
+
 # The daemons bind what the host's own name resolves to, and not every host can resolve its name (unshare(1)).
 _NAMED_LOCALHOST = ["unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$@"', "sh"]
 
@@ -101,12 +105,12 @@ def private_slurm(folder: Path, nodes: Sequence[str] = ("node1",)) -> Iterator[S
             return daemon
 
         munged = start("munged", "/usr/sbin/munged", "--foreground", "--force", *_munge_paths(folder, key))
-        munged.wait_until(lambda: (folder / "munge.socket").exists(), 10, "make its socket")
+        munged.wait_until(lambda: (folder / "munge.socket").exists(), _LIMIT, "make its socket")
         start("slurmctld", "/usr/sbin/slurmctld", "-D", "-i")
         for node in nodes:
             cluster.nodes[node] = start(f"slurmd-{node}", "/usr/sbin/slurmd", "-D", "-N", node)
         for node, daemon in cluster.nodes.items():
-            daemon.wait_until(lambda node=node: _idle(cluster, node), 30, "become idle")  # type: ignore[misc]
+            daemon.wait_until(lambda node=node: _idle(cluster, node), _LIMIT, "become idle")  # type: ignore[misc]
         yield cluster
 
 
@@ -135,6 +139,12 @@ def _idle(cluster: Slurm, node: str) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in sockets]
+    """Some below those that the kernel gives to clients: one of these could be somebody's before the daemon has it."""
+    found: list[int] = []
+    for port in random.sample(range(10000, 12000), k=200):
+        with suppress(OSError):
+            socket.create_server(("127.0.0.1", port)).close()
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise DaemonError("Slurm: no free ports from 10000 to 11999")

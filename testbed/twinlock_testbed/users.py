@@ -66,8 +66,9 @@ def _remove(name: str) -> None:
     account = pwd.getpwnam(name)
     _end_processes(account.pw_uid)
     for path in Path(tempfile.gettempdir()).iterdir():  # Python's multiprocessing leaves folders when it is killed
-        if path.lstat().st_uid == account.pw_uid:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # somebody else's, who has removed it meanwhile
+            if path.lstat().st_uid == account.pw_uid:
+                shutil.rmtree(path, ignore_errors=True)
     run("userdel", "--force", *([] if account.pw_uid < 1000 else ["--remove"]), name)
 
 

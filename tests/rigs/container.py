@@ -11,11 +11,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from spawner_rig import remove_cgroups
 
 # cgroup v2 is what systemd and the spawner want, wherever this machine has it; all of this ends with the namespace.
 # As on a host, there is no system call filter around everything.
@@ -32,7 +33,7 @@ exec systemd-nspawn --quiet --boot --private-network --directory "$3/root" --mac
 # Should the tests be killed, the kernel ends systemd-nspawn, which does the same for its container.
 _MOUNTING = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--propagation=private"]
 _POWER_OFF = signal.SIGRTMIN + 4  # systemd(1)
-_START_LIMIT, _STOP_LIMIT = 60.0, 30.0
+_START_LIMIT, _STOP_LIMIT = 180.0, 60.0
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
 
@@ -47,7 +48,7 @@ class Container:
     leader: int
     root: Path
 
-    def run(self, *argv: str, timeout: float = 60.0) -> str:
+    def run(self, *argv: str, timeout: float = 180.0) -> str:
         """The output of a command in it that has to succeed. Raises `ContainerError`."""
         done = self.attempt(*argv, timeout=timeout)
         if done.returncode:
@@ -56,7 +57,7 @@ class Container:
             )
         return done.stdout
 
-    def attempt(self, *argv: str, timeout: float = 60.0) -> "subprocess.CompletedProcess[str]":
+    def attempt(self, *argv: str, timeout: float = 180.0) -> "subprocess.CompletedProcess[str]":
         """A command in it, however it ends."""
         enter = ["nsenter", f"--target={self.leader}", "--all", "--wd=/"]
         return subprocess.run(
@@ -75,8 +76,11 @@ class Container:
 
     def processes(self, cgroup: str) -> list[int]:
         """The host's pids of the processes in a unit's cgroup, such as ``system.slice/dbus.service``, and all below."""
-        files = (self.root / "sys/fs/cgroup" / cgroup).rglob("cgroup.procs")
-        return [int(pid) for file in files for pid in file.read_text().split()]
+        found: list[int] = []
+        for place, _, _ in os.walk(self.root / "sys/fs/cgroup" / cgroup):
+            with suppress(OSError):  # it has been removed meanwhile
+                found += map(int, Path(place, "cgroup.procs").read_text().split())
+        return found
 
 
 @contextmanager
@@ -144,11 +148,11 @@ def _end(boot: "subprocess.Popen[bytes]", name: str) -> None:
         boot.wait(_STOP_LIMIT)
     except subprocess.TimeoutExpired:
         for process in [*psutil.Process(boot.pid).children(recursive=True), psutil.Process(boot.pid)]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         boot.wait()
 
 
 def _remove_cgroup(name: str) -> None:
     for mount in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
-        for path in sorted((mount / name).glob("**/"), reverse=True):
-            path.rmdir()
+        remove_cgroups(mount / name)

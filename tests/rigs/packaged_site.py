@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import yaml
 from container import Container, ContainerError, container
+from site_rig import RESULT_TIMEOUT
 from twinlock_testbed.scripts import Outcome, Script
 from twinlock_testbed.site import DOMAIN, URL, Login, Person
 from twinlock_testbed.templates import LOCAL
@@ -48,9 +49,21 @@ class Site:
 
     def endpoints(self, cgroup: str = SPAWNER) -> list[int]:
         """The host's pids of the users' processes that a spawner has started; not what those have started."""
-        found = [psutil.Process(pid) for pid in self.box.processes(cgroup)]
-        users = {process.pid: process.ppid() for process in found if process.uids().real >= _FIRST_UID}
-        return [pid for pid, parent in users.items() if parent not in users]
+        users: dict[int, int] = {}
+        for pid in self.box.processes(cgroup):
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                if process.uids().real >= _FIRST_UID:
+                    users[pid] = process.ppid()
+        return sorted(pid for pid, parent in users.items() if parent not in users)
+
+    def uids(self) -> set[int]:
+        """Those that processes in the container run under."""
+        found = set()
+        for pid in self.box.processes(""):
+            with suppress(psutil.NoSuchProcess):
+                found.add(psutil.Process(pid).uids().real)
+        return found
 
     def script(self, user: str, *configs: str, tasks: int = 1, seconds: float = 0.0, instance: str = "") -> Script:
         """A script of a user that has just submitted, with an account_id for each configuration."""
@@ -62,7 +75,7 @@ class Site:
 
     def run(self, user: str, *configs: str, tasks: int = 1, instance: str = "") -> list[Outcome]:
         """Every outcome of such a script."""
-        return self.script(user, *configs, tasks=tasks, instance=instance).outcomes(120)
+        return self.script(user, *configs, tasks=tasks, instance=instance).outcomes(RESULT_TIMEOUT)
 
     def uid(self, user: str) -> int:
         """The uid of an account in the container."""
@@ -121,13 +134,13 @@ def _publish(debs: Path, repository: Path, version: str = "") -> None:
             _renew(deb, repository, version)
         else:
             shutil.copyfile(deb, repository / deb.name)
-    index = subprocess.run(["dpkg-scanpackages", "."], cwd=repository, capture_output=True, check=True, timeout=60)
+    index = subprocess.run(["dpkg-scanpackages", "."], cwd=repository, capture_output=True, check=True, timeout=300)
     (repository / "Packages").write_bytes(index.stdout)
 
 
 def _renew(deb: Path, repository: Path, version: str) -> None:
     content = repository / "content"
-    subprocess.run(["dpkg-deb", "--raw-extract", deb, content], check=True, timeout=120)
+    subprocess.run(["dpkg-deb", "--raw-extract", deb, content], check=True, timeout=300)
     control = content / "DEBIAN/control"
     former = next(line.split()[1] for line in control.read_text().splitlines() if line.startswith("Version: "))
     control.write_text(
@@ -139,7 +152,7 @@ def _renew(deb: Path, repository: Path, version: str) -> None:
     subprocess.run(
         ["dpkg-deb", "--build", "-Znone", content, repository / name],
         check=True,
-        timeout=120,
+        timeout=300,
         stdout=subprocess.DEVNULL,
     )
     shutil.rmtree(content)
@@ -171,5 +184,5 @@ def make_endpoint(site: Site, folder: str, login: Login) -> None:
     for unit in ("twinlock-broker.service", "twinlock-broker@.service"):
         override = site.box.root / f"etc/systemd/system/{unit}.d/local.conf"
         override.parent.mkdir(parents=True, exist_ok=True)
-        override.write_text(f"[Service]\nEnvironment=GLOBUS_SDK_SERVICE_URL_AUTH={URL}\nWatchdogSec=5\n")
+        override.write_text(f"[Service]\nEnvironment=GLOBUS_SDK_SERVICE_URL_AUTH={URL}\nWatchdogSec=20\n")
     site.box.run("systemctl", "daemon-reload")

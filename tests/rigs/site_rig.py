@@ -20,7 +20,7 @@ DAEMON = f"daemon@{DOMAIN}"
 ADA, BOB = (f"{name}@{DOMAIN}" for name in USERS)
 PEOPLE = (ADA, BOB, STRANGER, GHOST, ROOT, DAEMON)
 
-RESULT_TIMEOUT = 120.0
+RESULT_TIMEOUT = 300.0
 """Seconds after which a future is taken for one that waits for ever."""
 
 

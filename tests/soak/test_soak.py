@@ -124,4 +124,4 @@ def check_that_the_site_is_as_before(site: Manager, compute: Service, accounts: 
         accidents = [line[:2000] for line in log.read_text(errors="replace").splitlines() if ACCIDENT.search(line)]
         assert not accidents, log.name
     site.stop()
-    assert eventually(lambda: not any(processes_of(uid) for uid in accounts.values()), 60)
+    assert eventually(lambda: not any(processes_of(uid) for uid in accounts.values()), 180)

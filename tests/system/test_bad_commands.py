@@ -10,7 +10,7 @@ from typing import Any
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from site_rig import ADA, BOB, Launch, World, eventually
+from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World, eventually
 from twinlock_testbed.site import Manager, Setup
 
 pytestmark = pytest.mark.system
@@ -62,7 +62,7 @@ def take(world: World, endpoint: Manager) -> Command:
         return bool(found)
 
     with rabbitmq(world) as channel:
-        assert eventually(get, 30), "no command came"
+        assert eventually(get, 180), "no command came"
     return found[0]
 
 
@@ -132,7 +132,7 @@ def test_the_sender_of_a_bad_command_sees_the_reason(
     command = take(world, endpoint)
     publish(world, endpoint, spoil(command))
     endpoint.start_broker()
-    (outcome,) = script.outcomes(60)
+    (outcome,) = script.outcomes(RESULT_TIMEOUT)
     assert outcome.result is None
     assert reason in (outcome.error or ""), outcome.error
 
@@ -160,7 +160,7 @@ def test_a_command_that_nobody_can_answer_stops_nothing(
     publish(world, endpoint, spoil(command))
     publish(world, endpoint, command)
     endpoint.start_broker()
-    (outcome,) = script.outcomes(60)
+    (outcome,) = script.outcomes(RESULT_TIMEOUT)
     assert outcome.result is not None, outcome.error
     assert endpoint.broker.alive()
     assert world.run(BOB, endpoint, {"workers": 1})[0].result is not None

@@ -40,7 +40,7 @@ def endpoint(world: World) -> Iterator[Manager]:
         setup = Setup(example("README.md", "yaml"), environment=slurm.environment())
         with manager(world.prefix, world.folder / "examples", world.service, setup, world.broker_user) as running:
             yield running
-        assert eventually(lambda: slurm.jobs() == [], 60)
+        assert eventually(lambda: slurm.jobs() == [], 180)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/users.md"])
@@ -53,5 +53,5 @@ def test_a_users_script(world: World, endpoint: Manager, page: str) -> None:
     )
     assert uuids == 1
     script.write_text(PRELUDE.format(token=token) + text)
-    printed = run(world.prefix / "bin/python", script, timeout=180, user="nobody", environment={"HOME": "/nonexistent"})
+    printed = run(world.prefix / "bin/python", script, timeout=400, user="nobody", environment={"HOME": "/nonexistent"})
     assert re.fullmatch(r"Ada, you are twl-ada on \S+\n", printed)

@@ -1,11 +1,13 @@
 """The main job: two users with the official SDK, two configurations at once, idle endpoints end, nothing is left."""
 
+from collections.abc import Iterator
+
 import psutil
 import pytest
-from site_rig import ADA, BOB, Launch, World, eventually
+from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World, eventually
 from twinlock_testbed import templates
 from twinlock_testbed.processes import capabilities, endpoints, guards, idle, keepers
-from twinlock_testbed.site import Manager, Setup
+from twinlock_testbed.site import Manager, Setup, manager
 from twinlock_testbed.users import processes_of
 
 pytestmark = pytest.mark.system
@@ -14,14 +16,24 @@ pytestmark = pytest.mark.system
 @pytest.fixture(scope="module")
 def endpoint(launch: Launch) -> Manager:
     """A manager whose endpoints end after five to ten idle seconds."""
-    return launch("job", Setup(templates.LOCAL + templates.IDLE.replace("soft: 2", "soft: 1")))
+    return launch("job", Setup(templates.LOCAL + templates.IDLE.replace("soft: 4", "soft: 1")))
 
 
-def test_the_job(world: World, endpoint: Manager) -> None:
+@pytest.fixture
+def lasting(world: World) -> Iterator[Manager]:
+    """A manager whose endpoints stay: what some have to do mustn't be the end of the others."""
+    with manager(
+        world.prefix, world.folder / "lasting", world.service, Setup(templates.LOCAL), world.broker_user
+    ) as made:
+        yield made
+
+
+def test_the_job(world: World, lasting: Manager) -> None:
+    endpoint = lasting
     configs = {"account_id": "physics; echo $HOME '\""}, {"account_id": "chemistry"}
     first = world.script(ADA, endpoint.endpoint_id, *configs, tasks=3)
     second = world.script(BOB, endpoint.endpoint_id, configs[1], tasks=3)
-    outcomes = [*first.outcomes(120), *second.outcomes(120)]
+    outcomes = [*first.outcomes(RESULT_TIMEOUT), *second.outcomes(RESULT_TIMEOUT)]
     seen = {(task.person.username, task.config["account_id"], *_who(task.result)) for task in outcomes}
     uids = [world.accounts[name].pw_uid for name in ("twl-ada", "twl-bob")]
     assert {(user, account, uid, shown) for user, account, uid, shown, _ in seen} == {
@@ -66,13 +78,13 @@ def test_the_same_configuration_uses_the_same_endpoint(world: World, endpoint: M
 def test_idle_endpoints_end_and_leave_nothing(world: World, endpoint: Manager) -> None:
     assert world.run(ADA, endpoint, {"account_id": "idle"})[0].error is None
     uids = [account.pw_uid for account in world.accounts.values()]
-    assert eventually(lambda: idle(endpoint.spawner.pid) and not any(processes_of(uid) for uid in uids), 60)
+    assert eventually(lambda: idle(endpoint.spawner.pid) and not any(processes_of(uid) for uid in uids), 180)
 
 
 def test_an_endpoint_that_ended_starts_again(world: World, endpoint: Manager) -> None:
     config = {"account_id": "again"}
     first = world.run(ADA, endpoint, config)[0].result
-    assert eventually(lambda: idle(endpoint.spawner.pid), 60)
+    assert eventually(lambda: idle(endpoint.spawner.pid), 180)
     second = world.run(ADA, endpoint, config)[0].result
     assert first is not None
     assert second is not None

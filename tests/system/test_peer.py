@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from site_rig import ADA, BOB, Launch, World
+from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World
 from twinlock_testbed import templates
 from twinlock_testbed.daemons import Daemon
 from twinlock_testbed.site import URL, Setup, endpoint_folder
@@ -56,7 +56,7 @@ def agent(world: World, program: Path) -> Iterator[str]:
 
 def _endpoint_id(daemon: Daemon, folder: Path) -> str:
     known = folder / "endpoint.json"
-    daemon.wait_until(lambda: known.exists() and known.read_text(), 60, "register")
+    daemon.wait_until(lambda: known.exists() and known.read_text(), 180, "register")
     endpoint_id: str = json.loads(known.read_text())["endpoint_id"]
     return endpoint_id
 
@@ -64,7 +64,9 @@ def _endpoint_id(daemon: Daemon, folder: Path) -> str:
 def test_the_job(world: World, agent: str) -> None:
     first = world.script(ADA, agent, {"account_id": "one"}, {"account_id": "two"})
     second = world.script(BOB, agent, {"account_id": "three"})
-    results = [outcome.result or outcome.error for script in (first, second) for outcome in script.outcomes(180)]
+    results = [
+        outcome.result or outcome.error for script in (first, second) for outcome in script.outcomes(RESULT_TIMEOUT)
+    ]
     seen = {(result["uid"], result["directory"]) for result in results if isinstance(result, dict)}
     ada, bob = (world.accounts[name].pw_uid for name in ("twl-ada", "twl-bob"))
     assert seen == {(ada, "one"), (ada, "two"), (bob, "three")}, results
@@ -103,7 +105,7 @@ def test_the_official_endpoint_under_our_manager(world: World, program: Path, la
     manager = launch("theirs-ours" if ours else "theirs-shell", setup)
     first = world.script(ADA, manager.endpoint_id, {"account_id": "theirs"}, tasks=2)
     second = world.script(BOB, manager.endpoint_id, {"account_id": "theirs"})
-    outcomes = [*first.outcomes(120), *second.outcomes(120)]
+    outcomes = [*first.outcomes(RESULT_TIMEOUT), *second.outcomes(RESULT_TIMEOUT)]
     ada, bob = (world.accounts[name].pw_uid for name in ("twl-ada", "twl-bob"))
     assert [outcome.result and outcome.result["uid"] for outcome in outcomes] == [ada, ada, bob], outcomes
     results = [outcome.result or {} for outcome in outcomes]

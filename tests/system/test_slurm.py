@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from site_rig import ADA, BOB, Launch, World, eventually
+from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World, eventually
 from twinlock_testbed import templates
 from twinlock_testbed.processes import idle
 from twinlock_testbed.site import Manager, Setup
@@ -31,14 +31,14 @@ def test_tasks_run_in_the_users_batch_jobs(world: World, endpoint: Manager, slur
         ADA, endpoint.endpoint_id, {"account_id": "one"}, {"account_id": "two", "walltime": "00:05:00"}
     )
     second = world.script(BOB, endpoint.endpoint_id, {"account_id": "three"})
-    results = [outcome.result for script in (first, second) for outcome in script.outcomes(180)]
+    results = [outcome.result for script in (first, second) for outcome in script.outcomes(RESULT_TIMEOUT)]
     seen = {(result["uid"], result["environment"]["SLURM_JOB_ACCOUNT"]) for result in results if result}
     ada, bob = (world.accounts[name].pw_uid for name in ("twl-ada", "twl-bob"))
     assert seen == {(ada, "one"), (ada, "two"), (bob, "three")}
     assert len({result["environment"]["SLURM_JOB_ID"] for result in results if result}) == 3
 
-    assert eventually(lambda: idle(endpoint.spawner.pid), 60)
-    assert eventually(lambda: slurm.jobs() == [], 60)
+    assert eventually(lambda: idle(endpoint.spawner.pid), 180)
+    assert eventually(lambda: slurm.jobs() == [], 180)
 
 
 def test_a_walltime_that_slurm_refuses_is_told(world: World, endpoint: Manager) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from container import ContainerError
 from packaged_site import SPAWNER, USERS, Site, make_endpoint, packaged_site
-from site_rig import eventually
+from site_rig import RESULT_TIMEOUT, eventually
 from twinlock_testbed.scripts import Outcome
 from twinlock_testbed.site import Login
 from twinlock_testbed.users import throw_away
@@ -74,8 +74,8 @@ def test_units_are_in_order(site: Site) -> None:
 
 def test_the_job_for_two_users(site: Site) -> None:
     scripts = site.script(ADA, "one", "two", tasks=2), site.script(BOB, "one", tasks=2)
-    _good(site, ADA, scripts[0].outcomes(120), 4)
-    _good(site, BOB, scripts[1].outcomes(120), 2)
+    _good(site, ADA, scripts[0].outcomes(RESULT_TIMEOUT), 4)
+    _good(site, BOB, scripts[1].outcomes(RESULT_TIMEOUT), 2)
     cgroups = {path.name for path in (site.box.root / "sys/fs/cgroup" / SPAWNER).glob("*/*/")}
     assert len(cgroups) >= 3, "each endpoint has a cgroup of its own below the unit's"
 
@@ -106,11 +106,11 @@ def test_a_restart_of_the_broker_under_load_loses_nothing(site: Site) -> None:
     _good(site, ADA, site.run(ADA, "kept"), 1)
     before, broker = set(site.endpoints()), site.main_pid("twinlock-broker")
     scripts = [site.script(ADA, "kept", tasks=5, seconds=1), site.script(BOB, "fresh", tasks=5)]
-    site.box.run("systemctl", "restart", "twinlock-broker", timeout=150)
+    site.box.run("systemctl", "restart", "twinlock-broker", timeout=600)
     scripts.append(site.script(ADA, "kept", tasks=5))
     assert site.main_pid("twinlock-broker") != broker
     for user, script in zip((ADA, BOB, ADA), scripts, strict=True):
-        _good(site, user, script.outcomes(120), 5)
+        _good(site, user, script.outcomes(RESULT_TIMEOUT), 5)
     assert before <= set(site.endpoints())
 
 
@@ -120,8 +120,8 @@ def test_a_reload_of_the_spawner_under_load_ends_no_endpoint(site: Site) -> None
     scripts = [site.script(ADA, "kept", tasks=5, seconds=1), site.script(BOB, "fresher", tasks=5)]
     site.box.run("systemctl", "reload", "twinlock-spawner")
     for user, script in zip((ADA, BOB), scripts, strict=True):
-        _good(site, user, script.outcomes(120), 5)
-    assert eventually(lambda: _starts(site) == starts + 1, 60)
+        _good(site, user, script.outcomes(RESULT_TIMEOUT), 5)
+    assert eventually(lambda: _starts(site) == starts + 1, 180)
     assert before <= set(site.endpoints())
     assert site.main_pid("twinlock-spawner") == spawner
 
@@ -142,7 +142,7 @@ def test_a_reload_with_a_wrong_policy_is_refused(site: Site) -> None:
             site.box.run("systemctl", "reload", "twinlock-spawner")
     finally:
         policy.write_text(good)
-    assert "no_such_key" in site.journal()
+    assert eventually(lambda: "no_such_key" in site.journal(), 180)
     assert site.endpoints() == before
 
 
@@ -150,9 +150,9 @@ def test_a_reload_with_a_wrong_policy_is_refused(site: Site) -> None:
 def test_what_is_killed_is_started_again(site: Site, unit: str) -> None:
     before = site.main_pid(unit)
     site.box.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit)
-    assert eventually(lambda: _restarted(site, unit, before), 60)
+    assert eventually(lambda: _restarted(site, unit, before), 180)
     if unit == "twinlock-service":
-        assert eventually(lambda: site.box.attempt("python3", "-c", _CONNECT).returncode == 0, 60)
+        assert eventually(lambda: site.box.attempt("python3", "-c", _CONNECT).returncode == 0, 180)
     _answers(site)
 
 
@@ -166,7 +166,7 @@ _CONNECT = "import socket; socket.create_connection(('localhost', 5000))"
 def test_a_broker_that_hangs_is_started_again(site: Site) -> None:
     before, endpoints = site.main_pid("twinlock-broker"), set(site.endpoints())
     site.box.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "twinlock-broker")
-    assert eventually(lambda: _restarted(site, "twinlock-broker", before), 60)
+    assert eventually(lambda: _restarted(site, "twinlock-broker", before), 180)
     assert endpoints <= set(site.endpoints())
     _answers(site)
 
@@ -177,13 +177,13 @@ def test_an_upgrade_under_load_keeps_the_endpoints(site: Site) -> None:
     before, starts = set(site.endpoints()), _starts(site)
     site.offer("0.1.0+1")
     scripts = [site.script(ADA, "kept", tasks=5, seconds=2), site.script(BOB, "freshest", tasks=5)]
-    site.box.run("apt-get", "dist-upgrade", "--yes", timeout=300)
+    site.box.run("apt-get", "dist-upgrade", "--yes", timeout=600)
     assert site.box.run("dpkg-query", "--show", "--showformat=${Version} ", "twinlock*").split() == ["0.1.0+1"] * 5
     for user, script in zip((ADA, BOB), scripts, strict=True):
-        _good(site, user, script.outcomes(120), 5)
+        _good(site, user, script.outcomes(RESULT_TIMEOUT), 5)
     assert before <= set(site.endpoints())
     assert site.main_pid("twinlock-spawner") == pids["twinlock-spawner"]
-    assert eventually(lambda: _starts(site) == starts + 1, 60)
+    assert eventually(lambda: _starts(site) == starts + 1, 180)
     assert site.main_pid("twinlock-broker") != pids["twinlock-broker"]
     _answers(site)
 
@@ -218,10 +218,9 @@ def test_a_stop_of_the_spawner_leaves_no_process(site: Site) -> None:
     """The endpoints end in order, not killed, and the broker's next attempt doesn't start it again."""
     _answers(site)
     assert site.endpoints()
-    site.box.run("systemctl", "stop", "twinlock-spawner", timeout=150)
+    site.box.run("systemctl", "stop", "twinlock-spawner", timeout=600)
     assert site.box.processes(SPAWNER) == []
-    owners = [Path(f"/proc/{pid}").stat().st_uid for pid in site.box.processes("")]
-    assert not {site.uid(user) for user in USERS} & set(owners)
+    assert not {site.uid(user) for user in USERS} & site.uids()
     lines = (site.box.root / "var/log/twinlock/audit.log").read_text().splitlines()
     ends = [json.loads(line) for line in lines if '"exited"' in line]
     assert [end["status"] for end in ends if end["status"] == signal.SIGKILL] == []
@@ -241,10 +240,10 @@ def test_a_second_manager_endpoint_beside_the_first(site: Site) -> None:
     for line in policy.splitlines():
         site.box.run("sed", "-i", f"s|^{line.partition(' = ')[0]} = .*|{line}|", f"{made}/spawner.toml")
     make_endpoint(site, made, Login(*_login(site)))
-    site.box.run("systemctl", "start", "twinlock-broker@gpu", timeout=150)
+    site.box.run("systemctl", "start", "twinlock-broker@gpu", timeout=600)
     _good(site, BOB, site.run(BOB, "second", instance="gpu"), 1)
     assert site.endpoints("twinlock.slice/twinlock-spawner@gpu.service")
-    site.box.run("systemctl", "stop", "twinlock-spawner@gpu", "twinlock-broker@gpu", timeout=150)
+    site.box.run("systemctl", "stop", "twinlock-spawner@gpu", "twinlock-broker@gpu", timeout=600)
 
 
 def test_an_instance_with_the_cgroup_of_another_is_refused(site: Site) -> None:
@@ -265,7 +264,7 @@ def _login(site: Site) -> list[str]:
 def test_a_purge_leaves_nothing(site: Site) -> None:
     for made in (site.box.root / "etc/systemd/system").glob("twinlock-*.d"):
         shutil.rmtree(made)  # the administrator's own, by this test
-    site.box.run("apt-get", "purge", "--yes", "twinlock*", timeout=300)
+    site.box.run("apt-get", "purge", "--yes", "twinlock*", timeout=600)
     found = site.box.run("find", "/", "-xdev", "-path", "/proc", "-prune", "-o", "-name", "*twinlock*", "-print")
     ours = [
         path
