@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails, Task
-from globus_compute_sdk import Client
+from globus_compute_sdk import Client, Executor
 from globus_compute_sdk.sdk.client import _ComputeWebClient
 from globus_compute_sdk.sdk.executor import _RESULT_WATCHERS
 from globus_compute_sdk.serialize import ComputeSerializer
@@ -162,9 +162,13 @@ def sdk_with(token: str) -> Client:
 
 
 def end_sdk() -> None:
-    """Ends the SDK's threads, which else wait for more results until the process ends."""
+    """Ends the SDK's threads, which else wait for more results until the process ends, and what it has in common.
+
+    Executors share the last task group of the process, which the next test's service doesn't know.
+    """
     for watcher in list(_RESULT_WATCHERS.values()):
         watcher.shutdown(wait=True, cancel_futures=True)
+    Executor._default_task_group_id = None
 
 
 def manager_clients() -> tuple[ComputeClientV2, ComputeClientV3]:
