@@ -34,11 +34,17 @@ QUIET = {f"twl-quiet-{number}": engine for number, engine in enumerate(ENGINES)}
 WILD = [f"twl-wild-{number}" for number in range(4)]
 
 
+def account(name: str) -> str:
+    """The local account of who has this name here: another soak may run on this host."""
+    return f"{name}-{os.getpid()}"
+
+
 @pytest.fixture
 def accounts() -> Iterator[dict[str, int]]:
-    """The users' uids by name."""
+    """The uids of the users' accounts."""
     with ExitStack() as stack:
-        yield {name: stack.enter_context(throw_away(name)).pw_uid for name in (*QUIET, *WILD)}
+        made = [stack.enter_context(throw_away(account(name))) for name in (*QUIET, *WILD)]
+        yield {row.pw_name: row.pw_uid for row in made}
 
 
 @pytest.fixture
@@ -46,16 +52,16 @@ def compute(prefix: Path, folder: Path, accounts: dict[str, int]) -> Iterator[Se
     """The Compute service."""
     people = [Person(f"{name}@{DOMAIN}") for name in accounts]
     with ExitStack() as stack:
-        account = stack.enter_context(throw_away("twl-soak-service", system=True))
-        yield stack.enter_context(service(prefix, folder, people, Login(), account.pw_name))
+        runs_it = stack.enter_context(throw_away(account("twl-soaks"), system=True))
+        yield stack.enter_context(service(prefix, folder, people, Login(), runs_it.pw_name))
 
 
 @pytest.fixture
 def site(prefix: Path, folder: Path, compute: Service) -> Iterator[Manager]:
     """The manager endpoint."""
     with ExitStack() as stack:
-        account = stack.enter_context(throw_away("twl-soak-broker", system=True))
-        yield stack.enter_context(manager(prefix, folder / "site", compute, Setup(TEMPLATE), account.pw_name))
+        runs_it = stack.enter_context(throw_away(account("twl-soakb"), system=True))
+        yield stack.enter_context(manager(prefix, folder / "site", compute, Setup(TEMPLATE), runs_it.pw_name))
 
 
 def test_quiet_users_notice_nothing_and_every_future_ends(
@@ -66,7 +72,7 @@ def test_quiet_users_notice_nothing_and_every_future_ends(
     with ExitStack() as stack:
 
         def hand(name: str) -> Hand:
-            made = Hand(prefix, folder, site.endpoint_id, compute.people[f"{name}@{DOMAIN}"].token)
+            made = Hand(prefix, folder, site.endpoint_id, compute.people[f"{account(name)}@{DOMAIN}"].token)
             stack.callback(made.stop)
             return made
 
