@@ -83,7 +83,7 @@ def come_back_twice(how: str) -> None:
         raise ValueError(how)
 
 
-def write_into_all_pipes() -> None:
+def write_into_all_pipes(text: str) -> None:
     import contextlib
     import os
     import time
@@ -91,8 +91,14 @@ def write_into_all_pipes() -> None:
     for descriptor in range(3, 1000):
         with contextlib.suppress(OSError):
             os.set_blocking(descriptor, False)
-            os.write(descriptor, b"nonsense")
+            os.write(descriptor, text.encode())
     time.sleep(10_000)
+
+
+def leave_a_thread() -> None:
+    import threading
+
+    threading.Thread(target=threading.Event().wait).start()
 
 
 def close_and_wait() -> None:
@@ -133,10 +139,13 @@ def test_a_function_that_forks_and_comes_back_twice(
     assert [value(queues.result(queues.submit(process))) for _ in range(5)] == [before] * 5
 
 
-def test_a_function_that_writes_into_its_workers_pipe(endpoint: Callable[..., Running], queues: Queues) -> None:
+@pytest.mark.parametrize("text", ["nonsense", "\0" * 64, "\0\0\1\0", "\0"])
+def test_a_function_that_writes_into_its_workers_pipe(
+    endpoint: Callable[..., Running], queues: Queues, text: str
+) -> None:
     """The pool neither waits for the rest of what was no result nor takes it for one."""
     endpoint(LOCAL.replace("max_workers_per_node: 1", "max_workers_per_node: 2"))
-    assert "was killed" in queues.result(queues.submit(write_into_all_pipes)).data
+    assert "was killed" in queues.result(queues.submit(write_into_all_pipes, text)).data
     value(queues.result(queues.submit(process)))
 
 
@@ -183,4 +192,13 @@ def test_a_worker_that_closes_its_connection_does_not_stop_the_pool(
     endpoint(LOCAL)
     lost = queues.result(queues.submit(close_and_wait))
     assert "was killed, since it had closed or misused its connection" in lost.data
+    assert value(queues.result(queues.submit(process)))
+
+
+def test_a_process_that_has_done_its_tasks_waits_for_no_thread(
+    endpoint: Callable[..., Running], queues: Queues
+) -> None:
+    """Nor does its pool wait for the process."""
+    endpoint(PROCESSES.replace("max_workers: 1", "max_workers: 1, max_tasks_per_child: 1"))
+    value(queues.result(queues.submit(leave_a_thread)))
     assert value(queues.result(queues.submit(process)))

@@ -5,6 +5,7 @@ import multiprocessing.forkserver
 import os
 import shutil
 import threading
+import traceback
 from abc import abstractmethod
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -147,6 +148,20 @@ class ProcessPoolEngine(PoolEngine):
             shutil.rmtree(self._sockets, ignore_errors=True)
 
 
+class _Process(ForkServerProcess):
+    """Ends when its work has, without waiting for threads that a function left: its pool would wait for it for ever."""
+
+    def run(self) -> None:
+        code = 1
+        try:
+            super().run()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            fresh.leave(code)
+
+
 class _Context(ForkServerContext):
     """Keeps the processes that it starts, to say how one ended that took its pool along."""
 
@@ -157,7 +172,7 @@ class _Context(ForkServerContext):
         self._lock = threading.Lock()
 
     def Process(self, *arguments: Any, **keywords: Any) -> ForkServerProcess:  # type: ignore[override]  # noqa: N802
-        process = ForkServerProcess(*arguments, **keywords)
+        process = _Process(*arguments, **keywords)
         with self._lock:
             self._started.add(process)
         return process

@@ -39,9 +39,16 @@ def run(program: Program, parent: int) -> NoReturn:
         traceback.print_exc()
         code = 1
     finally:
+        leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, whatever a user's function made of its outputs: the frames below are the parent's."""
+    try:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
+    finally:
         os._exit(code)
 
 

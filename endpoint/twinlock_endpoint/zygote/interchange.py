@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +119,18 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
             if "pid" in manager and not _alive(manager["pid"]):
                 del manager["pid"]
                 manager["last_heartbeat"] = now - self.heartbeat_threshold + _LAST_WORDS_S
+            elif "pid" in manager and now > manager["last_heartbeat"] + self.heartbeat_threshold:
+                _end(manager["pid"])
             if not manager["active"] and now > manager.setdefault("held_at", now) + _HELD_S:
                 manager["last_heartbeat"] = now - self.heartbeat_threshold - 1
         super().expire_bad_managers(interesting, *arguments)
+
+
+def _end(pool: int) -> None:
+    "A pool that was stopped (SIGSTOP) would keep its place for ever, and no other one would be started."
+    parsl_interchange.logger.error("The pool in process %d has not been heard of for too long; it is killed", pool)
+    with suppress(OSError):
+        os.killpg(pool, signal.SIGKILL)
 
 
 def _alive(pid: int) -> bool:

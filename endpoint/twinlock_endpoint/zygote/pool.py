@@ -15,8 +15,8 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import Distribution, PackageNotFoundError
-from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -28,6 +28,7 @@ from parsl.log_utils import set_file_logger
 
 from twinlock_endpoint.journal.begun import Notes
 from twinlock_endpoint.zygote import messages, worker
+from twinlock_endpoint.zygote.pipe import WorkerEnd
 from twinlock_endpoint.zygote.pool_arguments import manager_arguments
 from twinlock_endpoint.zygote.together import Together
 
@@ -149,20 +150,21 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
 
     def _take_from(self, descriptor: int) -> None:
         "A worker's pipe has something, or its process has ended; neither concerns one that was just dropped."
-        chosen = self._workers.get(descriptor)
-        ended = self._processes.get(descriptor)
-        if ended is not None and ended.pipe.poll():
-            chosen = ended  # its last result
-        if chosen is not None:
-            self._done(chosen)
-        if ended is not None and descriptor in self._processes:
-            self._died(ended)
+        if descriptor in self._workers:
+            self._done(self._workers[descriptor])
+        elif descriptor in self._processes:
+            ended = self._processes[descriptor]
+            self._done(ended)  # its last result
+            if descriptor in self._processes:
+                self._died(ended)
 
     def _done(self, chosen: worker.Worker) -> None:
-        result = chosen.take()
-        if result is None:
+        try:
+            result = chosen.take()
+        except OSError:
             self._died(chosen)
-        else:
+            return
+        if result is not None:
             self._results.send(result)
             self._idle.append(chosen)
 
@@ -180,25 +182,25 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         due = [number for when, number in self._missing if when <= now]
         self._missing = [(when, number) for when, number in self._missing if when > now]
         for number in due:
-            self._add_worker(number)
+            try:
+                self._add_worker(number)
+            except OSError as error:  # too many processes or files of this user
+                if not self._workers:
+                    raise
+                log.error("Worker %d can't be started now: %s", number, error)
+                self._missing.append((now + _PAUSE_S, number))
 
     def _add_worker(self, number: int) -> None:
-        ours, theirs = Pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        pool = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._work(number, pool, theirs)
-        theirs.close()
-        added = worker.Worker(number, pid, ours, os.pidfd_open(pid))
-        self._workers[ours.fileno()] = added
+        added = worker.start(number, partial(self._work, number, os.getpid()))
+        self._workers[added.pipe.fileno()] = added
         self._processes[added.pidfd] = added
         self._idle.append(added)
-        for descriptor in (ours.fileno(), added.pidfd):
+        for descriptor in (added.pipe.fileno(), added.pidfd):
             self._poller.register(descriptor, zmq.POLLIN)
 
-    def _work(self, number: int, pool: int, pipe: Any) -> NoReturn:
+    def _work(self, number: int, pool: int, pipe: WorkerEnd) -> NoReturn:
         worker.run(
             pipe,
             pool,

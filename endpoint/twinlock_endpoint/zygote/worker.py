@@ -6,23 +6,23 @@ import os
 import pickle
 import select
 import signal
-import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 from parsl.executors.high_throughput import process_worker_pool as parsl_pool
+from parsl.log_utils import set_file_logger
 from parsl.serialize import serialize
 from parsl.serialize.concretes import DillSerializer
 from setproctitle import setproctitle
 
 from twinlock_endpoint import exits
 from twinlock_endpoint.zygote import fresh
+from twinlock_endpoint.zygote.pipe import PoolEnd, WorkerEnd, pair
 
 _END_S = 1.0  # from the end of a worker's pipe to the end of its process
-_LONGEST = 1 << 28  # bytes of a result, with much room; what isn't one begins like a longer one in most cases
 
 
 @dataclass(slots=True, eq=False)
@@ -34,35 +34,41 @@ class Worker:
 
     number: int
     pid: int
-    pipe: "Connection[Any, Any]"
+    pipe: PoolEnd
     pidfd: int
     began: float = field(default_factory=time.monotonic)
     task: int | None = None
 
     def give(self, task: dict[str, Any]) -> bool:
-        """Hand over a task; False where the worker has died."""
+        """Hand over a task; False where the worker has died, or is killed since it doesn't take one."""
+        self._wake()
         try:
-            self.pipe.send_bytes(pickle.dumps(task))
+            self.pipe.send(pickle.dumps(task))
         except OSError:
+            os.kill(self.pid, signal.SIGKILL)
             return False
         self.task = task["task_id"]
         return True
 
     def take(self) -> bytes | None:
-        """The packed result of its task; None where the worker has died, or where its function wrote into the pipe."""
-        if self.task is None:
-            return None
-        try:
-            result = self.pipe.recv_bytes(_LONGEST)
-        except (EOFError, OSError):
-            return None
-        self.task = None
+        """The packed result of its task; None while it isn't all there.
+
+        OSError where the worker has closed the pipe, or where its function wrote into it.
+        """
+        result = self.pipe.receive()
+        if result is not None:
+            self.task = None
         return result
 
+    def _wake(self) -> None:
+        "Its last function may have left a program that stopped it (SIGSTOP) when nobody waited for it."
+        if os.waitid(os.P_PIDFD, self.pidfd, os.WSTOPPED | os.WNOHANG) is not None:
+            os.kill(self.pid, signal.SIGCONT)
+
     def end(self) -> str:
-        """Close the pipe and wait for the process; how it ended. One that only closed its own pipe is killed."""
+        """Close the pipe and wait for the process; how it ended. One that only closed or misused its pipe is killed."""
         self.pipe.close()
-        ended = bool(select.select([self.pidfd], [], [], _END_S)[0])
+        ended = not self.pipe.misused and bool(select.select([self.pidfd], [], [], _END_S)[0])
         if not ended:
             os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
@@ -71,21 +77,41 @@ class Worker:
         return how if ended else "was killed, since it had closed or misused its connection to the pool of workers"
 
 
+def start(number: int, work: Callable[[WorkerEnd], NoReturn]) -> Worker:
+    """Fork a worker, which does `work`; OSError where the system has no process or no descriptor left."""
+    ours, theirs = pair()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            work(theirs)
+        try:
+            return Worker(number, pid, ours, os.pidfd_open(pid))
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+
+
 class _Queues:
     """The task queue and the result queue that Parsl's loop asks for, in one."""
 
-    def __init__(self, pipe: "Connection[Any, Any]") -> None:
+    def __init__(self, pipe: WorkerEnd) -> None:
         self._pipe = pipe
 
     def get(self, timeout: float) -> Any:
         "Without the timeout, which is for a look whether the pool still lives: its end is this pipe's."
         try:
-            return pickle.loads(self._pipe.recv_bytes())  # noqa: S301 - from the pool that this is a fork of
+            return pickle.loads(self._pipe.receive())  # noqa: S301 - from the pool that this is a fork of
         except EOFError:
             raise SystemExit(0) from None
 
     def put(self, result: bytes) -> None:
-        self._pipe.send_bytes(result)
+        self._pipe.send(result)
 
 
 class _Ready:
@@ -104,7 +130,13 @@ def _serialize(value: Any, buffer_threshold: int) -> bytes:
     return bytes(serialize(value, buffer_threshold=buffer_threshold))
 
 
-def run(pipe: "Connection[Any, Any]", pool: int, **arguments: Any) -> NoReturn:
+def _log_if_possible(*arguments: Any, **keywords: Any) -> None:
+    "A function may have removed the log's folder or filled the home; the next tasks need a worker all the same."
+    with contextlib.suppress(OSError):
+        set_file_logger(*arguments, **keywords)
+
+
+def run(pipe: WorkerEnd, pool: int, **arguments: Any) -> NoReturn:
     """Work until the pool's process `pool` ends."""
     code = 1
     try:
@@ -117,6 +149,7 @@ def run(pipe: "Connection[Any, Any]", pool: int, **arguments: Any) -> NoReturn:
         if not arguments["debug"]:
             parsl_pool.logger.setLevel(logging.WARNING)  # else three lines for each task, a third of what it costs
         parsl_pool.serialize = _serialize
+        parsl_pool.set_file_logger = _log_if_possible
         queues = _Queues(pipe)
         parsl_pool.worker(
             task_queue=queues,
@@ -134,7 +167,4 @@ def run(pipe: "Connection[Any, Any]", pool: int, **arguments: Any) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        fresh.leave(code)
