@@ -48,9 +48,14 @@ def too_long(text: str, limit: int) -> int:
 def text_of(value: object) -> str:
     """Convert a value to text, also where its own code, which may be a user's, fails."""
     try:
-        return str(value)
+        return str.__str__(str(value))  # not an instance of a subclass, whose methods are somebody's as well
     except BaseException:
-        return f"<{type(value).__name__} without a text: its str() failed>"
+        return f"<{_name(value)} without a text: its str() failed>"
+
+
+def _name(value: object) -> str:
+    name: str = type.__dict__["__name__"].__get__(type(value))  # past what a metaclass may do
+    return name
 
 
 def describe(error: BaseException, step: TracebackType | None, limit: int = LIMIT) -> str:
@@ -62,8 +67,15 @@ def describe(error: BaseException, step: TracebackType | None, limit: int = LIMI
         if _small(error):
             return cut("".join(traceback.format_exception(type(error), error, step)), limit)
         return cut(_abridged(error, step, limit), limit)
-    except Exception as trouble:  # the exception's own code, or no memory
-        return f"{type(error).__name__}: <the exception can't be formatted: {type(trouble).__name__}>"
+    except BaseException as trouble:  # the exception's own code, or no memory
+        return cut(f"{_place(step)}{_name(error)}: <the exception can't be formatted: {_name(trouble)}>\n", limit)
+
+
+def _place(step: TracebackType | None) -> str:
+    try:
+        return _frames(step)
+    except BaseException:  # even the source text may come from a user's code
+        return ""
 
 
 def _small(error: BaseException) -> bool:

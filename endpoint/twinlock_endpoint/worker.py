@@ -99,7 +99,7 @@ def _describe(exception: BaseException, hint: str) -> tuple[str, tuple[str, str]
 
     With `hint`, a sentence about what may be the reason.
     """
-    if isinstance(exception, (MaxResultSizeExceeded, NotAMessageError)):
+    if type(exception) in (MaxResultSizeExceeded, NotAMessageError):
         told = _too_large(exception) if isinstance(exception, MaxResultSizeExceeded) else repr(exception)
         return texts.cut(told), (type(exception).__name__, f"remote error: {texts.cut(str(exception), 1000)}")
     text = texts.describe(exception, _users_part(exception))

@@ -165,13 +165,53 @@ class Hidden(Exception):
         return super().__getattribute__(name)
 
 
-@pytest.mark.parametrize("kind", [Broken, Hidden])
-def test_exceptions_whose_own_code_fails(kind: type[Exception]) -> None:
+class Leaving(Exception):
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        raise SystemExit
+
+
+class Nameless(type):
+    def __getattribute__(cls, name: str) -> object:
+        if name == "__module__":
+            raise GeneratorExit
+        return super().__getattribute__(name)
+
+
+class OfNamelessType(Exception, metaclass=Nameless):
+    pass
+
+
+class Text(str):
+    def __len__(self) -> int:
+        raise KeyboardInterrupt
+
+    def __format__(self, form: str) -> str:
+        raise KeyboardInterrupt
+
+
+class Textual(Exception):
+    def __str__(self) -> str:
+        return Text("x")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("Broken", Broken),
+        ("Hidden", Hidden),
+        ("Leaving", Leaving),
+        ("OfNamelessType", OfNamelessType),
+        ("Textual: x", Textual),
+    ],
+)
+def test_exceptions_whose_own_code_fails(name: str, kind: type[Exception]) -> None:
     def fail() -> None:
         raise kind("x")
 
     text, _ = told(fail)
-    assert kind.__name__ in text
+    assert name in text
+    assert "in fail\n" in text
 
 
 @pytest.mark.parametrize("text", ["x" * 1000, '"' * 1000, "é" * 1000, "\N{GRINNING FACE}" * 1000, "\\" * 1000])
