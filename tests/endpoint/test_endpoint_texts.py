@@ -209,7 +209,10 @@ def test_exceptions_whose_own_code_fails(name: str, kind: type[Exception]) -> No
     def fail() -> None:
         raise kind("x")
 
-    text, _ = told(fail)
+    try:
+        text, _ = told(fail)
+    except BaseException as escaped:  # pytest can't format it either
+        text = f"{type(escaped)} escaped"
     assert name in text
     assert "in fail\n" in text
 
