@@ -60,6 +60,12 @@ def kill(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def kill_group(number: int) -> None:
+    import os
+
+    os.kill(0, number)
+
+
 def fault() -> None:
     import ctypes
 
@@ -159,6 +165,17 @@ def test_a_running_task_does_not_keep_the_endpoint_from_ending(
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])
+
+
+@pytest.mark.parametrize(("engine", "lost"), [("forked", "loss of manager"), ("processes", "killed by SIGTERM")])
+def test_a_function_that_ends_its_process_group(
+    endpoint: Callable[..., Running], queues: Queues, engine: str, lost: str
+) -> None:
+    """As shell scripts do that end with `kill 0`; the endpoint isn't in that group."""
+    running = endpoint(WITH_PROCESSES[engine])
+    assert lost in queues.result(queues.submit(kill_group, signal.SIGTERM)).data
+    assert value(queues.result(queues.submit(process)))
+    assert running.process.poll() is None
 
 
 @pytest.mark.parametrize("engine", WITH_PROCESSES)

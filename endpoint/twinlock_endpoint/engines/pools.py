@@ -125,7 +125,7 @@ class ProcessPoolEngine(PoolEngine):
 
     def _make(self) -> ProcessPoolExecutor:
         self._context = _Context()
-        return ProcessPoolExecutor(mp_context=self._context, initializer=_end_with_parent, **self._arguments)
+        return ProcessPoolExecutor(mp_context=self._context, initializer=_begin, **self._arguments)
 
     def submit(self, task: Task) -> Future[bytes]:
         try:
@@ -187,6 +187,10 @@ class _Context(ForkServerContext):
                 error.add_note(f"A process of the pool {exits.describe(code)}.")
 
 
-def _end_with_parent() -> None:
-    "In a worker: the server that it was forked from ends with the endpoint."
+def _begin() -> None:
+    """In a worker: the server that it was forked from ends with the endpoint.
+
+    In a group of its own, since a function's "kill 0", usual in shell scripts, would end the endpoint.
+    """
     fresh.die_with(os.getppid())
+    os.setpgid(0, 0)
