@@ -109,9 +109,10 @@ def _describe(exception: BaseException, hint: str) -> tuple[str, tuple[str, str]
 
 
 def _too_large(error: MaxResultSizeExceeded) -> str:
+    # Without a word of "serialize": to a text that has it the SDK adds advice about other trouble.
     size, limit = error.result_size, error.result_size_limit
     return (
-        f"MaxResultSizeExceeded({size}, {limit}): The function returned a result of {size:,} bytes, as serialized and "
+        f"MaxResultSizeExceeded({size}, {limit}): The function returned a result of {size:,} bytes, as it would be "
         f"sent; at most {limit:,} bytes can be sent back. Write large results to a file and return the file's path."
     )
 

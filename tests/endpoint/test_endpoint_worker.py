@@ -12,6 +12,7 @@ import pytest
 from endpoint_rig import task_body, value
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import EPStatusReport
+from globus_compute_sdk.errors import TaskExecutionFailed
 from twinlock_endpoint import variables
 from twinlock_endpoint.worker import execute_task
 
@@ -164,6 +165,7 @@ def test_what_to_do_about_a_large_result(tmp_path: Path) -> None:
     assert f"{size:,} bytes" in result.data
     assert "at most 10,485,760 bytes" in result.data
     assert "Write large results to a file" in result.data
+    assert str(TaskExecutionFailed(result.data)).strip() == result.data, "the SDK has no other advice"
 
 
 def test_ten_mebibytes_are_the_limit(tmp_path: Path) -> None:
