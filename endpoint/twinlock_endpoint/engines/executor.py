@@ -29,6 +29,7 @@ from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.jobs import advise
 from twinlock_endpoint.engines.local import LocalProvider
 from twinlock_endpoint.engines.lost_workers import LostWorkers
+from twinlock_endpoint.engines.questions import Questions
 from twinlock_endpoint.engines.scaling import ScalingExecutor
 from twinlock_endpoint.engines.shipped import literal
 from twinlock_endpoint.zygote.client import Zygote
@@ -55,6 +56,8 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
     begun: Path | None = None
     """Where a forked interchange notes what it sends to pools."""
     lost_workers: LostWorkers
+    command_client: Any
+    interchange_proc: Any
     _loop: asyncio.AbstractEventLoop | None = None
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
@@ -73,6 +76,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
 
     def start(self) -> None:
         super().start()
+        self.command_client = Questions(self.command_client, lambda: self.interchange_proc.poll() is not None)
         self.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _SEND_MS)
         self._put, self.outgoing_q.put = self.outgoing_q.put, self._put_while_it_lives
         threading.Thread(target=self._watch_interchange, name="interchange-watch", daemon=True).start()
