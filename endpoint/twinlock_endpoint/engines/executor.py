@@ -32,6 +32,7 @@ from twinlock_endpoint.engines.lost_workers import LostWorkers
 from twinlock_endpoint.engines.questions import Questions
 from twinlock_endpoint.engines.scaling import ScalingExecutor
 from twinlock_endpoint.engines.shipped import literal
+from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.zygote.client import Zygote
 from twinlock_endpoint.zygote.programs import InterchangeProgram
 from twinlock_endpoint.zygote.sockets import readable
@@ -229,6 +230,11 @@ def make(kind: type[Executor], what: str, arguments: dict[str, Any]) -> Executor
     anywhere = "address" not in arguments and not isinstance(arguments["provider"], LocalProvider)
     require_own(arguments.setdefault("address", LOOPBACK))
     executor = construct(what, kind, arguments)
+    if executor.workers_per_node < 1:
+        raise ConfigError(
+            f"{what}: no worker fits on a node; look at max_workers_per_node, at cores_per_worker and mem_per_worker, "
+            "and at what the provider says that a node has (cores_per_node, mem_per_node)."
+        )
     if "interchange_launch_cmd" not in arguments:  # an argument of another type in each of Parsl's two classes
         executor.interchange_launch_cmd = INTERCHANGE
     # Workers may bring a Python of their own (worker_init); Parsl would end the whole executor over that.

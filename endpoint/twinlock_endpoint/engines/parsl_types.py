@@ -1,6 +1,7 @@
 """Parsl's providers, launchers and addresses by the name that a configuration gives them."""
 
 import inspect
+import math
 from collections.abc import Callable, Collection
 from importlib import import_module
 from types import ModuleType
@@ -26,6 +27,16 @@ _OURS = {
 }
 """Providers of Parsl's that have one of ours in their place."""
 
+_LEAST = {
+    "cmd_timeout": 1,
+    "init_blocks": 0,
+    "max_blocks": 0,
+    "min_blocks": 0,
+    "nodes_per_block": 1,
+    "parallelism": 0,
+}
+"""The least value of arguments that a provider may have."""
+
 GONE = ("AdHocProvider", "CobaltProvider")
 """Providers that templates of older sites name, and that Parsl has no more."""
 
@@ -37,7 +48,18 @@ def provider(description: Any) -> ExecutionProvider:
         description = {**description, "launcher": launcher}
     scheduler.use_time_limits()
     made: ExecutionProvider = _typed("provider", parsl.providers, parsl.providers.__all__, description)
+    _require_usable(made)
     return made
+
+
+def _require_usable(provider: ExecutionProvider) -> None:
+    "ConfigError for numbers with which Parsl's strategies would fail each time, in a thread that nobody sees."
+    for name, least in _LEAST.items():
+        value = getattr(provider, name, least)
+        if isinstance(value, int | float) and not least <= value < math.inf:
+            raise ConfigError(
+                f"{type(provider).__name__} has {name!r}: {value!r}; it has to be a number from {least} on."
+            )
 
 
 def address(description: Any) -> str:
