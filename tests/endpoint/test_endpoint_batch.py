@@ -3,15 +3,11 @@ the jobs on this host."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from batch_rig import CONDOR, GRID_ENGINE, LSF, PBS, TORQUE, environment, jobs
+from batch_rig import BATCH_SYSTEMS, CONDOR, GRID_ENGINE, LSF, PBS, TORQUE, environment, jobs
 from endpoint_rig import Queues, Running, until, value
-from parsl.jobs.states import JobState
 from process_trees import lives
-from twinlock_endpoint.engines import parsl_types
 
 pytestmark = pytest.mark.system
 
@@ -22,13 +18,7 @@ ASKED = {
     GRID_ENGINE: ["qsub -q all.q -terse ", "#$ -l h_rt=00:20:00"],
     CONDOR: ["condor_submit ", "RequestCpus = 2"],
 }
-CAREFUL = [PBS, TORQUE, GRID_ENGINE, LSF]
-schedulers = pytest.mark.parametrize(
-    "template", [PBS, TORQUE, GRID_ENGINE, LSF, CONDOR], ids=["PBS Pro", "Torque", "Grid Engine", "LSF", "HTCondor"]
-)
-
-
-careful = pytest.mark.parametrize("template", CAREFUL, ids=["PBS Pro", "Torque", "Grid Engine", "LSF"])
+schedulers = pytest.mark.parametrize("template", BATCH_SYSTEMS.values(), ids=BATCH_SYSTEMS)
 
 
 def double(number: int) -> int:
@@ -77,11 +67,11 @@ def test_a_refusal_is_told_in_the_schedulers_words(
     assert running.end().code == 69
 
 
-@careful
+@schedulers
 def test_a_job_that_was_taken_though_its_submission_failed_is_used(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
 ) -> None:
-    (batch / "state" / "took").touch()
+    (batch / "state" / "took").write_text("Connection timed out")
     running = endpoint(template, environment=environment(batch))
     assert value(queues.result(queues.submit(double, 4))) == 8
     until(lambda: "was submitted after all" in running.log())
@@ -93,7 +83,7 @@ def test_a_job_that_was_taken_though_its_submission_failed_is_used(
     until(lambda: not any(map(lives, jobs(batch))))
 
 
-@careful
+@schedulers
 def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by_the_next(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
 ) -> None:
@@ -108,58 +98,6 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     assert lives(job)
     endpoint(template.replace("init_blocks: 1", "init_blocks: 0"), environment=environment(batch))
     until(lambda: not lives(job))
-
-
-@pytest.fixture
-def provider(batch: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The template's provider, whose jobs run as whoever runs the tests."""
-    for name, text in environment(batch).items():
-        monkeypatch.setenv(name, text)
-    made = parsl_types.provider(yaml.safe_load(template)["engine"]["provider"])
-    made.script_dir = str(batch / "state")
-    return made
-
-
-def states(provider: Any, *jobs: str) -> list[JobState]:
-    return [status.state for status in provider.status(list(jobs))]
-
-
-def two_jobs(provider: Any) -> list[str]:
-    """Two jobs that run."""
-    jobs = [provider.submit("sleep 600", 1) for _ in range(2)]
-    assert states(provider, *jobs) == [JobState.RUNNING] * 2
-    return jobs
-
-
-def say(batch: Path, job: str, state: str) -> None:
-    """Have the scheduler say this of a job."""
-    (batch / "state" / f"{job.split('.')[0]}.state").write_text(state)
-
-
-@careful
-def test_a_job_that_the_scheduler_has_forgotten_has_ended_and_hides_no_other(provider: Any, batch: Path) -> None:
-    first, second = two_jobs(provider)
-    say(batch, first, "forgotten")
-    assert states(provider, first, second) == [JobState.COMPLETED, JobState.RUNNING]
-    say(batch, second, "forgotten")
-    assert states(provider, first, second) == [JobState.COMPLETED] * 2
-
-
-@careful
-@pytest.mark.parametrize("code", [0, 1])
-def test_an_odd_answer_changes_nothing(provider: Any, batch: Path, code: int) -> None:
-    jobs = two_jobs(provider)
-    (batch / "state" / "odd").write_text(str(code))
-    assert states(provider, *jobs) == [JobState.RUNNING] * 2
-    (batch / "state" / "odd").unlink()
-    assert states(provider, *jobs) == [JobState.RUNNING] * 2
-
-
-@careful
-def test_a_suspended_job_has_not_ended(provider: Any, batch: Path, template: str) -> None:
-    first, second = two_jobs(provider)
-    say(batch, first, "S" if template == GRID_ENGINE else "H")
-    assert states(provider, first, second) == [JobState.HELD, JobState.RUNNING]
 
 
 def test_a_held_job_is_not_replaced_by_another_and_its_user_can_see_why(

@@ -104,3 +104,51 @@ def test_how_a_job_ended_is_told(provider: SlurmProvider, command: str, state: J
     (ended,) = provider.status([job])
     assert ended.state == state
     assert [detail for detail in details if detail not in (ended.message or "")] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        ("SE", JobState.HELD),
+        ("SO", JobState.RUNNING),
+        ("RQ", JobState.PENDING),
+        ("NF", JobState.FAILED),
+        ("PR", JobState.TIMEOUT),
+        ("OOM", JobState.FAILED),
+        ("BF", JobState.FAILED),
+        ("DL", JobState.TIMEOUT),
+        ("RV", JobState.FAILED),
+        ("XY", JobState.RUNNING),
+        ("C", JobState.RUNNING),
+    ],
+)
+def test_states_by_slurms_codes(provider: SlurmProvider, faults: Faults, code: str, state: JobState) -> None:
+    """One that nobody knows, or that is cut off, changes nothing."""
+    job = running(provider)
+    faults.do(f"echo {job} {code} None; exit 0", "squeue")
+    (found,) = provider.status([job])
+    assert found.state == state
+
+
+def test_an_array_lives_as_long_as_one_of_its_parts(provider: SlurmProvider, slurm: Slurm) -> None:
+    provider.scheduler_options += "#SBATCH --array=0-1\n"
+    job = running(provider)
+    slurm.run("scancel", f"{job}_0")
+    until(lambda: "CANCELLED" in slurm.run("scontrol", "show", "job", f"{job}_0"))
+    assert state(provider, job).state == JobState.RUNNING
+    slurm.run("scancel", job)
+    until(lambda: state(provider, job).terminal)
+
+
+def test_a_waiting_job_has_a_reason_where_sacct_tells_the_states(
+    slurm: Slurm, faults: Faults, provider: SlurmProvider
+) -> None:
+    """As on every cluster that has accounting, whose database doesn't know the reason."""
+    faults.do("exec /usr/bin/squeue --all --noheader --states=all --format='%i %T'", "sacct")
+    made = SlurmProvider(exclusive=False, walltime="00:10:00", scheduler_options="#SBATCH --hold")
+    made.script_dir = provider.script_dir
+    job = made.submit("true", 1)
+    until(lambda: "JobHeldUser" in (state(made, job).message or ""))
+    assert state(made, job).state == JobState.PENDING
+    slurm.run("scancel", job)
+    until(lambda: state(made, job).state == JobState.CANCELLED)

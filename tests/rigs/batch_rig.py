@@ -30,6 +30,7 @@ TORQUE = TEMPLATE.format(
     options='account: phys, queue: debug, walltime: "00:20:00", launcher: {type: SingleNodeLauncher}',
 )
 GRID_ENGINE = TEMPLATE.format(provider="GridEngineProvider", options='queue: all.q, walltime: "00:20:00"')
+BATCH_SYSTEMS = {"PBS Pro": PBS, "Torque": TORQUE, "Grid Engine": GRID_ENGINE, "LSF": LSF, "HTCondor": CONDOR}
 
 
 def put_commands(folder: Path) -> None:

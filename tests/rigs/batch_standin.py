@@ -3,9 +3,11 @@
 
 Jobs run at once, on this host, as whoever submits. STANDIN is a folder: a file N.job for each job with what was asked,
 N.pid while it runs. Where STANDIN/refuse exists, submissions fail with the text in it. With STANDIN/took they seem to
-fail though the job runs; while STANDIN/slow exists, they don't end. STANDIN/N.state is what the job is said to be,
-`forgotten` for one that the scheduler no longer knows. With STANDIN/odd, commands that ask for jobs print nothing and
-end with the exit code in it. While STANDIN/hold exists, jobs are held.
+fail though the job runs, with the text in it; with STANDIN/silent they print nothing, and with STANDIN/banner this text
+around the id; while STANDIN/slow exists, they don't end. STANDIN/N.state is what the job is said to be, `forgotten` for
+one that the scheduler no longer knows. With STANDIN/odd, commands that ask for jobs print nothing and end with the exit
+code in it. While STANDIN/hold exists, jobs are held. With STANDIN/brief PBS keeps no history, with STANDIN/broken it
+prints what is no JSON.
 """
 
 import json
@@ -34,6 +36,14 @@ def main() -> int:
         return 0
     if (STATE / "odd").exists():
         return int((STATE / "odd").read_text())
+    return answer(name, words)
+
+
+def answer(name: str, words: list[str]) -> int:
+    """Answer a command that asks for jobs; its exit code."""
+    if (STATE / "brief").exists() and name == "qstat" and "-x" in words:
+        print("qstat: PBS is not configured to maintain job history", file=sys.stderr)
+        return 1
     if name == "qselect":
         print(*(f"{number}.server" for number in named(words[1])), sep="\n")
         return 0
@@ -45,6 +55,8 @@ def main() -> int:
     known = [job for job in jobs if state(job) != "forgotten"]
     if name == "qstat" and "json" not in words:
         return table(known if jobs else [path.stem for path in STATE.glob("*.job")], jobs)
+    if name == "condor_q" and "-af:jr" not in words:
+        return condor(words, known)
     return status(name, known) or complain(name, jobs, known)
 
 
@@ -88,9 +100,11 @@ def submit(name: str, words: list[str]) -> int:
     while (STATE / "slow").exists():
         time.sleep(0.1)
     if (STATE / "took").exists():
-        print("Connection timed out", file=sys.stderr)
+        print((STATE / "took").read_text(), file=sys.stderr)
         return 1
-    print(said[name])
+    if not (STATE / "silent").exists():
+        banner = (STATE / "banner").read_text() if (STATE / "banner").exists() else ""
+        print(banner, said[name], banner, sep="\n")
     return 0
 
 
@@ -129,18 +143,29 @@ def status(name: str, jobs: list[str]) -> int:
     """Print what is known of the jobs."""
     states = {job: state(job) for job in jobs}
     if name == "qstat":
-        print(json.dumps({"Jobs": {job: {"job_state": letter} for job, letter in states.items()}}))
+        shown = json.dumps({"Jobs": {job: {"job_state": letter} for job, letter in states.items()}})
+        print(shown.replace("{", '{"Variable_List": {"quoted": "a"b"}, ') if (STATE / "broken").exists() else shown)
     for job, letter in states.items():
         if name == "bjobs":
-            print(job, {"R": "RUN", "F": "DONE", "H": "USUSP"}[letter])
+            print(job, {"R": "RUN", "F": "DONE", "H": "USUSP"}.get(letter, letter))
         elif name == "condor_q":
-            print(job, "2" if letter == "R" else "4")
+            print(job, {"R": "2", "F": "4", "H": "5"}.get(letter, letter), "undefined")
+    return 0
+
+
+def condor(words: list[str], known: list[str]) -> int:
+    """Print a list of jobs as HTCondor does it: those with an attribute, or with a head those that were asked for."""
+    if "-constraint" in words:
+        (wanted,) = re.findall(r'"(.*)\.script"', " ".join(words))
+        print(*(f"{number}.0 2" for number in named(f"{wanted}.submit")), sep="\n")
+    else:
+        print("-- Schedd: here : <127.0.0.1:9618>", *(f"{job} me R script" for job in known), sep="\n")
     return 0
 
 
 def complain(name: str, jobs: list[str], known: list[str]) -> int:
     """Say which of the jobs aren't known; the exit code."""
-    unknown = [job for job in jobs if job not in known]
+    unknown = [job for job in jobs if job not in known] if name != "condor_q" else []
     for job in unknown:
         said = f"Job <{job}> is not found" if name == "bjobs" else f"qstat: Unknown Job Id {job}"
         print(said, file=sys.stderr)
@@ -151,8 +176,9 @@ def table(shown: list[str], asked: list[str]) -> int:
     """Print the jobs that run, in lines as Torque's qstat and Grid Engine's have them; both leave out ended ones."""
     alive = [job for job in shown if state(job) not in ("F", "forgotten")]
     print("job-ID  name  user  time/prior  state", "-" * 60, sep="\n")
+    spelt = {} if asked else {"R": "r", "H": "hqw"}  # only Torque is asked for single jobs
     for job in alive:
-        print(job, "parsl", "me", "0", state(job), "queue")
+        print(job, "parsl", "me", "0", spelt.get(state(job), state(job)), "queue")
     return complain("qstat", asked, alive)
 
 
@@ -163,6 +189,8 @@ def exists(asked: str) -> int:
         print(f"Following jobs do not exist:\n{asked}", file=sys.stderr)
         return 1
     print(f"job_number:                 {job}")
+    if "E" in state(job):
+        print("error reason    1:          can't chdir to /home/me")
     return 0
 
 

@@ -3,16 +3,35 @@
 Parsl's own take every job that an answer leaves out for a completed one, some of them even where the command failed.
 """
 
+import logging
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
+
+from twinlock_endpoint.engines.jobs import WAITING
+
+log = logging.getLogger(__name__)
 
 Said = dict[str, tuple[JobState, str]]
 """By job: its state, and why it waits or how it ended if that is known."""
 
 _BATCH = 50
+_MOST_ALIVE_FIRST = (JobState.RUNNING, JobState.PENDING, JobState.HELD, JobState.UNKNOWN)
+
+
+def together(rows: Iterable[tuple[str, JobState, str]]) -> Said:
+    """What is said of each job. An array has a row for each of its parts, and lives as long as one of them does."""
+    said: Said = {}
+    for job, state, message in rows:
+        if job not in said or _order(state) <= _order(said[job][0]):
+            said[job] = state, message
+    return said
+
+
+def _order(state: JobState) -> int:
+    return _MOST_ALIVE_FIRST.index(state) if state in _MOST_ALIVE_FIRST else len(_MOST_ALIVE_FIRST)
 
 
 class CarefulStatus:
@@ -22,7 +41,7 @@ class CarefulStatus:
     """What the scheduler's command prints on standard error about a job that it no longer knows."""
     resources: dict[str, dict[str, Any]]
     """Parsl's own: the jobs by id, each with its `status` and the paths of its output."""
-    execute_wait: Callable[[str], tuple[int, str, str]]
+    execute_wait: Callable[..., tuple[int, str, str]]
     """Parsl's own: runs a shell command; exit code, output, errors."""
 
     def _status(self) -> None:
@@ -55,8 +74,13 @@ class CarefulStatus:
         if said is None:
             return
         known, (state, message) = self.resources[job], said
+        if state == JobState.UNKNOWN:
+            log.warning("Job %s is said to be %s, which is unknown here; it counts as before", job, message or "odd")
+            return
         if state in TERMINAL_STATES:
             message = self._end_of(job) or message
+        elif state == JobState.PENDING:
+            message = message or WAITING
         paths = {name: known.get(f"job_{name}") for name in ("stdout_path", "stderr_path")}
         known["status"] = JobStatus(state, message or None, **paths)
 

@@ -4,21 +4,34 @@ import re
 
 import parsl.providers
 from parsl.jobs.states import JobState
-from parsl.providers.grid_engine.grid_engine import translate_table
 
 from twinlock_endpoint.engines.any_folder import AnyFolder
-from twinlock_endpoint.engines.careful import CarefulStatus, Said
+from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
 from twinlock_endpoint.engines.named import FoundOneByOne
+from twinlock_endpoint.engines.only_id import OnlyId
 
-_SUSPENDED = ("s", "ts", "S", "tS", "T", "tT")
-_STATES = {**translate_table, **dict.fromkeys(_SUSPENDED, JobState.HELD), "t": JobState.RUNNING}
+_STATES = {
+    "E": JobState.FAILED,
+    "d": JobState.COMPLETED,
+    "s": JobState.HELD,
+    "S": JobState.HELD,
+    "T": JobState.HELD,
+    "w": JobState.PENDING,
+    "q": JobState.PENDING,
+    "r": JobState.RUNNING,
+    "t": JobState.RUNNING,
+}
+"""By a letter of the state, the weightiest first: the state is made of one letter for each thing that is so."""
+
 _FORGOTTEN = "do not exist"
+_REASON = re.compile(r"^error reason[^:]*:\s*(.+)", re.MULTILINE)
 
 
-class GridEngineProvider(CarefulStatus, FoundOneByOne, AnyFolder, parsl.providers.GridEngineProvider):  # type: ignore[misc]  # no types
+class GridEngineProvider(CarefulStatus, OnlyId, FoundOneByOne, AnyFolder, parsl.providers.GridEngineProvider):  # type: ignore[misc]  # no types
     """Takes the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN
+    id_form = re.compile(r"(\d+)(?:\.\d+-\d+:\d+)?")
 
     def _status_command(self, jobs: list[str]) -> str:
         "All of the user's: qstat(1) has no list of some."
@@ -35,7 +48,16 @@ class GridEngineProvider(CarefulStatus, FoundOneByOne, AnyFolder, parsl.provider
 
     def _parse(self, output: str) -> Said:
         rows = [line.split() for line in output.splitlines()]
-        return {row[0]: (_state(row[4]), "") for row in rows if len(row) > 4 and row[0].isdigit()}
+        return together((row[0], *_said(row[4])) for row in rows if len(row) > 4 and row[0].isdigit())
+
+    def _end_of(self, job: str) -> str:
+        "One in an error state stays in the queue, and would run after all as soon as somebody clears the error."
+        code, output, _ = self.execute_wait(f"qstat -j {job}")
+        reason = _REASON.search(output)
+        if code or reason is None:
+            return ""
+        self.execute_wait(f"qdel {job}")
+        return reason[1].strip()
 
     def _ask_alone(self, job: str) -> tuple[JobState, str] | None:
         "The list has no ended jobs; whether one is among these is another question."
@@ -43,5 +65,8 @@ class GridEngineProvider(CarefulStatus, FoundOneByOne, AnyFolder, parsl.provider
         return (JobState.COMPLETED, "") if code and _FORGOTTEN in errors + output else None
 
 
-def _state(code: str) -> JobState:
-    return _STATES.get(code) or _STATES.get(code.lower(), JobState.UNKNOWN)
+def _said(code: str) -> tuple[JobState, str]:
+    for letter, state in _STATES.items():
+        if letter in code:
+            return state, ""
+    return JobState.UNKNOWN, code

@@ -5,10 +5,16 @@ from parsl.jobs.states import JobState
 from parsl.providers.lsf.lsf import translate_table
 
 from twinlock_endpoint.engines.any_folder import AnyFolder
-from twinlock_endpoint.engines.careful import CarefulStatus, Said
+from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
 from twinlock_endpoint.engines.named import FoundOneByOne
 
-_STATES = {**translate_table, **dict.fromkeys(("PSUSP", "USUSP", "SSUSP"), JobState.HELD)}
+_STATES = {
+    **translate_table,
+    **dict.fromkeys(("PSUSP", "USUSP", "SSUSP", "UNKWN"), JobState.HELD),
+    **dict.fromkeys(("PROV", "WAIT"), JobState.PENDING),
+    "ZOMBI": JobState.FAILED,  # killed while its host was out of reach
+}
+_REASONS = {"UNKWN": "LSF can't reach its host", "ZOMBI": "killed while LSF couldn't reach its host"}
 
 
 class LSFProvider(CarefulStatus, FoundOneByOne, AnyFolder, parsl.providers.LSFProvider):  # type: ignore[misc]  # Parsl ships no types
@@ -27,4 +33,9 @@ class LSFProvider(CarefulStatus, FoundOneByOne, AnyFolder, parsl.providers.LSFPr
 
     def _parse(self, output: str) -> Said:
         rows = [line.split() for line in output.splitlines()]
-        return {row[0]: (_STATES.get(row[1], JobState.UNKNOWN), "") for row in rows if len(row) == 2}
+        return together(_said(*row) for row in rows if len(row) == 2)
+
+
+def _said(job: str, word: str) -> tuple[str, JobState, str]:
+    state = _STATES.get(word, JobState.UNKNOWN)
+    return job, state, word if state == JobState.UNKNOWN else _REASONS.get(word, "")

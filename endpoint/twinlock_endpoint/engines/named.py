@@ -14,7 +14,7 @@ class NamedJobs:
 
     script_dir: str
     resources: dict[str, dict[str, Any]]
-    execute_wait: Callable[[str], tuple[int, str, str]]
+    execute_wait: Callable[..., tuple[int, str, str]]
     submitting: Callable[[Any, str], None] | None = None
     """Called with this provider and a job's name before the job is submitted. The name is the only one of its kind."""
 

@@ -18,6 +18,7 @@ from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError, nearest
 
 _OURS = {
+    "CondorProvider": "twinlock_endpoint.engines.condor",
     "GridEngineProvider": "twinlock_endpoint.engines.grid_engine",
     "LSFProvider": "twinlock_endpoint.engines.lsf",
     "LocalProvider": "twinlock_endpoint.engines.local",

@@ -1,6 +1,7 @@
 """Parsl's providers for PBS Pro and Torque; both schedulers forget ended jobs soon."""
 
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -9,15 +10,20 @@ from parsl.jobs.states import JobState
 from parsl.providers.torque.torque import translate_table
 
 from twinlock_endpoint.engines.any_folder import AnyFolder
-from twinlock_endpoint.engines.careful import CarefulStatus, Said
+from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
 from twinlock_endpoint.engines.jobs import WAITING
 from twinlock_endpoint.engines.named import FoundOneByOne
+from twinlock_endpoint.engines.only_id import OnlyId
 
 _FORGOTTEN = "Unknown Job Id"
+_NO_HISTORY = "job history"
+_JOB = re.compile(r'"(\d[^"]*)":\s*\{(.*?)"job_state":\s*"(\w)"', re.DOTALL)
 
 
-class _Selected(FoundOneByOne):
+class _Selected(OnlyId, FoundOneByOne):
     """Jobs by qselect(1B), which both have; it leaves out those that have ended."""
+
+    id_form = re.compile(r"(\d+(?:\[\d*\])?(?:\.[\w.@-]+)?)")
 
     def _find_command(self, name: str) -> str:
         return f"qselect -N {name}"
@@ -30,20 +36,37 @@ class PBSProProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.PBSPro
     """Takes the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN
+    _history = " -x"
 
     def _status_command(self, jobs: list[str]) -> str:
-        return f"qstat -x -f -F json {' '.join(jobs)}"
+        return f"qstat{self._history} -f -F json {' '.join(jobs)}"
+
+    def execute_wait(self, cmd: str, timeout: float | None = None) -> tuple[int, str, str]:
+        "A server that keeps no history of jobs, which is PBS's default, refuses to be asked with -x."
+        code, output, errors = super().execute_wait(cmd, timeout)
+        if code and self._history and cmd.startswith("qstat -x ") and _NO_HISTORY in errors:
+            self._history = ""
+            return super().execute_wait(cmd.replace(" -x", "", 1), timeout)
+        return code, output, errors
 
     def _parse(self, output: str) -> Said:
-        "With the form of qstat(1B)'s -F json. Its output may be cut off where one of the jobs is unknown."
-        jobs: dict[str, dict[str, Any]] = {}
-        with suppress(ValueError):
-            jobs = json.loads(output).get("Jobs", {})
+        "With the form of qstat(1B)'s -F json."
         found: Said = {}
-        for name, job in jobs.items():
-            state = translate_table.get(job.get("job_state"), JobState.UNKNOWN)
-            found[_own_name(name, self.resources)] = state, _message(state, job)
+        for name, job in _jobs(output).items():
+            word = str(job.get("job_state"))
+            state = translate_table.get(word, JobState.UNKNOWN)
+            found[_own_name(name, self.resources)] = state, word if state == JobState.UNKNOWN else _message(state, job)
         return found
+
+
+def _jobs(output: str) -> dict[str, dict[str, Any]]:
+    """The jobs with their attributes; with their states alone where it isn't JSON.
+
+    It is cut off where a job is unknown, and some releases don't escape what the job's environment has in it.
+    """
+    with suppress(ValueError):
+        return dict(json.loads(output, strict=False).get("Jobs", {}))
+    return {name: {"job_state": letter} for name, _, letter in _JOB.findall(output)}
 
 
 def _message(state: JobState, job: dict[str, Any]) -> str:
@@ -68,8 +91,12 @@ class TorqueProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.Torque
         "Lines of id, name, user, time, state and queue below a head."
         rows = [line.split() for line in output.splitlines()]
         jobs = [row for row in rows if len(row) >= 5 and row[0][0].isdigit()]
-        states = {_own_name(row[0], self.resources): translate_table.get(row[4]) for row in jobs}
-        return {job: (state or JobState.UNKNOWN, "") for job, state in states.items()}
+        return together((_own_name(row[0], self.resources), *_said(row[4])) for row in jobs)
+
+
+def _said(letter: str) -> tuple[JobState, str]:
+    state = translate_table.get(letter, JobState.UNKNOWN)
+    return state, letter if state == JobState.UNKNOWN else ""
 
 
 def _own_name(shown: str, jobs: dict[str, Any]) -> str:

@@ -8,12 +8,13 @@ import parsl.providers
 from parsl.jobs.states import JobState
 
 from twinlock_endpoint.engines.any_folder import AnyFolder
-from twinlock_endpoint.engines.careful import CarefulStatus, Said
+from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
 from twinlock_endpoint.engines.jobs import WAITING
 from twinlock_endpoint.engines.named import NamedJobs
 
-# Codes of squeue(1) that Parsl doesn't know, since without --states=all none of the ended jobs is shown.
-_MORE_STATES = {
+# Codes of squeue(1) and words of sacct(1) that Parsl doesn't know, or takes for something else: a job in SPECIAL_EXIT
+# was put back into the queue and is held there.
+_STATES = {
     "BF": JobState.FAILED,
     "DL": JobState.TIMEOUT,
     "OOM": JobState.FAILED,
@@ -24,10 +25,24 @@ _MORE_STATES = {
     "RQ": JobState.PENDING,
     "RS": JobState.RUNNING,
     "S": JobState.HELD,
+    "SE": JobState.HELD,
     "SI": JobState.RUNNING,
     "SO": JobState.RUNNING,
     "ST": JobState.HELD,
+    "COMPLETING": JobState.RUNNING,
+    "CONFIGURING": JobState.PENDING,
+    "LAUNCH_FAILED": JobState.FAILED,
+    "RECONFIG_FAIL": JobState.FAILED,
+    "REQUEUE_FED": JobState.PENDING,
+    "REQUEUE_HOLD": JobState.PENDING,
+    "RESIZING": JobState.RUNNING,
+    "RESV_DEL_HOLD": JobState.PENDING,
+    "SIGNALING": JobState.RUNNING,
+    "SPECIAL_EXIT": JobState.HELD,
+    "STAGE_OUT": JobState.RUNNING,
+    "STOPPED": JobState.HELD,
 }
+_WAITING = (JobState.PENDING, JobState.HELD)
 
 
 class SlurmProvider(CarefulStatus, NamedJobs, AnyFolder, parsl.providers.SlurmProvider):  # type: ignore[misc]
@@ -36,9 +51,8 @@ class SlurmProvider(CarefulStatus, NamedJobs, AnyFolder, parsl.providers.SlurmPr
     forgotten = "Invalid job id specified"
 
     def find(self, names: Sequence[str]) -> dict[str, str] | None:
-        clusters = f" --clusters={self.clusters}" if self.clusters else ""
         wanted = shlex.quote(",".join(names))
-        code, output, _ = self.execute_wait(f"squeue{clusters} --noheader --format='%i %j' --name={wanted}")
+        code, output, _ = self.execute_wait(f"squeue{self._where()} --noheader --format='%F %j' --name={wanted}")
         rows = [line.split() for line in output.splitlines()]
         return None if code else {row[1]: row[0] for row in rows if len(row) == 2 and row[1] in names}
 
@@ -48,8 +62,22 @@ class SlurmProvider(CarefulStatus, NamedJobs, AnyFolder, parsl.providers.SlurmPr
 
     def _end_of(self, job: str) -> str:
         "As scontrol(1) shows it, for some minutes after the end."
-        code, output, _ = self.execute_wait(f"scontrol show job --oneliner {job}")
+        code, output, _ = self.execute_wait(f"scontrol{self._where()} show job --oneliner {job}")
         return "" if code else _ended(dict(re.findall(r"(?:^| )(\w+)=(\S+)", output)))
+
+    def _where(self) -> str:
+        return f" --clusters={self.clusters}" if self.clusters else ""
+
+    def _ask(self, jobs: list[str]) -> Said | None:
+        "The database that sacct(1) asks doesn't know why a job waits."
+        found = super()._ask(jobs)
+        waiting = [job for job, (state, _) in (found or {}).items() if state in _WAITING]
+        if found is None or not waiting or not self._cmd.startswith("sacct"):
+            return found
+        asked = f"squeue{self._where()} --noheader --format='%i %T %r' --job {','.join(waiting)}"
+        code, output, _ = self.execute_wait(asked)
+        reasons = {} if code else self._parse(output)
+        return found | {job: said for job, said in reasons.items() if said[0] in _WAITING}
 
     def _status_command(self, jobs: list[str]) -> str:
         command = str(self._cmd.format(",".join(jobs)))
@@ -58,13 +86,14 @@ class SlurmProvider(CarefulStatus, NamedJobs, AnyFolder, parsl.providers.SlurmPr
         return command.replace("'%i %t'", "'%i %t %r'") + " --states=all"
 
     def _parse(self, output: str) -> Said:
-        found: Said = {}
-        for line in output.splitlines():
-            job, word, *reason = [*line.split(maxsplit=2), "", ""]
-            state = self._translate_table.get(word) or _MORE_STATES.get(word, JobState.UNKNOWN)
-            if word:
-                found[job] = state, _message(state, reason[0].strip())
-        return found
+        rows = [line.split(maxsplit=2) for line in output.splitlines()]
+        return together(self._said(*row) for row in rows if len(row) > 1)
+
+    def _said(self, shown: str, word: str, reason: str = "") -> tuple[str, JobState, str]:
+        "Of a job, or of a part of one: of an array (17_3, 17_[4-9]) or of one on unlike nodes (17+0)."
+        job = shown if shown in self.resources else re.split("[_+]", shown)[0]
+        state = _STATES.get(word) or self._translate_table.get(word, JobState.UNKNOWN)
+        return job, state, word if state == JobState.UNKNOWN else _message(state, reason.strip())
 
 
 def _ended(details: dict[str, str]) -> str:

@@ -1,0 +1,64 @@
+"""Parsl's provider for HTCondor, in which a held job hasn't ended, and one that has left the queue has."""
+
+import shlex
+from collections.abc import Sequence
+
+import parsl.providers
+from parsl.jobs.states import JobState
+
+from twinlock_endpoint.engines.careful import CarefulStatus, Said
+from twinlock_endpoint.engines.named import NamedJobs
+
+_STATES = {
+    "1": JobState.PENDING,
+    "2": JobState.RUNNING,
+    "3": JobState.CANCELLED,
+    "4": JobState.COMPLETED,
+    "5": JobState.HELD,
+    "6": JobState.RUNNING,  # its output is on its way back
+    "7": JobState.HELD,
+}
+"""By the attribute JobStatus, as the manual's appendix on job attributes numbers them."""
+
+_ENDED = ("3", "4")
+_ANSWERED = "-- Schedd:"
+_UNSET = "undefined"
+
+
+class CondorProvider(CarefulStatus, NamedJobs, parsl.providers.CondorProvider):  # type: ignore[misc]  # Parsl ships no types
+    """Takes the arguments of Parsl's class."""
+
+    forgotten = "no such job"  # condor_q(1) just leaves it out
+
+    def find(self, names: Sequence[str]) -> dict[str, str] | None:
+        "A job's arguments are the name of its script."
+        found: dict[str, str] = {}
+        for name in names:
+            wanted = shlex.quote(f'Args == "{name}.script"')
+            code, output, _ = self.execute_wait(f"condor_q -constraint {wanted} -af:j JobStatus")
+            if code:
+                return None
+            for row in (line.split() for line in output.splitlines()):
+                if len(row) == 2 and row[1] not in _ENDED:
+                    found[name] = row[0]
+        return found
+
+    def _status_command(self, jobs: list[str]) -> str:
+        return f"condor_q {' '.join(jobs)} -af:jr JobStatus HoldReason"
+
+    def _parse(self, output: str) -> Said:
+        rows = [line.split(maxsplit=2) for line in output.splitlines()]
+        return {row[0]: _said(*row[1:]) for row in rows if len(row) > 1}
+
+    def _ask_alone(self, job: str) -> tuple[JobState, str] | None:
+        "An answer that has only its head is one: the job has left the queue. Nothing at all is no answer."
+        code, output, _ = self.execute_wait(f"condor_q -nobatch {job}")
+        gone = not code and _ANSWERED in output and not any(line.split()[:1] == [job] for line in output.splitlines())
+        return (JobState.COMPLETED, "") if gone else None
+
+
+def _said(number: str, reason: str = _UNSET) -> tuple[JobState, str]:
+    state = _STATES.get(number, JobState.UNKNOWN)
+    if state == JobState.UNKNOWN:
+        return state, number
+    return state, reason.strip('"') if state == JobState.HELD and reason != _UNSET else ""
