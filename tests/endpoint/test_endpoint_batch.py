@@ -100,6 +100,26 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     until(lambda: not lives(job))
 
 
+@schedulers
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [("silent", ""), ("took", "qsub: the accounting hook failed")],
+    ids=["no id", "words that nobody knows"],
+)
+def test_a_job_whose_id_is_not_printed_is_used(
+    endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str, odd: str, words: str
+) -> None:
+    (batch / "state" / odd).write_text(words)
+    running = endpoint(template, environment=environment(batch))
+    assert value(queues.result(queues.submit(double, 4), 60)) == 8
+    assert len(list((batch / "state").glob("*.job"))) == 1
+    running.signal()
+    end = running.end()
+    assert (end.code, end.left) == (0, [])
+    job = Path("/proc") / (batch / "state" / "1.pid").read_text()
+    until(lambda: not job.exists())
+
+
 def test_a_held_job_is_not_replaced_by_another_and_its_user_can_see_why(
     endpoint: Callable[..., Running], queues: Queues, batch: Path
 ) -> None:

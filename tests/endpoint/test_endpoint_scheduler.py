@@ -303,3 +303,24 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     following = endpoint(quick(init=0), environment=faults.environment(slurm))
     until(lambda: not slurm.jobs())
     leave(following, slurm)
+
+
+@pytest.mark.parametrize(
+    "sbatch",
+    [
+        '/usr/bin/sbatch "$@" > /dev/null; exit 0',
+        "/usr/bin/sbatch \"$@\" | sed 's/Submitted batch job/Stapelauftrag/'; exit 0",
+        '/usr/bin/sbatch "$@" > /dev/null; echo "sbatch: error: cli_filter: post_submit failed" >&2; exit 1',
+        'echo "sbatch: Warning: 3 h are left"; echo "sbatch: info" >&2; exec /usr/bin/sbatch "$@"',
+    ],
+    ids=["nothing", "another language", "a plugin fails", "warnings"],
+)
+def test_a_job_that_sbatch_is_silent_about_is_used(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, sbatch: str
+) -> None:
+    faults.do(sbatch, "sbatch")
+    running = endpoint(quick(), environment=faults.environment(slurm))
+    first = value(queues.result(queues.submit(job), 60))
+    assert [line.split()[0] for line in slurm.jobs()] == [first]
+    assert value(queues.result(queues.submit(job), 60)) == first
+    leave(running, slurm)

@@ -89,8 +89,23 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         try:
             job_id = super()._launch_block(block_id)
         except Exception as error:
-            raise self._not_launched(block_id, error) from error
+            said = self._scheduler.text
+            job_id = None if is_unreachable(said) else self._taken_all_the_same()
+            if job_id is None:
+                raise self._not_launched(block_id, error, said) from error
         self._launched(job_id)
+        return job_id
+
+    def _taken_all_the_same(self) -> str | None:
+        """The id of the job just submitted, whose command failed for another reason or printed no id that we can read.
+
+        So do wrappers of sites, other languages and options that the configuration passes on.
+        """
+        name = self.submitted.intended
+        job_id: str | None = (self.provider.find([name]) or {}).get(name) if name else None
+        if job_id is not None:
+            log.info("The scheduler took job %s, though its command didn't say so", job_id)
+            self.provider.adopt(job_id, name)
         return job_id
 
     def _launched(self, job_id: Any) -> None:
@@ -124,13 +139,14 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         soon = time.time() - self.status_polling_interval + _FIRST_LOOK_S
         self._last_poll_time = min(self._last_poll_time, soon)
 
-    def _not_launched(self, block_id: str, error: Exception) -> Exception:
-        said = self._scheduler.text or str(error)
-        unreachable = is_unreachable(said)
-        if unreachable and self.submitted.intended:
+    def _not_launched(self, block_id: str, error: Exception, said: str) -> Exception:
+        "A command that succeeded without an id has taken the job, most likely; the scheduler may know it soon."
+        doubtful = is_unreachable(said) or (not said and bool(self.submitted.intended))
+        if doubtful and self.submitted.intended:
             self._doubtful_blocks[self.submitted.intended] = block_id
-        self.submitted.miss(doubtful=unreachable)
-        if unreachable:
+        self.submitted.miss(doubtful=doubtful)
+        said = said or str(error)
+        if doubtful:
             log.warning("The scheduler can't be reached: %s", said)
             self.submissions.miss(said)
         else:
