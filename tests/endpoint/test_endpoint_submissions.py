@@ -35,6 +35,13 @@ def clock() -> Clock:
         "ERROR: Can't find address of local schedd",
         "ERROR: Failed to connect to local queue manager",
         "sbatch did not answer within 10 s",
+        "sbatch: error: get_addr_info: getaddrinfo() failed: Temporary failure in name resolution",
+        'sbatch: error: slurm_set_addr: Unable to resolve "ctl1"',
+        "sbatch: error: Batch job submission failed: Protocol authentication error",
+        "Failed in an LSF library call: Communication time out",
+        "Failed in an LSF library call: Slave LIM configuration is not ready yet. Job not submitted.",
+        "qsub: Premature end of message",
+        "qsub: Server is shutting down",
     ],
 )
 def test_schedulers_that_can_not_be_reached(words: str) -> None:
@@ -50,6 +57,7 @@ def test_schedulers_that_can_not_be_reached(words: str) -> None:
         "qsub: Unknown queue",
         "qsub: would exceed queue generic's per-user limit",
         "Request aborted by esub. Job not submitted.",
+        "qsub: script file: unexpected end of file",
         "",
     ],
 )

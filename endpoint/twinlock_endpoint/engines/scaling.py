@@ -55,7 +55,9 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
     def scale_out_facade(self, n: int) -> list[str]:
         "As many blocks as the scheduler takes; one that it refuses puts off all further ones."
         launched: list[str] = []
-        while len(launched) < n and self.submissions.due():
+        for _ in range(n):
+            if not self.submissions.due():
+                break
             launched += super().scale_out_facade(1)
             self._forget_failures()
         return launched

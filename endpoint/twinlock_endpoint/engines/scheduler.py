@@ -23,7 +23,9 @@ _UNREACHABLE = re.compile(
     r"|communication (connection )?failure|no route to host|network is unreachable|transport endpoint is not connected"
     r"|socket timed out|zero bytes were transmitted|message (receive|send) failure|temporarily un(able|available)"
     r"|munge encode failed|standby mode|LSF is down|not responding|commlib error|unable to send message to qmaster"
-    r"|can't find address of|did not answer within",
+    r"|can't find address of|did not answer within|failure in name resolution|unable to resolve|broken pipe"
+    r"|communication time ?out|protocol authentication error|premature end of message|server (is )?shutting down"
+    r"|configuration is not ready",
     re.IGNORECASE,
 )
 
