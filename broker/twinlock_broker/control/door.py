@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from twinlock_broker import descriptors
+from twinlock_broker.control import bytes_only
 from twinlock_broker.log_ration import LogRation
 from twinlock_broker.ration import Rations
 
@@ -49,6 +50,7 @@ class Door:
     def __init__(self, name: str, listener: socket.socket, serve: Callable[[Visitor], Awaitable[None]]) -> None:
         self._name = name
         self._listener = listener
+        bytes_only.refuse_descriptors(listener)
         self._serve = serve
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: dict[int, set[socket.socket]] = {}
@@ -68,12 +70,18 @@ class Door:
                 await asyncio.wait(self._tasks)
 
     async def _accept(self) -> None:
+        if bytes_only.crowded():
+            text = "%s: no connection is accepted while %d to which descriptors were sent are being closed"
+            self._log.warning("crowded", text, self._name, bytes_only.MOST_CLOSING)
+            await asyncio.sleep(_PAUSE)
+            return
         try:
-            sock, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+            accepted, _ = await asyncio.get_running_loop().sock_accept(self._listener)
         except OSError as error:
             self._log.warning("no connection", "%s: no connection can be accepted: %s", self._name, error.strerror)
             await asyncio.sleep(_PAUSE)
             return
+        sock = bytes_only.BytesOnly(accepted)
         pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         reason = self._objection(sock, uid)
         if reason:
@@ -101,6 +109,9 @@ class Door:
     async def _receive(self, visitor: Visitor) -> None:
         try:
             await self._serve(visitor)
+        except ConnectionAbortedError as error:
+            text = "%s: a connection of uid %d was closed: %s"
+            self._log.warning(visitor.uid, text, self._name, visitor.uid, error.strerror)
         except Exception:  # of one client; the others don't notice
             log.exception("%s: a connection failed unexpectedly", self._name)
         finally:

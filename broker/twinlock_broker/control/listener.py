@@ -84,7 +84,7 @@ async def listening(path: Path, mode: int, serve: Callable[[Caller], Awaitable[N
         reader, writer = await asyncio.open_unix_connection(sock=visitor.socket, limit=MAX_LINE)
         caller = Caller(visitor, reader, writer)
         try:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
                 await serve(caller)
                 await caller.finish()
         finally:
