@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.json_limits import JsonLimitError, check_json_in_turns
+from twinlock_service.json_limits import JsonLimitError, check_escapes_in_turns, check_json_in_turns
 
 BODY_SECONDS = 120.0
 """How long a body may take to arrive."""
@@ -38,6 +38,7 @@ async def read_json(request: web.Request, limit: int) -> bytes:
     body = await read_body(request, limit)
     try:
         await check_json_in_turns(body)
+        await check_escapes_in_turns(body)
     except JsonLimitError as error:
         raise ApiError(413, Code.REQUEST_MALFORMED, f"the request's JSON is too complex: {error}") from None
     return body

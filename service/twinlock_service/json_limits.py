@@ -18,8 +18,14 @@ MAX_DEPTH = 64
 MAX_VALUES = 100_000
 """How many values a request may have, on all levels together."""
 
+MAX_DIGITS = 100
+"""How many digits a number may have in one row: what it takes to decode them grows with their square."""
+
+MAX_ESCAPES = 4_000_000
+"""How many characters of a request's texts may be escaped; of base64 in lines it is every 77th."""
+
 _WINDOW = 1024 * 1024
-_PUNCTUATION = re.compile(rb'["\[\]{},]')
+_PUNCTUATION = re.compile(rb'["\[\]{},]|[0-9]{%d}' % (MAX_DIGITS + 1))
 _INSIDE_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
@@ -33,21 +39,32 @@ def check_json(body: bytes, max_values: int) -> None:
         pass
 
 
-async def check_json_in_turns(body: bytes) -> None:
+async def check_json_in_turns(body: bytes, max_values: int = MAX_VALUES) -> None:
     """Check a document that may be large, and let others work meanwhile. JsonLimitError: it is beyond a limit."""
     time_slice = TimeSlice()
-    for _ in _steps(body, MAX_VALUES):
+    for _ in _steps(body, max_values):
+        await time_slice.pause()
+
+
+async def check_escapes_in_turns(body: bytes) -> None:
+    """Check that what a document's texts write as escapes can soon be decoded. JsonLimitError: it can't."""
+    escapes, time_slice = 0, TimeSlice()
+    for start in range(0, len(body), _WINDOW):
+        escapes += body.count(b"\\", start, start + _WINDOW)
+        if escapes > MAX_ESCAPES:
+            raise JsonLimitError(f"it has more than {MAX_ESCAPES:,} escaped characters")
         await time_slice.pause()
 
 
 def _steps(body: bytes, max_values: int) -> Iterator[None]:
     """Check a document; yields after each piece of work, which is never longer than `_WINDOW`."""
-    depth, values, position = 0, 0, 0
+    depth, values, strings, position = 0, 0, 0, 0
     while position < len(body):
         found = _PUNCTUATION.search(body, position, position + _WINDOW)
         position = position + _WINDOW if found is None else found.end()
         match found and found[0]:
             case b'"':
+                strings += 1
                 position = yield from _end_of_string(body, position)
             case b"[" | b"{":
                 depth, values = depth + 1, values + 1
@@ -55,9 +72,12 @@ def _steps(body: bytes, max_values: int) -> Iterator[None]:
                 depth -= 1
             case b",":
                 values += 1
+            case bytes():
+                raise JsonLimitError(f"it has a number of more than {MAX_DIGITS} digits")
         if depth > MAX_DEPTH:
             raise JsonLimitError(f"it is nested more than {MAX_DEPTH} levels deep")
-        if values > max_values:
+        # Of what is JSON, at most every second string is a key, and every other one a value.
+        if values > max_values or strings > 2 * max_values + 1:
             raise JsonLimitError(f"it has more than {max_values:,} values")
         yield
 

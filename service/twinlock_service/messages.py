@@ -10,7 +10,7 @@ from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails
 
 from twinlock_service.amqp import Delivery
-from twinlock_service.json_limits import JsonLimitError, check_json
+from twinlock_service.json_limits import JsonLimitError, check_json, check_json_in_turns
 from twinlock_service.rationed_log import RationedLog
 from twinlock_service.topology import endpoint_of
 
@@ -41,16 +41,18 @@ class LimitError(Exception):
     """A message is beyond a limit; the text says which, for whoever waits for what it says."""
 
 
-def read_result(delivery: Delivery) -> tuple[Result, bytes] | None:
+async def read_result(delivery: Delivery) -> tuple[Result, bytes] | None:
     """
-    A result, and the message for whoever waits for it. None: it can't be used.
+    A result, and the message for whoever waits for it, while others work. None: it can't be used.
 
     In place of a result that is beyond a limit comes an error for the task that it names.
     """
     try:
-        result = _read(delivery, Result, MAX_RESULT)
+        _check_size(delivery, MAX_RESULT)
+        await check_json_in_turns(delivery.body, MAX_VALUES)
+        result = _read(delivery, Result)
         return None if result is None else (result, delivery.body)
-    except LimitError as error:
+    except (LimitError, JsonLimitError) as error:
         warn(delivery, f"sent a result that is not taken: {error}")
         named = _TASK_ID.search(delivery.body, 0, _HEAD)
         if named is None:
@@ -62,8 +64,10 @@ def read_result(delivery: Delivery) -> tuple[Result, bytes] | None:
 def read_report(delivery: Delivery) -> EPStatusReport | None:
     """A status report. None: it can't be used."""
     try:
-        return _read(delivery, EPStatusReport, MAX_REPORT)
-    except LimitError as error:
+        _check_size(delivery, MAX_REPORT)
+        check_json(delivery.body, MAX_VALUES)
+        return _read(delivery, EPStatusReport)
+    except (LimitError, JsonLimitError) as error:
         warn(delivery, f"sent a status report that is not taken: {error}")
         return None
 
@@ -80,15 +84,15 @@ def warn(delivery: Delivery, text: str) -> None:
     warnings.warn(origin, f"{origin} {text}")
 
 
-def _read(delivery: Delivery, kind: type[M], limit: int) -> M | None:
+def _check_size(delivery: Delivery, limit: int) -> None:
     size = len(delivery.body)
     if size > limit:
         raise LimitError(f"it has {size:,} bytes, and at most {limit:,} are allowed")
+
+
+def _read(delivery: Delivery, kind: type[M]) -> M | None:
     try:
-        check_json(delivery.body, MAX_VALUES)
         message = messagepack.unpack(delivery.body)
-    except JsonLimitError as error:
-        raise LimitError(str(error)) from None
     # On hostile input the decoder raises ValueError, KeyError, RecursionError and more; nobody else may suffer from it.
     except Exception as error:
         warn(delivery, f"sent a message that can't be read ({type(error).__name__}); ignored")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from twinlock_service.bodies import read_json
 from twinlock_service.errors import ApiError, Code
@@ -44,10 +44,24 @@ MAX_LISTED = 1_000
 MAX_QUESTION = 1024 * 1024
 """Bytes of a question for the states of tasks."""
 
+MAX_DESCRIPTION = 64 * 1024
+"""Characters of a function's description."""
+
+MAX_META = 64 * 1024
+"""Bytes of a function's `meta` as JSON; what the SDK says there is its version and Python's."""
+
 MAX_REASON = 1_000
 """Characters of the text about what is wrong with a request."""
 
-Payload = Annotated[str, Field(max_length=MAX_PAYLOAD)]
+
+def _short_in_messages(text: str) -> str:
+    # The messages to endpoints are JSON of ASCII, where such a character takes up to six.
+    if not text.isascii() and 6 * len(text) > MAX_PAYLOAD:
+        raise ValueError(f"it isn't ASCII alone, and then has to be shorter than {MAX_PAYLOAD // 6:,} characters")
+    return text
+
+
+Payload = Annotated[str, Field(max_length=MAX_PAYLOAD), AfterValidator(_short_in_messages)]
 Payloads = Annotated[list[Payload], Field(max_length=MAX_TASKS, fail_fast=True)]
 Listed = Annotated[list[uuid.UUID], Field(max_length=MAX_LISTED, fail_fast=True)]
 ShortText = Annotated[str, Field(max_length=1024)]
@@ -85,7 +99,7 @@ class FunctionRegistration(Body):
     function_code: Payload
     serialized: bool = True
     meta: dict[str, Any] | None = None
-    description: str | None = None
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] | None = None
     public: bool = False
     group: Any = None
     ha_endpoint_id: Any = None
@@ -120,22 +134,30 @@ async def read(request: web.Request, model: type[T]) -> T:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        malformed = any(each["type"] == "json_invalid" for each in error.errors(include_url=False))
+        malformed = error.error_count() == 1 and error.errors(include_url=False)[0]["type"] == "json_invalid"
         status = 400 if malformed else 422
         raise ApiError(status, Code.REQUEST_MALFORMED, f"bad request: {describe(error)[:MAX_REASON]}") from None
 
 
 def check_documents(submission: Submission) -> None:
     """ApiError 413: the options or the resource specification are too large for the messages that carry them."""
-    options = len(json.dumps([submission.user_endpoint_config, submission.user_runtime]))
+    options = _json_size([submission.user_endpoint_config, submission.user_runtime], MAX_OPTIONS)
     if options > MAX_OPTIONS:
         text = (
             f"user_endpoint_config and user_runtime have {options:,} bytes as JSON; at most {MAX_OPTIONS:,} are allowed"
         )
         raise ApiError(413, Code.REQUEST_MALFORMED, text)
-    resources = len(json.dumps(submission.resource_specification))
+    resources = _json_size(submission.resource_specification, MAX_RESOURCES)
     if resources > MAX_RESOURCES:
         text = f"resource_specification has {resources:,} bytes as JSON; at most {MAX_RESOURCES:,} are allowed"
+        raise ApiError(413, Code.REQUEST_MALFORMED, text)
+
+
+def check_meta(registration: FunctionRegistration) -> None:
+    """ApiError 413: what is said about a function is too large to be shown again and again."""
+    size = _json_size(registration.meta, MAX_META)
+    if size > MAX_META:
+        text = f"meta has {size:,} bytes as JSON; at most {MAX_META:,} are allowed"
         raise ApiError(413, Code.REQUEST_MALFORMED, text)
 
 
@@ -153,3 +175,18 @@ def uuid_in_path(request: web.Request, name: str) -> str:
         return str(uuid.UUID(request.match_info[name]))
     except ValueError:
         raise ApiError(400, Code.INVALID_UUID, f"`{request.match_info[name][:64]}` is not a uuid") from None
+
+
+def _json_size(document: Any, limit: int) -> int:
+    """Bytes of a document as JSON; of one whose texts alone are beyond `limit`, the characters of those."""
+    characters = _characters(document)
+    return characters if characters > limit else len(json.dumps(document))
+
+
+def _characters(document: Any) -> int:
+    """The characters of all texts in a document, which is not written out for that: it may be large."""
+    if isinstance(document, str):
+        return len(document)
+    if isinstance(document, dict):
+        return sum(len(key) + _characters(value) for key, value in document.items())
+    return sum(_characters(each) for each in document) if isinstance(document, list) else 0

@@ -55,7 +55,7 @@ async def take_results(context: Context, floods: Floods, batch: list[Delivery]) 
     """Records results of tasks and offers them to the SDK."""
     results, time_slice = [], TimeSlice()
     for delivery in batch:
-        results.append((delivery, _ended(context, delivery)))
+        results.append((delivery, await _ended(context, delivery)))
         await time_slice.pause()
     new, useless = [], []
     with transaction(context.db):
@@ -134,9 +134,9 @@ async def _count(context: Context, floods: Floods, delivery: Delivery) -> None:
         await cut_off(context, origin)
 
 
-def _ended(context: Context, delivery: Delivery) -> tuple[str, Status, bytes] | None:
+async def _ended(context: Context, delivery: Delivery) -> tuple[str, Status, bytes] | None:
     """The task that a message ends, how it ended, and its result. None: it ends none of its sender's."""
-    found = read_result(delivery)
+    found = await read_result(delivery)
     if found is None:
         return None
     result, body = found

@@ -8,12 +8,13 @@ from twinlock_service.access import find_function
 from twinlock_service.context import CALLER, CONTEXT
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.functions import pack_source
-from twinlock_service.models import FunctionRegistration, read, refuse_unenforced, uuid_in_path
+from twinlock_service.models import FunctionRegistration, check_meta, read, refuse_unenforced, uuid_in_path
 
 
 async def register(request: web.Request) -> web.Response:
     """POST /v3/functions."""
     body = await read(request, FunctionRegistration)
+    check_meta(body)
     refuse_unenforced("functions", {"group": body.group, "ha_endpoint_id": body.ha_endpoint_id})
     code = body.function_code if body.serialized else pack_source(body.function_name, body.function_code)
     registration = body.model_dump(mode="json", exclude={"function_code", "group", "ha_endpoint_id"})

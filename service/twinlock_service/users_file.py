@@ -149,8 +149,14 @@ def parse(path: Path, document: Any) -> UsersFile:
     return parsed
 
 
+MOST_DESCRIBED = 1_000
+"""Faults of a document that are described one by one: to describe one takes some microseconds."""
+
+
 def describe(error: ValidationError) -> str:
     """What pydantic found, in one line and without the input, which may hold secrets or a user's data."""
+    if error.error_count() > MOST_DESCRIBED:
+        return f"document: it has {error.error_count():,} faults"
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'document'}: {each['msg']}" for each in found)
 

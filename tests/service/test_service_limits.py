@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from globus_compute_common.messagepack import pack
 from globus_compute_common.messagepack.message_types import Result
-from rest_rig import AS_ALICE, AS_BOB, NOWHERE, basic
+from rest_rig import AS_ALICE, AS_BOB, NOWHERE, basic, context_in
 from service_rig import ALICE, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, Rest, bearer
-from twinlock_service import bodies, endpoints, rest_tasks
+from twinlock_service import bodies, endpoints, json_limits, models, rest_tasks
 from twinlock_service.context import Context
 
 SUBMIT = f"/v3/endpoints/{NOWHERE}/submit"
@@ -194,6 +194,53 @@ async def test_brackets_that_do_not_match_are_no_scope(rest: Rest, scope: str) -
 async def test_a_form_is_utf_8_and_of_few_fields(rest: Rest, form: bytes) -> None:
     answer = await rest.post("/v2/oauth2/token", data=form, headers=basic(MANAGER_CLIENT, CLIENT_SECRET))
     assert answer.status == 400
+
+
+NINES = "9" * 101
+
+
+@pytest.mark.parametrize("document", [NINES, f"[0.{NINES}]", f'{{"a": 1e{NINES}}}'])
+async def test_numbers_have_so_many_digits(rest: Rest, document: str) -> None:
+    """Some megabytes of such numbers took half a minute."""
+    body = f'{{"tasks": {{"{NOWHERE}": [""]}}, "user_runtime": {{"number": {document}}}}}'
+    text = await refused(rest, 413, SUBMIT, data=body)
+    assert "a number of more than 100 digits" in text
+
+
+async def test_texts_may_have_such_numbers(rest: Rest) -> None:
+    body = {"tasks": {NOWHERE: ["9" * 200]}, "user_runtime": {"number": int("9" * 100)}}
+    assert "could not be resolved" in await refused(rest, 404, SUBMIT, json=body)
+
+
+async def test_a_request_has_so_many_escapes(rest: Rest) -> None:
+    task = "\n" * (json_limits.MAX_ESCAPES // 2)
+    assert "could not be resolved" in await refused(rest, 404, SUBMIT, json={"tasks": {NOWHERE: [task, task[60:]]}})
+    assert "4,000,000 escaped" in await refused(rest, 413, SUBMIT, json={"tasks": {NOWHERE: [task, task, "\n"]}})
+
+
+async def test_quotes_without_end_are_not_counted_for_long(rest: Rest) -> None:
+    body = b'"' * 1_000_000
+    assert "more than 100,000 values" in await refused(rest, 413, SUBMIT, data=body)
+
+
+async def test_a_task_of_other_than_ascii_is_shorter(rest: Rest) -> None:
+    """In a message to an endpoint it has six times the length."""
+    longest = models.MAX_PAYLOAD // 6
+    assert "could not be resolved" in await refused(rest, 404, SUBMIT, json={"tasks": {NOWHERE: ["\u20ac" * longest]}})
+    text = await refused(rest, 422, SUBMIT, json={"tasks": {NOWHERE: ["\u20ac" * (longest + 1)]}})
+    assert "shorter than 2,796,202 characters" in text
+
+
+@pytest.mark.parametrize(
+    ("status", "more"), [(413, {"meta": {"a": ["x" * 70_000]}}), (422, {"description": "x" * 70_000})]
+)
+async def test_what_is_said_about_a_function_is_short(rest: Rest, status: int, more: dict[str, Any]) -> None:
+    await refused(rest, status, "/v3/functions", json={"function_name": "f", "function_code": "1\nf", **more})
+
+
+async def test_faults_by_the_thousand_are_only_counted(rest: Rest) -> None:
+    wrong: dict[str, Any] = {"tasks": {f"not a uuid {number}": [] for number in range(40_000)}}
+    assert "it has 40,000 faults" in await refused(rest, 422, SUBMIT, json=wrong)
 
 
 async def test_what_is_wrong_with_a_request_is_said_in_few_words(rest: Rest) -> None:
