@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
+from twinlock_service.chunks import TimeSlice
 from twinlock_service.context import Context
 from twinlock_service.endpoints import Endpoint
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.functions import Function
 from twinlock_service.tasks import Task
 from twinlock_service.users import Identity
+
+
+async def every_endpoint(context: Context) -> AsyncIterator[Endpoint]:
+    """All endpoints, the oldest first, in turns with others' work: there may be many, with large registrations."""
+    time_slice = TimeSlice()
+    for endpoint_id in context.endpoints.ids():
+        endpoint = context.endpoints.get(endpoint_id)
+        await time_slice.pause()
+        if endpoint is not None:
+            yield endpoint
 
 
 def visible_endpoint(context: Context, caller: Identity, endpoint_id: str) -> Endpoint:

@@ -138,34 +138,22 @@ class Endpoints:
             raise KeyError(endpoint)
         return found
 
-    def all(self) -> list[Endpoint]:
-        """Every endpoint, the oldest first."""
-        return [_endpoint(row) for row in self._db.execute("SELECT * FROM endpoints ORDER BY created")]
-
     def owners(self) -> list[str]:
         """The identity uuids of all who have an endpoint."""
         return [row["owner"] for row in self._db.execute("SELECT DISTINCT owner FROM endpoints")]
 
-    def owned_by(self, owner: str) -> list[Endpoint]:
-        """The endpoints of an identity, the oldest first."""
-        query = "SELECT * FROM endpoints WHERE owner = ? ORDER BY created"
-        return [_endpoint(row) for row in self._db.execute(query, (owner,))]
-
-    def inviting(self, person: Identity) -> list[Endpoint]:
-        """The endpoints whose `admins` name a person, the oldest first."""
-        query = (
-            "SELECT * FROM endpoints WHERE kind <> 'user' AND EXISTS (SELECT 1 FROM json_each(registration, '$.admins')"
-            " WHERE value IN (SELECT value FROM json_each(?))) ORDER BY created"
-        )
-        return [_endpoint(row) for row in self._db.execute(query, (json.dumps(list(person.ids)),))]
+    def owned_by(self, owner: str) -> list[str]:
+        """The uuids of an identity's endpoints, the oldest first."""
+        query = "SELECT id FROM endpoints WHERE owner = ? ORDER BY created"
+        return [row["id"] for row in self._db.execute(query, (owner,))]
 
     def ids(self) -> list[str]:
         """The uuids of all endpoints, the oldest first."""
         return [row["id"] for row in self._db.execute("SELECT id FROM endpoints ORDER BY created")]
 
-    def children(self, manager: str) -> list[Endpoint]:
-        """The user endpoints of a manager endpoint."""
-        return [_endpoint(row) for row in self._db.execute("SELECT * FROM endpoints WHERE parent = ?", (manager,))]
+    def children(self, manager: str) -> list[str]:
+        """The uuids of a manager endpoint's user endpoints."""
+        return [row["id"] for row in self._db.execute("SELECT id FROM endpoints WHERE parent = ?", (manager,))]
 
     def reported(self, endpoint: str, period: float, report: str) -> None:
         """A status report came, as JSON; `period` is in seconds, 0 where none will follow."""

@@ -80,9 +80,10 @@ class Follower:
         context = self._context
         gone = [owner for owner in context.endpoints.owners() if context.users.by_id(owner) is None]
         endpoints = [endpoint for owner in gone for endpoint in context.endpoints.owned_by(owner)]
-        self._cut_off &= {each.id for each in endpoints}
+        self._cut_off &= set(endpoints)
         # A request that was under way may have made the RabbitMQ user again.
-        return [each for each in endpoints if each.id not in self._cut_off or context.topology.has(each)]
+        again = self._cut_off & context.topology.endpoints
+        return [context.endpoints[each] for each in endpoints if each not in self._cut_off or each in again]
 
     async def _reload_if_changed(self) -> None:
         last, self._seen = self._seen, _stamp(self._path)

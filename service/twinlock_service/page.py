@@ -6,17 +6,25 @@ import html
 import string
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 from aiohttp import web
 
+from twinlock_service.access import every_endpoint
 from twinlock_service.context import CONTEXT, Context
 from twinlock_service.endpoints import Endpoint
 from twinlock_service.page_login import HEADERS, form_page, visitor
+from twinlock_service.tasks import COUNTED
 from twinlock_service.users import Identity
 
 SHOWN_TASKS = 50
+
+Section = tuple[str, str]
+"""A heading, and HTML."""
+
+Row = tuple[str, str, str, str, str]
+_COLUMNS = ("uuid", "kind", "name", "owner", "status")
 
 
 async def show(request: web.Request) -> web.Response:
@@ -25,7 +33,8 @@ async def show(request: web.Request) -> web.Response:
     if login is None:
         return form_page()
     context, person = request.app[CONTEXT], login.identity
-    sections = _of_all(context) if person.administrator else _of_one(context, person)
+    async with context.turns.of(person.id, 0):
+        sections = await (_of_all(context) if person.administrator else _of_one(context, person))
     template = string.Template(files(__package__).joinpath("page.html").read_text())
     text = template.substitute(
         visitor=html.escape(f"{person.username}{' (administrator)' if person.administrator else ''}"),
@@ -34,35 +43,37 @@ async def show(request: web.Request) -> web.Response:
     return web.Response(text=text, content_type="text/html", headers=HEADERS)
 
 
-def _of_all(context: Context) -> Iterator[tuple[str, str]]:
-    endpoints = context.endpoints.all()
-    yield "Endpoints", _endpoints(context, endpoints)
-    owned = Counter(each.owner for each in endpoints)
-    rows = ((_name(context, owner), count) for owner, count in owned.most_common())
-    yield "Users", _table(("user", "endpoints"), rows)
-    yield "Tasks", _tasks(context, None)
+async def _of_all(context: Context) -> list[Section]:
+    rows = [_row(context, each) async for each in every_endpoint(context)]
+    owned = Counter(owner for _, _, _, owner, _ in rows)
+    return [
+        ("Endpoints", _table(_COLUMNS, rows)),
+        ("Users", _table(("user", "endpoints"), owned.most_common())),
+        ("Tasks", _tasks(context, None)),
+    ]
 
 
-def _of_one(context: Context, person: Identity) -> Iterator[tuple[str, str]]:
-    own = [each for owner in sorted(person.ids) for each in context.endpoints.owned_by(owner)]
-    yield "Your endpoints", _endpoints(context, own)
-    inviting = [each for each in context.endpoints.inviting(person) if each.owner not in person.ids]
-    if inviting:
-        warning = "<p>Their owners have named you as an administrator. Nobody has checked what they are.</p>\n"
-        yield "Endpoints of others", warning + _endpoints(context, inviting)
-    yield "Your tasks", _tasks(context, person.id)
+async def _of_one(context: Context, person: Identity) -> list[Section]:
+    own: list[Row] = []
+    inviting: list[Row] = []
+    async for endpoint in every_endpoint(context):
+        if endpoint.managed_by(person):
+            (own if endpoint.owned_by(person) else inviting).append(_row(context, endpoint))
+    warning = "<p>Their owners have named you as an administrator. Nobody has checked what they are.</p>\n"
+    others = [("Endpoints of others", warning + _table(_COLUMNS, inviting))] if inviting else []
+    return [("Your endpoints", _table(_COLUMNS, own)), *others, ("Your tasks", _tasks(context, person.id))]
 
 
-def _endpoints(context: Context, endpoints: Iterable[Endpoint]) -> str:
-    rows = (
-        (each.id, each.kind, each.name, _name(context, each.owner), "online" if each.online else "offline")
-        for each in endpoints
-    )
-    return _table(("uuid", "kind", "name", "owner", "status"), rows)
+def _row(context: Context, endpoint: Endpoint) -> Row:
+    """What the page shows of an endpoint: less than there is in memory of one."""
+    status = "online" if endpoint.online else "offline"
+    return endpoint.id, endpoint.kind, endpoint.name, _name(context, endpoint.owner), status
 
 
 def _tasks(context: Context, owner: str | None) -> str:
-    counts = ", ".join(f"{status}: {count}" for status, count in sorted(context.tasks.counts(owner).items()))
+    states = context.tasks.counts(owner)
+    counts = ", ".join(f"{status}: {count}" for status, count in sorted(states.items()))
+    counts += f" of the newest {COUNTED:,}" if sum(states.values()) == COUNTED else ""
     rows = (
         (each.id, _name(context, each.owner), each.endpoint_id, each.status, _age(each.submitted), _age(each.completed))
         for each in context.tasks.latest(SHOWN_TASKS, owner)

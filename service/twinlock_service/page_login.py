@@ -11,7 +11,6 @@ from __future__ import annotations
 import html
 import string
 from importlib.resources import files
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -92,7 +91,8 @@ def _cookie_name(request: web.Request) -> str:
 def _refuse_foreign(request: web.Request) -> None:
     """ApiError 403: another site's page has sent the form, to log somebody in or out."""
     origin = request.headers.get("Origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers["Host"]
+    host = request.headers["Host"]
+    foreign = origin is not None and origin not in (f"http://{host}", f"https://{host}")
     if foreign or request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         text = "this form was sent from another site; open the service's own page and log in there"
         raise ApiError(403, Code.REQUEST_MALFORMED, text)

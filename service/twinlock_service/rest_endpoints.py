@@ -7,9 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from twinlock_service.access import managed_endpoint, visible_endpoint
-from twinlock_service.chunks import TimeSlice
-from twinlock_service.context import CALLER, CONTEXT
+from twinlock_service.access import every_endpoint, managed_endpoint, visible_endpoint
+from twinlock_service.context import CALLER, CONTEXT, Context
 from twinlock_service.endpoints import Endpoint, Kind, check_number
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.models import EndpointRegistration, read, refuse_unenforced, uuid_in_path
@@ -63,12 +62,8 @@ async def show_all(request: web.Request) -> web.Response:
     """GET /v2/endpoints: the caller's own; with role=any the public ones, too. Being named as an admin adds nothing."""
     context, caller = request.app[CONTEXT], request[CALLER]
     everything = request.query.get("role") == "any"
-    found, time_slice = [], TimeSlice()
-    for endpoint_id in context.endpoints.ids():
-        endpoint = context.endpoints.get(endpoint_id)
-        await time_slice.pause()  # there may be many, with large registrations
-        if endpoint is not None and _listed(endpoint, caller, everything):
-            found.append(_summary(endpoint))
+    listed = (each async for each in every_endpoint(context) if _listed(each, caller, everything))
+    found = [_summary(each) async for each in listed]
     return web.json_response(found)
 
 
@@ -94,13 +89,20 @@ async def delete(request: web.Request) -> web.Response:
     """DELETE /v2/endpoints/{endpoint}: forgets it and its user endpoints; what they still owe fails."""
     context = request.app[CONTEXT]
     endpoint = managed_endpoint(context, request[CALLER], uuid_in_path(request, "endpoint"))
-    for each in [*context.endpoints.children(endpoint.id), endpoint]:
-        await context.topology.remove(each)
-        async with context.queues[each.id]:
-            await fail_outstanding(context, each.id, f"Endpoint {endpoint.id} was deleted before the task had ended")
+    for each in (*context.endpoints.children(endpoint.id), endpoint.id):
+        await _remove(context, each, f"Endpoint {endpoint.id} was deleted before the task had ended")
     context.endpoints.delete(endpoint.id)
     context.backlog.set()
     return web.json_response({"result": 200})
+
+
+async def _remove(context: Context, endpoint_id: str, text: str) -> None:
+    endpoint = context.endpoints.get(endpoint_id)
+    if endpoint is None:
+        return
+    await context.topology.remove(endpoint)
+    async with context.queues[endpoint_id]:
+        await fail_outstanding(context, endpoint_id, text)
 
 
 async def _registration(request: web.Request) -> EndpointRegistration:

@@ -114,9 +114,10 @@ class Topology:
         """Throws away the tasks that wait for an endpoint."""
         await self._management.purge(task_queue(endpoint))
 
-    def has(self, endpoint: Endpoint) -> bool:
-        """Whether the endpoint's user was made and not removed since, with whatever password."""
-        return any(name == endpoint.id for name, _ in self._made)
+    @property
+    def endpoints(self) -> set[str]:
+        """The uuids of the endpoints whose users were made and not removed since, with whatever password."""
+        return {name for name, _ in self._made}
 
     async def cut_off(self, endpoint: Endpoint) -> None:
         """Deletes the endpoint's user, and with it its connections; its queues and what is in them stay."""

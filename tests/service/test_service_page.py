@@ -1,7 +1,9 @@
 """The page: who gets in, and what each sees there."""
 
+import asyncio
 import time
 import uuid
+from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from service_rig import ALICE, BOB, IDENTITIES, TOKENS, Rest, bearer, token_entry, users_file
+from twinlock_service import bodies, chunks, tasks
+from twinlock_service import page as page_module
 from twinlock_service.context import Context
 from twinlock_service.users import load_users
 
@@ -34,7 +38,7 @@ def context(context: Context, tmp_path: Path) -> Context:
 def things(context: Context, name: str) -> set[str]:
     """The uuids of what a user has, and the name."""
     endpoints = context.endpoints.owned_by(IDENTITIES[name])
-    return {name, *(each.id for each in endpoints), *(each.id for each in context.tasks.latest(9, IDENTITIES[name]))}
+    return {name, *endpoints, *(each.id for each in context.tasks.latest(9, IDENTITIES[name]))}
 
 
 async def log_in(rest: Rest, token: str, **headers: str) -> Any:
@@ -153,6 +157,50 @@ async def test_a_form_of_another_site_does_nothing(rest: Rest) -> None:
 
 async def test_a_form_that_is_too_large_is_refused(rest: Rest) -> None:
     assert (await log_in(rest, "x" * 100_000)).status == 413
+
+
+async def test_a_form_comes_as_browsers_send_it_or_not_at_all(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    form = "application/x-www-form-urlencoded"
+    for kind in (form, f"{form}; charset=none", "multipart/form-data", "multipart/form-data; boundary=b"):
+        answer = await rest.post("/login", data=b"token=\xff", headers={"Content-Type": kind})
+        assert answer.status == 400, kind
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"token="
+        await asyncio.sleep(60)
+
+    assert (await rest.post("/login", data=endless())).status == 408
+
+
+@pytest.mark.parametrize("origin", ["http://[", "null", "//", "http://localhost:1/"])
+async def test_an_origin_that_is_none_is_foreign(rest: Rest, origin: str) -> None:
+    assert (await log_in(rest, TOKENS[ALICE], Origin=origin)).status == 403
+
+
+async def test_the_page_of_one_with_large_endpoints_holds_up_nobody(
+    rest: Rest, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While hers is made, others are served; hers are made a few at a time."""
+    monkeypatch.setattr(chunks, "SLICE", 0.0)
+    registration = {"endpoint_name": "e", "metadata": {"a": ["x"] * 10_000}}
+    for _ in range(100):
+        context.endpoints.register("single", IDENTITIES[ALICE], registration)
+    pages = [asyncio.create_task(rest.get("/", headers=bearer(TOKENS[ALICE]))) for _ in range(20)]
+    for _ in range(3):
+        assert (await rest.get("/v2/version")).status == 200
+    assert not all(each.done() for each in pages)
+    for each in pages:
+        assert (await (await each).text()).count("<td>single</td>") == 101
+
+
+async def test_tasks_are_counted_up_to_a_number(rest: Rest, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (page_module, tasks):
+        monkeypatch.setattr(module, "COUNTED", 3)
+    group = context.tasks.new_group(IDENTITIES[ALICE])
+    for _ in range(5):
+        context.tasks.add(group, IDENTITIES[ALICE], "e", "f")
+    assert "waiting-for-ep: 3 of the newest 3" in await page(rest, TOKENS[ALICE])
 
 
 async def test_logging_out_ends_the_session_not_only_the_cookie(rest: Rest) -> None:

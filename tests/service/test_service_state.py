@@ -189,9 +189,9 @@ def test_a_manager_takes_its_user_endpoints_with_it(db: sqlite3.Connection) -> N
     endpoints = Endpoints(db)
     mep = endpoints.register("manager", ALICE, {"endpoint_name": "mep"}).id
     child = endpoints.user_endpoint(mep, BOB, {})
-    assert endpoints.children(mep) == [child]
+    assert endpoints.children(mep) == [child.id]
     endpoints.delete(mep)
-    assert endpoints.all() == []
+    assert endpoints.ids() == []
 
 
 @given(JSON.map(lambda each: {"a": each, "b": 1}))
