@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import ssl
+from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +55,7 @@ class Runner(web.AppRunner):
         self._limited: Connections[Connection] = Connections(_room(), MOST_OF_PEER)
 
     @property
-    def server(self) -> Callable[[], asyncio.Protocol] | None:  # type: ignore[override]  # all that a site calls it for
+    def server(self) -> Callable[[], Connection] | None:  # type: ignore[override]  # all that a site calls it for
         """Makes the protocol of a new connection."""
         inner = super().server
         return None if inner is None else lambda: Connection(inner(), self._limited)
@@ -130,13 +132,23 @@ class Connection(asyncio.Protocol):
         self.busy = False
         self._inner = inner
         self._connections = connections
-        self._transport: asyncio.Transport
+        self._transport: asyncio.Transport | None = None
         self._stalled: asyncio.TimerHandle | None = None
 
+    def accepted(self, transport: asyncio.BaseTransport) -> None:
+        """It has come; where there is TLS, that is before anything was agreed on."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._connections.opened(self, peer_of(transport))
+
+    def gone(self) -> None:
+        """It is no more."""
+        self._connections.closed(self)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._transport is None:
+            self.accepted(transport)
         self._transport = cast(asyncio.Transport, transport)
         self._inner.connection_made(transport)
-        self._connections.opened(self, peer_of(self._transport))
 
     def data_received(self, data: bytes) -> None:
         self._connections.active(self)
@@ -148,7 +160,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """More of an answer waits than the client has taken."""
         self._inner.pause_writing()
-        self._watch_answer(self._transport.get_write_buffer_size())
+        self._watch_answer(self._waiting())
 
     def resume_writing(self) -> None:
         self._connections.active(self)
@@ -157,19 +169,23 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._unwatch_answer()
-        self._connections.closed(self)
+        self.gone()
         self._inner.connection_lost(error)
 
     def abort(self) -> None:
         """End it at once."""
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _waiting(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def _watch_answer(self, waiting: int) -> None:
         loop = asyncio.get_running_loop()
         self._stalled = loop.call_later(STALL_SECONDS, self._check_answer, waiting)
 
     def _check_answer(self, before: int) -> None:
-        waiting = self._transport.get_write_buffer_size()
+        waiting = self._waiting()
         if waiting >= before:
             self.abort()
         else:
@@ -179,6 +195,30 @@ class Connection(asyncio.Protocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+
+
+class Secured(SSLProtocol):
+    """The TLS of a connection, which counts from its first moment, and has `HEAD_SECONDS` to agree on everything."""
+
+    def __init__(self, connection: Connection, tls: ssl.SSLContext) -> None:
+        nobody: asyncio.Future[None] | None = None
+        super().__init__(
+            asyncio.get_running_loop(),
+            connection,
+            tls,
+            nobody,  # type: ignore[arg-type]  # who would wait for it
+            server_side=True,
+            ssl_handshake_timeout=HEAD_SECONDS,  # type: ignore[arg-type]  # of seconds there are parts
+        )
+        self._connection = connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connection.accepted(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._connection.gone()
 
 
 def raise_descriptor_limit() -> None:

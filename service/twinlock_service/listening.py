@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import os
@@ -9,6 +10,7 @@ import ssl
 
 from aiohttp import web
 
+from twinlock_service.connections import Runner, Secured
 from twinlock_service.errors import StartError
 from twinlock_service.tls import Certificate
 from twinlock_service.users_file import Settings
@@ -25,9 +27,7 @@ def given_certificate(settings: Settings) -> Certificate | None:
     return Certificate(settings.tls_certificate, settings.tls_key)
 
 
-async def listen(
-    runner: web.AppRunner, host: str, port: int, tls_port: int, certificate: Certificate | None
-) -> list[str]:
+async def listen(runner: Runner, host: str, port: int, tls_port: int, certificate: Certificate | None) -> list[str]:
     """Begins to serve; gives the URLs. StartError: another program has a port."""
     places = _places(host, port, tls_port, certificate)
     for place in places:
@@ -44,9 +44,28 @@ def _places(host: str, port: int, tls_port: int, certificate: Certificate | None
     return [(host, port, None)]
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+class _TlsSite(web.TCPSite):
+    """HTTPS. aiohttp's own site tells of a connection when TLS is agreed on, which may never be."""
+
+    def __init__(self, runner: Runner, host: str, port: int, tls: ssl.SSLContext) -> None:
+        super().__init__(runner, host, port)
+        self._connections = runner.server
+        self._tls = tls
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._secured, self._host, self._port, backlog=self._backlog)
+
+    def _secured(self) -> Secured:
+        if self._connections is None:
+            raise RuntimeError("the runner wasn't set up")
+        return Secured(self._connections(), self._tls)
+
+
+async def _listen(runner: Runner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     try:
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        await (web.TCPSite(runner, host, port) if tls is None else _TlsSite(runner, host, port, tls)).start()
     except OSError as error:
         key = "tls_port" if tls else "--port"
         text = f"can't listen on {host}:{port}: {error.strerror}; choose another {key}"

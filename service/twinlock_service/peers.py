@@ -18,17 +18,22 @@ _ANY_COOKIE = b"\xff" * 8
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:
-    """The account that a connection from this machine comes from, if it can be found; else the address."""
+    """The account that a connection from this machine comes from, by whatever address of it; else where it is from."""
     remote, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
     if not remote or not local:
         return "unknown"
-    address = ipaddress.ip_address(str(remote[0]).partition("%")[0])
-    if not address.is_loopback:
-        return str(address)
     try:
         return f"uid {_owner(transport.get_extra_info('socket').family, remote, local)}"
     except (OSError, struct.error):
+        return _origin(str(remote[0]))
+
+
+def _origin(remote: str) -> str:
+    """An address; of IPv6 the network, since whoever has one address there can have all."""
+    address = ipaddress.ip_address(remote.partition("%")[0])
+    if isinstance(address, ipaddress.IPv4Address):
         return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
 
 
 def _owner(family: int, remote: tuple[str, int], local: tuple[str, int]) -> int:

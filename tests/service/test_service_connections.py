@@ -5,6 +5,8 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -174,6 +176,58 @@ async def test_a_peer_on_this_machine_is_an_account(address: str) -> None:
             pid = connect_as(uid, address, port)
             assert await asyncio.wait_for(peers.get(), LIMIT) == f"uid {uid}"
             await asyncio.to_thread(os.waitpid, pid, 0)
+
+
+async def test_a_peer_on_this_machine_is_an_account_by_whatever_address() -> None:
+    peers: asyncio.Queue[str] = asyncio.Queue()
+
+    async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await peers.put(peer_of(writer.transport))
+        writer.close()
+
+    both = socket.has_dualstack_ipv6()
+    any_address = ("::", 0) if both else ("0.0.0.0", 0)
+    family = socket.AF_INET6 if both else socket.AF_INET
+    server = socket.create_server(any_address, family=family, dualstack_ipv6=both)
+    listening = await asyncio.start_server(note, sock=server)
+    addresses = {
+        each.address for one in psutil.net_if_addrs().values() for each in one if each.family == socket.AF_INET
+    }
+    async with listening:
+        for address in addresses:
+            reader, writer = await asyncio.open_connection(address, listening.sockets[0].getsockname()[1])
+            assert await asyncio.wait_for(peers.get(), LIMIT) == f"uid {os.geteuid()}", address
+            await reader.read()
+            writer.close()
+
+
+class Elsewhere:
+    "A connection from another machine."
+
+    def __init__(self, remote: str) -> None:
+        self._remote = remote
+
+    def get_extra_info(self, name: str) -> Any:
+        "What asyncio knows of it."
+        inet = socket.AF_INET6 if ":" in self._remote else socket.AF_INET
+        own = "2001:db8:9::1" if ":" in self._remote else "192.0.2.1"
+        return {"peername": (self._remote, 40_000), "sockname": (own, 443), "socket": SimpleNamespace(family=inet)}[
+            name
+        ]
+
+
+@pytest.mark.parametrize(
+    ("remote", "peer"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+    ],
+)
+def test_a_peer_elsewhere_is_an_address_or_a_network(remote: str, peer: str) -> None:
+    assert peer_of(cast(asyncio.BaseTransport, Elsewhere(remote))) == peer
 
 
 def connect_as(uid: int, address: str, port: int) -> int:

@@ -1,5 +1,6 @@
 """TLS by a certificate that is given: what it protects, what is refused at the start, and its renewal."""
 
+import asyncio
 import http.client
 import os
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from service_rig import ALICE, TOKENS, URL, Service, bearer, free_port, users_file
 from site_rig import eventually
+from twinlock_service import connections
 from twinlock_service.listening import listen
 from twinlock_service.tls import Certificate
 
@@ -146,6 +149,37 @@ def test_a_client_that_trusts_the_certificate_is_served(encrypted: tuple[Service
         assert plain.status == 200, "the SDK speaks HTTP to localhost"
 
 
+async def test_who_never_agrees_on_tls_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_OF_PEER", 10)
+    certificate = Certificate(*make_certificate(tmp_path))
+    runner, port = connections.Runner(web.Application(), shutdown_timeout=1), free_port()
+    await runner.setup()
+    await listen(runner, "127.0.0.1", free_port(), port, certificate)
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
+    ended = [asyncio.wait_for(reader.read(), 60) for reader, _ in silent[:20]]
+    await asyncio.gather(*ended, return_exceptions=True)
+    answer = await asyncio.to_thread(get, port, tmp_path / "cert.pem", "/")
+    assert answer.status == 404
+    for _, writer in silent:
+        writer.close()
+    await runner.cleanup()
+
+
+async def test_tls_is_agreed_on_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    certificate = Certificate(*make_certificate(tmp_path))
+    runner, port = connections.Runner(web.Application(), shutdown_timeout=1), free_port()
+    await runner.setup()
+    await listen(runner, "127.0.0.1", free_port(), port, certificate)
+    for sent in (b"", b"\x16\x03\x01"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 30) == b""
+        writer.close()
+    await runner.cleanup()
+
+
 @pytest.mark.system
 def test_the_pages_cookie_is_never_sent_in_the_clear(encrypted: tuple[Service, int]) -> None:
     service, port = encrypted
@@ -190,7 +224,7 @@ def trusts(port: int, certificate: Path) -> bool:
 async def test_beyond_loopback_plain_http_is_warned_of(
     host: str, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    runner = web.AppRunner(web.Application())
+    runner = connections.Runner(web.Application(), shutdown_timeout=1)
     await runner.setup()
     try:
         port = free_port()
@@ -201,7 +235,7 @@ async def test_beyond_loopback_plain_http_is_warned_of(
 
 
 async def test_with_a_certificate_plain_http_stays_on_this_host(tmp_path: Path) -> None:
-    runner = web.AppRunner(web.Application())
+    runner = connections.Runner(web.Application(), shutdown_timeout=1)
     await runner.setup()
     try:
         port, tls_port = free_port(), free_port()
