@@ -89,8 +89,11 @@ async def delete(request: web.Request) -> web.Response:
     """DELETE /v2/endpoints/{endpoint}: forgets it and its user endpoints; what they still owe fails."""
     context = request.app[CONTEXT]
     endpoint = managed_endpoint(context, request[CALLER], uuid_in_path(request, "endpoint"))
-    for each in (*context.endpoints.children(endpoint.id), endpoint.id):
-        await _remove(context, each, f"Endpoint {endpoint.id} was deleted before the task had ended")
+    text = f"Endpoint {endpoint.id} was deleted before the task had ended"
+    await _empty(context, endpoint, text)
+    while children := context.endpoints.children(endpoint.id):  # submissions may make others meanwhile
+        for each in children:
+            await _remove(context, each, text)
     context.endpoints.delete(endpoint.id)
     context.backlog.set()
     return web.json_response({"result": 200})
@@ -98,11 +101,15 @@ async def delete(request: web.Request) -> web.Response:
 
 async def _remove(context: Context, endpoint_id: str, text: str) -> None:
     endpoint = context.endpoints.get(endpoint_id)
-    if endpoint is None:
-        return
+    if endpoint is not None:
+        await _empty(context, endpoint, text)
+        context.endpoints.delete(endpoint_id)
+
+
+async def _empty(context: Context, endpoint: Endpoint, text: str) -> None:
     await context.topology.remove(endpoint)
-    async with context.queues[endpoint_id]:
-        await fail_outstanding(context, endpoint_id, text)
+    async with context.queues[endpoint.id]:
+        await fail_outstanding(context, endpoint.id, text)
 
 
 async def _registration(request: web.Request) -> EndpointRegistration:

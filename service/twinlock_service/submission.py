@@ -57,6 +57,7 @@ async def submit(context: Context, caller: Identity, endpoint_id: str, submissio
     if submission.create_queue:
         await context.topology.result_queue(caller.id, group)
     async with context.queues[target.id]:
+        await _check_there(context, target)
         tasks: dict[str, list[str]] = {function: [] for function in functions}
         try:
             if target is not endpoint:
@@ -135,9 +136,17 @@ async def _target(context: Context, caller: Identity, endpoint: Endpoint, submis
     await context.topology.endpoint(endpoint)
     if endpoint.kind != "manager":
         return endpoint
+    usable_endpoint(context, caller, endpoint.id)  # it may have been deleted meanwhile
     target = context.endpoints.user_endpoint(endpoint.id, caller.id, submission.user_endpoint_config or {})
     await context.topology.endpoint(target)
     return target
+
+
+async def _check_there(context: Context, target: Endpoint) -> None:
+    """ApiError 404: the endpoint was deleted meanwhile; nobody would ever end its tasks."""
+    if context.endpoints.get(target.id) is None:
+        await context.topology.remove(target)
+        raise ApiError(404, Code.ENDPOINT_NOT_FOUND, f"Endpoint {target.id} was deleted meanwhile")
 
 
 def _check_room(context: Context, caller: Identity, endpoint: Endpoint, submission: Submission) -> None:
