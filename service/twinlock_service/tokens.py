@@ -12,6 +12,9 @@ from twinlock_service.users_file import digest
 LIFETIME = 48 * 3600
 """Seconds that a token is good for, as Globus Auth has it."""
 
+MOST = 1_000
+"""Tokens of one client at a time; the oldest ends for another one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -28,10 +31,12 @@ class Tokens:
         self._db = db
 
     def issue(self, credential: str, resource_server: str) -> str:
-        """Makes a token; forgets those that have expired."""
+        """Makes a token; forgets those that have expired, and of this client's the oldest that are too many."""
         token = secrets.token_urlsafe(36)
         now = time.time()
         self._db.execute("DELETE FROM tokens WHERE expires < ?", (now,))
+        too_many = "SELECT digest FROM tokens WHERE credential = ? ORDER BY expires DESC LIMIT -1 OFFSET ?"
+        self._db.execute(f"DELETE FROM tokens WHERE digest IN ({too_many})", (credential, MOST - 1))  # noqa: S608
         self._db.execute(
             "INSERT INTO tokens VALUES (?, ?, ?, ?)", (digest(token), credential, resource_server, now + LIFETIME)
         )

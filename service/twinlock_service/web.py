@@ -107,11 +107,11 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             400, Code.REQUEST_MALFORMED, "the request's body ended too early, or isn't what its head says"
         )
     except ManagementError as error:
-        log.warning("%s %s: %s", request.method, request.path, error)
+        log.warning("%s %s: %s", request.method, request.rel_url.raw_path, error)
         failure = ApiError(503, Code.INTERNAL_ERROR, "RabbitMQ can't be set up now; try again")
     except web.HTTPException as error:
         failure = ApiError(error.status, Code.REQUEST_MALFORMED, f"{request.method} {request.path}: {error.reason}")
     except Exception:
-        log.exception("%s %s", request.method, request.path)
+        log.exception("%s %s", request.method, request.rel_url.raw_path)
         failure = ApiError(500, Code.INTERNAL_ERROR, "internal error of the service; its log says more")
     return web.json_response(failure.body(), status=failure.http_status)

@@ -7,6 +7,7 @@ from rest_rig import AS_ALICE, AS_BOB, NOWHERE, basic
 from service_rig import ALICE, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, TOKENS, Rest, bearer
 from twinlock_service.context import Context
 from twinlock_service.models import MAX_PAYLOAD
+from yarl import URL
 
 COMPUTE_SCOPE = "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all"
 PROJECTS_SCOPE = "urn:globus:auth:scope:auth.globus.org:manage_projects"
@@ -253,3 +254,17 @@ async def test_options_that_no_manager_endpoint_would_read_are_refused(rest: Res
     assert "at most 524,288 are allowed" in reason
     assert "2,000," in reason
     assert context.tasks.counts() == {}
+
+
+async def test_a_path_makes_no_line_of_its_own_in_the_log(
+    rest: Rest, context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python reads a uuid from 31 digits and the end of a line."""
+    found = "1"
+    while not found.startswith("0"):
+        found = context.endpoints.register("single", IDENTITIES[ALICE], {"endpoint_name": "e"}).id
+    path = f"/v3/endpoints/%0a{found.replace('-', '')[1:]}/lock"
+    answer = await rest.post(URL(path, encoded=True), headers=AS_ALICE)
+    assert answer.status == 503
+    [line] = [each.getMessage() for each in caplog.records if each.name == "twinlock_service.web"]
+    assert "\n" not in line

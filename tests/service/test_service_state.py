@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twinlock_service import tokens as tokens_module
 from twinlock_service.database import open_database, transaction
 from twinlock_service.endpoints import MISSED_HEARTBEATS, Endpoints, user_endpoint_id
 from twinlock_service.errors import StartError
@@ -212,3 +213,12 @@ def test_user_configuration_and_manager_make_another_endpoint() -> None:
         lambda: user_endpoint_id(MEP, ALICE, {"a": None}),
     ]
     assert len({variant() for variant in variants}) == len(variants)
+
+
+def test_a_client_has_so_many_tokens(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens_module, "MOST", 2)
+    tokens = Tokens(db)
+    of_another = tokens.issue("another", "funcx_service")
+    first, *others = [tokens.issue("client", "funcx_service") for _ in range(3)]
+    assert tokens.find(first) is None
+    assert all(tokens.find(each) for each in (*others, of_another))
