@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from twinlock_broker.config import placed
+from twinlock_broker.config.reading import load_yaml
 from twinlock_broker.errors import Fatal
 
 USAGE_ERROR = 100
@@ -45,7 +44,7 @@ def add_command(
 def read_text(name: str) -> str:
     """The text of the file `name`, of standard input for ``-``. Raises `Fatal` (66)."""
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text()
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8"
         raise Fatal(os.EX_NOINPUT, f"{name}: can't be read: {reason}") from error
@@ -67,9 +66,10 @@ def read_object(name: str) -> dict[str, Any]:
 def read_yaml_mapping(name: str) -> dict[str, Any]:
     """The YAML mapping in the file `name`. Raises `Fatal` (65, 66)."""
     try:
-        return _mapping(name, yaml.safe_load(read_text(name)) or {}, "a YAML mapping")
-    except yaml.YAMLError as error:
+        found = load_yaml(read_text(name)) or {}
+    except ValueError as error:
         raise Fatal(os.EX_DATAERR, f"{name}: not valid YAML: {error}") from error
+    return _mapping(name, found, "a YAML mapping")
 
 
 def find_folder(name: str) -> Path:

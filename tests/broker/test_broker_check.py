@@ -139,6 +139,41 @@ def test_a_schema_without_a_sample_is_said_not_guessed(folder: Path) -> None:
     assert "'x'" in found[0][1]
 
 
+def test_a_schema_that_leads_nowhere_is_found(folder: Path) -> None:
+    (folder / SCHEMA).write_text(json.dumps({"properties": {"x": {"$ref": "#/$defs/absent"}}}))
+    [text] = failures(folder)
+    assert SCHEMA in text
+    assert "/$defs/absent" in text
+
+
+def test_a_pattern_that_takes_for_ever_is_ended(folder: Path) -> None:
+    slow = {"type": "string", "pattern": "^(x+x+)+y$", "default": "x" * 60}
+    (folder / SCHEMA).write_text(json.dumps({"properties": {"x": slow}}))
+    [text] = failures(folder)
+    assert SCHEMA in text
+    assert "simplify its patterns" in text
+
+
+def test_the_folder_may_be_the_current_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "part.j2").write_text(ENGINE)
+    (folder / TEMPLATE).write_text("{% include 'part.j2' %}")
+    monkeypatch.chdir(folder)
+    assert failures(Path()) == []
+
+
+def test_a_mapper_that_fails_is_told(folder: Path, tmp_path: Path) -> None:
+    (folder / "identity_mapping_config.json").write_text(
+        json.dumps([{"DATA_TYPE": "external_identity_mapping#1.0.0", "command": ["/bin/false"]}])
+    )
+    found = findings(folder, "--identity", "ada@site.example")
+    [text] = [text for kind, subject, text in found if (kind, subject) == (Kind.WARNING, Subject.MAPPING)]
+    assert "/bin/false ended with 1" in text
+
+
+def test_an_identity_of_any_length_is_none_of_this_site(folder: Path) -> None:
+    assert any("None of your identities" in text for text in failures(folder, "--identity", "x" * 5000 + "@b.example"))
+
+
 def test_the_sites_variables_are_tried(folder: Path) -> None:
     (folder / "user_environment.yaml").write_text("PYTHONHOME: /nowhere\n")
     [text] = failures(folder)
@@ -376,7 +411,9 @@ def test_who_waits_is_told_what_for(folder: Path, place: Path) -> None:
     assert "FAIL" not in done.stdout
 
 
-DEFINED: dict[str, Any] = {"$defs": {"n": {"type": "integer", "minimum": 3}}}
+DEFINED: dict[str, Any] = {
+    "$defs": {"n": {"type": "integer", "minimum": 3}, "with/slash": {"const": "k"}, "a b": {"const": "m"}}
+}
 
 
 @pytest.mark.parametrize(
@@ -395,12 +432,23 @@ DEFINED: dict[str, Any] = {"$defs": {"n": {"type": "integer", "minimum": 3}}}
         ({"type": "integer", "multipleOf": 7, "minimum": 8}, 14),
         ({"type": "integer", "maximum": -5}, -5),
         ({"minimum": 4}, 4),
+        ({"$ref": "#/$defs/with~1slash"}, "k"),
+        ({"$ref": "#/$defs/a%20b"}, "m"),
+        (
+            {"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": {"const": 3}, "minItems": 3},
+            [1, 2, 3],
+        ),
     ],
 )
 def test_a_sample_fits_its_schema(schema: dict[str, Any], expected: object) -> None:
     """Where only one value is to be expected, it is that one; `value` itself lets nothing else through."""
     found = value(schema, DEFINED | {"properties": {"x": schema}})
     assert expected is None or found == expected
+
+
+def test_a_list_of_an_older_schema_has_its_own_schema_for_each_item() -> None:
+    schema = {"type": "array", "items": [{"const": 1}, {"const": 2}], "minItems": 2}
+    assert value(schema, {"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"x": schema}}) == [1, 2]
 
 
 @pytest.mark.parametrize("schema", [{"not": {}}, {"type": "string", "pattern": "^a$", "minLength": 2}, {"enum": []}])

@@ -50,6 +50,12 @@ def test_it_renders_as_in_this_process(renderer: Renderer) -> None:
     assert (made["x"], made["y"]) == ("3.11.2", 30)
 
 
+def test_a_folder_by_a_relative_path(renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "part.j2").write_text(ENGINE)
+    monkeypatch.chdir(tmp_path)
+    assert "ThreadPoolEngine" in renderer.render(replace(request("{% include 'part.j2' %}"), folder=Path()))
+
+
 def test_a_loop_without_end_is_killed_and_the_next_call_served(
     renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

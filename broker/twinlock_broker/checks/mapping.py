@@ -9,6 +9,7 @@ from typing import Any
 
 from twinlock_broker.checks import accounts
 from twinlock_broker.checks.finding import Finding, Subject, failure, ok, patience, unknown, warning
+from twinlock_broker.config.reading import read_file
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.oddities import oddities
@@ -39,20 +40,22 @@ def check(path: Path | None, identities: list[str], entry: Entry) -> Iterator[Fi
     elif path.is_file():
         odd = list(_odd(path))
         yield from (warning(Subject.MAPPING, f"{path}: {text}") for text in odd)
+        failures: list[str] = []
         try:
-            mapper = Mapper(path, _ANY)
+            mapper = Mapper(path, _ANY, failures.append)
         except Fatal as error:
             yield failure(Subject.MAPPING, str(error))
             return
         if not odd:
             yield ok(Subject.MAPPING, f"{path}: can be read, and nothing in it is odd")
         yield from _try(path, mapper, identities, entry)
+        yield from (warning(Subject.MAPPING, f"{path}: {text}") for text in dict.fromkeys(failures))
 
 
 def _odd(path: Path) -> Iterator[str]:
     """What its author is likely to have meant otherwise, as texts for people."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
         return  # reading it as a mapping says why
     sample = resources.files("twinlock_broker") / "examples" / _SAMPLE

@@ -7,6 +7,7 @@ from typing import Any
 
 from twinlock_broker.checks import loader, variants
 from twinlock_broker.checks.finding import Finding, Subject, failure, ok, patience, unknown
+from twinlock_broker.checks.time_limit import time_limit
 from twinlock_broker.checks.variants import Variant
 from twinlock_broker.config.folder import Folder, Site
 from twinlock_broker.errors import CommandError
@@ -14,6 +15,9 @@ from twinlock_broker.identity import account
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.rendering.renderer import Renderer, Request
 from twinlock_broker.rendering.template import Reserved
+
+LIMIT = 10.0
+"""Seconds for making up options that fit the schema."""
 
 _IDENTITY = "00000000-0000-0000-0000-000000000000"
 _RUNTIME = {
@@ -49,7 +53,16 @@ def check(folder: Folder, given: dict[str, Any] | None, program: Sequence[str] |
         given: options to try instead of samples.
         program: the endpoint's argv; a text says why there is none.
     """
-    chosen = variants.choose(folder, given)
+    try:
+        with time_limit(LIMIT):
+            chosen = variants.choose(folder, given)
+    except TimeoutError:
+        text = f"trying options took more than {LIMIT:.0f} s; simplify its patterns"
+        yield failure(Subject.RENDERING, f"{folder.schema_path}: {text}")
+        return
+    except CommandError as error:
+        yield failure(Subject.RENDERING, f"{folder.schema_path}: {error.detail or error.text}")
+        return
     for name in chosen.unknown:
         yield unknown(Subject.RENDERING, f"the option {name!r}: no sample fits its schema; give options by --options")
     if not chosen.tried:

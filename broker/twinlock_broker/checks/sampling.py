@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
+from urllib.parse import unquote
 
 import jsonschema
 
@@ -72,11 +73,19 @@ def _of_type(kind: str, schema: dict[str, Any], root: Mapping[str, Any], depth: 
     elif kind == "null":
         yield None
     elif kind == "array":
-        items = [_first(schema.get("items", {}), root, depth)] * min(schema.get("minItems", 0), _MOST)
-        yield from (items, [])
+        yield from (_items(schema, root, depth), [])
     elif kind == "object":
         known = schema.get("properties") or {}
         yield {name: _first(known.get(name, {}), root, depth) for name in schema.get("required") or ()}
+
+
+def _items(schema: dict[str, Any], root: Mapping[str, Any], depth: int) -> list[Any]:
+    """As many as there have to be. The first ones may have schemas of their own; before 2020-12 that was `items`."""
+    rest = schema.get("items", {})
+    heads = rest if isinstance(rest, list) else schema.get("prefixItems") or []
+    each = _first(schema.get("additionalItems", {}) if isinstance(rest, list) else rest, root, depth)
+    least = min(schema.get("minItems", 0), _MOST)
+    return [_first(head, root, depth) for head in heads[:least]] + [each] * (least - len(heads))
 
 
 def _first(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
@@ -87,7 +96,8 @@ def _first(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
 def _referred(reference: str, root: Mapping[str, Any]) -> Any:
     """The part of `root` that a JSON pointer (RFC 6901) such as ``#/$defs/name`` means; nothing if it isn't there."""
     part: Any = root
-    for name in reference.removeprefix("#/").split("/"):
+    for word in unquote(reference).removeprefix("#/").split("/"):
+        name = word.replace("~1", "/").replace("~0", "~")
         part = part.get(name, {}) if isinstance(part, dict) else {}
     return part
 

@@ -37,7 +37,7 @@ def choose(folder: Folder, given: dict[str, Any] | None) -> Variants:
     """Return the variants for the template and the schema of `folder`, of the options `given` if there are some.
 
     Raises:
-        CommandError: the schema or the template can't be read.
+        CommandError: the schema or the template can't be read, or the schema can't be used.
     """
     schema = folder.read_schema() or {}
     samples = _samples(schema, _named(folder.read_template()))
@@ -50,10 +50,12 @@ def choose(folder: Folder, given: dict[str, Any] | None) -> Variants:
 
 
 def fits(schema: dict[str, Any], options: Mapping[str, Any]) -> bool:
-    """Return whether the broker would take the options."""
+    """Return whether the broker would take the options. Raises `CommandError` where the schema itself is wrong."""
     try:
         user_options.check(options, schema)
-    except CommandError:
+    except CommandError as error:
+        if error.detail:
+            raise
         return False
     return True
 
@@ -76,7 +78,8 @@ def _samples(schema: dict[str, Any], named: set[str]) -> dict[str, list[Any] | N
 
 def _sample(part: Any, schema: dict[str, Any]) -> list[Any] | None:
     try:
-        return [sampling.value(part, schema)]
+        with user_options.schema_faults():
+            return [sampling.value(part, schema)]
     except sampling.NoSample:
         return None
 
@@ -109,8 +112,10 @@ def _choices(part: Any) -> list[Any]:
 
 
 def _properties(schema: dict[str, Any]) -> dict[str, Any]:
-    return schema.get("properties") or {}
+    found = schema.get("properties")
+    return found if isinstance(found, dict) else {}  # an unknown version of JSON schema may mean something else
 
 
 def _required(schema: dict[str, Any]) -> list[str]:
-    return schema.get("required") or []
+    found = schema.get("required")
+    return found if isinstance(found, list) else []  # in draft 3 it is true or false

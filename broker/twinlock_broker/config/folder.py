@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jsonschema
-import yaml
 
 from twinlock_broker.config.keys import MANAGER_HINTS, MANAGER_KEYS, read_keys
+from twinlock_broker.config.reading import load_yaml, read_file
 from twinlock_broker.errors import CommandError, Fatal
 
 T = TypeVar("T")
@@ -20,7 +20,8 @@ T = TypeVar("T")
 PEERS_PAM_SERVICE = "globus-compute-endpoint"
 """The service that the peer's `pam` has without `service_name`."""
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(%%)?")
+"""Names of environment variables, Bash's exported functions (``BASH_FUNC_module%%``) among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,12 @@ class Folder:
     def read_schema(self) -> dict[str, Any] | None:
         """The schema for options, None where there is none and config.yaml names none. Raises `CommandError`."""
         named = self.settings["user_config_schema_path"] is not None
-        return _use(self.schema_path, _schema) if named or self.schema_path.exists() else None
+        return _use(self.schema_path, _schema) if named or os.path.lexists(self.schema_path) else None
 
     def read_environment(self) -> dict[str, str]:
         """The variables of user_environment.yaml. Raises `CommandError`."""
         path = self.environment_path
-        return _use(path, _environment) if path.exists() else {}
+        return _use(path, _environment) if os.path.lexists(path) else {}
 
     def _named(self, key: str) -> Path | None:
         value: Path | None = self.settings[key]
@@ -147,8 +148,8 @@ def _check_readable(path: Path) -> None:
 
 def _mapping(source: str, path: Path) -> dict[Any, Any]:
     try:
-        found = yaml.safe_load(source) or {}
-    except yaml.YAMLError as error:
+        found = load_yaml(source) or {}
+    except ValueError as error:
         raise Fatal(os.EX_CONFIG, f"{path}: not valid YAML: {error}") from error
     if not isinstance(found, dict):
         raise Fatal(os.EX_CONFIG, f"{path}: has to be a YAML mapping of keys to values")
@@ -165,7 +166,10 @@ def problems(folder: Folder) -> Iterator[Fatal]:
     schema = folder.schema_path if folder.settings["user_config_schema_path"] else None
     gone = [path for path in (folder.template_path, folder.mapping_path, schema) if path and not path.is_file()]
     for path in gone:
-        yield Fatal(os.EX_NOINPUT, f"{path}: no such file; {folder.path / 'config.yaml'} or a default names it")
+        if path.exists():
+            yield Fatal(os.EX_NOINPUT, f"{path}: isn't a regular file, which it has to be")
+        else:
+            yield Fatal(os.EX_NOINPUT, f"{path}: no such file; {folder.path / 'config.yaml'} or a default names it")
     files = (folder.template_path, folder.read_template), (folder.schema_path, folder.read_schema)
     for path, read in (*files, (folder.environment_path, folder.read_environment)):
         try:
@@ -181,35 +185,56 @@ def _first(*paths: Path) -> Path:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
-    except FileNotFoundError:
-        return ""  # as with the peer: no file, all defaults
-    except (OSError, UnicodeDecodeError) as error:
-        raise Fatal(os.EX_NOINPUT, f"{path}: can't be read: {error}") from error
+        return read_file(path) if os.path.lexists(path) else ""  # as with the peer: no file, all defaults
+    except OSError as error:
+        raise Fatal(os.EX_NOINPUT, f"{path}: can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise Fatal(os.EX_CONFIG, f"{path}: can't be read: {error}") from error
 
 
 def _use(path: Path, read: Callable[[str], T]) -> T:
     """What `read` makes of the text of `path`. Raises `CommandError`; only its detail names the file."""
     try:
-        return read(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError, jsonschema.SchemaError) as error:
+        return read(read_file(path))
+    except (OSError, ValueError, RecursionError, jsonschema.SchemaError) as error:
         text = "A configuration file of this endpoint can't be read. Tell the endpoint's administrator"
-        raise CommandError(text, f"{path}: {error}") from error
+        raise CommandError(text, f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The same in one line for people."""
+    if isinstance(error, jsonschema.SchemaError):
+        return f"not valid as a JSON schema: {error.json_path}: {error.message}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON: {error}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return str((error.strerror if isinstance(error, OSError) else None) or error)
 
 
 def _schema(text: str) -> dict[str, Any]:
     schema = json.loads(text)
+    if schema is True:
+        return {}  # JSON schema's short form of "anything"
     if not isinstance(schema, dict):
         raise ValueError("has to be a JSON object")
+    if not isinstance(schema.get("$schema", ""), str):
+        raise ValueError('"$schema" has to be the address of a version of JSON schema, a text')
     jsonschema.validators.validator_for(schema).check_schema(schema)
     return schema
 
 
 def _environment(text: str) -> dict[str, str]:
-    found = yaml.safe_load(text) or {}
+    found = load_yaml(text) or {}
     if not isinstance(found, dict):
         raise ValueError("has to be a YAML mapping of names to values")
-    bad = [name for name in found if not (isinstance(name, str) and _VARIABLE.fullmatch(name))]
-    if bad:
-        raise ValueError(f"{bad[0]!r} can't be the name of an environment variable")
-    return {name: str(value) for name, value in found.items()}
+    for name in found:
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} can't be the name of an environment variable; put the name into quotes")
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"{name!r} can't be the name of an environment variable")
+    values = {name: str(value) for name, value in found.items()}
+    for name, value in values.items():
+        if "\0" in value:
+            raise ValueError(f"the value of {name} holds a null character, which no environment variable can")
+    return values

@@ -77,6 +77,9 @@ def _heartbeat(value: Any) -> float:
 
 
 def _port(value: Any) -> int:
+    """As with the peer, 443.0 and a text too."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) not in (int, str) or not 0 < int(value) < 65536:
         raise ValueError
     return int(value)
@@ -232,7 +235,7 @@ def _read(key: Key, value: Any) -> Any:
         return key.default
     try:
         return key.kind.read(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         unit = f" in {key.unit}" if key.unit else ""
         raise ValueError(f"{key.name} has to be {key.kind.name}{unit}, not {value!r}") from None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from twinlock_broker.config.reading import load_yaml, read_file
 
 _ETC = Path("/etc/twinlock")
 _STATE = Path("/var/lib/twinlock")
@@ -91,7 +91,7 @@ def _instance(config: Path) -> str:
 def _read(config: Path) -> dict[Any, Any]:
     """What stands in it; `twinlock-broker` says what is wrong with it."""
     try:
-        found = yaml.safe_load(config.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        found = load_yaml(read_file(config))
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from twinlock_broker.config.keys import BROKER_KEYS, read_keys
+from twinlock_broker.config.reading import load_yaml, read_file
 from twinlock_broker.errors import Fatal
 
 
@@ -56,10 +55,10 @@ def _read(config: Path | None) -> dict[str, Any]:
     if config is None:
         return read_keys(BROKER_KEYS, {}, "")
     try:
-        found = yaml.safe_load(config.read_text()) or {}
+        found = load_yaml(read_file(config)) or {}
     except OSError as error:
         raise Fatal(os.EX_NOINPUT, f"{config}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise Fatal(os.EX_CONFIG, f"{config}: not valid YAML: {error}") from error
     if not isinstance(found, dict):
         raise Fatal(os.EX_CONFIG, f"{config}: has to be a YAML mapping of keys to values")

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from twinlock_broker.config.reading import read_file
+
 
 def read_documents(path: Path) -> list[Any]:
     """The mapper documents in the file. Blocks. Raises `OSError`, or `ValueError` where it holds no JSON list."""
-    documents = listed(json.loads(path.read_bytes()))
+    documents = listed(json.loads(read_file(path)))
     if not isinstance(documents, list):
         raise ValueError(f"has to be a list of mappers, [{{...}}, ...], not {type(documents).__name__}")
     return documents

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,10 @@ class Match:
 class Mapper:
     """The mapping file `path` of the endpoint `endpoint_id`; read again when it changed, kept when it became bad."""
 
-    def __init__(self, path: Path, endpoint_id: str) -> None:
+    def __init__(self, path: Path, endpoint_id: str, tell: Callable[[str], None] = log.warning) -> None:
+        """`tell` gets a sentence for each mapper that fails. Raises `Fatal` (78) for a file that can't be used."""
         self._path = path
+        self._tell = tell
         self._endpoint_id = endpoint_id
         self._mappers: list[Any] = []
         self._seen: tuple[int, ...] = ()
@@ -91,7 +93,7 @@ class Mapper:
         try:
             return [match for match in mapper.map_identities(identities) if match]
         except Exception as error:  # one bad mapper, or one odd identity, is not the end of the others
-            log.warning("mapper %s failed, the next one is asked: %r", type(mapper).__name__, error)
+            self._tell(f"mapper {type(mapper).__name__} failed, the next one is asked: {error!r}")
             return None if isinstance(mapper, ExternalMapper) else []
 
     def refresh(self) -> None:

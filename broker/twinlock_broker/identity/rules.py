@@ -37,7 +37,7 @@ def read_identities(name: str) -> list[dict[str, Any]]:
     Raises:
         Fatal: 65, there is none; 66, the file can't be read.
     """
-    given = "@" in name and not Path(name).exists()
+    given = "@" in name and not os.path.exists(name)  # noqa: PTH110 - of any length, without an exception
     found = {"id": _ANY, "username": name} if given else read_json(name)
     documents = found if isinstance(found, list) else [found]
     for document in documents:

@@ -4,12 +4,14 @@ An option ends up in YAML and in shell text. So every text is written as a doubl
 JSON and in YAML: it can be nothing but a value. So is a key of a mapping, unless it is a plain word.
 """
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema
+import referencing.exceptions
 
 from twinlock_broker.errors import CommandError
 
@@ -22,7 +24,7 @@ MAX_DEPTH = 20
 MAX_KEY = 512
 """Characters of a key of a mapping inside an option; YAML takes 1,024, quotes and escapes included."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+_NAME = re.compile(r"[^\W\d][\w.-]{0,127}")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 # What YAML 1.1 doesn't let stand as it is, or takes for the end of a line; JSON's escape means the same in both.
 _ESCAPE = re.compile(r"[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -87,6 +89,22 @@ def check(options: Mapping[str, Any], schema: dict[str, Any] | None) -> None:
         _check_schema(options, schema)
 
 
+@contextlib.contextmanager
+def schema_faults() -> Iterator[None]:
+    """Raise `CommandError`, with a detail, where the schema turns out to be of no use in the block that applies it."""
+    try:
+        yield
+    except (referencing.exceptions.Unresolvable, RecursionError) as error:
+        reason = "its $ref lead in a circle" if isinstance(error, RecursionError) else f"$ref: {error}"
+        text = "This endpoint's schema for options can't be used. Tell the endpoint's administrator"
+        raise CommandError(text, f"the schema can't be used: {reason}") from error
+
+
+def variables(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options for use in a template, under their own names. Raises `CommandError`."""
+    return {name: _encode(value, MAX_DEPTH - 1) for name, value in options.items()}
+
+
 def encode(value: Any) -> Any:
     """`value` (of JSON) for use in a template: every text quoted, null as the text null. Raises `CommandError`."""
     return _encode(value, MAX_DEPTH)
@@ -100,7 +118,8 @@ def quote(text: str) -> Quoted:
 
 def _check_schema(options: Mapping[str, Any], schema: dict[str, Any]) -> None:
     validator = jsonschema.validators.validator_for(schema)(schema)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(options))
+    with schema_faults():
+        error = jsonschema.exceptions.best_match(validator.iter_errors(options))
     if error is not None:
         where = f"option {error.json_path[2:]}: " if error.path else ""
         raise CommandError(

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import yaml
-
+from twinlock_broker.config.reading import load_yaml
 from twinlock_broker.errors import CommandError
 
 
@@ -23,13 +22,11 @@ def check(text: str) -> None:
 
 def _load(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f" in line {mark.line + 1}" if mark else ""
-        raise CommandError(_bad(f"isn't valid YAML{line}: {error.problem or error.context}")) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CommandError(_bad(f"isn't valid YAML: {str(error)[:200]}")) from error
+        return load_yaml(text)
+    except ValueError as error:
+        reason = str(error)[:200]
+        link = " in " if reason.startswith("line ") else ": "
+        raise CommandError(_bad(f"isn't valid YAML{link}{reason}")) from error
 
 
 def _bad(reason: str) -> str:

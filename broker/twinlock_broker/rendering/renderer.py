@@ -38,7 +38,8 @@ class Request:
     def line(self) -> bytes:
         """The request as the worker reads it. Raises `CommandError` for options that JSON can't carry."""
         try:
-            return json.dumps(asdict(self), default=str).encode() + b"\n"
+            values = asdict(self) | {"folder": self.folder.absolute()}  # the worker's own folder is another one
+            return json.dumps(values, default=str).encode() + b"\n"
         except (RecursionError, ValueError) as error:
             raise CommandError("The options are nested too deep. Flatten user_endpoint_config") from error
 

@@ -29,6 +29,12 @@ MAX_SECONDS = 5.0
 
 _FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
+_OUR_TYPES = {
+    r"'?(twinlock_broker\.rendering\.options\.)?\bQuotedMap\b( object)?'?": "a mapping",
+    r"'?(twinlock_broker\.rendering\.options\.)?\bQuotedList\b( object)?'?": "a list",
+    r"'?(twinlock_broker\.rendering\.options\.)?\bQuoted\b( object)?'?": "a text",
+}
+"""How Jinja and Python name the types of options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +62,22 @@ def render(template: str, folder: Path, chosen: Mapping[str, Any], reserved: Res
 
     `folder` is where include, extends and import look; `name` is how the template is named in the detail.
     """
-    variables = options.encode(dict(chosen)) | reserved.variables()
+    variables = options.variables(chosen) | reserved.variables()
     source = Source(name, template, folder)
     try:
         return _generate(_compile(source), variables)
     except jinja2.UndefinedError as error:
         raise CommandError(_undefined(error), source.fault(error)) from error
-    except (jinja2.TemplateSyntaxError, jinja2.TemplateNotFound, OSError) as error:
+    except (jinja2.TemplateSyntaxError, jinja2.TemplateNotFound, OSError, UnicodeDecodeError) as error:
         raise CommandError(
             "The endpoint's template has an error. Tell the endpoint's administrator", source.fault(error)
         ) from error
     except (jinja2.TemplateError, *_FAILURES) as error:
-        text = f"The endpoint's template fails with these options: {type(error).__name__}: {str(error)[:300]}"
+        if "StrictUndefined" in str(error):  # a filter, such as tojson, that knows nothing of missing options
+            text = "The endpoint's template needs an option that wasn't passed. Check user_endpoint_config"
+            raise CommandError(text, source.fault(error)) from error
+        reason = _for_people(str(error)[:300])
+        text = f"The endpoint's template fails with these options: {type(error).__name__}: {reason}"
         raise CommandError(f"{text}. Check user_endpoint_config", source.fault(error)) from error
 
 
@@ -106,7 +116,15 @@ def _undefined(error: jinja2.UndefinedError) -> str:
     name = _UNDEFINED.fullmatch(error.message or "")
     if name:
         return f"The endpoint's template needs the option {name[1]!r}: pass it in user_endpoint_config"
-    return f"The endpoint's template needs a value that is missing: {error}. Check user_endpoint_config"
+    reason = _for_people(str(error))
+    return f"The endpoint's template needs a value that is missing: {reason}. Check user_endpoint_config"
+
+
+def _for_people(reason: str) -> str:
+    """A reason of Jinja's or Python's, with plain words for our own types of values."""
+    for pattern, word in _OUR_TYPES.items():
+        reason = re.sub(pattern, word, reason)
+    return reason
 
 
 def _local(account: Account) -> dict[str, Any]:

@@ -1,0 +1,53 @@
+"""The text of files that administrators write, and what YAML makes of it: with limits, and with reasons for people."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MOST = 16 << 20
+"""Bytes of a file; a schema of a thousand options has some hundred thousand."""
+
+
+def read_file(path: Path) -> str:
+    """Return the text of the file, without the mark that editors of Windows put at its beginning.
+
+    A pipe or a device would hold up whoever reads it. `/dev/null` alone is an empty file, as it is for the official
+    agent.
+
+    Raises:
+        OSError: it isn't there, or may not be read.
+        ValueError: it is no regular file, too long, or not UTF-8.
+    """
+    status = path.stat()
+    if path.samefile(os.devnull):
+        return ""
+    if stat.S_ISDIR(status.st_mode):
+        raise ValueError("it is a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is a pipe or a device, not a regular file")
+    if status.st_size > MOST:
+        raise ValueError(f"it has more than {MOST >> 20} MiB")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line} isn't UTF-8; save the file in that encoding") from error
+
+
+def load_yaml(text: str) -> Any:
+    """Return what stands in a YAML text. Raises `ValueError`, whose text is one line: where, and what is wrong."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}: " if mark else ""
+        reason = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ValueError(f"{place}{reason}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ValueError(f"line {line}: the character #x{error.character:04x} isn't allowed") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
