@@ -73,7 +73,13 @@ def read_yaml_mapping(name: str) -> dict[str, Any]:
 
 
 def find_folder(name: str) -> Path:
-    """An endpoint's folder by its path or, as with the peer, by its name in $GLOBUS_COMPUTE_USER_DIR."""
+    """An endpoint's folder by its path or, as with the peer, by its name in $GLOBUS_COMPUTE_USER_DIR.
+
+    Raises:
+        Fatal: 64, the name is empty, as a variable of a script may be.
+    """
+    if not name:
+        raise Fatal(os.EX_USAGE, "which folder? The name that was given is empty")
     return Path(name) if "/" in name or Path(name).is_dir() else endpoints_folder() / name
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import io
 import os
 import sys
 
@@ -33,12 +34,16 @@ _SETTING_UP = (configure, check, render, map_identity, login, logout, whoami, li
 _RUNNING = (status, top, stop, block, unblock, drain, resume)
 COMMANDS = (*_SETTING_UP, *_RUNNING)
 
+_INTERRUPTED = 130
+"""As a shell has it after Ctrl-C."""
+
 _EPILOG = """\
 twinlock COMMAND --help tells more, with examples; so does the manual page twinlock-COMMAND(8).
 Tab completion for bash: eval "$(register-python-argcomplete twinlock)"
 
 exit codes: 0 done; 64-78 as in sysexits.h (65 bad data, 66 a file is missing, 67 nobody is mapped, 69 the service
-  refuses, 73 can't write, 75 the service can't be reached, 77 no login, 78 configuration); 100 usage
+  refuses, 73 can't write, 74 the output can't be written, 75 the service can't be reached, 77 no login, 78
+  configuration); 100 usage; 130 Ctrl-C
 """
 
 
@@ -59,11 +64,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Run a subcommand; the exit code."""
-    made = parser()
-    argcomplete.autocomplete(made)
-    options = made.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not if it is closed
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be in any encoding
     try:
-        status: int = options.run(options)
+        status = _run()
+        print(end="", flush=True)
     except Fatal as error:
         print(f"twinlock: {printable_lines(str(error))}", file=sys.stderr)
         return error.status
@@ -71,10 +76,33 @@ def main() -> int:
         text = f"{error.text} [{error.detail}]" if error.detail else error.text
         print(f"twinlock: {printable_lines(text)}", file=sys.stderr)
         return os.EX_DATAERR
+    except KeyboardInterrupt:
+        print("\ntwinlock: interrupted", file=sys.stderr)
+        return _INTERRUPTED
     except BrokenPipeError:  # whoever reads our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return os.EX_OK
+    except OSError as error:  # of writing, mostly: commands say themselves what else failed
+        _drop_output()
+        print(f"twinlock: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+        return os.EX_IOERR
     return status
+
+
+def _run() -> int:
+    made = parser()
+    argcomplete.autocomplete(made)
+    try:
+        options = made.parse_args()
+    except SystemExit as ended:  # after help, version, or usage
+        return int(ended.code or os.EX_OK)
+    status: int = options.run(options)
+    return status
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere, which Python would try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ def _look(path: Path, given: argparse.Namespace) -> Iterator[Finding]:
         for subject in _BY_CONFIG:
             yield unknown(subject, "config.yaml has to be corrected first")
     else:
-        yield ok(Subject.CONFIG, f"{path / 'config.yaml'}: keys and values")
+        what = "keys and values" if folder.source else "isn't there, or is empty: all keys have their defaults"
+        yield ok(Subject.CONFIG, f"{path / 'config.yaml'}: {what}")
         groups = settings.allow_groups if isinstance(settings, Settings) else ()
         entry = Entry(groups, policies.read_policy(policy_path))
         yield from _of_files(folder)

@@ -45,7 +45,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(given: argparse.Namespace) -> int:
     """Print the folders; the exit code."""
     try:
-        given.folder.stat()
+        os.scandir(given.folder).close()
         found = sorted({path for pattern in _PATTERNS for path in given.folder.glob(pattern)})
     except OSError as error:
         raise Fatal(

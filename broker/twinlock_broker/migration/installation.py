@@ -74,7 +74,7 @@ class Installation:
         home, seen = self.folder.template_path.parent, set[str]()
         names = [self.folder.template_path.name]
         while names:
-            found = _references((home / names.pop()).read_text())
+            found = _references((home / names.pop()).read_text(encoding="utf-8", errors="replace"))
             new = {name for name in found if name is not None and (home / name).is_file()} - seen
             seen |= new
             names += sorted(new)
