@@ -256,6 +256,14 @@ def test_what_lies_elsewhere_stays_and_what_a_template_includes_moves(host: Host
         assert f"{mapper}: {ACCOUNT} can't run it" in done.stdout
 
 
+def test_a_part_in_another_encoding_moves_as_it_is(host: Host) -> None:
+    (host.old / "part.j2").write_bytes("# M\xfcnchen\n".encode("latin-1"))
+    add(host.old / "user_config_template.yaml.j2", "{% include 'part.j2' ignore missing %}\n")
+    done = host.migrate()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (host.new / "part.j2").read_bytes() == (host.old / "part.j2").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("file", "text", "status", "words"),
     [
