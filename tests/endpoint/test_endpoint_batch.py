@@ -111,13 +111,12 @@ def test_a_job_whose_id_is_not_printed_is_used(
 ) -> None:
     (batch / "state" / odd).write_text(words)
     running = endpoint(template, environment=environment(batch))
-    assert value(queues.result(queues.submit(double, 4), 60)) == 8
-    assert len(list((batch / "state").glob("*.job"))) == 1
+    assert value(queues.result(queues.submit(double, 4))) == 8
+    assert len(jobs(batch)) == 1
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])
-    job = Path("/proc") / (batch / "state" / "1.pid").read_text()
-    until(lambda: not job.exists())
+    until(lambda: not any(map(lives, jobs(batch))))
 
 
 def test_a_held_job_is_not_replaced_by_another_and_its_user_can_see_why(

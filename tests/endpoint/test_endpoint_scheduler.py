@@ -320,7 +320,7 @@ def test_a_job_that_sbatch_is_silent_about_is_used(
 ) -> None:
     faults.do(sbatch, "sbatch")
     running = endpoint(quick(), environment=faults.environment(slurm))
-    first = value(queues.result(queues.submit(job), 60))
+    first = value(queues.result(queues.submit(job)))
     assert [line.split()[0] for line in slurm.jobs()] == [first]
-    assert value(queues.result(queues.submit(job), 60)) == first
+    assert value(queues.result(queues.submit(job))) == first
     leave(running, slurm)
