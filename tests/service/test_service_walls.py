@@ -131,6 +131,7 @@ NONSENSE = {
     "null": b"\x01null",
     "deep": b"\x01" + b"[" * 100_000,
     "binary": b"\xff" * 100,
+    "number": b'\x01{"message_type": "ep_status_report", "data": {"global_state": {"heartbeat_period": %d}}}' % 10**400,
     "surrogate": b'\x01{"message_type": "result", "data": {"task_id": "x", "data": "\\ud800"}}',
 }
 
@@ -145,7 +146,13 @@ def test_a_message_that_is_nonsense_stops_nobody(service: Service, mep: Manager,
 
 
 @pytest.mark.parametrize(
-    "state", ['"heartbeat_period": NaN', f'"heartbeat_period": {10**400}', '"heartbeat_period": "x"']
+    "state",
+    [
+        '"heartbeat_period": NaN',
+        '"heartbeat_period": 1e400',
+        f'"heartbeat_period": {10**99}',
+        '"heartbeat_period": "x"',
+    ],
 )
 def test_a_heartbeat_that_is_nonsense_stops_nobody(service: Service, mep: Manager, state: str) -> None:
     bob, task_id, _, of_bob = submitted(BOB, mep)
