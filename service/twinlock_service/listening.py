@@ -17,6 +17,9 @@ from twinlock_service.users_file import Settings
 
 log = logging.getLogger(__name__)
 
+_BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted. Whoever comes beyond that tries again after a second."""
+
 _Place = tuple[str, int, ssl.SSLContext | None]
 
 
@@ -48,7 +51,7 @@ class _TlsSite(web.TCPSite):
     """HTTPS. aiohttp's own site tells of a connection when TLS is agreed on, which may never be."""
 
     def __init__(self, runner: Runner, host: str, port: int, tls: ssl.SSLContext) -> None:
-        super().__init__(runner, host, port)
+        super().__init__(runner, host, port, backlog=_BACKLOG)
         self._connections = runner.server
         self._tls = tls
 
@@ -65,7 +68,10 @@ class _TlsSite(web.TCPSite):
 
 async def _listen(runner: Runner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     try:
-        await (web.TCPSite(runner, host, port) if tls is None else _TlsSite(runner, host, port, tls)).start()
+        if tls is None:
+            await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+        else:
+            await _TlsSite(runner, host, port, tls).start()
     except OSError as error:
         key = "tls_port" if tls else "--port"
         text = f"can't listen on {host}:{port}: {error.strerror}; choose another {key}"

@@ -87,7 +87,11 @@ def test_quiet_users_notice_nothing_and_every_future_ends(
             raise
         finally:
             report(quiet, wild, administrator)
-    check_that_the_site_is_as_before(site, compute, accounts)
+    try:
+        check_that_the_site_is_as_before(site, compute, accounts)
+    except BaseException:
+        keep_logs(accounts, folder)
+        raise
 
 
 def live_together(lives: list[Quiet | Wild | Administrator]) -> None:
@@ -127,7 +131,7 @@ def check_that_the_site_is_as_before(site: Manager, compute: Service, accounts: 
     assert site.spawner.alive()
     assert compute.daemon.alive()
     for log in (site.folder / "broker.log", site.folder / "spawner.log", site.folder.parent / "service.log"):
-        accidents = [line[:2000] for line in log.read_text(errors="replace").splitlines() if ACCIDENT.search(line)]
-        assert not accidents, log.name
+        accidents = [line for line in log.read_text(errors="replace").splitlines() if ACCIDENT.search(line)]
+        assert not accidents, "\n".join([log.name, *accidents])
     site.stop()
     assert eventually(lambda: not any(processes_of(uid) for uid in accounts.values()), 180)
