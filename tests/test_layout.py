@@ -40,3 +40,26 @@ def test_imports_run_one_way(part: str) -> None:
 def test_root_imports_the_standard_library_and_two_packages(part: str) -> None:
     foreign = {name for name in imported(part) - sys.stdlib_module_names if not name.startswith("twinlock_")}
     assert foreign <= ROOTS_PACKAGES
+
+
+def _dependencies(part: str) -> dict[str, set[str]]:
+    """By module of a part's package: the modules of the same package that it imports."""
+    package = f"twinlock_{part}"
+    found = {}
+    for path in (ROOT / part / package).rglob("*.py"):
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == package:
+                names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        found[".".join(path.relative_to(ROOT / part).with_suffix("").parts)] = names
+    return {module: names & found.keys() for module, names in found.items()}
+
+
+@pytest.mark.parametrize("part", ["shared", "spawner"])
+def test_root_code_imports_downwards_only(part: str) -> None:
+    """Each file can be read with what is below it known, and nothing else."""
+    above = _dependencies(part)
+    while above:
+        lowest = {module for module, names in above.items() if not names & above.keys()}
+        assert lowest, f"a circle: {sorted(above)}"
+        above = {module: names for module, names in above.items() if module not in lowest}

@@ -16,7 +16,7 @@ from twinlock_endpoint import config as endpoint_config
 from twinlock_endpoint.engines import ENGINES
 from twinlock_endpoint.engines.options import Options
 from twinlock_service.users_file import Settings
-from twinlock_spawner.policy import FORMS, Policy
+from twinlock_spawner.policy import keys as policy_keys
 
 REQUIRED = "required"
 
@@ -54,11 +54,8 @@ def _of_broker(key: broker_keys.Key) -> Row:
 
 
 def _policy() -> Iterable[Row]:
-    hints = typing.get_type_hints(Policy, localns={"Annotated": typing.Annotated}, include_extras=True)
-    for name, hint in hints.items():
-        _, form, meaning = typing.get_args(hint)
-        default = _value(getattr(Policy, name)) if hasattr(Policy, name) else REQUIRED
-        yield Row(name, FORMS[form], default, meaning)
+    for key in policy_keys():
+        yield Row(key.name, key.kind.words, REQUIRED if key.required else _value(key.default), key.meaning)
 
 
 def _endpoint() -> Iterable[Row]:

@@ -1,9 +1,15 @@
 """The root process: forks, changes to the mapped user, executes one fixed program, reports its end. Nothing else.
 
-Read it in this order: `policy` (what is allowed), `server` (the loop, who may ask, the decisions), `child` (from fork
-to the change of identity, and the end), `user` (what is done as the user, before the program), `audit`, `locks` (one
-spawner at a time), `__main__` (start, and start again in place). `guard` and `pam` run only without cgroups, or with a
-PAM service in the policy.
+docs/audit.md is the guided reading. Each file uses only those below it:
+
+    __main__    the command line
+    reload      begins to serve, and starts over in place
+    server      the socket, the requests, the loop
+    children    the table of endpoints: limits, states, ends
+    stages      from root to the user, stage by stage
+    guard, pam  a parent for an endpoint, without a cgroup or with a PAM session
+    keeper      kills what is left when the spawner has ended
+    start, tree, kernel, locks, audit, policy
 """
 
 import os

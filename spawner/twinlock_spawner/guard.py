@@ -8,137 +8,139 @@ outer one, which the spawner knows, runs none: it ends what an inner one leaves 
 it is killed itself, the inner one ends everything. What a guard leaves that is alone comes to the spawner.
 """
 
-# `signal` itself makes an object of each signal that was blocked, and its constants are objects here and there in
-# memory: 0.4 ms of a start.
-import _signal as signal  # type: ignore[import-not-found]
 import contextlib
-import io
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Mapping
+from typing import NoReturn
 
 import prctl
 
-import twinlock_spawner.child
-from twinlock_spawner import pam
+from twinlock_spawner import kernel, pam, tree
+from twinlock_spawner.policy import Policy
+from twinlock_spawner.start import Start
 
-# What asks a guard to kill the endpoint, since SIGKILL would end the guard alone; and all that may be blocked.
-KILL, _TERM, _ALL = signal.SIGUSR1, signal.SIGTERM, signal.valid_signals()
-# What the outer and the inner guard pass on, and as what. SIGXCPU ends an inner guard only while that is in PAM.
-_OUTER, _INNER = {_TERM: _TERM, KILL: KILL, signal.SIGALRM: signal.SIGXCPU}, {_TERM: _TERM, KILL: signal.SIGKILL}
+KILL = signal.SIGUSR1
+"""What asks a guard to kill the endpoint, since SIGKILL would end the guard alone."""
+
+Passed = Mapping[int, int]
+
+_PASSED_BY_OUTER: Passed = {
+    signal.SIGTERM: signal.SIGTERM,
+    KILL: KILL,
+    signal.SIGALRM: signal.SIGXCPU,
+}
+_PASSED_BY_INNER: Passed = {
+    signal.SIGTERM: signal.SIGTERM,
+    KILL: signal.SIGKILL,
+}
+"""What the guards pass on, and as what. SIGXCPU ends an inner guard only while that is in PAM."""
+
+_PAUSE = 0.02
+"""Seconds until a guard looks again for who is left."""
 
 
-def stand(child: "twinlock_spawner.child.Child") -> None:
+def is_needed(policy: Policy) -> bool:
+    """Whether an endpoint has a guard."""
+    return not policy.cgroup or bool(policy.pam_service)
+
+
+def start_guard(start: Start) -> None:
     """Fork where a guard is needed. It comes first of all: a fork takes the longer the more was done before."""
-    if child.kill == KILL:
-        os.setsid()  # what is sent to the spawner's process group isn't for its guards
-        _guard(child, _OUTER if child.policy.pam_service else _INNER)
+    if not is_needed(start.policy):
+        return
+    os.setsid()  # what is sent to the spawner's process group isn't for its guards
+    _fork_below(start, _PASSED_BY_OUTER if start.policy.pam_service else _PASSED_BY_INNER)
 
 
-def open_session(child: "twinlock_spawner.child.Child") -> None:
+def open_session(start: Start) -> None:
     """Open a PAM session, and fork; this process is the inner guard from then on."""
-    child.stage = "session"
-    child.close_others()  # what modules of a name service have opened
+    if not start.policy.pam_service:
+        return
+    start.close_others()  # what modules of a name service have opened
     signal.pthread_sigmask(signal.SIG_SETMASK, [KILL])  # or else a session might stay half open
+    session = pam.Session(start)
     try:
-        (session := pam.Session(child)).open()
-        _guard(child, _INNER, session)
+        session.open()
+        _fork_below(start, _PASSED_BY_INNER, session)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
     except BaseException:
         session.close()
         raise
 
 
-def _guard(child: "twinlock_spawner.child.Child", passed: dict[int, int], session: pam.Session | None = None) -> None:
-    """Return in a new process. The calling one is its guard from now on, which sends it what `passed` says.
-
-    Without PAM a guard sleeps until the program runs: what it writes to meanwhile would be copied. While it sleeps, a
-    signal `KILL` ends it, and so ends its child; the rest is for `end_orphans`.
-    """
-    prctl.set_child_subreaper(1)
-    _tie(child, KILL)  # PAM's modules may change their identity for a moment, which clears the setting
-    child.parent, flags = os.getpid(), 0 if child.policy.pam_service else 0x4000  # CLONE_VFORK
-    if pid := twinlock_spawner.child.fork(child.cgroup if session else "", flags):
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
-        # Nothing of the spawner's stays open, its connection least of all.
-        list(map(os.close, (child.words, *child.fds))) if session else os.closerange(3, 0x7FFFFFFF)
-        signal.alarm(int(child.policy.exec_timeout) + 2)  # the outer one's has a meaning
-        _end_as(_wait(pid, passed), session)
-    _tie(child, passed[KILL])  # a guard that is killed passes nothing on
-
-
-def _tie(child: "twinlock_spawner.child.Child", number: int) -> None:
-    """Have this process get a signal when its parent ends; raise `ValueError` where it is to end already."""
+def die_with_parent(start: Start, number: int) -> None:
+    """Have this process get a signal when its parent ends. Raises `ValueError` where it is to end already."""
     prctl.set_pdeathsig(number)
-    if os.getppid() != child.parent or KILL in signal.sigpending():  # blocked while a session opens
-        raise ValueError("it was called off, or its parent process ended meanwhile")
+    if os.getppid() != start.parent:
+        raise ValueError("the parent process ended meanwhile")
+    if KILL in signal.sigpending():  # blocked while a session opens
+        raise ValueError("it was called off")
 
 
-def end_orphans(ended: "twinlock_spawner.child.Child", table: "dict[str, twinlock_spawner.child.Child]") -> bool:
-    """In the spawner: kill what a guard that was killed has left; True when nothing is.
-
-    That is each user's process that has come to the spawner, other than a child of its own: those are in its session (a
-    keeper), or lead one (guards), or have another cgroup, and what they leave has it too (endpoints with a cgroup).
-    """
-    sessions, cgroup = {os.getsid(0), *(child.pid for child in table.values())}, _read("self/cgroup").split(b"0::")[1:]
-
-    def is_left(pid: int) -> bool:
-        # Of cgroups version 2; in others, one whose first thread has ended is shown elsewhere.
-        if os.getsid(pid) in sessions or _read(f"{pid}/cgroup").split(b"0::")[1:] != cgroup:
-            return False
-        return int(_read(f"{pid}/status").split(b"\nUid:")[1].split()[0]) >= ended.policy.min_uid
-
-    return _kill_descendants(is_left)
+def _fork_below(start: Start, passed: Passed, session: pam.Session | None = None) -> None:
+    """Return in a new process. The calling one is its guard from now on, which sends it what `passed` says."""
+    prctl.set_child_subreaper(1)
+    die_with_parent(start, KILL)  # PAM's modules may change their identity for a moment, which clears the setting
+    start.parent = os.getpid()
+    pid = kernel.fork_into(start.cgroup) if session and start.cgroup else os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        _close_all(start, session)
+        signal.alarm(int(start.policy.exec_timeout) + 2)  # the outer one's has a meaning
+        _exit_like(_supervise(pid, passed), session)
+    die_with_parent(start, passed[KILL])  # a guard that is killed passes nothing on
 
 
-def _read(name: str) -> bytes:
-    return io.FileIO(f"/proc/{name}").readall()
+def _close_all(start: Start, session: pam.Session | None) -> None:
+    """Keep nothing of the spawner's open, its connection least of all. A session's modules may have files of theirs."""
+    if session is None:
+        os.closerange(3, 0x7FFFFFFF)
+    else:
+        for file in (start.report, start.stdin, start.output):
+            os.close(file)
 
 
-def _wait(pid: int, passed: dict[int, int]) -> int:
-    """Until the child `pid` ends, pass on signals to it; then end what is left below. Gives its wait status.
+def _supervise(pid: int, passed: Passed) -> int:
+    """Until the child `pid` ends, pass on signals to it; then end what is left below. Return its wait status.
 
     When it is to be killed all are, since what traces it hears of its end in our place (ptrace(2)).
     """
-    # First in line, and nothing that it starts: a fork bomb leaves little time to who is to end it. No real-time
-    # scheduling: the kernel may wait busily, in the end of a process, for others that wouldn't get to run.
-    with contextlib.suppress(OSError):  # a container may lack CAP_SYS_NICE, a kernel autogroups (sched(7))
-        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-        os.setpriority(os.PRIO_PROCESS, 0, -20)
-        io.FileIO("/proc/self/autogroup", "r+").write(b"-20")
-    number, ends = 0, dict[int, int]()
+    _go_first()
+    ends: dict[int, int] = {}
+    killing = False
     with contextlib.suppress(ChildProcessError):  # nobody is left to wait for
         while True:
-            ends |= iter(lambda: os.waitpid(-1, os.WNOHANG), (0, 0))
-            if pid in ends or passed.get(number) == signal.SIGKILL:
-                _kill_descendants()
-                signal.sigtimedwait({signal.SIGCHLD}, 0.02)  # the orphans of those who were killed become ours
-            elif (number := signal.sigwait({*passed, signal.SIGCHLD})) in passed:
+            ends.update(kernel.reap())
+            if killing or pid in ends:
+                tree.kill_descendants()
+                signal.sigtimedwait({signal.SIGCHLD}, _PAUSE)  # the orphans of those who were killed become ours
+                continue
+            number = signal.sigwait({*passed, signal.SIGCHLD})
+            if number in passed:
                 os.kill(pid, passed[number])  # it hasn't been reaped yet, so the pid is still its own
+                killing = passed[number] == signal.SIGKILL
     return ends[pid]
 
 
-def _kill_descendants(chosen: Callable[[int], bool] = bool) -> bool:
-    """Kill those of this process's descendants that are `chosen`, from parent to child; True when there is none.
+def _go_first() -> None:
+    """Come before all others, but not what is started here: a fork bomb leaves little time to who is to end it.
 
-    This process's children are read again until no more have come, and nobody is reaped meanwhile: a fork bomb can't
-    grow. A pid that is signalled is still its process's, since who would reap that is this process, or was just killed.
+    No real-time scheduling: the kernel may wait busily, in the end of a process, for others that wouldn't get to run.
     """
-    family = [os.getpid()]
-    for pid in family:  # which grows meanwhile
-        with contextlib.suppress(OSError):  # ended meanwhile
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                for child in filter(chosen, {*map(int, _read(f"{pid}/task/{thread}/children").split())} - {*family}):
-                    os.kill(child, signal.SIGKILL)
-                    family.append(child)
-        family += family[:1] if pid == family[-1] != family[0] else []
-    return len(family) == 1
+    with contextlib.suppress(OSError):  # a container may lack CAP_SYS_NICE, a kernel autogroups (sched(7))
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        kernel.raise_priority()
+        kernel.raise_priority_of_session()
 
 
-def _end_as(status: int, session: pam.Session | None) -> None:
+def _exit_like(status: int, session: pam.Session | None) -> NoReturn:
     """End as the endpoint did, for the spawner's and the broker's eyes; no core, since a spawner isn't dumpable."""
-    session.close() if session else None
+    if session is not None:
+        session.close()
     if os.WIFSIGNALED(status):
-        os.kill(os.getpid(), os.WTERMSIG(status))  # SIGKILL ends it here
-        signal.signal(os.WTERMSIG(status), signal.SIG_DFL)  # the server's handlers only take a note
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [os.WTERMSIG(status)])
+        number = os.WTERMSIG(status)
+        os.kill(os.getpid(), number)  # SIGKILL ends it here
+        signal.signal(number, signal.SIG_DFL)  # the server's handlers only take a note
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
     os._exit(os.WEXITSTATUS(status))

@@ -9,55 +9,102 @@ import ctypes
 import os
 import select
 import signal
+from collections.abc import Iterator
+from itertools import takewhile
+from typing import NamedTuple
 
-import twinlock_spawner.child
+from twinlock_spawner.start import Start
 
-_CONV_ERR, _ESTABLISH_CRED, _DELETE_CRED, _SILENT = 19, 2, 4, 0x8000  # security/_pam_types.h
+_CONV_ERR, _ESTABLISH_CRED, _DELETE_CRED, _SILENT = 19, 2, 4, 0x8000
+"""Numbers of security/_pam_types.h."""
+
+_CLOSE_LIMIT = 5.0
+"""Seconds for the modules to close a session."""
+
+
+class _Conversation(ctypes.Structure):
+    """``struct pam_conv``: how modules may ask something, and what that function is given."""
+
+    _function = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)
+    _fields_ = [("function", _function), ("data", ctypes.c_void_p)]
+
+    @classmethod
+    def silent(cls) -> "_Conversation":
+        """One that answers nothing."""
+        return cls(cls._function(lambda *_: _CONV_ERR), None)
+
+
+class _Undo(NamedTuple):
+    """A call that is due at the end of a session."""
+
+    call: str
+    flags: int
 
 
 class Session:
-    """A session of a child's account; `_undo` are the calls that are due at its end, the last one first."""
+    """A session of a start's account."""
 
-    def __init__(self, child: "twinlock_spawner.child.Child") -> None:
-        self._child, self._handle, self._undo = child, ctypes.c_void_p(), list[tuple[str, int]]()
+    def __init__(self, start: Start) -> None:
+        """Begin, pam_start(3). Raises `ValueError` or `OSError` where that isn't possible."""
+        self._start = start
+        self._handle = ctypes.c_void_p()
+        self._pam = ctypes.CDLL("libpam.so.0")
+        self._pam.pam_strerror.restype = ctypes.c_char_p
+        self._pam.pam_getenvlist.restype = ctypes.POINTER(ctypes.c_char_p)
+        self._silent = _Conversation.silent()  # the library keeps a pointer to it
+        service, user = start.policy.pam_service.encode(), start.request.user.encode()
+        self._call("start", service, user, ctypes.byref(self._silent), ctypes.byref(self._handle))
+        self._undo = [_Undo("end", 0)]
 
     def open(self) -> None:
-        """Account rules, credentials, session; groups and environment of the child are then as the modules set them.
+        """Account rules, credentials, session; groups and environment of the start are then as the modules set them.
 
         Raises `ValueError` where the site's rules are against it.
         """
-        self._pam, child = ctypes.CDLL("libpam.so.0"), self._child
-        self._pam.pam_strerror.restype = ctypes.c_char_p
-        self._pam.pam_getenvlist.restype = ctypes.POINTER(ctypes.c_char_p)
-        # struct pam_conv: a function, and what it would be called with.
-        self._mute = ((kind := ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)) * 2)(kind(lambda *_: _CONV_ERR))
-        words = child.policy.pam_service.encode(), child.request.user.encode()
-        self._call("start", *words, self._mute, ctypes.byref(self._handle), undo=("end", 0))
+        start = self._start
         self._call("acct_mgmt", self._handle, _SILENT)
-        os.setgroups(child.groups)  # before the credentials, which may be more groups
-        self._call("setcred", self._handle, _SILENT | _ESTABLISH_CRED, undo=("setcred", _SILENT | _DELETE_CRED))
-        self._call("open_session", self._handle, _SILENT, undo=("close_session", _SILENT))
-        child.groups, entries = os.getgroups(), iter(self._pam.pam_getenvlist(self._handle))
-        child.environment = dict(os.fsdecode(entry).partition("=")[::2] for entry in iter(entries.__next__, None))
+        os.setgroups(start.groups)  # before the credentials, which may be more groups
+        self._call("setcred", self._handle, _SILENT | _ESTABLISH_CRED)
+        self._undo.append(_Undo("setcred", _SILENT | _DELETE_CRED))
+        self._call("open_session", self._handle, _SILENT)
+        self._undo.append(_Undo("close_session", _SILENT))
+        start.groups = os.getgroups()
+        start.environment = dict(self._environment())
+
+    def _environment(self) -> Iterator[tuple[str, str]]:
+        """The variables that the modules have set."""
+        entries = self._pam.pam_getenvlist(self._handle)
+        for entry in takewhile(_is_entry, entries):
+            name, _, value = os.fsdecode(entry).partition("=")
+            yield name, value
 
     def close(self) -> None:
         """Undo what was done, in a process of its own: what hangs or crashes there changes nothing here.
 
         After five seconds it is left to the outer guard, which ends it with all else.
         """
-        if self._undo and not (pid := os.fork()):
+        pid = os.fork()
+        if pid == 0:
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            for name, flags in reversed(self._undo):
+            for call, flags in reversed(self._undo):
                 with contextlib.suppress(ValueError):
-                    self._call(name, self._handle, flags)
+                    self._call(call, self._handle, flags)
             os._exit(0)
-        if self._undo and not select.select([os.pidfd_open(pid)], [], [], 5.0)[0]:
-            self._child.audit.line("pam-failed", id=self._child.request.id, call="close", reason="it took too long")
+        ended, _, _ = select.select([os.pidfd_open(pid)], [], [], _CLOSE_LIMIT)
+        if not ended:
+            self._record("close", "it took too long")
 
-    def _call(self, name: str, *arguments: object, undo: tuple[str, int] | None = None) -> None:
-        """The administrator gets the reason, the user doesn't: it would tell about the site."""
-        if result := getattr(self._pam, f"pam_{name}")(*arguments):
-            reason = self._pam.pam_strerror(self._handle, result).decode(errors="replace")
-            self._child.audit.line("pam-failed", id=self._child.request.id, call=name, reason=reason)
+    def _call(self, name: str, *arguments: object) -> None:
+        """The administrator gets the reason, the user doesn't: it would tell about the site. Raises `ValueError`."""
+        result = getattr(self._pam, f"pam_{name}")(*arguments)
+        if result:
+            self._record(name, self._pam.pam_strerror(self._handle, result).decode(errors="replace"))
             raise ValueError("the site's rules for accounts don't allow it now")
-        self._undo += [undo] if undo else []
+
+    def _record(self, call: str, reason: str) -> None:
+        self._start.audit.record("pam-failed", id=self._start.request.id, call=call, reason=reason)
+
+
+def _is_entry(entry: bytes | None) -> bool:
+    """Whether it isn't the end of the list."""
+    return entry is not None

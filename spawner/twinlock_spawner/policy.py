@@ -1,105 +1,207 @@
 """The policy file: what the spawner may do. Root's own; nothing in it comes from the broker.
 
-`Policy` is the table of keys: type, form, meaning with its unit, default. Validation, errors and documentation use it.
+`Policy` is the table of keys: kind of value, meaning with its unit, default. Validation, errors and documents use it.
 """
 
-from __future__ import annotations
-
-import io
 import os
+import re
+import stat
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
-TYPE_CHECKING = False  # `load` imports what it needs: parsers are in no process that stays
-if TYPE_CHECKING:
-    from typing import Annotated
-
-# What a value looks like in JSON; a null character, which no name or path can have, would be \\u0000.
-_TEXT, _PATH, _COUNT, _NUMBER = r'"([^"\\]|\\(?!u0000).)*"', r'"(/[^"\\]*)?"', r"\d{1,9}", r"\d{1,9}(\.\d+)?"
-_ARGV, _PAIR, _TEXTS = rf'\["/[^"\\]*"(, {_TEXT})*\]', r"\[-?\d{1,9}, -?\d{1,9}\]", rf"\[({_TEXT}(, )?)*\]"
-_ARGVS, _WORDS, _PAIRS = (rf'\{{("[\w-]+": {form}(, )?)*\}}' for form in (_ARGV, _TEXT, _PAIR))
-FORMS = {  # in words
-    _TEXT: "a string in quotes",
-    _PATH: "an absolute path in quotes",
-    _COUNT: "a whole number, 0 or more, without quotes",
-    _NUMBER: "a number, 0 or more, without quotes",
-    "true|false": "true or false, without quotes",
-    _TEXTS: "a list of strings",
-    _ARGVS: "a table of lists of strings, the first an absolute path",
-    _WORDS: "a table of strings",
-    _PAIRS: "a table of pairs of whole numbers",
-}
-_RLIMITS = {"core": [0, -1], "nice": [0, 0], "nofile": [1024, 524288], "nproc": [16384, 16384], "rtprio": [0, 0]}
+_MOST = 999_999_999
+"""What a number may be at most."""
 
 
 class PolicyError(ValueError):
     """The policy can't be used; the text names the key and the reason."""
 
 
+class Kind(NamedTuple):
+    """A kind of value: how it is written, for people, and whether a value is one."""
+
+    words: str
+    accepts: Callable[[object], bool]
+
+
+def _is_text(value: object) -> bool:
+    """No name and no path can have a null character."""
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_absolute_path(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("/") and _is_text(value)
+
+
+def _is_path_or_empty(value: object) -> bool:
+    return value == "" or _is_absolute_path(value)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MOST
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool and 0 <= value <= _MOST
+
+
+def _is_flag(value: object) -> bool:
+    return type(value) is bool
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_command(value: object) -> bool:
+    return isinstance(value, list) and _is_list_of_texts(value) and bool(value) and _is_absolute_path(value[0])
+
+
+def _is_pair_of_limits(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_limit, value))
+
+
+def _is_limit(value: object) -> bool:
+    return value == -1 or _is_count(value)
+
+
+def _table_of(accepts: Callable[[object], bool]) -> Callable[[object], bool]:
+    def is_table(value: object) -> bool:
+        return (
+            isinstance(value, dict)
+            and all(re.fullmatch(r"[\w-]+", name) for name in value)
+            and all(map(accepts, value.values()))
+        )
+
+    return is_table
+
+
+TEXT = Kind("a string in quotes", _is_text)
+PATH = Kind("an absolute path in quotes", _is_path_or_empty)
+COUNT = Kind("a whole number, 0 or more, without quotes", _is_count)
+NUMBER = Kind("a number, 0 or more, without quotes", _is_number)
+FLAG = Kind("true or false, without quotes", _is_flag)
+TEXTS = Kind("a list of strings", _is_list_of_texts)
+COMMANDS = Kind("a table of lists of strings, the first an absolute path", _table_of(_is_command))
+VARIABLES = Kind("a table of strings", _table_of(_is_text))
+LIMITS = Kind("a table of pairs of whole numbers", _table_of(_is_pair_of_limits))
+
+_RLIMITS = {
+    "core": [0, -1],
+    "nice": [0, 0],
+    "nofile": [1024, 524288],
+    "nproc": [16384, 16384],
+    "rtprio": [0, 0],
+}
+
+
 class Policy(SimpleNamespace):
     """The keys of the policy file; a key without default must be there."""
 
-    broker_user: Annotated[str, _TEXT, "account in /etc/passwd that the broker runs under; only it may connect"]
-    programs: Annotated[dict[str, list[str]], _ARGVS, "by name: the absolute path and fixed arguments"]
-    socket: Annotated[str, _PATH, "path of the socket; its folder has to exist"] = "/run/twinlock/spawner.sock"
-    audit_log: Annotated[str, _PATH, "path of the audit log; appended to"] = "/var/log/twinlock/audit.log"
-    min_uid: Annotated[int, _COUNT, "least uid that an endpoint may run under"] = 1000
-    allow_groups: Annotated[list[str], _TEXTS, "the account must be in one of these; empty: no such condition"] = []
-    deny_users: Annotated[list[str], _TEXTS, "accounts that are never used"] = ["root", "nobody"]
-    allowed_shells: Annotated[list[str], _TEXTS, "the account's must be one of these; empty: no such condition"] = []
-    max_children: Annotated[int, _COUNT, "most endpoints at a time"] = 1000
-    max_children_per_user: Annotated[int, _COUNT, "most endpoints of one account at a time"] = 20
-    start_rate: Annotated[float, _NUMBER, "starts per second, 0.05 at least; what 20 s allow may come at once"] = 50.0
-    start_rate_per_user: Annotated[float, _NUMBER, "the same for one account"] = 1.0
-    exec_timeout: Annotated[float, _NUMBER, "seconds that a child may take from fork to exec"] = 10.0
-    stop_grace: Annotated[float, _NUMBER, "seconds between TERM and KILL of an endpoint"] = 10.0
-    no_new_privs: Annotated[bool, "true|false", "children can't gain privileges by setuid programs (sudo, PBS)"] = True
-    pam_service: Annotated[str, _TEXT, "PAM service that opens a session for each endpoint; empty: none"] = ""
-    environment: Annotated[dict[str, str], _WORDS, "a child's, beside HOME, USER, LOGNAME and SHELL"] = {}
-    rlimits: Annotated[dict[str, list[int]], _PAIRS, "by name: [soft, hard]; -1: none"] = _RLIMITS
-    cgroup: Annotated[str, _PATH, "folder of a cgroup v2 that is the spawner's alone; empty: none"] = ""
+    broker_user: Annotated[str, TEXT, "account in /etc/passwd that the broker runs under; only it may connect"]
+    programs: Annotated[dict[str, list[str]], COMMANDS, "by name: the absolute path and fixed arguments"]
+    socket: Annotated[str, PATH, "path of the socket; its folder has to exist"] = "/run/twinlock/spawner.sock"
+    audit_log: Annotated[str, PATH, "path of the audit log; appended to"] = "/var/log/twinlock/audit.log"
+    min_uid: Annotated[int, COUNT, "least uid that an endpoint may run under"] = 1000
+    allow_groups: Annotated[list[str], TEXTS, "the account must be in one of these; empty: no such condition"] = []
+    deny_users: Annotated[list[str], TEXTS, "accounts that are never used"] = ["root", "nobody"]
+    allowed_shells: Annotated[list[str], TEXTS, "the account's must be one of these; empty: no such condition"] = []
+    max_children: Annotated[int, COUNT, "most endpoints at a time"] = 1000
+    max_children_per_user: Annotated[int, COUNT, "most endpoints of one account at a time"] = 20
+    start_rate: Annotated[float, NUMBER, "starts per second, 0.05 at least; what 20 s allow may come at once"] = 50.0
+    start_rate_per_user: Annotated[float, NUMBER, "the same for one account"] = 1.0
+    exec_timeout: Annotated[float, NUMBER, "seconds that a child may take from fork to exec"] = 10.0
+    stop_grace: Annotated[float, NUMBER, "seconds between TERM and KILL of an endpoint"] = 10.0
+    no_new_privs: Annotated[bool, FLAG, "children can't gain privileges by setuid programs (sudo, PBS)"] = True
+    pam_service: Annotated[str, TEXT, "PAM service that opens a session for each endpoint; empty: none"] = ""
+    environment: Annotated[dict[str, str], VARIABLES, "a child's, beside HOME, USER, LOGNAME and SHELL"] = {}
+    rlimits: Annotated[dict[str, list[int]], LIMITS, "by name: [soft, hard]; -1: none"] = _RLIMITS
+    cgroup: Annotated[str, PATH, "folder of a cgroup v2 that is the spawner's alone; empty: none"] = ""
+
+
+class Key(NamedTuple):
+    """A key of the policy."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    required: bool
+    default: Any
+
+
+def keys() -> list[Key]:
+    """Return the table of keys, in the order of `Policy`."""
+    found = []
+    for name, hint in get_type_hints(Policy, include_extras=True).items():
+        _, kind, meaning = get_args(hint)
+        required = not hasattr(Policy, name)
+        default = getattr(Policy, name, None)
+        found.append(Key(name, kind, meaning, required, default))
+    return found
 
 
 def load(path: str) -> Policy:
-    """The policy in the TOML file `path`. Raises `PolicyError`, also where someone but root could change the file."""
-    import tomllib
+    """Return the policy in the TOML file `path`.
+
+    Raises `PolicyError`, also where someone but root could change the file, a program, or what is made.
+    """
+    import tomllib  # it is in no process that stays
 
     try:
         check_trusted(os.path.abspath(path))
-        policy = Policy(**(values := tomllib.load(io.FileIO(path))))
-        check_values(values)
-        folders = [os.path.dirname(made) for made in (policy.socket, policy.audit_log)]
-        list(map(check_trusted, [argv[0] for argv in policy.programs.values()] + folders))
-    except (OSError, ValueError, TypeError, RecursionError) as error:  # links may lead in a circle
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+        _check_keys(values)
+        policy = Policy(**values)
+        for command in policy.programs.values():
+            check_trusted(command[0])
+        for made in (policy.socket, policy.audit_log):
+            check_trusted(os.path.dirname(made))
+    except (OSError, ValueError, RecursionError) as error:  # links may lead in a circle
         raise PolicyError(f"{path}: {error}") from error
     return policy
 
 
-def check_values(values: dict[str, object]) -> None:
+def _check_keys(values: dict[str, Any]) -> None:
     """Raise `ValueError` for a key that isn't one, a value of another kind, or a key that is missing."""
-    import difflib
-    import json
-    import re
-    from typing import Annotated, get_args, get_type_hints
+    known = {key.name: key for key in keys()}
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{name}: there is no such key; {_nearest(name, known)}")
+    for key in known.values():
+        if key.required and key.name not in values:
+            raise ValueError(f"{key.name} is missing; it has to be {key.kind.words}: {key.meaning}")
+    for name, value in values.items():
+        key = known[name]
+        if not key.kind.accepts(value):
+            raise ValueError(f"{name} has to be {key.kind.words}, not {_written(value)}: {key.meaning}")
 
-    keys = get_type_hints(Policy, localns={"Annotated": Annotated}, include_extras=True)
-    for key in [key for key in values if key not in keys]:
-        near = difflib.get_close_matches(key, keys, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(keys))}"
-        raise ValueError(f"{key}: there is no such key; {hint}")
-    for key, annotation in keys.items():
-        _, form, meaning = get_args(annotation)
-        value = values.get(key, getattr(Policy, key, None))
-        if value is None:
-            raise ValueError(f"{key} is missing; it has to be {FORMS[form]}: {meaning}")
-        text = json.dumps(value, ensure_ascii=False, default=lambda _: None)  # TOML has dates, which no key is
-        if not re.fullmatch(form, text):
-            raise ValueError(f"{key} has to be {FORMS[form]}, not {text[:200]}: {meaning}")
+
+def _nearest(name: str, known: dict[str, Key]) -> str:
+    import difflib  # only for an error
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
+
+
+def _written(value: object) -> str:
+    """A value as it stands in the file, more or less, and not too long."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False, default=str)[:200]
 
 
 def account(name: str) -> tuple[int, int]:
-    """Uid and gid of a local account. Raises `PolicyError`. Not by NSS, which would run modules of the site as root."""
-    for fields in (line.split(b":") for line in io.FileIO("/etc/passwd") if line.startswith(f"{name}:".encode())):
-        return int(fields[2]), int(fields[3])
+    """Return uid and gid of a local account. Raises `PolicyError`.
+
+    /etc/passwd is read here, since NSS would run modules of the site as root.
+    """
+    with open("/etc/passwd", "rb") as table:
+        for line in table:
+            fields = line.split(b":")
+            if fields[0] == name.encode():
+                return int(fields[2]), int(fields[3])
     raise PolicyError(f"broker_user: there is no account {name} in /etc/passwd; create it first")
 
 
@@ -108,8 +210,15 @@ def check_trusted(path: str) -> None:
 
     A folder that others may write to is good enough where it is sticky: they can't replace what isn't theirs.
     """
-    # S_IFLNK: inode(7)
-    folder, link = os.path.dirname(path), os.readlink(path) if (status := os.lstat(path)).st_mode >> 12 == 0o12 else ""
-    if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not (link or status.st_mode & 0o1000)):
-        raise OSError(f"{path} is writable by others than root: owner {status.st_uid}, mode {status.st_mode:o}")
-    list(map(check_trusted, {folder, link and os.path.abspath(os.path.join(folder, link))} - {path, ""}))
+    status = os.lstat(path)
+    is_link = stat.S_ISLNK(status.st_mode)
+    is_open_to_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+    if status.st_uid not in (0, os.geteuid()) or (is_open_to_others and not is_link):
+        mode = f"owner {status.st_uid}, mode {status.st_mode:o}"
+        raise OSError(f"{path} is writable by others than root: {mode}")
+    folder = os.path.dirname(path)
+    if folder != path:
+        check_trusted(folder)
+    if is_link:
+        target = os.path.join(folder, os.readlink(path))
+        check_trusted(os.path.abspath(target))

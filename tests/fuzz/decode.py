@@ -17,8 +17,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 _RIGS = Path(__file__).parent.parent / "rigs"
 _MEMORY = 16 * 1024  # KiB that one input may add to the most that the process ever had; see getrusage(2)
@@ -148,29 +146,22 @@ def _datagrams() -> _Target:
 
 
 def _states() -> _Target:
-    """What a spawner that starts over finds in its memfd: what `_start_over` puts there, and anything else."""
+    """What a spawner that starts over finds in its memfd: what its earlier self puts there, and anything else."""
     import msgpack
     from twinlock_shared import wire
-    from twinlock_spawner import __main__ as spawner
-    from twinlock_spawner import audit, policy
+    from twinlock_spawner import reload
     from wire_rig import NAME, SPAWN, UEP
 
-    rules, pid = policy.Policy(broker_user="nobody", programs={}), _child()
-    taken: list[Any] = []
-    into: Any = SimpleNamespace(policy=rules, audit=audit.Audit("/dev/null"), add=lambda child, _: taken.append(child))
+    pid = _child()
 
     def resume(data: bytes) -> bool:
         """Whether the bytes are taken for a state; all in it can then be told to a broker."""
         try:
-            (_, _, _), rows = msgpack.Unpacker(io.BytesIO(data))
-            for row in rows:
-                spawner._resume(into, *row)
+            _, children = reload.read_state(io.BytesIO(data))
         except (ValueError, TypeError, OSError):
             return False
-        finally:
-            for child in taken:
-                wire.check(child.row())
-            taken.clear()
+        for child in children or []:
+            wire.check(child.row())
         return True
 
     def check(data: bytes) -> None:
@@ -179,7 +170,7 @@ def _states() -> _Target:
         assert os.listdir("/proc/self/fd") == before, "a file descriptor is left, or one was closed"
 
     running = (SPAWN, "", signal.SIGUSR1, 12.5, pid, None, None)
-    in_a_cgroup = (SPAWN, f"/sys/fs/cgroup/{UEP}", signal.SIGKILL, math.inf, pid, None, None)
+    in_a_cgroup = (SPAWN, f"/sys/fs/cgroup/{os.getpid()}/{UEP}", signal.SIGKILL, math.inf, pid, None, None)
     ending = (SPAWN._replace(id=NAME[4:40]), "", signal.SIGKILL, 12.5, pid, 256, None)
     ended = (SPAWN, "", signal.SIGKILL, math.inf, pid, 0, 0)
     seeds = [

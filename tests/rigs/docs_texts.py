@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from twinlock_spawner.stages import STAGES
+
 ROOT = Path(__file__).parent.parent.parent
 ERRORS = {
     "Fatal": 1,
@@ -68,16 +70,7 @@ def _text(node: ast.expr) -> str:
 
 def stages() -> set[str]:
     """The names of the stages of a start, as the spawner and the broker's own refusals say them."""
-    return set(_passed()) | set(_refused())
-
-
-def _passed() -> Iterator[str]:
-    """Those that a child goes through."""
-    for name in ("child", "guard", "user"):
-        for node in ast.walk(ast.parse((ROOT / f"spawner/twinlock_spawner/{name}.py").read_text())):
-            match node:
-                case ast.Assign(targets=[ast.Attribute(attr="stage")], value=ast.Constant(value=str(stage))):
-                    yield stage
+    return {name for name, _ in STAGES} | set(_refused())
 
 
 def _refused() -> Iterator[str]:

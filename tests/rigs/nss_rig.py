@@ -1,7 +1,9 @@
-"""A name service of a site, for the lookups of one spawner only: one that hangs, and that knows aliases."""
+"""A name service of a site, for the lookups of one spawner only: one that hangs, has a helper, and knows aliases."""
 
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -40,6 +42,17 @@ class NameService:
             yield
         finally:
             path.unlink()
+
+    @contextlib.contextmanager
+    def helps(self, name: str, cgroup: Path) -> Iterator[None]:
+        """As long as this lasts, a lookup of the account leaves a helper in `cgroup`, with all descriptors."""
+        path = self._hanging / f"{name}.helper"
+        path.write_text(f"{cgroup}/cgroup.procs")
+        try:
+            yield
+        finally:
+            path.unlink()
+            os.kill(int((self._hanging / f"{name}.pid").read_text()), signal.SIGKILL)
 
     def asked_by(self, spawner: int) -> int:
         """The process below the spawner, guards between them or not, that asks; awaited for a minute at most."""

@@ -1,5 +1,6 @@
 /* A name service as a site may have one, for nsswitch.conf(5): it hangs while a file with the account's name exists in
-   $TWL_NSS_FOLDER; it knows the account twl-real under the name twl-alias too, root under the name twl-toor, and one
+   $TWL_NSS_FOLDER; it starts a helper, which keeps what is open, where NAME.helper there names the cgroup that the helper
+   moves to; it knows the account twl-real under the name twl-alias too, root under the name twl-toor, and one
    whose name is long and odd under the name twl-odd. */
 #include <errno.h>
 #include <nss.h>
@@ -8,6 +9,32 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+static void start_helper(const char *folder, const char *name)
+{
+    char path[512], procs[512];
+    FILE *file;
+    snprintf(path, sizeof path, "%s/%s.helper", folder, name);
+    file = fopen(path, "r");
+    if (!file)
+        return;
+    if (!fgets(procs, sizeof procs, file))
+        abort();
+    fclose(file);
+    snprintf(path, sizeof path, "%s/%s.pid", folder, name);
+    if (fork() == 0) {
+        file = fopen(procs, "w");
+        fputs("0", file);
+        fclose(file);
+        file = fopen(path, "w");
+        fprintf(file, "%d", getpid());
+        fclose(file);
+        for (;;)
+            pause();
+    }
+    while (access(path, F_OK) != 0)
+        usleep(10000);
+}
 
 enum nss_status _nss_twltest_getpwnam_r(const char *name, struct passwd *account, char *buffer, size_t size, int *error)
 {
@@ -19,6 +46,7 @@ enum nss_status _nss_twltest_getpwnam_r(const char *name, struct passwd *account
         snprintf(path, sizeof path, "%s/%s", folder, name);
         while (access(path, F_OK) == 0)
             usleep(10000);
+        start_helper(folder, name);
     }
     if (strcmp(name, "twl-alias") == 0) {
         *account = (struct passwd){"twl-real", "x", 54321, 54321, "", "/nonexistent", "/bin/sh"};

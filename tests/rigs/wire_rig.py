@@ -1,5 +1,6 @@
 """A message of each kind, and what holds of any bytes that come over the wire."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from twinlock_shared import wire
@@ -44,7 +45,7 @@ def check_datagram(data: bytes) -> bool:
     return any([_check(data, wire.REQUESTS), _check(data, wire.REPLIES)])
 
 
-def _check(data: bytes, kinds: dict[str, type[_Message]]) -> bool:
+def _check(data: bytes, kinds: Mapping[str, type[_Message]]) -> bool:
     try:
         message = wire.decode(data, kinds)
     except wire.WireError:

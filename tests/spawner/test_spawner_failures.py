@@ -157,6 +157,20 @@ def test_a_program_that_ends_before_the_spawner_knows_that_it_runs(
     assert broker.receive(wire.Exited) == wire.Exited(uep(1), spawned.pid, 7 << 8)
 
 
+def test_a_helper_of_the_name_service_that_keeps_everything_open(
+    start: Start, cgroup: str, names: NameService, alice: pwd.struct_passwd
+) -> None:
+    """It keeps the report open, so that only the program's end shows that this has run; the next start is free."""
+    spawner = start({"cgroup": cgroup}, names.prefix)
+    broker = spawner.connect()
+    with names.helps(alice.pw_name, Path(cgroup).parent):
+        broker.spawn(1, alice.pw_name, "fail")
+        spawned = broker.receive(wire.Spawned)
+        assert broker.receive(wire.Exited) == wire.Exited(uep(1), spawned.pid, 7 << 8)
+        broker.send(wire.Noted(uep(1)))
+        assert broker.children() == {}
+
+
 def test_a_keeper_whose_spawner_ended_before_it_could_watch_ends(start: Start, cgroup: str) -> None:
     """It is held up where it leaves the spawner's process group, which is before it watches."""
     spawner = start({"cgroup": cgroup}, failing("setpgid:delay_enter=10000000"))

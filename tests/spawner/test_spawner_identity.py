@@ -116,7 +116,7 @@ def test_a_child_starts_without_its_home(start: Start, alice: pwd.struct_passwd)
 @pytest.mark.parametrize(
     ("user", "stage", "reason"),
     [
-        ("root", "policy", "system account"),
+        ("root", "policy", "is root, which no endpoint runs as"),
         ("daemon", "policy", "system account"),
         ("nobody", "policy", "denied"),
         ("no-such-account", "lookup", "name not found: 'no-such-account'"),
@@ -139,7 +139,7 @@ def test_no_policy_can_allow_uid_0(start: Start, names: NameService, user: str) 
     broker.spawn(1, user)
     refused = broker.receive(wire.Refused)
     assert refused.stage == "policy"
-    assert "system account" in refused.reason
+    assert "is root, which no endpoint runs as" in refused.reason
 
 
 @pytest.mark.parametrize("form", ["{uid}", "0", "+{uid}", "#{uid}"])

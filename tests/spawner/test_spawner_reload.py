@@ -204,7 +204,7 @@ def test_a_new_version_takes_over(version: Version, alice: pwd.struct_passwd) ->
     pid = broker.receive(wire.Spawned).pid
     version.change(
         "twinlock_shared/wire.py",
-        lambda text: text.replace(f"= {wire.VERSION}, {wire.MAX_DATAGRAM}", f"= 77, {wire.MAX_DATAGRAM}"),
+        lambda text: text.replace(f"\nVERSION = {wire.VERSION}\n", "\nVERSION = 77\n"),
     )
     _start_over(spawner)
     broker = spawner.connect_raw()

@@ -161,6 +161,15 @@ def test_policy_that_is_none(policy: Any, earlier: Earlier) -> None:
         {"pid": -1},
         {"ended": "7"},
         {"ended": -1},
+        {"status": 8},
+        {"status": ""},
+        {"kill": 15},
+        {"kill": None},
+        {"cgroup": "/sys/fs/cgroup/user.slice"},
+        {"cgroup": f"/sys/fs/cgroup/1/{SPAWN.id}"},
+        {"cgroup": 7},
+        {"due": math.nan},
+        {"due": "soon"},
     ],
 )
 def test_row_that_is_no_child(changes: dict[str, Any], earlier: Earlier) -> None:

@@ -1,0 +1,256 @@
+"""The table of endpoints, from their start until the broker has taken note of their end: limits, states, signals."""
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import msgpack
+from twinlock_shared import wire
+
+from twinlock_spawner import guard, kernel, stages, tree
+from twinlock_spawner.audit import Audit
+from twinlock_spawner.child import Child, State
+from twinlock_spawner.policy import Policy
+from twinlock_spawner.rates import EVERYBODY, Rates
+from twinlock_spawner.start import Failure, Start
+
+_EARLY = 5.0
+"""A program that ends within so many seconds costs its account as many starts more."""
+
+_KILL_AGAIN = 1.0
+"""Seconds after which an endpoint is killed again that should have ended by then."""
+
+_PAUSE = 0.02
+"""Seconds until it is looked again whether all that an endpoint has left is gone."""
+
+_MAX_REPORT = 8192
+"""Bytes of a child's report."""
+
+Tell = Callable[[wire.Reply], None]
+
+
+class Children:
+    """The endpoints by their id. What becomes of them is told by `tell`."""
+
+    def __init__(self, policy: Policy, audit: Audit, selector: selectors.BaseSelector, tell: Tell) -> None:
+        self._policy = policy
+        self._audit = audit
+        self._selector = selector
+        self._tell = tell
+        self._by_id: dict[str, Child] = {}
+        self._by_pid: dict[int, Child] = {}  # those that haven't been reaped
+        self._of_user = Counter[str]()
+        self._rates = Rates()
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(self._by_id.values())
+
+    def rows(self) -> list[wire.Child]:
+        """The endpoints that have started, as the broker knows them."""
+        return [child.row() for child in self if child.has_started]
+
+    def are_settled(self) -> bool:
+        """Whether none is just starting."""
+        return all(child.has_started for child in self)
+
+    def have_ended(self) -> bool:
+        """Whether nothing runs any more."""
+        return all(child.state is State.ENDED for child in self)
+
+    def next_due(self) -> float:
+        """When one has to be looked after, as `time.monotonic` has it."""
+        return min((child.due for child in self), default=float("inf"))
+
+    # What the broker asks for.
+
+    def start(self, request: wire.Spawn, files: list[int]) -> None:
+        """Start an endpoint, whose stdin and output are `files`, or say why not."""
+        failure = self._refusal(request) or self._fork(request, files)
+        if failure is not None:
+            self._tell(wire.Refused(request.id, *failure))
+
+    def signal(self, request: wire.Signal) -> None:
+        """Send TERM or KILL to an endpoint. Its end will show what came of it."""
+        child = self._by_id.get(request.id)
+        if child is None:
+            self._tell(wire.Refused(request.id, "signal", "there is no such endpoint"))
+        elif request.signal == "TERM":
+            self._terminate(child)
+        else:
+            self._kill(child)
+
+    def note(self, request: wire.Noted) -> None:
+        """Forget an endpoint that has ended."""
+        child = self._by_id.get(request.id)
+        if child is not None and child.state is State.ENDED:
+            self._forget(child)
+
+    def _refusal(self, request: wire.Spawn) -> Failure | None:
+        """Say which limit is in the way of a start."""
+        policy, user = self._policy, request.user
+        if request.id in self._by_id:
+            return Failure("duplicate", "it is in the table already")
+        if request.program not in policy.programs:
+            return Failure("policy", f"the policy has no program {request.program}")
+        if len(self._by_id) >= policy.max_children:
+            return Failure("limit", "the host has as many as it may have")
+        if self._of_user[user] >= policy.max_children_per_user:
+            return Failure("limit", f"account {user} has as many as it may have")
+        everybody = self._rates.wait(EVERYBODY, policy.start_rate)
+        wait = max(everybody, self._rates.wait(user, policy.start_rate_per_user))
+        if wait > 0:
+            return Failure("rate", f"too many starts; again in {int(wait) + 1} s")
+        return None
+
+    def _fork(self, request: wire.Spawn, files: list[int]) -> Failure | None:
+        """Make the process that becomes the endpoint, or say why there is none."""
+        policy = self._policy
+        cgroup = f"{policy.cgroup}/{os.getpid()}/{request.id}" if policy.cgroup else ""
+        guarded = guard.is_needed(policy)
+        stdin, output = files
+        start = Start(policy, self._audit, request, stdin, output, cgroup)
+        child = Child(request, cgroup, guard.KILL if guarded else signal.SIGKILL)
+        try:
+            child.report, report = socket.socketpair()
+            with report:
+                child.pid = os.fork() if guarded else kernel.fork_into(cgroup)
+                if child.pid == 0:
+                    stages.run(start, report.fileno())
+        except OSError as error:
+            return Failure("fork", f"the host can't start another: {error}")
+        child.due = child.since + policy.exec_timeout
+        self._rates.pay(EVERYBODY, policy.start_rate)
+        self._rates.pay(request.user, policy.start_rate_per_user)
+        self.add(child)
+        self._selector.register(child.report, selectors.EVENT_READ, lambda: self._read_report(child))
+        return None
+
+    def add(self, child: Child) -> None:
+        """Have a child that was forked, now or by an earlier self, in the table."""
+        self._by_id[child.request.id] = child
+        self._of_user[child.request.user] += 1
+        if child.wait_status is None:
+            self._by_pid[child.pid] = child
+
+    def _forget(self, child: Child) -> None:
+        del self._by_id[child.request.id]
+        self._of_user -= Counter([child.request.user])  # without those that come to 0
+
+    # Signals. A pidfd is opened at each, and means the right process, since the pid of a child that wasn't reaped can't
+    # come to mean another; a thousand that are kept open would be copied and closed in each fork.
+
+    def terminate_all(self) -> None:
+        """Send TERM to every endpoint; after `stop_grace` seconds those that are left are killed."""
+        for child in self:
+            self._terminate(child)
+
+    def _terminate(self, child: Child) -> None:
+        """Send TERM, and see to it that KILL follows; a program that isn't executed yet needn't be."""
+        if child.state is State.STARTING:
+            self._kill(child)
+        elif child.wait_status is None:
+            child.due = min(child.due, time.monotonic() + self._policy.stop_grace)
+            _send(child.pid, signal.SIGTERM)
+
+    def _kill(self, child: Child) -> None:
+        """Kill what is in its cgroup: who traces the endpoint hears of its end in our place, ptrace(2). And itself."""
+        if child.wait_status is not None:
+            return
+        if child.state is State.STARTING and child.failure is None:
+            child.failure = Failure("timeout", "the start took too long, or was called off")
+        child.due = time.monotonic() + _KILL_AGAIN
+        if child.cgroup:
+            tree.kill_cgroup(child.cgroup)
+        _send(child.pid, child.kill_signal)
+
+    # What happens.
+
+    def _read_report(self, child: Child) -> None:
+        """Take what the stages have said: the failure, or nothing at all, and then the program runs."""
+        if child.report is None:
+            return
+        with child.report as report:
+            self._selector.unregister(report)
+            child.report = None
+            said = _receive(report)
+        if said and child.failure is None:
+            child.failure = _read_failure(said, child.request)
+        if child.failure is None:
+            child.state = State.RUNNING
+            child.due = float("inf")
+            self._tell(wire.Spawned(child.request.id, child.pid))
+
+    def reap(self) -> None:
+        """Note who has ended. Others than the endpoints are orphans that came to this process."""
+        with contextlib.suppress(ChildProcessError):  # there is no child
+            for pid, status in kernel.reap():
+                child = self._by_pid.pop(pid, None)
+                if child is not None:
+                    self._read_report(child)  # all of it is there
+                    child.wait_status = status
+                    child.state = State.CLEARING
+                    child.due = 0.0
+
+    def look_after(self) -> None:
+        """Do what is due: kill what outstayed its time, end what is left, and tell when nothing is left."""
+        now = time.monotonic()
+        for child in [child for child in self if child.due <= now]:
+            if child.wait_status is None:
+                self._kill(child)
+            elif not self._clear(child):
+                child.due = time.monotonic() + _PAUSE
+            else:
+                self._end(child)
+
+    def _clear(self, child: Child) -> bool:
+        """Kill what a child has left that was reaped; return whether nothing is left."""
+        if child.cgroup:
+            return tree.kill_cgroup(child.cgroup)
+        sessions = {os.getsid(0), *(other.pid for other in self)}
+        return tree.kill_orphans(sessions, self._policy.min_uid)
+
+    def _end(self, child: Child) -> None:
+        """Tell the end of a child of which nothing is left."""
+        child.due = float("inf")
+        if child.failure is not None:
+            self._forget(child)
+            self._tell(wire.Refused(child.request.id, *child.failure))
+            return
+        child.state = State.ENDED
+        if time.monotonic() - child.since < _EARLY:
+            self._rates.pay(child.request.user, self._policy.start_rate_per_user, _EARLY)
+        assert child.wait_status is not None
+        self._tell(wire.Exited(child.request.id, child.pid, child.wait_status))
+
+
+def _send(pid: int, number: int) -> None:
+    """Send a signal to a child. Where that fails it has ended, or is killed when it is due."""
+    with contextlib.suppress(OSError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        finally:
+            os.close(pidfd)
+
+
+def _receive(report: socket.socket) -> bytes:
+    """What has been said. A program of a name service may keep the other end open; then nothing has."""
+    try:
+        return report.recv(_MAX_REPORT, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return b""
+
+
+def _read_failure(said: bytes, request: wire.Spawn) -> Failure:
+    """The stage and the reason. They are checked, since a module of the site may have written something there."""
+    try:
+        stage, reason = msgpack.unpackb(said)
+        wire.check(wire.Refused(request.id, stage, reason))
+    except (ValueError, TypeError) as error:
+        return Failure("fork", f"the new process said something that is no report: {type(error).__name__}")
+    return Failure(stage, reason)

@@ -1,0 +1,224 @@
+"""How the spawner begins to serve, and how it starts over in place: a new policy or version, the same process.
+
+The process that serves is executed anew. It gets what it needs in a memfd, its state: the policy as it was read, and
+from an earlier self its endpoints. So the parsers of files and arguments are in no process that stays. The state is
+checked like a request.
+"""
+
+import contextlib
+import math
+import os
+import signal
+import socket
+import sys
+from typing import IO, Any, NamedTuple
+
+import msgpack
+import prctl
+from twinlock_shared import wire
+
+from twinlock_spawner import kernel
+from twinlock_spawner.child import Child, State
+from twinlock_spawner.guard import KILL
+from twinlock_spawner.keeper import fork_keeper
+from twinlock_spawner.locks import PATIENCE, InUse, take_locks
+from twinlock_spawner.policy import Policy
+from twinlock_spawner.server import STOP, Server
+
+LISTENER = 3
+"""The descriptor of the listening socket, where systemd's would be: sd_listen_fds(3)."""
+
+_CHECK_LIMIT = 30.0
+"""Seconds for what is installed now to read the policy."""
+
+_NO_EARLIER_SELF = None
+
+
+class Head(NamedTuple):
+    """The first part of a state. ``--check FD`` writes it."""
+
+    policy: dict[str, Any]
+    """The policy's keys and values."""
+
+    broker: int
+    """The uid whose processes may connect."""
+
+    path: str
+    """The policy's file."""
+
+
+class Row(NamedTuple):
+    """An endpoint in the second part, which is an array of these, or nil where there was no earlier self."""
+
+    request: wire.Spawn
+    cgroup: str
+    kill_signal: int
+    due: float
+    pid: int
+    wait_status: int | None
+    ended: int | None
+
+
+def execute_server(policy: Policy, broker: int, path: str) -> None:
+    """Become the process that serves. Without site: no .pth file's code runs in the process that stays."""
+    state = os.memfd_create("state", 0)
+    write_head(state, policy, broker, path)
+    os.write(state, msgpack.packb(_NO_EARLIER_SELF))
+    code = f"import sys; sys.path = {sys.path}; from twinlock_spawner.__main__ import main; main()"
+    os.execv(sys.executable, [sys.executable, "-IS", "-c", code, str(state)])
+
+
+def write_head(state: int, policy: Policy, broker: int, path: str) -> None:
+    """Write the first part of a state to a memfd."""
+    os.write(state, msgpack.packb(Head(vars(policy), broker, path)))
+
+
+def serve(state: int) -> None:
+    """Serve as the state says, until the spawner is to stop.
+
+    Raises `InUse`, `OSError`, `ValueError` or `TypeError` where it can't be.
+    """
+    os.lseek(state, 0, os.SEEK_SET)
+    with open(state, "rb", buffering=0) as file:
+        head, children = read_state(file)
+    _become_daemon()
+    policy = Policy(**head.policy)
+    take_locks(policy.socket, policy.cgroup, PATIENCE)  # they are here, unless an earlier self had none
+    server = Server(policy, socket.socket(fileno=LISTENER), head.broker)
+    if policy.cgroup and (children is None or not os.path.isdir(f"{policy.cgroup}/{os.getpid()}")):
+        fork_keeper(policy.cgroup)  # an earlier self may have had no cgroups
+    for child in children or []:
+        server.children.add(child)
+    server.audit.record("started", policy=head.path, pid=os.getpid())
+    if children is None:
+        _notify_manager(b"READY=1")
+    while server.run():
+        server.audit.record("reload-failed", reason=_start_over(server, head.path))
+    server.audit.record("stopped")
+
+
+def read_state(file: IO[bytes]) -> tuple[Head, list[Child] | None]:
+    """Return both parts of a state, the second as the endpoints that it is about.
+
+    Raises `ValueError`, `TypeError` or `OSError` where it isn't one, or can't be true.
+    """
+    head, rows = list(msgpack.Unpacker(file))
+    return Head(*head), None if rows is None else [_resume(row) for row in rows]
+
+
+def _become_daemon() -> None:
+    """Set what holds for the process: its name, its orphans, and that it comes first.
+
+    A fork bomb leaves little time to who is to end it. The session's priority would stay when we have ended, so it is
+    set only for a session of our own.
+    """
+    prctl.set_dumpable(0)
+    prctl.set_child_subreaper(1)
+    prctl.set_proctitle("twinlock-spawner")
+    with contextlib.suppress(OSError):  # a container may lack CAP_SYS_NICE
+        kernel.raise_priority()
+        if os.getsid(0) == os.getpid():
+            kernel.raise_priority_of_session()
+
+
+def _notify_manager(word: bytes) -> None:
+    """Tell systemd, as sd_notify(3) says. A name that begins with @ is an abstract socket's."""
+    name = os.environ.get("NOTIFY_SOCKET")
+    if not name:
+        return
+    address = "\0" + name[1:] if name.startswith("@") else name
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.sendto(word, address)
+
+
+def _start_over(server: Server, path: str) -> str:
+    """Execute what is installed now with the policy at `path`, if its ``--check`` is content; else return why not."""
+    import subprocess  # not before it is needed: it isn't small
+
+    state = os.memfd_create("state", 0)
+    try:
+        _check_installed(state, path)
+        _take_locks_of(state)
+        os.write(state, msgpack.packb([_hand_over(child) for child in server.children]))
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # until there are handlers again
+        if not server.signals.isdisjoint(STOP):
+            raise InterruptedError("the spawner is to stop")
+        os.execv(sys.executable, [*sys.orig_argv[:-1], str(state)])
+    except subprocess.CalledProcessError as error:
+        return _end_of(error.stderr.decode(errors="replace"))
+    except (InUse, ValueError, TypeError, OSError, subprocess.SubprocessError) as error:
+        return _end_of(str(error))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.close(state)
+
+
+def _end_of(text: str) -> str:
+    return text[-500:]
+
+
+def _check_installed(state: int, path: str) -> None:
+    """Have what is installed now read the policy and write it to `state`. Raises `OSError` or `SubprocessError`."""
+    import subprocess
+
+    argv = [*sys.orig_argv[:-1], "--policy", path, "--check", str(state)]
+    subprocess.run(argv, check=True, capture_output=True, timeout=_CHECK_LIMIT, pass_fds=[state])
+
+
+def _take_locks_of(state: int) -> None:
+    """Take the locks of the policy that the check has written, while there is still a way back."""
+    head = Head(*msgpack.unpackb(os.pread(state, os.fstat(state).st_size, 0)))
+    policy = Policy(**head.policy)
+    take_locks(policy.socket, policy.cgroup, 0.0)
+
+
+def _hand_over(child: Child) -> Row:
+    return Row(
+        child.request,
+        child.cgroup,
+        child.kill_signal,
+        child.due,
+        child.pid,
+        child.wait_status,
+        child.row().ended,
+    )
+
+
+def _resume(row: list[Any]) -> Child:
+    """Return a child of an earlier self. Raises `ValueError`, `TypeError` or `OSError` where it isn't that."""
+    request, *rest = row
+    given = Row(wire.Spawn(*request), *rest)
+    _check_handed_over(given)
+    return Child(
+        given.request,
+        given.cgroup,
+        given.kill_signal,
+        state=_state(given),
+        pid=given.pid,
+        due=given.due,
+        wait_status=given.wait_status,
+    )
+
+
+def _state(row: Row) -> State:
+    if row.ended is not None:
+        return State.ENDED
+    return State.RUNNING if row.wait_status is None else State.CLEARING
+
+
+def _check_handed_over(row: Row) -> None:
+    """Raise `ValueError`, `TypeError` or `OSError` for a row that can't be true."""
+    wire.check(row.request)
+    id, user, name, _ = row.request
+    for status in (row.wait_status, row.ended):
+        wire.check(wire.Child(id, row.pid, user, name, status))
+    if row.ended not in (None, row.wait_status):
+        raise ValueError("an endpoint that ended in two ways")
+    if row.kill_signal not in (signal.SIGKILL, KILL):
+        raise ValueError("a signal that ends no endpoint")
+    if row.cgroup != "" and not str(row.cgroup).endswith(f"/{os.getpid()}/{id}"):
+        raise ValueError("a cgroup that is another's")
+    if math.isnan(row.due):
+        raise ValueError("a time that is none")
+    if row.wait_status is None:  # it has to be a child of this process that wasn't reaped
+        os.waitid(os.P_PID, row.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -1,0 +1,248 @@
+"""From root to the user: the stages of a start, in order, in the process that becomes the endpoint.
+
+Where one fails, its name and the reason are written to a pipe that closes on exec, and the process ends. So the
+spawner learns of success by the pipe's end, and of failure by what comes out of it.
+"""
+
+import contextlib
+import grp
+import os
+import pwd
+import resource
+import signal
+from collections.abc import Iterator
+from typing import NoReturn
+
+import msgpack
+import prctl
+from twinlock_shared import wire
+
+from twinlock_spawner import kernel
+from twinlock_spawner.guard import open_session, start_guard
+from twinlock_spawner.policy import check_trusted
+from twinlock_spawner.start import Start
+
+_LONGEST_REASON = wire.MAX_TEXT
+"""Characters of a reason that are reported."""
+
+_CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+_BOUNDING_SET = "CapBnd"
+
+
+def run(start: Start, report: int) -> NoReturn:
+    """Go through the stages in a process that was forked for it. Whatever happens, it doesn't come back.
+
+    `report` is where a failure goes: the array of its stage and its reason, in msgpack.
+    """
+    start.report = report
+    try:
+        start.close_others()
+        for name, stage in STAGES:
+            start.stage = name
+            stage(start)
+    except BaseException as error:
+        reason = str(error)[:_LONGEST_REASON].encode(errors="replace").decode()
+        os.write(start.report, msgpack.packb([start.stage, reason]))
+    finally:
+        os._exit(os.EX_OSERR)
+
+
+def look_up_account(start: Start) -> None:
+    """Find the account and its groups by NSS, which may run modules of the site that hang (sssd, LDAP)."""
+    kernel.lower_priority()  # the spawner comes before all others, and what it starts doesn't
+    start.account = pwd.getpwnam(start.request.user)
+    start.groups = os.getgrouplist(start.request.user, start.account.pw_gid)
+
+
+def check_account(start: Start) -> None:
+    """Raise `ValueError` for an account that the policy doesn't let in."""
+    reason = next(_objections(start), None)
+    if reason is not None:
+        raise ValueError(f"account {start.request.user} {reason}")
+
+
+def _objections(start: Start) -> Iterator[str]:
+    policy, account = start.policy, start.account
+    if account.pw_name != start.request.user:
+        yield f"is another name of {account.pw_name}"
+    if account.pw_uid == 0:
+        yield "is root, which no endpoint runs as"
+    if account.pw_uid < policy.min_uid:
+        yield f"is a system account (its uid is below {policy.min_uid})"
+    if account.pw_name in policy.deny_users:
+        yield "is denied"
+    if policy.allowed_shells and account.pw_shell not in policy.allowed_shells:
+        yield "has a shell that is not allowed"
+    if policy.allow_groups:
+        allowed = {grp.getgrnam(group).gr_gid for group in policy.allow_groups}
+        if allowed.isdisjoint(start.groups):
+            yield "is in none of the groups that are allowed"
+
+
+def check_program(start: Start) -> None:
+    """Raise `OSError` unless only root can change the program."""
+    check_trusted(start.policy.programs[start.request.program][0])
+
+
+def record_identity(start: Start) -> None:
+    """Write the last line before the identity changes. Raises `OSError` where the audit log can't be written."""
+    recorded = start.audit.record(
+        "identity",
+        id=start.request.id,
+        user=start.request.user,
+        uid=start.account.pw_uid,
+        groups=str(start.groups),
+    )
+    if not recorded:
+        raise OSError("the audit log can't be written")
+
+
+def set_limits(start: Start) -> None:
+    """Set the policy's limits, and leave behind what is the service's and not the user's. PAM may set some anew."""
+    if not start.privileged:
+        return
+    for name, (soft, hard) in start.policy.rlimits.items():
+        limit = getattr(resource, f"RLIMIT_{name.upper()}")
+        _, most = resource.getrlimit(limit)
+        resource.setrlimit(limit, (_at_most(soft, most), _at_most(hard, most)))
+    with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+        file.write(b"0")
+    kernel.join_new_session_keyring()
+
+
+def _at_most(value: int, most: int) -> int:
+    """The limit `value`, or `most` if that is lower: to raise that needs a capability that containers lack."""
+    if most == resource.RLIM_INFINITY:
+        return value
+    return most if value == resource.RLIM_INFINITY else min(value, most)
+
+
+def start_session(_start: Start) -> None:
+    """Leave the session of whoever started this process."""
+    os.setsid()
+
+
+def drop_bounding_set(start: Start) -> None:
+    """Let no program gain a capability. Where setuid programs shall work they need theirs."""
+    if start.privileged and start.policy.no_new_privs:
+        for capability in prctl.ALL_CAPS:
+            prctl.capbset_drop(capability)
+
+
+def set_groups(start: Start) -> None:
+    """The account's groups, or with a PAM session those that its modules have set."""
+    if start.privileged:
+        os.setgroups(start.groups)
+
+
+def set_gid(start: Start) -> None:
+    """Real, effective and saved."""
+    if start.privileged:
+        gid = start.account.pw_gid
+        os.setresgid(gid, gid, gid)
+
+
+def set_uid(start: Start) -> None:
+    """Real, effective and saved. No line after this runs as root."""
+    if start.privileged:
+        uid = start.account.pw_uid
+        os.setresuid(uid, uid, uid)
+
+
+def verify_identity(start: Start) -> None:
+    """Raise `ValueError` where the kernel shows anything else: a change that failed half-way has given root away."""
+    uid, gid = start.account.pw_uid, start.account.pw_gid
+    if not start.privileged:
+        if uid != os.geteuid():
+            raise ValueError(f"account {start.account.pw_name} can't be used without root")
+        return
+    right_uid = os.getresuid() == (uid, uid, uid)
+    right_gid = os.getresgid() == (gid, gid, gid)
+    right_groups = set(os.getgroups()) == set(start.groups)
+    if not (right_uid and right_gid and right_groups):
+        raise ValueError("the kernel shows another uid, gid or groups")
+    with contextlib.suppress(PermissionError):
+        os.setuid(0)
+        raise ValueError("root could be regained")
+
+
+def verify_no_capabilities(start: Start) -> None:
+    """Raise `ValueError` where one is left: proc(5), /proc/PID/status."""
+    if not start.privileged:
+        return
+    empty = (*_CAPABILITIES, _BOUNDING_SET) if start.policy.no_new_privs else _CAPABILITIES
+    with open("/proc/self/status") as status:
+        for line in status:
+            name, _, value = line.partition(":")
+            if name in empty and int(value, 16):
+                raise ValueError(f"capabilities are left: {line.strip()}")
+
+
+def die_with_parent(start: Start) -> None:
+    """End when the spawner, or the guard, does. A change of uid clears the setting, so it is made after that."""
+    prctl.set_pdeathsig(signal.SIGKILL)
+    if os.getppid() != start.parent:
+        raise ValueError("the spawner ended meanwhile")
+
+
+def set_no_new_privs(start: Start) -> None:
+    """Let no setuid program give anything: PR_SET_NO_NEW_PRIVS, prctl(2)."""
+    if start.policy.no_new_privs:
+        prctl.set_no_new_privs(1)
+
+
+def enter_home(start: Start) -> None:
+    """The working directory is the home, or ``/`` where that is missing or closed to the user."""
+    os.umask(0o077)
+    os.chdir("/")
+    with contextlib.suppress(OSError):
+        os.chdir(start.account.pw_dir)
+
+
+def set_stdio(start: Start) -> None:
+    """stdin, stdout and stderr, and until exec the report as 3; nothing else stays open."""
+    os.dup2(start.stdin, 0)
+    os.dup2(start.output, 1)
+    os.dup2(start.output, 2)
+    start.report = os.dup2(start.report, 3, inheritable=False)
+    os.closerange(4, 0x7FFFFFFF)
+
+
+def execute(start: Start) -> None:
+    """Become the program. What the policy sets wins over PAM, and who the user is over both."""
+    account = start.account
+    argv = [*start.policy.programs[start.request.program], start.request.name]
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        **start.environment,
+        **start.policy.environment,
+        "HOME": account.pw_dir,
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "SHELL": account.pw_shell,
+    }
+    os.execve(argv[0], argv, environment)
+
+
+STAGES = (
+    ("fork", start_guard),
+    ("lookup", look_up_account),
+    ("policy", check_account),
+    ("program", check_program),
+    ("audit", record_identity),
+    ("limits", set_limits),
+    ("session", open_session),
+    ("session", start_session),
+    ("bounding", drop_bounding_set),
+    ("groups", set_groups),
+    ("gid", set_gid),
+    ("uid", set_uid),
+    ("readback", verify_identity),
+    ("capabilities", verify_no_capabilities),
+    ("parent", die_with_parent),
+    ("no-new-privs", set_no_new_privs),
+    ("directory", enter_home),
+    ("stdio", set_stdio),
+    ("exec", execute),
+)
