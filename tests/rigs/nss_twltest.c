@@ -1,6 +1,7 @@
 /* A name service as a site may have one, for nsswitch.conf(5): it hangs while a file with the account's name exists in
    $TWL_NSS_FOLDER; it starts a helper, which keeps what is open, where NAME.helper there names the cgroup that the helper
-   moves to; it knows the account twl-real under the name twl-alias too, root under the name twl-toor, and one
+   moves to; it writes into all sockets when it is asked for
+   twl-babbler; it knows the account twl-real under the name twl-alias too, root under the name twl-toor, and one
    whose name is long and odd under the name twl-odd. */
 #include <errno.h>
 #include <nss.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static void start_helper(const char *folder, const char *name)
@@ -47,6 +49,11 @@ enum nss_status _nss_twltest_getpwnam_r(const char *name, struct passwd *account
         while (access(path, F_OK) == 0)
             usleep(10000);
         start_helper(folder, name);
+    }
+    if (strcmp(name, "twl-babbler") == 0) {
+        int fd;
+        for (fd = 3; fd < 256; fd++)
+            send(fd, "nonsense", 8, MSG_DONTWAIT);
     }
     if (strcmp(name, "twl-alias") == 0) {
         *account = (struct passwd){"twl-real", "x", 54321, 54321, "", "/nonexistent", "/bin/sh"};

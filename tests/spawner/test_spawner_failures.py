@@ -171,6 +171,18 @@ def test_a_helper_of_the_name_service_that_keeps_everything_open(
         assert broker.children() == {}
 
 
+def test_a_name_service_that_writes_into_the_report(
+    start: Start, names: NameService, alice: pwd.struct_passwd, mode: dict[str, str]
+) -> None:
+    """The start has failed, and nobody believes the stage that is named there; the spawner serves on."""
+    broker = start(mode, names.prefix).connect()
+    broker.spawn(1, "twl-babbler")
+    refused = broker.receive(wire.Refused)
+    assert (refused.stage, "said something that is no report" in refused.reason) == ("fork", True)
+    broker.spawn(2, alice.pw_name, "sleep")
+    assert broker.receive(wire.Spawned).id == uep(2)
+
+
 def test_a_keeper_whose_spawner_ended_before_it_could_watch_ends(start: Start, cgroup: str) -> None:
     """It is held up where it leaves the spawner's process group, which is before it watches."""
     spawner = start({"cgroup": cgroup}, failing("setpgid:delay_enter=10000000"))
