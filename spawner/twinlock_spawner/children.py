@@ -92,7 +92,8 @@ class Children:
 
     def _refusal(self, request: wire.Spawn) -> Failure | None:
         """Say which limit is in the way of a start."""
-        policy, user = self._policy, request.user
+        policy = self._policy
+        user = request.user
         if request.id in self._by_id:
             return Failure("duplicate", "it is in the table already")
         if request.program not in policy.programs:

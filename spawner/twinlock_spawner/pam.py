@@ -15,8 +15,11 @@ from typing import NamedTuple
 
 from twinlock_spawner.start import Start
 
-_CONV_ERR, _ESTABLISH_CRED, _DELETE_CRED, _SILENT = 19, 2, 4, 0x8000
-"""Numbers of security/_pam_types.h."""
+# Numbers of security/_pam_types.h.
+_CONV_ERR = 19
+_ESTABLISH_CRED = 2
+_DELETE_CRED = 4
+_SILENT = 0x8000
 
 _CLOSE_LIMIT = 5.0
 """Seconds for the modules to close a session."""
@@ -52,7 +55,8 @@ class Session:
         self._pam.pam_strerror.restype = ctypes.c_char_p
         self._pam.pam_getenvlist.restype = ctypes.POINTER(ctypes.c_char_p)
         self._silent = _Conversation.silent()  # the library keeps a pointer to it
-        service, user = start.policy.pam_service.encode(), start.request.user.encode()
+        service = start.policy.pam_service.encode()
+        user = start.request.user.encode()
         self._call("start", service, user, ctypes.byref(self._silent), ctypes.byref(self._handle))
         self._undo = [_Undo("end", 0)]
 

@@ -62,7 +62,8 @@ def check_account(start: Start) -> None:
 
 
 def _objections(start: Start) -> Iterator[str]:
-    policy, account = start.policy, start.account
+    account = start.account
+    policy = start.policy
     if account.pw_name != start.request.user:
         yield f"is another name of {account.pw_name}"
     if account.pw_uid == 0:
@@ -71,12 +72,20 @@ def _objections(start: Start) -> Iterator[str]:
         yield f"is a system account (its uid is below {policy.min_uid})"
     if account.pw_name in policy.deny_users:
         yield "is denied"
-    if policy.allowed_shells and account.pw_shell not in policy.allowed_shells:
+    if not _has_allowed_shell(start):
         yield "has a shell that is not allowed"
-    if policy.allow_groups:
-        allowed = {grp.getgrnam(group).gr_gid for group in policy.allow_groups}
-        if allowed.isdisjoint(start.groups):
-            yield "is in none of the groups that are allowed"
+    if not _has_allowed_group(start):
+        yield "is in none of the groups that are allowed"
+
+
+def _has_allowed_shell(start: Start) -> bool:
+    allowed = start.policy.allowed_shells
+    return not allowed or start.account.pw_shell in allowed
+
+
+def _has_allowed_group(start: Start) -> bool:
+    allowed = {grp.getgrnam(group).gr_gid for group in start.policy.allow_groups}
+    return not allowed or not allowed.isdisjoint(start.groups)
 
 
 def check_program(start: Start) -> None:
@@ -151,7 +160,8 @@ def set_uid(start: Start) -> None:
 
 def verify_identity(start: Start) -> None:
     """Raise `ValueError` where the kernel shows anything else: a change that failed half-way has given root away."""
-    uid, gid = start.account.pw_uid, start.account.pw_gid
+    uid = start.account.pw_uid
+    gid = start.account.pw_gid
     if not start.privileged:
         if uid != os.geteuid():
             raise ValueError(f"account {start.account.pw_name} can't be used without root")
