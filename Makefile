@@ -17,7 +17,7 @@ DEB_PACKAGES := debhelper dh-python dpkg-dev lintian
 CONTAINER_PACKAGES := debootstrap systemd-container
 PEER_VERSION := 4.19.0
 
-CODE := shared/twinlock_shared spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
+CODE := shared/twinlock_wire spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
         service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
 .PHONY: help install install-dev demo test deep lint fuzz bench docs man deb lintian wheel container system-test

@@ -24,14 +24,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from figures import Table
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 ROOT = Path(__file__).parents[1]
 MAX_TOKENS = 14_000
 MAX_TOKENS_ON_A_LINE = 8.5  # mean
 MAX_FUNCTION = 25  # lines with code
 MAX_MEMORY = 16 * 1024**2  # bytes
-ALLOWED = {"msgpack", "prctl", "_prctl", "twinlock_shared", "twinlock_spawner"}
+ALLOWED = {"msgpack", "prctl", "_prctl", "twinlock_wire", "twinlock_spawner"}
 FORBIDDEN = "msgpack._cmsgpack"  # no C parser reads the broker's bytes as root
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -23,9 +23,9 @@ from pathlib import Path
 from figures import Table
 from kernel_events import Events
 from spawner_rig import MANAGER, Spawner, launch, stop, uep
-from twinlock_shared import wire
 from twinlock_testbed.site import cgroup_folder
 from twinlock_testbed.users import throw_away
+from twinlock_wire import wire
 
 MANY = 1000  # endpoints held at a time
 AT_ONCE = 100  # of them that are ending at a time

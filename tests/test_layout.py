@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "shared": set(),
-    "spawner": {"twinlock_shared"},
-    "broker": {"twinlock_shared"},
+    "spawner": {"twinlock_wire"},
+    "broker": {"twinlock_wire"},
     "endpoint": set[str](),
     "service": set[str](),
 }

@@ -9,7 +9,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_spawner.start import Failure
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import msgpack
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_spawner import guard, kernel, stages, tree
 from twinlock_spawner.audit import Audit

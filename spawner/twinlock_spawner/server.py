@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.children import Children

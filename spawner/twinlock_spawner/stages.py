@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import msgpack
 import prctl
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_spawner import kernel
 from twinlock_spawner.guard import open_session, start_guard

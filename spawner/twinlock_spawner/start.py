@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.policy import Policy

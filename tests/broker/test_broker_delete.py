@@ -22,7 +22,7 @@ TOKENS = {f"{server}-{kind}" for server in SERVERS for kind in ("access", "refre
 
 SPAWN = """
 import os, socket, sys
-from twinlock_shared import wire
+from twinlock_wire import wire
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 sock.settimeout(60)
 sock.connect(sys.argv[1])

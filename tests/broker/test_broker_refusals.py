@@ -6,7 +6,7 @@ from docs_texts import stages
 from spawner_rig import uep
 from twinlock_broker.endpoints.refusals import explain
 from twinlock_broker.endpoints.supervisor import Supervisor
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 OWN_WORDS = {"policy", "limit", "lookup", "rate", "session", "blocked", "draining"}
 """Stages whose reason is made for people; the others' may be any error of the system."""

@@ -16,7 +16,7 @@ from spawner_rig import Spawner, uep
 from twinlock_broker.endpoints.output import Output
 from twinlock_broker.errors import Fatal
 from twinlock_broker.spawner.client import SpawnerClient
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 
 class Heard:

@@ -58,7 +58,7 @@ def _fuzz(target: str, folder: Path, seconds: float) -> None:
     sys.path.append(str(_RIGS))
     import atheris  # type: ignore[import-untyped]
 
-    with atheris.instrument_imports(include=["msgpack", "twinlock_shared", "twinlock_spawner"]):
+    with atheris.instrument_imports(include=["msgpack", "twinlock_wire", "twinlock_spawner"]):
         run, seeds, words = _TARGETS[target]()
     corpus = folder / "corpus"
     corpus.mkdir()
@@ -135,7 +135,7 @@ def _datagrams() -> _Target:
     """Bytes from the broker, or from the spawner."""
     import msgpack
     import wire_rig
-    from twinlock_shared import wire
+    from twinlock_wire import wire
 
     assert msgpack.Unpacker.__module__ == "msgpack.fallback"
     longest = wire.Children([wire_rig.ALICE._replace(user="u" * 64)] * wire.MAX_PAGE)
@@ -148,8 +148,8 @@ def _datagrams() -> _Target:
 def _states() -> _Target:
     """What a spawner that starts over finds in its memfd: what its earlier self puts there, and anything else."""
     import msgpack
-    from twinlock_shared import wire
     from twinlock_spawner import reload
+    from twinlock_wire import wire
     from wire_rig import NAME, SPAWN, UEP
 
     pid = _child()

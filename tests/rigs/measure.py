@@ -19,7 +19,7 @@ from pathlib import Path
 import coverage
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("spawner/twinlock_spawner", "shared/twinlock_shared")
+SOURCES = ("spawner/twinlock_spawner", "shared/twinlock_wire")
 
 
 def main(arguments: list[str]) -> int:

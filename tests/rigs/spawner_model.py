@@ -18,7 +18,7 @@ from typing import Any
 
 from process_trees import alive, lives, program
 from spawner_rig import MANAGER, Broker, Output, Spawner, uep, write_policy
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 PER_USER = 5
 IDS = range(1, 30)

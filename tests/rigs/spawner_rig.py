@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twinlock_shared import wire
 from twinlock_testbed.site import toml
+from twinlock_wire import wire
 
 # A spawner started behind these words is as it is at a site: nothing measures its coverage, see `measure`.
 UNMEASURED = ("env", "--unset=TWINLOCK_MEASURED")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-import twinlock_shared
 import twinlock_spawner
+import twinlock_wire
 from spawner_rig import Spawner, launch, stop
 
 
@@ -21,7 +21,7 @@ class Version:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._stack, self._code = stack, folder / "code"
-        for package in (twinlock_shared, twinlock_spawner):
+        for package in (twinlock_wire, twinlock_spawner):
             source = Path(str(package.__file__)).parent
             shutil.copytree(source, self._code / source.name, ignore=shutil.ignore_patterns("__pycache__"))
         self._python = folder / "venv/bin/python"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 UEP = "0f0e0d0c-0b0a-4908-8706-050403020100"
 NAME = f"uep.11111111-2222-4333-8444-555555555555.{UEP}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from twinlock_shared import wire
+from twinlock_wire import wire
 from wire_rig import ALICE, NAME, REFUSED, REPLIES, REQUESTS, SPAWN, UEP, as_map
 
 

@@ -8,7 +8,7 @@ import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twinlock_shared import wire
+from twinlock_wire import wire
 from wire_rig import NAME, REPLIES, REQUESTS, UEP, as_map, check_datagram
 
 PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy

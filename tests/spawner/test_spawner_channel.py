@@ -18,7 +18,7 @@ import pytest
 from nss_rig import NameService
 from proc_rig import descriptors, until
 from spawner_rig import MANAGER, UNMEASURED, Broker, Start, uep
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from proc_rig import descriptors, status, until
 from spawner_rig import PYTHON, Start, uep
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 

@@ -12,7 +12,7 @@ import pytest
 from nss_rig import NameService
 from proc_rig import children, status, until
 from spawner_rig import Broker, Start, gone, remove_cgroups, uep
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 

@@ -16,7 +16,7 @@ import pytest
 from nss_rig import NameService
 from proc_rig import descriptors, resident, status, until
 from spawner_rig import MANAGER, Broker, Spawner, Start, uep
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 

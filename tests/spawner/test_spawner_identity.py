@@ -10,8 +10,8 @@ import pytest
 from nss_rig import NameService
 from process_trees import lives
 from spawner_rig import MANAGER, PYTHON, Broker, Start, gone, uep
-from twinlock_shared import wire
 from twinlock_testbed.daemons import run
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 

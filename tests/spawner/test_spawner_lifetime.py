@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from spawner_rig import Start, gone, uep
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 

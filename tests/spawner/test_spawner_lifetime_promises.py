@@ -10,7 +10,7 @@ import pytest
 from nss_rig import NameService
 from proc_rig import children, descriptors, status, until
 from spawner_rig import Broker, Start, gone, uep
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 

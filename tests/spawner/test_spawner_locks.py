@@ -23,7 +23,7 @@ from proc_rig import descriptors
 from process_trees import alive, children, eventually, guards, lives, program
 from spawner_rig import Lines, Spawner, Start, remove_cgroups, uep, write_policy
 from spawner_versions import Version
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from process_trees import children, eventually, guards, lives, pending, program
 from spawner_rig import PYTHON, Start, gone, uep
-from twinlock_shared import wire
 from twinlock_testbed.daemons import run
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 

@@ -13,7 +13,7 @@ import pytest
 from process_trees import alive, children, eventually, lives, program
 from spawner_rig import MANAGER, PYTHON, Broker, Spawner, Start, uep, write_policy
 from spawner_versions import Version
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 
@@ -203,7 +203,7 @@ def test_a_new_version_takes_over(version: Version, alice: pwd.struct_passwd) ->
     broker.spawn(1, alice.pw_name, "sleep").line()
     pid = broker.receive(wire.Spawned).pid
     version.change(
-        "twinlock_shared/wire.py",
+        "twinlock_wire/wire.py",
         lambda text: text.replace(f"\nVERSION = {wire.VERSION}\n", "\nVERSION = 77\n"),
     )
     _start_over(spawner)

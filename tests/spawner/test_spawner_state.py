@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 import pytest
 from spawner_rig import Broker, write_policy
-from twinlock_shared import wire
+from twinlock_wire import wire
 from wire_rig import SPAWN
 
 SERVE = [sys.executable, "-IS", "-c", f"import sys; sys.path = {sys.path[1:]}; "]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from process_trees import alive, children, eventually, guards, lives, processes, program
 from spawner_rig import PYTHON, Broker, Spawner, Start, gone, uep
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 

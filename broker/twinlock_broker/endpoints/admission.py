@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_broker import metrics
 from twinlock_broker.config.state import write_durably

@@ -1,6 +1,6 @@
 """What a user is told when a start is refused, mostly by the spawner, whose own reason may name the host's paths."""
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_broker.endpoints.admission import BLOCKED, DRAINING
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import Credentials, StartCommand

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_broker import metrics, processes
 from twinlock_broker.compute.command import Credentials

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_broker.compute.command_queue import PREFETCH
 

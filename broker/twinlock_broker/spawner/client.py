@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_broker import metrics
 from twinlock_broker.backoff import delays

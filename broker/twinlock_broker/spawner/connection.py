@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_broker.errors import Fatal
 

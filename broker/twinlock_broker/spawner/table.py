@@ -4,7 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from twinlock_shared import wire
+from twinlock_wire import wire
 
 from twinlock_broker.errors import Fatal
 from twinlock_broker.spawner.connection import SpawnerSocket
