@@ -1,15 +1,13 @@
 """What root runs: its code in tokens and lines, third-party code, the modules loaded and the memory of a real spawner.
 
-Exits with 1 where a bound is exceeded or a module is loaded that isn't allowed. Code is all of spawner and shared,
-guards and PAM included, without comments and docstrings. The bounds are for its readers: in tokens, since lines can be
-saved by writing more on each, and for what stands on a line and in a function. The spawner is the installed one of the
-running interpreter. It serves with a throw-away policy, and starts /bin/true once, so it has also loaded what it loads
-late.
+Exits with 1 where a bound is exceeded, a module is loaded that isn't allowed, or imports of any part go in a circle.
+Code is all of spawner and shared, guards and PAM included, without comments and docstrings. The bounds are for its
+readers: in tokens, since lines can be saved by writing more on each, and for what stands on a line and in a function.
+The spawner is the installed one of the running interpreter. It serves with a throw-away policy, and starts /bin/true
+once, so it has also loaded what it loads late.
 """
 
-import ast
 import importlib.util
-import io
 import os
 import pwd
 import socket
@@ -18,23 +16,22 @@ import sys
 import sysconfig
 import tempfile
 import time
-import tokenize
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from figures import Table
+from imports import PACKAGES, in_circles
+from root_code import ROOT, roots_code
 from twinlock_wire import wire
 
-ROOT = Path(__file__).parents[1]
 MAX_TOKENS = 14_000
 MAX_TOKENS_ON_A_LINE = 8.5  # mean
 MAX_FUNCTION = 25  # lines with code
+MAX_COMPLEXITY = 8
+MAX_CTYPES = 2  # files: libpam, and what the kernel has and Python lacks
 MAX_MEMORY = 16 * 1024**2  # bytes
 ALLOWED = {"msgpack", "prctl", "_prctl", "twinlock_wire", "twinlock_spawner"}
 FORBIDDEN = "msgpack._cmsgpack"  # no C parser reads the broker's bytes as root
-_NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _ENDPOINT = "00000000-0000-4000-8000-000000000001"
 
 
@@ -42,6 +39,7 @@ def main() -> int:
     """The exit code, see above."""
     table = Table()
     _code(table)
+    _circles(table)
     try:
         modules, memory = _observe()
     except (OSError, KeyError, EOFError) as error:
@@ -61,56 +59,27 @@ def _code(table: Table) -> None:
         table.row(f"  {path.relative_to(ROOT)}", len(code.tokens), f"tokens on {code.lines} lines")
     tokens = sum(len(code.tokens) for code in files.values())
     lines = sum(code.lines for code in files.values())
-    length, name = max(
-        (length, f"{path.name}: {name}") for path, code in files.items() for name, length in code.functions()
-    )
     table.row("all that root loads", tokens, "tokens", MAX_TOKENS)
     table.row("  on lines of code", lines, "lines")
     table.row("  mean tokens on a line of code", tokens / lines, "tokens", MAX_TOKENS_ON_A_LINE)
-    table.row("  longest function", length, f"lines ({name})", MAX_FUNCTION)
+    functions = [(path, function) for path, code in files.items() for function in code.functions()]
+    path, longest = max(functions, key=lambda found: found[1].lines)
+    table.row("  longest function", longest.lines, f"lines ({path.name}: {longest.name})", MAX_FUNCTION)
+    path, hardest = max(functions, key=lambda found: found[1].complexity)
+    table.row("  highest complexity", hardest.complexity, f"({path.name}: {hardest.name})", MAX_COMPLEXITY)
+    foreign = [path.name for path, code in files.items() if code.imports("ctypes")]
+    table.row("  files with ctypes", len(foreign), f"({', '.join(foreign)})", MAX_CTYPES)
+    _none(table, "  private names of others", [name for code in files.values() for name in code.private_names()])
+    _none(table, "  statements to be read twice", [text for code in files.values() for text in code.read_twice()])
 
 
-def roots_code() -> dict[Path, "Code"]:
-    """All modules that root loads, of spawner and shared."""
-    files = [path for part in ("shared", "spawner") for path in sorted((ROOT / part).rglob("*.py"))]
-    return {path: Code(path.read_text()) for path in files}
+def _circles(table: Table) -> None:
+    for folder in PACKAGES:
+        _none(table, f"circles of imports in {folder.parent.name}", sorted(in_circles(folder)))
 
 
-class Code:
-    """The code of a module: its tokens without comments, docstrings, indentation and ends of lines."""
-
-    def __init__(self, source: str) -> None:
-        self._tree = ast.parse(source)
-        left_out = _docstring_lines(self._tree)
-        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-        self.tokens = [token for token in tokens if token.type not in _NO_CODE and token.start[0] not in left_out]
-
-    @property
-    def lines(self) -> int:
-        """Lines with code on them."""
-        return self._lines_between(1, sys.maxsize)
-
-    def functions(self) -> Iterator[tuple[str, int]]:
-        """The name of each function, and on how many lines there is code of it."""
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield node.name, self._lines_between(node.lineno, node.end_lineno or node.lineno)
-
-    def _lines_between(self, first: int, last: int) -> int:
-        spans = (range(token.start[0], token.end[0] + 1) for token in self.tokens)
-        return len({line for span in spans for line in span if first <= line <= last})
-
-
-def _docstring_lines(tree: ast.AST) -> set[int]:
-    """The lines of docstrings, and of texts that explain the assignment above them."""
-    found: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, _DOCUMENTED):
-            for text in node.body:
-                match text:
-                    case ast.Expr(value=ast.Constant(value=str())):
-                        found.update(range(text.lineno, (text.end_lineno or text.lineno) + 1))
-    return found
+def _none(table: Table, name: str, found: list[str]) -> None:
+    table.row(name, len(found), "; ".join(found), 0)
 
 
 def _modules(table: Table, modules: set[str]) -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from imports import PACKAGES, in_circles
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -42,24 +43,18 @@ def test_root_imports_the_standard_library_and_two_packages(part: str) -> None:
     assert foreign <= ROOTS_PACKAGES
 
 
-def _dependencies(part: str) -> dict[str, set[str]]:
-    """By module of a part's package: the modules of the same package that it imports."""
-    package = f"twinlock_{part}"
-    found = {}
-    for path in (ROOT / part / package).rglob("*.py"):
-        names = set()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == package:
-                names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-        found[".".join(path.relative_to(ROOT / part).with_suffix("").parts)] = names
-    return {module: names & found.keys() for module, names in found.items()}
-
-
-@pytest.mark.parametrize("part", ["shared", "spawner"])
-def test_root_code_imports_downwards_only(part: str) -> None:
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_no_imports_go_in_a_circle(package: Path) -> None:
     """Each file can be read with what is below it known, and nothing else."""
-    above = _dependencies(part)
-    while above:
-        lowest = {module for module, names in above.items() if not names & above.keys()}
-        assert lowest, f"a circle: {sorted(above)}"
-        above = {module: names for module, names in above.items() if module not in lowest}
+    assert in_circles(package) == set()
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    """Where it closes inside a function as well; what only uses the circle is named, what is below it isn't."""
+    package = tmp_path / "house"
+    package.mkdir()
+    (package / "roof.py").write_text("from house import wall\n")
+    (package / "wall.py").write_text("from house.door import handle\n")
+    (package / "door.py").write_text("import house.floor\ndef handle() -> None:\n    from house import wall\n")
+    (package / "floor.py").write_text("")
+    assert in_circles(package) == {"house.roof", "house.wall", "house.door"}

@@ -166,16 +166,15 @@ def load(path: str) -> Policy:
 def _check_keys(values: dict[str, Any]) -> None:
     """Raise `ValueError` for a key that isn't one, a value of another kind, or a key that is missing."""
     known = {key.name: key for key in keys()}
-    for name in values:
+    for name, value in values.items():
         if name not in known:
             raise ValueError(f"{name}: there is no such key; {_nearest(name, known)}")
-    for key in known.values():
-        if key.required and key.name not in values:
-            raise ValueError(f"{key.name} is missing; it has to be {key.kind.words}: {key.meaning}")
-    for name, value in values.items():
         key = known[name]
         if not key.kind.accepts(value):
             raise ValueError(f"{name} has to be {key.kind.words}, not {_written(value)}: {key.meaning}")
+    for key in known.values():
+        if key.required and key.name not in values:
+            raise ValueError(f"{key.name} is missing; it has to be {key.kind.words}: {key.meaning}")
 
 
 def _nearest(name: str, known: dict[str, Key]) -> str:

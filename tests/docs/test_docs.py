@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from docs_texts import ROOT, exit_codes, refusals, stages
 from parsers import all_parsers
-from size_report import roots_code
+from root_code import roots_code
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 SPANS = [span for span in re.findall(r"`([^`\n]+)`", PAGE) if "…" in span or len(span) > 12]

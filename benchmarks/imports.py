@@ -1,0 +1,49 @@
+"""Which modules import each other in a circle, so that none of them can be understood first."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+PACKAGES = tuple(
+    _ROOT / folder
+    for folder in (
+        "shared/twinlock_wire",
+        "spawner/twinlock_spawner",
+        "broker/twinlock_broker",
+        "endpoint/twinlock_endpoint",
+        "service/twinlock_service",
+    )
+)
+"""The folder of each part's package."""
+
+
+def in_circles(package: Path) -> set[str]:
+    """Return the modules of the package in folder `package` that are in a circle, or above one."""
+    above = _dependencies(package)
+    while True:
+        lowest = {module for module, below in above.items() if not below & above.keys()}
+        if not lowest:
+            return set(above)
+        above = {module: below for module, below in above.items() if module not in lowest}
+
+
+def _dependencies(package: Path) -> dict[str, set[str]]:
+    """By module of the package: the modules of the same package that it imports, at any place."""
+    imported = {_name(path, package): set(_imported(path)) for path in package.rglob("*.py")}
+    return {module: names & imported.keys() - {module} for module, names in imported.items()}
+
+
+def _name(path: Path, package: Path) -> str:
+    parts = path.relative_to(package.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                yield str(node.module)
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
