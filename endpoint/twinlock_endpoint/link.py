@@ -4,14 +4,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
-from pika.exceptions import AMQPError, ProbableAccessDeniedError, ProbableAuthenticationError
+from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationError
 
 log = logging.getLogger(__name__)
 
@@ -124,10 +123,11 @@ class Link:
             await asyncio.wait([asyncio.ensure_future(self._down.wait())], timeout=_CLOSE_LIMIT_S)
 
     def _give_up(self, connection: AsyncioConnection) -> None:
-        """Of an attempt that fails in a callback, for want of a file descriptor for example, pika says nothing."""
+        """Of an attempt that fails in a callback, for want of a file descriptor for example, pika says nothing.
+
+        It isn't closed here: pika's `close` amid the handshake ends in an AssertionError in a callback.
+        """
         if connection is self._connection and not connection.is_open:
-            with suppress(AMQPError):
-                connection.close()
             self._lost(connection, TimeoutError(f"no connection within {_OPEN_LIMIT_S:.0f} s"))
 
     def _opened(self, connection: AsyncioConnection) -> None:

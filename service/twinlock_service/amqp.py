@@ -66,7 +66,7 @@ class _Session:
         opened: asyncio.Future[object] = self._loop.create_future()
         self._connection = AsyncioConnection(
             parameters,
-            on_open_callback=_resolver(opened),
+            on_open_callback=lambda connection: self._opened(connection, opened),
             on_open_error_callback=lambda _, error: self._end(error),
             on_close_callback=lambda _, error: self._end(error),
         )
@@ -127,6 +127,12 @@ class _Session:
             self._connection.close()
             await asyncio.wait({self._ended}, timeout=5)
         self._end("the connection was closed")
+
+    def _opened(self, connection: Any, opened: asyncio.Future[object]) -> None:
+        # One that took too long is closed only now: pika's `close` amid the handshake ends in an AssertionError.
+        if self._ended.done():
+            connection.close()
+        _resolver(opened)(connection)
 
     def _end(self, error: object) -> None:
         down = AmqpDownError(f"RabbitMQ: {error!r}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from amqp_gate import Gate, no_accidents
 from broker_rabbit import Rabbit
 from broker_rig import MANAGER, UEP, amqp_creds, message
 from globus_compute_common import messagepack
@@ -105,6 +106,37 @@ async def test_a_link_that_cant_be_opened_shows_no_password(rabbit: Rabbit, url:
         await Link.open(Secret(url.format(rabbit.url.split("@")[1])))
     assert "wrong" not in str(failed.value)
     assert "hush" not in str(failed.value)
+
+
+@pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
+async def test_a_link_that_isnt_wanted_any_more_while_it_is_opened(rabbit: Rabbit, frames: int) -> None:
+    async with no_accidents(), Gate(rabbit.url, frames) as gate, asyncio.timeout(60):
+        opening = asyncio.create_task(Link.open(Secret(gate.url)))
+        await gate.reached.wait()
+        opening.cancel()
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+        gate.release()
+        await gate.gone.wait()
+
+
+@pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
+async def test_a_link_that_is_cut_while_it_is_opened(rabbit: Rabbit, frames: int) -> None:
+    async with no_accidents(), Gate(rabbit.url, frames) as gate, asyncio.timeout(60):
+        opening = asyncio.create_task(Link.open(Secret(gate.url)))
+        await gate.reached.wait()
+        gate.cut()
+        with pytest.raises(LinkError, match="StreamLostError"):
+            await opening
+        await gate.gone.wait()
+
+
+@pytest.mark.parametrize("frames", range(3), ids=["nothing", "Start", "Tune"])
+async def test_a_server_that_goes_silent_while_a_link_is_opened(rabbit: Rabbit, frames: int) -> None:
+    async with no_accidents(), Gate(rabbit.url, frames) as gate, asyncio.timeout(60):
+        with pytest.raises(LinkError, match="Timeout while setting up AMQP"):
+            await Link.open(Secret(f"{gate.url}?stack_timeout=3"))
+        await gate.gone.wait()
 
 
 async def registered(rabbit: Rabbit) -> Registrar:

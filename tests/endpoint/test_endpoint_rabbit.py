@@ -9,11 +9,14 @@ from pathlib import Path
 import pika
 import pytest
 import pytest_asyncio
+from amqp_gate import Gate, no_accidents
 from endpoint_rig import Broker, Queues, Running, until, value
 from endpoint_tasks import note, wait_for
 from network import Network
+from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 from rabbit_control import evaluate, restart
+from twinlock_endpoint import link as link_module
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.engines.base import Task
@@ -149,6 +152,53 @@ async def test_a_connection_that_could_not_be_tried_for_want_of_a_file(
     await asyncio.to_thread(until, lambda: "[Errno 24] Too many open files" in running.log())
     enough.touch()
     assert value(await asyncio.to_thread(queues.result, queues.submit(double, 3))) == 6
+
+
+@pytest.mark.parametrize("frames", range(3), ids=["nothing", "Start", "Tune"])
+async def test_an_attempt_to_connect_that_is_given_up_amid_the_handshake(
+    broker: Broker, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "_OPEN_LIMIT_S", 0.5)
+    lost: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(60):
+        link = Link(parameters(gate.url, None, 60), [], lost.set_result)
+        link.open()
+        await gate.reached.wait()
+        assert "no connection within" in str(await lost)
+        await link.close()
+        gate.release()
+        await gate.gone.wait()
+
+
+class Waiting:
+    """Waits for a channel."""
+
+    def __init__(self) -> None:
+        self.there = asyncio.Event()
+
+    def opened(self, channel: Channel) -> None:
+        self.there.set()
+
+    def refused(self, reason: BaseException) -> bool:
+        return False
+
+    def closed(self, reason: BaseException) -> None:
+        self.there.clear()
+
+
+@pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
+async def test_a_connection_that_is_cut_amid_the_handshake_is_made_again(broker: Broker, frames: int) -> None:
+    user = Waiting()
+    down = asyncio.Event()
+    async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(60):
+        link = Link(parameters(gate.url, None, 60), [user], lambda reason: down.set())
+        link.open()
+        await (gate.reached if frames < 4 else user.there).wait()
+        gate.cut()
+        gate.release()
+        await down.wait()
+        await user.there.wait()
+        await link.close()
 
 
 def kept(running: Running, task: str) -> bool:

@@ -11,6 +11,7 @@ import aiohttp
 import pika
 import pytest
 import pytest_asyncio
+from amqp_gate import Gate, no_accidents
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Result
 from rabbit_control import evaluate
@@ -152,3 +153,27 @@ async def test_a_missing_exchange_is_no_refusal_of_the_message(url: str) -> None
     async with connected(url) as amqp, asyncio.timeout(60):
         with pytest.raises(AmqpDownError, match="NOT_FOUND"):
             await amqp.publish("nowhere", "there", b"x")
+
+
+@pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
+async def test_a_connection_that_isnt_wanted_any_more_while_it_is_opened(url: str, frames: int) -> None:
+    async with no_accidents(), Gate(url, frames) as gate, asyncio.timeout(60):
+        running = asyncio.create_task(Amqp(gate.url).run({}))
+        await gate.reached.wait()
+        running.cancel()
+        await asyncio.wait([running])
+        gate.release()
+        await gate.gone.wait()
+
+
+@pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
+async def test_a_connection_that_is_cut_while_it_is_opened_is_made_again(url: str, frames: int) -> None:
+    async with no_accidents(), Gate(url, frames) as gate, asyncio.timeout(60):
+        amqp = Amqp(gate.url)
+        running = asyncio.create_task(amqp.run({}))
+        await gate.reached.wait()
+        gate.cut()
+        gate.release()
+        await amqp.connected()
+        running.cancel()
+        await asyncio.wait([running])

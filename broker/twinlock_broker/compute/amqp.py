@@ -107,8 +107,12 @@ class Link:
             self._channel.basic_ack(tag)
 
     async def close(self) -> None:
-        """Close the connection, and wait a moment for the other side to agree."""
-        if self._connection is not None and not (self._connection.is_closing or self._connection.is_closed):
+        """Close the connection, and wait a moment for the other side to agree.
+
+        One that is still being made is closed as soon as it is there, or given up by pika after 15 s: pika's `close`
+        amid the handshake ends in an AssertionError in a callback.
+        """
+        if self._connection is not None and self._connection.is_open:
             self._connection.close()
             await asyncio.wait((self._closed,), timeout=_CLOSE_LIMIT)
         self._end("closed")
@@ -117,7 +121,7 @@ class Link:
         opened: asyncio.Future[Any] = self._loop.create_future()
         self._connection = AsyncioConnection(
             pika.URLParameters(url.reveal()),
-            on_open_callback=lambda connection: _resolve(opened, connection),
+            on_open_callback=lambda connection: self._opened(connection, opened),
             on_open_error_callback=lambda _, error: self._end_by(error),
             on_close_callback=lambda _, error: self._end_by(error),
         )
@@ -128,6 +132,11 @@ class Link:
         channel.add_on_return_callback(lambda _c, method, props, _b: self._returned(int(props.message_id), method))
         self._channel = channel
         await self._ask(lambda done: channel.confirm_delivery(self._confirmed, callback=done))
+
+    def _opened(self, connection: Any, opened: asyncio.Future[Any]) -> None:
+        if self._closed.done():  # it isn't wanted any more
+            connection.close()
+        _resolve(opened, connection)
 
     async def _ask(self, call: Callable[[Callable[[Any], None]], Any]) -> Any:
         """Make one of pika's calls that answer by a callback, and wait for the answer."""
