@@ -5,10 +5,11 @@
 
 import os
 import re
-import stat
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+
+from twinlock_spawner.trust import check_command, check_trusted
 
 _MOST = 999_999_999
 """What a number may be at most."""
@@ -155,10 +156,10 @@ def load(path: str) -> Policy:
         _check_keys(values)
         policy = Policy(**values)
         for command in policy.programs.values():
-            check_trusted(command[0])
+            check_command(command)
         for made in (policy.socket, policy.audit_log):
             check_trusted(os.path.dirname(made))
-    except (OSError, ValueError, RecursionError) as error:  # links may lead in a circle
+    except (OSError, ValueError, RecursionError) as error:  # links and interpreters may lead in a circle
         raise PolicyError(f"{path}: {error}") from error
     return policy
 
@@ -202,22 +203,3 @@ def account(name: str) -> tuple[int, int]:
             if fields[0] == name.encode():
                 return int(fields[2]), int(fields[3])
     raise PolicyError(f"broker_user: there is no account {name} in /etc/passwd; create it first")
-
-
-def check_trusted(path: str) -> None:
-    """Raise `OSError` unless only root (or in same-user mode we) can change `path`, link by link, up to ``/``.
-
-    A folder that others may write to is good enough where it is sticky: they can't replace what isn't theirs.
-    """
-    status = os.lstat(path)
-    is_link = stat.S_ISLNK(status.st_mode)
-    is_open_to_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
-    if status.st_uid not in (0, os.geteuid()) or (is_open_to_others and not is_link):
-        mode = f"owner {status.st_uid}, mode {status.st_mode:o}"
-        raise OSError(f"{path} is writable by others than root: {mode}")
-    folder = os.path.dirname(path)
-    if folder != path:
-        check_trusted(folder)
-    if is_link:
-        target = os.path.join(folder, os.readlink(path))
-        check_trusted(os.path.abspath(target))

@@ -19,8 +19,8 @@ from twinlock_wire import wire
 
 from twinlock_spawner import kernel
 from twinlock_spawner.guard import open_session, start_guard
-from twinlock_spawner.policy import check_trusted
 from twinlock_spawner.start import Start
+from twinlock_spawner.trust import check_command
 
 _LONGEST_REASON = wire.MAX_TEXT
 """Characters of a reason that are reported."""
@@ -90,7 +90,7 @@ def _has_allowed_group(start: Start) -> bool:
 
 def check_program(start: Start) -> None:
     """Raise `OSError` unless only root can change the program."""
-    check_trusted(start.policy.programs[start.request.program][0])
+    check_command(start.policy.programs[start.request.program])
 
 
 def record_identity(start: Start) -> None:

@@ -190,13 +190,23 @@ def test_a_program_that_others_can_change_is_not_run(
     assert output.rest() == ""
 
 
+def test_an_argument_that_others_can_change_is_not_run(start: Start, alice: pwd.struct_passwd, folder: Path) -> None:
+    script = folder / "script"
+    script.write_text("echo ran\n")
+    broker = start({"programs": {"program": ["/bin/sh", str(script)]}}).connect()
+    script.chmod(0o666)
+    output = broker.spawn(1, alice.pw_name, "program")
+    assert broker.receive(wire.Refused).stage == "program"
+    assert output.rest() == ""
+
+
 @pytest.mark.parametrize("no_new_privs", [True, False])
 def test_setuid_programs_work_where_the_policy_lets_them(
     start: Start, alice: pwd.struct_passwd, mode: dict[str, str], folder: Path, no_new_privs: bool
 ) -> None:
     shutil.copy("/usr/bin/id", folder / "id")
     (folder / "id").chmod(0o4755)
-    programs = {"whoami": ["/bin/sh", "-c", f"{folder}/id -u"]}
+    programs = {"whoami": ["/bin/sh", "-c", f"exec {folder}/id -u"]}
     broker = start({"no_new_privs": no_new_privs, "programs": programs} | mode).connect()
     assert broker.spawn(1, alice.pw_name, "whoami").line() == f"{alice.pw_uid if no_new_privs else 0}\n"
 

@@ -68,7 +68,7 @@ def test_the_audit_log_is_appended_to_and_no_link_is_followed(start: Start, tmp_
 
 
 @pytest.mark.parametrize("key", ["socket", "audit_log"])
-@pytest.mark.parametrize("change", ["owner", "mode"])
+@pytest.mark.parametrize("change", ["owner", "mode", "sticky"])
 def test_nothing_is_made_where_others_could_race_for_it(
     tmp_path: Path, alice: pwd.struct_passwd, key: str, change: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_nothing_is_made_where_others_could_race_for_it(
     if change == "owner":
         os.chown(folder, alice.pw_uid, alice.pw_gid)
     else:
-        folder.chmod(0o777)
+        folder.chmod(0o777 if change == "mode" else 0o1777)
     assert _refused_to_start(tmp_path, {key: str(folder / "made")}) == os.EX_CONFIG
     assert not list(folder.iterdir())
 
@@ -183,7 +183,7 @@ def test_a_log_that_was_moved_aside_is_begun_anew(
     broker = spawner.connect()
     assert broker.children() == {}
     if policy == "bad":
-        (spawner.folder / "policy.toml").write_text("min_uid = ")
+        (spawner.folder / "policy.toml").write_text("system_uids = ")
     elif policy == "gone":
         (spawner.folder / "policy.toml").unlink()
     log, former = spawner.folder / "audit.log", spawner.folder / "audit.log.1"

@@ -13,7 +13,10 @@ from twinlock_wire import wire
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize(("change", "stage"), [("missing", "program"), ("writable", "program"), ("broken", "exec")])
+@pytest.mark.parametrize(
+    ("change", "stage"),
+    [("missing", "program"), ("writable", "program"), ("uninterpreted", "program"), ("broken", "exec")],
+)
 def test_a_program_that_cannot_run_is_refused(start: Start, alice: pwd.struct_passwd, change: str, stage: str) -> None:
     with tempfile.TemporaryDirectory(dir="/opt") as folder:
         program = Path(folder, "program")
@@ -25,8 +28,10 @@ def test_a_program_that_cannot_run_is_refused(start: Start, alice: pwd.struct_pa
             program.unlink()
         elif change == "writable":
             program.chmod(0o777)
-        else:
+        elif change == "uninterpreted":
             program.write_text("#!/nonexistent/interpreter\n")
+        else:
+            program.write_text("no program\n")
         broker.spawn(1, alice.pw_name, "changed")
         assert broker.receive(wire.Refused).stage == stage
         assert broker.children() == {}
