@@ -130,7 +130,7 @@ def _policy(folder: Path) -> str:
     own = pwd.getpwuid(os.getuid()).pw_name
     (folder / "policy.toml").write_text(
         f'broker_user = "{own}"\nsocket = "{folder}/socket"\naudit_log = "{folder}/audit.log"\n'
-        'min_uid = 1\ndeny_users = []\n[programs]\ntrue = ["/bin/true"]\n'
+        'system_uids = []\ndeny_users = []\n[programs]\ntrue = ["/bin/true"]\n'
     )
     return f"{folder}/policy.toml"
 

@@ -57,8 +57,9 @@ With `--check` it starts nothing: it says what its loader makes of configuration
 """,
     "twinlock-spawner.toml": """\
 The policy of twinlock-spawner(8), /etc/twinlock/spawner.toml, in TOML. It belongs to root, and neither it nor
-any folder above it may be writable by others. `twinlock-spawner --check` says whether it is good. A running
-spawner reads it again on SIGHUP; a bad one changes nothing.
+any folder above it may be writable by others; the same holds for its programs, their interpreters, and the folders
+of the socket and of the audit log. `twinlock-spawner --check` says whether it is good, and warns of what it leaves
+open. A running spawner reads it again on SIGHUP; a bad one changes nothing.
 """,
     "twinlock-broker.yaml": """\
 Two YAML files. The broker's own, /etc/twinlock/broker.yaml, is named by `twinlock-broker --config`; its
@@ -114,7 +115,7 @@ notice. Where the new policy or version is wrong, nothing changes; the audit log
     "twinlock-spawner.toml": {
         "EXAMPLE": """\
   broker_user = "twinlock"
-  min_uid = 1000
+  allow_groups = ["compute"]
   max_children_per_user = 5
 
   [environment]

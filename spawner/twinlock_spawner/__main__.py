@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from twinlock_spawner import reload
 from twinlock_spawner.locks import PATIENCE, InUse, remove_dead_socket, take_locks
-from twinlock_spawner.policy import Policy, PolicyError, account, load
+from twinlock_spawner.policy import Policy, PolicyError, load, local_account
 
 if TYPE_CHECKING:
     import argparse
@@ -53,7 +53,7 @@ def _begin() -> None:
     """Read arguments and policy; then execute the process that serves, or return if it is not wanted."""
     options = _parse_arguments()
     policy = load(options.policy)
-    broker, group = account(policy.broker_user)
+    broker, group = local_account(policy.broker_user)
     if options.check is None:
         take_locks(policy.socket, policy.cgroup, PATIENCE)  # before anything of another spawner's is touched
         if os.environ.get("LISTEN_PID") != str(os.getpid()):

@@ -15,7 +15,7 @@ from twinlock_wire import wire
 from twinlock_spawner import guard, kernel, stages, tree
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.child import Child, State
-from twinlock_spawner.policy import Policy
+from twinlock_spawner.policy import Policy, is_system_uid
 from twinlock_spawner.rates import EVERYBODY, Rates
 from twinlock_spawner.start import Failure, Start
 
@@ -213,7 +213,7 @@ class Children:
         if child.cgroup:
             return tree.kill_cgroup(child.cgroup)
         sessions = {os.getsid(0), *(other.pid for other in self)}
-        return tree.kill_orphans(sessions, self._policy.min_uid)
+        return tree.kill_orphans(sessions, lambda uid: not is_system_uid(uid, self._policy))
 
     def _end(self, child: Child) -> None:
         """Tell the end of a child of which nothing is left."""

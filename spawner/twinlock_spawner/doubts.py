@@ -1,4 +1,4 @@
-"""What an administrator should look at in a policy that is good: names that this host doesn't know.
+"""What an administrator should look at in a policy that is good: what it leaves open, and names that nobody has here.
 
 For ``--check`` alone, when a person asks. It looks names up by NSS, which may run modules of the site: the process that
 serves never does that outside of a child.
@@ -12,11 +12,25 @@ from collections.abc import Callable, Iterable, Iterator
 
 from twinlock_spawner.policy import Policy
 
+_SHELLS = {"sh", "bash", "dash", "ksh", "zsh", "csh", "tcsh"}
+
 
 def doubts(policy: Policy) -> Iterator[str]:
-    """A line for each name that stands for nothing here."""
-    for name in _unknown(policy.deny_users, pwd.getpwnam):
+    """A line for each of them."""
+    if not policy.allow_groups:
+        yield "allow_groups is empty, so every account that nothing keeps out may run endpoints; name a group"
+    for name, command in policy.programs.items():
+        if os.path.basename(command[0]) in _SHELLS:
+            yield f"programs: {name!r} is a shell; name a script of root's instead, which is checked before each start"
+    yield from _unknown_names(policy)
+
+
+def _unknown_names(policy: Policy) -> Iterator[str]:
+    """A line for each name that stands for nothing here, unless it is one of the defaults."""
+    for name in _unknown(set(policy.deny_users).difference(Policy.deny_users), pwd.getpwnam):
         yield f"deny_users: there is no account {name!r} on this host, so it keeps nobody out; correct the name"
+    for name in _unknown(set(policy.deny_groups).difference(Policy.deny_groups), grp.getgrnam):
+        yield f"deny_groups: there is no group {name!r} on this host, so it keeps nobody out; correct the name"
     for name in _unknown(policy.allow_groups, grp.getgrnam):
         yield f"allow_groups: there is no group {name!r} on this host, so it lets nobody in; correct the name"
     for path in _unknown(policy.allowed_shells, os.stat):

@@ -5,6 +5,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
@@ -13,6 +14,8 @@ from twinlock_spawner.trust import check_command, check_trusted
 
 _MOST = 999_999_999
 """What a number may be at most."""
+
+_MOST_OF_A_LIMIT = 2**63 - 1
 
 
 class PolicyError(ValueError):
@@ -64,7 +67,15 @@ def _is_pair_of_limits(value: object) -> bool:
 
 
 def _is_limit(value: object) -> bool:
-    return value == -1 or _is_count(value)
+    return type(value) is int and -1 <= value <= _MOST_OF_A_LIMIT
+
+
+def _is_list_of_ranges(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_range, value))
+
+
+def _is_range(value: object) -> bool:
+    return isinstance(value, list) and _is_pair_of_limits(value) and 0 <= value[0] <= value[1]
 
 
 def _table_of(accepts: Callable[[object], bool]) -> Callable[[object], bool]:
@@ -84,9 +95,18 @@ COUNT = Kind("a whole number, 0 or more, without quotes", _is_count)
 NUMBER = Kind("a number, 0 or more, without quotes", _is_number)
 FLAG = Kind("true or false, without quotes", _is_flag)
 TEXTS = Kind("a list of strings", _is_list_of_texts)
+RANGES = Kind("a list of pairs of uids, each the first and the last of a range", _is_list_of_ranges)
 COMMANDS = Kind("a table of lists of strings, the first an absolute path", _table_of(_is_command))
 VARIABLES = Kind("a table of strings", _table_of(_is_text))
 LIMITS = Kind("a table of pairs of whole numbers", _table_of(_is_pair_of_limits))
+
+_SYSTEM_UIDS = [[0, 999], [60000, 65535], [2147352576, 4294967295]]
+"""Where Debian, its packages and systemd put accounts of services; people of AD and sssd lie between the last two."""
+
+_DENY_USERS = ["root", "nobody", "slurm", "munge"]
+
+# Who is in one of these can become root, by a command, a device, a file, a daemon, or jobs of everybody.
+_DENY_GROUPS = "root shadow disk kmem staff sudo wheel docker lxd incus-admin libvirt mock microk8s slurm munge".split()  # noqa: SIM905
 
 _RLIMITS = {
     "core": [0, -1],
@@ -104,9 +124,10 @@ class Policy(SimpleNamespace):
     programs: Annotated[dict[str, list[str]], COMMANDS, "by name: the absolute path and fixed arguments"]
     socket: Annotated[str, PATH, "path of the socket; its folder has to exist"] = "/run/twinlock/spawner.sock"
     audit_log: Annotated[str, PATH, "path of the audit log; appended to"] = "/var/log/twinlock/audit.log"
-    min_uid: Annotated[int, COUNT, "least uid that an endpoint may run under"] = 1000
+    system_uids: Annotated[list[list[int]], RANGES, "ranges of uids that no endpoint runs under"] = _SYSTEM_UIDS
     allow_groups: Annotated[list[str], TEXTS, "the account must be in one of these; empty: no such condition"] = []
-    deny_users: Annotated[list[str], TEXTS, "accounts that are never used"] = ["root", "nobody"]
+    deny_groups: Annotated[list[str], TEXTS, "the account must be in none of these, as good as root"] = _DENY_GROUPS
+    deny_users: Annotated[list[str], TEXTS, "accounts that are never used"] = _DENY_USERS
     allowed_shells: Annotated[list[str], TEXTS, "the account's must be one of these; empty: no such condition"] = []
     max_children: Annotated[int, COUNT, "most endpoints at a time"] = 1000
     max_children_per_user: Annotated[int, COUNT, "most endpoints of one account at a time"] = 20
@@ -153,6 +174,7 @@ def load(path: str) -> Policy:
         check_trusted(os.path.abspath(path))
         with open(path, "rb") as file:
             values = tomllib.load(file)
+        _replace_min_uid(values, path)
         _check_keys(values)
         policy = Policy(**values)
         for command in policy.programs.values():
@@ -162,6 +184,17 @@ def load(path: str) -> Policy:
     except (OSError, ValueError, RecursionError) as error:  # links and interpreters may lead in a circle
         raise PolicyError(f"{path}: {error}") from error
     return policy
+
+
+def _replace_min_uid(values: dict[str, Any], path: str) -> None:
+    """Take a policy from before `system_uids` as it was meant, and say what to write. For one version only."""
+    least = values.get("min_uid")
+    if type(least) is not int or "system_uids" in values:
+        return
+    del values["min_uid"]
+    ranges = [[0, max(least, 1) - 1], *_SYSTEM_UIDS[1:]]
+    values["system_uids"] = ranges
+    print(f"twinlock-spawner: warning: {path}: in place of min_uid, write: system_uids = {ranges}", file=sys.stderr)
 
 
 def _check_keys(values: dict[str, Any]) -> None:
@@ -192,7 +225,7 @@ def _written(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)[:200]
 
 
-def account(name: str) -> tuple[int, int]:
+def local_account(name: str) -> tuple[int, int]:
     """Return uid and gid of a local account. Raises `PolicyError`.
 
     /etc/passwd is read here, since NSS would run modules of the site as root.
@@ -203,3 +236,8 @@ def account(name: str) -> tuple[int, int]:
             if fields[0] == name.encode():
                 return int(fields[2]), int(fields[3])
     raise PolicyError(f"broker_user: there is no account {name} in /etc/passwd; create it first")
+
+
+def is_system_uid(uid: int, policy: Policy) -> bool:
+    """Return whether a range of `system_uids` has the uid. None has -1, the highest, which setresuid(2) doesn't set."""
+    return uid < 0 or any(first <= uid <= last for first, last in policy.system_uids)

@@ -10,7 +10,7 @@ import os
 import pwd
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 import msgpack
@@ -19,6 +19,7 @@ from twinlock_wire import wire
 
 from twinlock_spawner import kernel
 from twinlock_spawner.guard import open_session, start_guard
+from twinlock_spawner.policy import is_system_uid, local_account
 from twinlock_spawner.start import Start
 from twinlock_spawner.trust import check_command
 
@@ -68,10 +69,12 @@ def _objections(start: Start) -> Iterator[str]:
         yield f"is another name of {account.pw_name}"
     if account.pw_uid == 0:
         yield "is root, which no endpoint runs as"
-    if account.pw_uid < policy.min_uid:
-        yield f"is a system account (its uid is below {policy.min_uid})"
+    if _is_broker(start):
+        yield "is the broker's own"
+    if is_system_uid(account.pw_uid, policy):
+        yield f"is a system account: its uid {account.pw_uid} is in system_uids"
     if account.pw_name in policy.deny_users:
-        yield "is denied"
+        yield "is in deny_users"
     if not _has_allowed_shell(start):
         yield "has a shell that is not allowed"
     if not _has_allowed_group(start):
@@ -83,9 +86,44 @@ def _has_allowed_shell(start: Start) -> bool:
     return not allowed or start.account.pw_shell in allowed
 
 
+def _is_broker(start: Start) -> bool:
+    """Whether it is the account that commands the spawner; in same-user mode there is no other."""
+    if not start.privileged:
+        return False
+    broker, _ = local_account(start.policy.broker_user)
+    return start.account.pw_uid == broker
+
+
 def _has_allowed_group(start: Start) -> bool:
-    allowed = {grp.getgrnam(group).gr_gid for group in start.policy.allow_groups}
-    return not allowed or not allowed.isdisjoint(start.groups)
+    allowed = start.policy.allow_groups
+    return not allowed or any(gid in start.groups for gid in _find_groups(allowed).values())
+
+
+def check_groups(start: Start) -> None:
+    """Raise `ValueError` where the account's processes would be in a group that is as good as root, or the broker's."""
+    if not start.privileged:
+        return  # the groups stay as they are
+    for name, gid in _find_groups(start.policy.deny_groups).items():
+        if gid in start.groups:
+            raise ValueError(f"account {start.request.user} is in the group {name}, which is in deny_groups")
+    _, brokers = local_account(start.policy.broker_user)
+    if brokers in start.groups:
+        raise ValueError(f"account {start.request.user} is in the broker's own group")
+
+
+def check_session_groups(start: Start) -> None:
+    """The same again, since PAM's modules may have added groups."""
+    if start.policy.pam_service:
+        check_groups(start)
+
+
+def _find_groups(names: Iterable[str]) -> dict[str, int]:
+    """The gids of those groups that exist."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(KeyError):
+            found[name] = grp.getgrnam(name).gr_gid
+    return found
 
 
 def check_program(start: Start) -> None:
@@ -239,11 +277,13 @@ STAGES = (
     ("fork", start_guard),
     ("lookup", look_up_account),
     ("policy", check_account),
+    ("policy", check_groups),
     ("program", check_program),
     ("audit", record_identity),
     ("limits", set_limits),
     ("session", open_session),
     ("session", start_session),
+    ("session-groups", check_session_groups),
     ("bounding", drop_bounding_set),
     ("groups", set_groups),
     ("gid", set_gid),

@@ -39,7 +39,7 @@ def kill_descendants(chosen: Choice = bool) -> bool:
             return not killed
 
 
-def kill_orphans(sessions: Container[int], least_uid: int) -> bool:
+def kill_orphans(sessions: Container[int], is_users: Choice) -> bool:
     """In the spawner: kill what a guard that was killed has left; return whether there was nothing.
 
     That is each user's process that has come to the spawner, other than a child of its own: those are in its session
@@ -47,12 +47,12 @@ def kill_orphans(sessions: Container[int], least_uid: int) -> bool:
 
     Args:
         sessions: the ids of the spawner's own session and of its children's.
-        least_uid: of a user's process.
+        is_users: whether a process with that uid may be a user's.
     """
     own_cgroup = _cgroup("self")
 
     def is_orphan(pid: int) -> bool:
-        return os.getsid(pid) not in sessions and _cgroup(str(pid)) == own_cgroup and _uid(pid) >= least_uid
+        return os.getsid(pid) not in sessions and _cgroup(str(pid)) == own_cgroup and is_users(_uid(pid))
 
     return kill_descendants(is_orphan)
 

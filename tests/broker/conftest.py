@@ -34,7 +34,7 @@ def spawner(policy: dict[str, object]) -> Iterator[Spawner]:
         folder.chmod(0o755)
         gone = folder / "uninstalled"
         shutil.copy("/bin/true", gone)
-        made = launch(folder, {"deny_users": ["root"], "programs": {"gone": [str(gone)]}} | policy)
+        made = launch(folder, {"deny_users": ["root"], "system_uids": [], "programs": {"gone": [str(gone)]}} | policy)
         gone.unlink()
         try:
             yield made

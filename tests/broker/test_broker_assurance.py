@@ -47,7 +47,7 @@ async def queues(rabbit: Rabbit, endpoint: str) -> dict[str, object]:
 async def test_each_task_stands_in_the_audit_log_with_its_account(rabbit: Rabbit) -> None:
     endpoint, task, function = (str(uuid.uuid4()) for _ in range(3))
     program = [str(Path(sys.executable).with_name("twinlock-endpoint"))]
-    policy = {"broker_user": "nobody", "min_uid": 1, "programs": {"endpoint": program}}
+    policy = {"broker_user": "nobody", "system_uids": [], "programs": {"endpoint": program}}
     with (
         throw_away(USER) as account,
         broker_place(USER, TEMPLATE) as place,

@@ -17,6 +17,8 @@ from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject
 from twinlock_broker.checks.policy import check as check_policy
 from twinlock_broker.checks.sampling import NoSample, value
 from twinlock_spawner.policy import Policy
+from twinlock_testbed.daemons import run
+from twinlock_testbed.users import throw_away
 
 TWINLOCK = Path(sys.executable).with_name("twinlock")
 ADA = {"id": "7b1f2f6e-0000-4000-8000-000000000001", "username": "ada@example.org"}
@@ -238,7 +240,7 @@ def test_given_identities_are_mapped(folder: Path, tmp_path: Path) -> None:
         word for name in (own, "no-such-account") for word in ("--identity", identity(folder, f"{name}@example.org"))
     ]
     words += ["--identity", identity(folder, "ada@elsewhere.org"), "--identity", f"{own}@example.org"]
-    (tmp_path / "spawner.toml").write_text("min_uid = 1\n")
+    (tmp_path / "spawner.toml").write_text("system_uids = []\n")
     words += ["--policy", tmp_path / "spawner.toml"]
     found = [(kind, text) for kind, subject, text in findings(folder, *words) if subject == Subject.IDENTITY]
     assert [kind for kind, _ in found] == [Kind.OK, Kind.FAILURE, Kind.FAILURE, Kind.OK]
@@ -250,13 +252,20 @@ def test_given_identities_are_mapped(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("min_uid = 2", "min_uid is 2, and the account's uid is 1"),
-        ('min_uid = 1\ndeny_users = ["daemon"]', "deny_users names it"),
-        ('min_uid = 1\nallow_groups = ["no-such-group", "bin"]', "it is in none of no-such-group, bin"),
-        ('min_uid = 1\nallowed_shells = ["/bin/zsh"]', "allowed_shells doesn't name '/usr/sbin/nologin'"),
-        ('min_uid = 1\nallowed_shells = ["/usr/sbin/nologin"]\nallow_groups = ["daemon"]', ""),
-        ('min_uid = 1\ndeny_users = [1]\nallow_groups = "daemon"', ""),
-        ("", "min_uid is 1000"),
+        ("system_uids = [[2, 9], [1, 1]]", "system_uids: a range has its uid, 1"),
+        ("min_uid = 2", "system_uids: a range has its uid, 1"),
+        ("min_uid = 1", ""),
+        ("system_uids = [[2, 9]]", ""),
+        ("system_uids = [1]", "system_uids: a range has its uid, 1"),
+        ('system_uids = []\ndeny_groups = ["no-such-group", "daemon"]', "deny_groups: it is in daemon"),
+        ('system_uids = []\nbroker_user = "daemon"', "broker_user: it is the broker's own account"),
+        ('system_uids = []\nbroker_user = "no-such-account"', ""),
+        ('system_uids = []\ndeny_users = ["daemon"]', "deny_users names it"),
+        ('system_uids = []\nallow_groups = ["no-such-group", "bin"]', "it is in none of no-such-group, bin"),
+        ('system_uids = []\nallowed_shells = ["/bin/zsh"]', "allowed_shells doesn't name '/usr/sbin/nologin'"),
+        ('system_uids = []\nallowed_shells = ["/usr/sbin/nologin"]\nallow_groups = ["daemon"]', ""),
+        ('system_uids = []\ndeny_users = [1]\nallow_groups = "daemon"', ""),
+        ("", "system_uids: a range has its uid, 1"),
     ],
 )
 def test_whom_the_policy_keeps_out_is_found(folder: Path, tmp_path: Path, line: str, reason: str) -> None:
@@ -271,11 +280,33 @@ def test_whom_the_policy_keeps_out_is_found(folder: Path, tmp_path: Path, line: 
 
 def test_the_brokers_own_account_is_nobodys(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "spawner.toml"
-    path.write_text('broker_user = "daemon"\nmin_uid = 1\n')
+    path.write_text('broker_user = "daemon"\nsystem_uids = []\n')
     [text] = [
         text for text in failures(folder, "--policy", path, "--identity", "daemon@example.org") if "daemon@" in text
     ]
     assert "broker_user" in text
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("group", "policy", "kind", "words"),
+    [
+        ("sudo", "", Kind.FAILURE, "keeps out: deny_groups: it is in sudo"),
+        ("daemon", 'broker_user = "daemon"', Kind.FAILURE, "keeps out: broker_user: it is in the broker's own group"),
+        ("adm", "", Kind.WARNING, "it is in adm, so its tasks can read the host's logs"),
+        ("video", "", Kind.OK, "is the account"),
+    ],
+)
+def test_groups_that_give_more_than_most_people_have_are_told_of(
+    folder: Path, tmp_path: Path, group: str, policy: str, kind: Kind, words: str
+) -> None:
+    path = tmp_path / "spawner.toml"
+    path.write_text(f"{policy}\n")
+    with throw_away(f"twl-member{os.getpid()}") as account:
+        run("usermod", "--append", "--groups", group, account.pw_name)
+        found = findings(folder, "--policy", path, "--identity", f"{account.pw_name}@example.org")
+    [(told, text)] = [(told, text) for told, subject, text in found if subject == Subject.IDENTITY]
+    assert (told, words in text) == (kind, True)
 
 
 def test_the_spawners_defaults_are_known() -> None:
@@ -306,7 +337,7 @@ def policy(path: Path, **values: str) -> Path:
     own = {"broker_user": pwd.getpwuid(os.getuid()).pw_name, "socket": f"{path}.sock", "audit_log": f"{path}.log"}
     lines = [f'{key} = "{text}"\n' for key, text in (own | values).items()]
     program = Path(sys.executable).with_name("twinlock-endpoint")
-    path.write_text("".join(lines) + f'[programs]\nendpoint = ["{program}"]\n')
+    path.write_text("".join(lines) + f'allow_groups = ["daemon"]\n[programs]\nendpoint = ["{program}"]\n')
     return path
 
 

@@ -130,7 +130,7 @@ def test_the_brokers_own_file_names_the_program_and_the_socket(placed: Site, tmp
 
 
 def test_the_policy_beside_the_brokers_file_is_looked_at(placed: Site) -> None:
-    (placed.etc / "spawner.toml").write_text("min_uidd = 7\n")
+    (placed.etc / "spawner.toml").write_text("system_uid = []\n")
     kind, text = placed.findings({}, "--offline")["policy"]
     assert kind == "failure"
     assert f"{placed.etc}/spawner.toml" in text

@@ -157,7 +157,7 @@ def test_delete_refuses_while_the_broker_runs(host: Host) -> None:
 
 def test_delete_refuses_while_an_endpoint_runs(host: Host) -> None:
     name = f"uep.{MANAGER}.{uep(1)}"
-    with running_spawner(host.place, {"broker_user": "nobody", "min_uid": 1}) as spawner:
+    with running_spawner(host.place, {"broker_user": "nobody", "system_uids": []}) as spawner:
         subprocess.run([*NOBODY, sys.executable, "-c", SPAWN, spawner.socket, name], timeout=60, check=True)
         done = host.delete("--yes", "--force", spawner=spawner.socket)
     running = f"user endpoints still run: {uep(1)} of daemon; "

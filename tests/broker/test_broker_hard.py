@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: endpoints of other accounts are started"),
 ]
 
-POLICY = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
+POLICY = {"broker_user": "nobody", "deny_users": ["root"], "system_uids": []}
 PLAIN = "engine: {type: ThreadPoolEngine}\n"
 SEED = int(os.environ.get("TWINLOCK_SEED", "0")) or random.randrange(1 << 32)
 

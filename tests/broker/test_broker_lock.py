@@ -17,7 +17,7 @@ from twinlock_broker.config.lock import locked
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.mapping import Mapper
 
-POLICY = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
+POLICY = {"broker_user": "nobody", "deny_users": ["root"], "system_uids": []}
 
 
 @pytest.fixture

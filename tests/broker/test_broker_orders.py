@@ -268,7 +268,7 @@ async def killed(broker: Broker) -> AsyncIterator[None]:
 @pytest.mark.system
 @pytest.mark.asyncio(loop_scope="package")
 async def test_a_block_outlives_a_broker_that_is_killed(rabbit: Rabbit, place: Path) -> None:
-    policy = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
+    policy = {"broker_user": "nobody", "deny_users": ["root"], "system_uids": []}
     argv = (TWINLOCK, "block", MAPPED, "--reason", "call the help desk", "--socket", place / "state" / "admin.sock")
     with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy) as spawner:
         async with Broker.running(place, spawner, service) as first, killed(first):

@@ -64,7 +64,7 @@ def spawned_uids(spawner: Spawner) -> list[int]:
 @pytest.mark.system
 @pytest.mark.asyncio(loop_scope="package")
 async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
-    policy = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
+    policy = {"broker_user": "nobody", "deny_users": ["root"], "system_uids": []}
     with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy) as spawner:
         async with Broker.running(place, spawner, service) as broker:
             assert json.loads((place / "state" / "endpoint.json").read_text()) == {"endpoint_id": MANAGER}
@@ -130,7 +130,7 @@ def flooding(argv: list[str]) -> Iterator[None]:
 async def test_an_account_that_connects_without_end_stops_no_start_and_fills_no_log(
     rabbit: Rabbit, place: Path
 ) -> None:
-    policy = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
+    policy = {"broker_user": "nobody", "deny_users": ["root"], "system_uids": []}
     (place / "state").chmod(0o711)  # the way to the control socket
     argv = ["setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "--", *PYTHON, FLOOD]
     with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy) as spawner:
@@ -149,7 +149,7 @@ async def test_an_account_that_connects_without_end_stops_no_start_and_fills_no_
 @pytest.mark.system
 @pytest.mark.asyncio(loop_scope="package")
 async def test_what_systemd_is_told(rabbit: Rabbit, place: Path) -> None:
-    policy = {"broker_user": "nobody", "deny_users": ["root"], "min_uid": 1}
+    policy = {"broker_user": "nobody", "deny_users": ["root"], "system_uids": []}
     systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     systemd.settimeout(60)
     systemd.bind(str(place / "notify"))
@@ -173,7 +173,7 @@ async def test_what_systemd_is_told(rabbit: Rabbit, place: Path) -> None:
 async def test_same_user_mode(rabbit: Rabbit, place: Path) -> None:
     shutil.chown(place, "nobody", "nogroup")
     (place / "ep" / "user_environment.yaml").write_text("TZ: UTC")
-    policy = {"broker_user": "nobody", "deny_users": ["root"]}
+    policy = {"broker_user": "nobody", "deny_users": ["root"], "system_uids": []}
     with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy, NOBODY) as spawner:
         service.answer |= {"sub": UEP, "identity_set": [{"sub": UEP}, {"sub": ALICE}]}
         async with Broker.running(place, spawner, service) as broker:

@@ -27,7 +27,7 @@ async def test_a_burst_of_starts_comes_to_run(supervisor: Supervisor, spawner: S
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-@pytest.mark.parametrize("policy", [SLOW | {"min_uid": 1}])
+@pytest.mark.parametrize("policy", [SLOW | {"system_uids": []}])
 async def test_a_start_that_waits_holds_up_no_other(supervisor: Supervisor, spawner: Spawner, told: Told) -> None:
     await supervisor.command(numbered(1, endpoint_user()))
     waiting = asyncio.create_task(supervisor.command(numbered(2, endpoint_user())))

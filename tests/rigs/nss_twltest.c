@@ -1,7 +1,7 @@
 /* A name service as a site may have one, for nsswitch.conf(5): it hangs while a file with the account's name exists in
    $TWL_NSS_FOLDER; it starts a helper, which keeps what is open, where NAME.helper there names the cgroup that the helper
    moves to; it writes into all sockets when it is asked for
-   twl-babbler; it knows the account twl-real under the name twl-alias too, root under the name twl-toor, and one
+   twl-babbler; it knows accounts with any uid N under names twl-uid-N, the account twl-real under the name twl-alias too, root under the name twl-toor, and one
    whose name is long and odd under the name twl-odd. */
 #include <errno.h>
 #include <nss.h>
@@ -43,7 +43,6 @@ enum nss_status _nss_twltest_getpwnam_r(const char *name, struct passwd *account
     const char *folder = getenv("TWL_NSS_FOLDER");
     static char odd[3000] = "a\nb\033[2J\342\200\256\377\", \"event\": \"started\", \"";
     char path[512];
-    (void)buffer, (void)size;
     if (folder) {
         snprintf(path, sizeof path, "%s/%s", folder, name);
         while (access(path, F_OK) == 0)
@@ -61,6 +60,11 @@ enum nss_status _nss_twltest_getpwnam_r(const char *name, struct passwd *account
     }
     if (strcmp(name, "twl-toor") == 0) {
         *account = (struct passwd){"twl-toor", "x", 0, 0, "", "/nonexistent", "/bin/sh"};
+        return NSS_STATUS_SUCCESS;
+    }
+    if (strncmp(name, "twl-uid-", 8) == 0) {
+        snprintf(buffer, size, "%s", name);
+        *account = (struct passwd){buffer, "x", strtoul(name + 8, NULL, 10), 54321, "", "/nonexistent", "/bin/sh"};
         return NSS_STATUS_SUCCESS;
     }
     if (strcmp(name, "twl-odd") == 0) {

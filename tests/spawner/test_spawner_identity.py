@@ -9,7 +9,7 @@ import msgpack
 import pytest
 from nss_rig import NameService
 from process_trees import lives
-from spawner_rig import MANAGER, PYTHON, Broker, Start, gone, uep
+from spawner_rig import MANAGER, PYTHON, Broker, Spawner, Start, gone, uep
 from twinlock_testbed.daemons import run
 from twinlock_wire import wire
 
@@ -118,7 +118,7 @@ def test_a_child_starts_without_its_home(start: Start, alice: pwd.struct_passwd)
     [
         ("root", "policy", "is root, which no endpoint runs as"),
         ("daemon", "policy", "system account"),
-        ("nobody", "policy", "denied"),
+        ("nobody", "policy", "system account"),
         ("no-such-account", "lookup", "name not found: 'no-such-account'"),
     ],
 )
@@ -135,11 +135,82 @@ def test_accounts_that_nobody_becomes(start: Start, user: str, stage: str, reaso
 
 @pytest.mark.parametrize("user", ["root", "twl-toor"])
 def test_no_policy_can_allow_uid_0(start: Start, names: NameService, user: str) -> None:
-    broker = start({"min_uid": 0, "deny_users": []}, names.prefix).connect()
+    broker = start({"system_uids": [], "deny_users": [], "deny_groups": []}, names.prefix).connect()
     broker.spawn(1, user)
     refused = broker.receive(wire.Refused)
     assert refused.stage == "policy"
     assert "is root, which no endpoint runs as" in refused.reason
+
+
+_SYSTEM_UIDS = [-1, 1, 999, 60000, 64030, 64055, 65534, 65535, 2147352576, 4294967294]
+_PEOPLES_UIDS = [1000, 59999, 65536, 200000, 1879048192, 2147352575]
+
+
+def test_system_accounts_are_told_by_ranges(start: Start, names: NameService) -> None:
+    """Packages give out uids above those of people (64055 is libvirt-qemu); directories give people large ones."""
+    broker = start({"start_rate_per_user": 100}, names.prefix).connect()
+    for number, uid in enumerate(_SYSTEM_UIDS):
+        broker.spawn(number, f"twl-uid-{uid}")
+        refused = broker.receive(wire.Refused)
+        assert (refused.stage, f"its uid {uid} is in system_uids" in refused.reason) == ("policy", True)
+    for number, uid in enumerate(_PEOPLES_UIDS, 100):
+        output = broker.spawn(number, f"twl-uid-{uid}")
+        assert output.json()["status"]["Uid"].split() == [str(uid)] * 4
+        assert broker.receive(wire.Spawned).id == uep(number)
+        assert broker.receive(wire.Exited).id == uep(number)
+
+
+def test_the_brokers_own_uid_is_nobodys(start: Start, names: NameService, bob: pwd.struct_passwd) -> None:
+    """By whatever name, and in whatever range it is."""
+    broker = _start_for(bob, start, names.prefix)
+    for number, name in enumerate((bob.pw_name, f"twl-uid-{bob.pw_uid}")):
+        broker.spawn(number, name)
+        assert "is the broker's own" in broker.receive(wire.Refused).reason
+
+
+@pytest.mark.parametrize("name", ["sudo", "shadow", "staff", "disk"])
+def test_groups_as_good_as_root_are_denied(start: Start, bob: pwd.struct_passwd, name: str) -> None:
+    run("usermod", "--append", "--groups", name, bob.pw_name)
+    try:
+        broker = start().connect()
+        broker.spawn(1, bob.pw_name)
+        refused = broker.receive(wire.Refused)
+    finally:
+        run("usermod", "--groups", "", bob.pw_name)
+    assert refused.stage == "policy"
+    assert f"is in the group {name}, which is in deny_groups" in refused.reason
+
+
+def test_a_denied_group_counts_by_its_gid(start: Start, bob: pwd.struct_passwd) -> None:
+    """Another name of it may be the one that the account's membership is by; a group that isn't there is nobody's."""
+    alias = f"twl-games{os.getpid()}"
+    run("groupadd", "--non-unique", "--gid", "60", alias)
+    try:
+        run("usermod", "--append", "--groups", "games", bob.pw_name)
+        broker = start({"deny_groups": ["no-such-group", alias]}).connect()
+        broker.spawn(1, bob.pw_name)
+        assert f"is in the group {alias}" in broker.receive(wire.Refused).reason
+    finally:
+        run("usermod", "--groups", "", bob.pw_name)
+        run("groupdel", "--force", alias)  # it is the first group of an account, by its gid
+
+
+def test_an_accounts_first_group_may_be_denied_as_well(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start({"deny_groups": [alice.pw_name]}).connect()
+    broker.spawn(1, alice.pw_name)
+    assert f"is in the group {alice.pw_name}" in broker.receive(wire.Refused).reason
+
+
+def test_the_brokers_group_is_nobodys(start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd) -> None:
+    """Who is in it reaches the socket, and reads what the broker reads."""
+    broker = _start_for(bob, start)
+    run("usermod", "--append", "--groups", bob.pw_name, alice.pw_name)
+    try:
+        broker.spawn(1, alice.pw_name)
+        refused = broker.receive(wire.Refused)
+    finally:
+        run("usermod", "--groups", "", alice.pw_name)
+    assert (refused.stage, "is in the broker's own group" in refused.reason) == ("policy", True)
 
 
 @pytest.mark.parametrize("form", ["{uid}", "0", "+{uid}", "#{uid}"])
@@ -207,7 +278,7 @@ def test_a_start_is_in_its_cgroup_from_the_beginning(
     [
         ({"allow_groups": ["games"]}, "groups"),
         ({"allowed_shells": ["/bin/bash"]}, "shell"),
-        ({"min_uid": 60000}, "system account"),
+        ({"system_uids": [[20000, 29999]]}, "system account"),
     ],
 )
 def test_the_policy_narrows_who_is_allowed(
@@ -223,11 +294,11 @@ def test_the_policy_narrows_who_is_allowed(
 def test_the_policy_denies_an_account_by_name(start: Start, alice: pwd.struct_passwd) -> None:
     broker = start({"deny_users": [alice.pw_name]}).connect()
     broker.spawn(1, alice.pw_name)
-    assert "denied" in broker.receive(wire.Refused).reason
+    assert "is in deny_users" in broker.receive(wire.Refused).reason
 
 
 def test_the_policy_can_allow_what_it_asks_for(start: Start, alice: pwd.struct_passwd) -> None:
-    broker = start({"allow_groups": ["games", alice.pw_name], "allowed_shells": [alice.pw_shell]}).connect()
+    broker = start({"allow_groups": ["no-such-group", "games", alice.pw_name], "allowed_shells": [alice.pw_shell]}).connect()
     broker.spawn(1, alice.pw_name)
     broker.receive(wire.Spawned)
 
@@ -237,14 +308,15 @@ def test_new_privileges_are_the_policys_choice(start: Start, alice: pwd.struct_p
     assert broker.spawn(1, alice.pw_name).json()["status"]["NoNewPrivs"] == "0"
 
 
-def _connect_without_root(
-    start: Start, account: pwd.struct_passwd, cgroup: str = "", prefix: tuple[str, ...] = ()
-) -> Broker:
-    """A spawner and a broker that both run as that account."""
-    prefix = prefix or ("setpriv", f"--reuid={account.pw_name}", f"--regid={account.pw_name}", "--clear-groups")
-    home = Path(account.pw_dir)
-    own = {"broker_user": account.pw_name, "audit_log": str(home / "audit.log"), "socket": str(home / "spawner.sock")}
-    spawner = start(own | {"cgroup": cgroup}, prefix)
+def _start_for(account: pwd.struct_passwd, start: Start, prefix: tuple[str, ...] = ()) -> Broker:
+    """A broker that runs as that account; it has the group that the socket is for."""
+    spawner = start({"broker_user": account.pw_name}, prefix)
+    os.chown(spawner.socket, account.pw_uid, -1)
+    return _connect_as(spawner, account)
+
+
+def _connect_as(spawner: Spawner, account: pwd.struct_passwd) -> Broker:
+    """A broker that runs as that account."""
     os.seteuid(account.pw_uid)  # what SO_PEERCRED shows is the effective uid of connect(2)
     try:
         return spawner.connect()
@@ -252,10 +324,20 @@ def _connect_without_root(
         os.seteuid(0)
 
 
+def _connect_without_root(
+    start: Start, account: pwd.struct_passwd, cgroup: str = "", prefix: tuple[str, ...] = ()
+) -> Broker:
+    """A spawner and a broker that both run as that account."""
+    prefix = prefix or ("setpriv", f"--reuid={account.pw_name}", f"--regid={account.pw_name}", "--clear-groups")
+    home = Path(account.pw_dir)
+    own = {"broker_user": account.pw_name, "audit_log": str(home / "audit.log"), "socket": str(home / "spawner.sock")}
+    return _connect_as(start({**own, "cgroup": cgroup, "deny_groups": [account.pw_name]}, prefix), account)
+
+
 def test_without_root_only_the_own_account(start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd) -> None:
     broker = _connect_without_root(start, alice)
     broker.spawn(1, bob.pw_name)
-    assert broker.receive(wire.Refused).stage == "readback"
+    assert broker.receive(wire.Refused).stage == "readback"  # its own groups stay as they are, so none is denied
     child = broker.spawn(2, alice.pw_name).json()
     assert child["status"]["Uid"].split() == [str(alice.pw_uid)] * 4
 

@@ -123,13 +123,29 @@ def test_groups_that_a_module_adds(
 ) -> None:
     name = service("auth required pam_group.so", *PERMIT)
     group_rule(f"{name};*;{bob.pw_name};Al0000-2400;games")
-    run("usermod", "--append", "--groups", "staff", bob.pw_name)
+    run("usermod", "--append", "--groups", "video", bob.pw_name)
     try:
         status = start({"pam_service": name}).connect().spawn(1, bob.pw_name).json()["status"]
     finally:
         run("usermod", "--groups", "", bob.pw_name)
-    assert set(status["Groups"].split()) == {str(bob.pw_gid), "50", "60"}
+    assert set(status["Groups"].split()) == {str(bob.pw_gid), "44", "60"}
     assert status["Uid"].split() == [str(bob.pw_uid)] * 4
+
+
+def test_a_denied_group_that_a_module_adds(
+    start: Start, bob: pwd.struct_passwd, service: Service, group_rule: Callable[[str], None], tmp_path: Path
+) -> None:
+    """It is found after the modules, and the session is closed."""
+    hook = Hook(tmp_path)
+    name = service("auth required pam_group.so", *PERMIT, hook.rule)
+    group_rule(f"{name};*;{bob.pw_name};Al0000-2400;games")
+    broker = start({"pam_service": name, "deny_groups": ["games"]}).connect()
+    output = broker.spawn(1, bob.pw_name)
+    refused = broker.receive(wire.Refused)
+    assert refused.stage == "session-groups"
+    assert "is in the group games" in refused.reason
+    assert output.rest() == ""
+    assert hook.calls() == _both(bob)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +198,7 @@ def test_a_start_that_fails_later_closes_the_session(
     start: Start, alice: pwd.struct_passwd, service: Service, tmp_path: Path
 ) -> None:
     broken = Path(start().folder, "broken")
-    broken.write_text("#!/nonexistent/interpreter\n")
+    broken.write_text("no program\n")
     broken.chmod(0o755)
     hook = Hook(tmp_path)
     policy = {"pam_service": service(*PERMIT, hook.rule), "programs": {"broken": [str(broken)]}}

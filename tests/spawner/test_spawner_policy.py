@@ -12,6 +12,7 @@ GOOD = """\
 broker_user = "root"
 socket = "{folder}/spawner.sock"
 audit_log = "{folder}/audit.log"
+allow_groups = ["daemon"]
 [programs]
 endpoint = ["/bin/true"]
 """
@@ -39,8 +40,8 @@ def test_a_good_policy(tmp_path: Path) -> None:
         ),
         (("[programs]", "xyzzy = 1\n[programs]"), ["xyzzy: there is no such key; known are: allow_groups, "]),
         (
-            ("[programs]", 'min_uid = "1000"\n[programs]'),
-            ['min_uid has to be a whole number, 0 or more, without quotes, not "1000": '],
+            ("[programs]", 'max_children = "1000"\n[programs]'),
+            ['max_children has to be a whole number, 0 or more, without quotes, not "1000": '],
         ),
         (("[programs]", "pam_service = 2020-01-01\n[programs]"), ["pam_service has to be a string in quotes"]),
         (
@@ -54,12 +55,21 @@ def test_a_good_policy(tmp_path: Path) -> None:
         (('["/bin/true"]', '["true"]'), ["programs", "absolute"]),
         (('["/bin/true"]', "[]"), ["programs"]),
         (('["/bin/true"]', '["/bin/true", 7]'), ["programs"]),
-        (("[programs]", "min_uid = -1\n[programs]"), ["min_uid"]),
-        (("[programs]", "min_uid = true\n[programs]"), ["min_uid"]),
+        (("[programs]", "max_children = -1\n[programs]"), ["max_children"]),
+        (("[programs]", "max_children = true\n[programs]"), ["max_children"]),
+        (("[programs]", "system_uids = 999\n[programs]"), ["system_uids has to be a list of pairs of uids"]),
+        (("[programs]", "system_uids = [[0]]\n[programs]"), ["system_uids has to be a list of pairs of uids"]),
+        (("[programs]", "system_uids = [[9, 0]]\n[programs]"), ["system_uids has to be a list of pairs of uids"]),
+        (("[programs]", "rlimits = {core = [-2, 0]}\n[programs]"), ["rlimits has to be a table of pairs"]),
+        (("[programs]", "rlimits = {core = [0, 9223372036854775808]}\n[programs]"), ["rlimits has to be"]),
+        (("[programs]", "system_uids = [[-1, 999]]\n[programs]"), ["system_uids has to be a list of pairs of uids"]),
+        (("[programs]", "system_uids = [[false, true]]\n[programs]"), ["system_uids has to be a list of pairs"]),
+        (("[programs]", "min_uid = true\n[programs]"), ["min_uid: there is no such key"]),
+        (("[programs]", "min_uid = 9\nsystem_uids = []\n[programs]"), ["min_uid: there is no such key"]),
         (("[programs]", "stop_grace = -1\n[programs]"), ["stop_grace"]),
         (("[programs]", "no_new_privs = 1\n[programs]"), ["no_new_privs"]),
         (("[programs]", 'deny_users = "root"\n[programs]'), ["deny_users"]),
-        (("[programs]", "allow_groups = [1]\n[programs]"), ["allow_groups"]),
+        (('["daemon"]', "[1]"), ["allow_groups"]),
         (("[programs]", 'environment = ["A=b"]\n[programs]'), ["environment"]),
         (("[programs]", "environment = {A = 1}\n[programs]"), ["environment"]),
         (("[programs]", "[programs"), ["policy.toml"]),
@@ -73,8 +83,44 @@ def test_a_bad_policy(tmp_path: Path, change: tuple[str, str], words: list[str])
     assert not (tmp_path / "spawner.sock").exists()
 
 
+@pytest.mark.parametrize(
+    ("least", "ranges"),
+    [
+        (0, "[[0, 0], [60000, 65535], [2147352576, 4294967295]]"),
+        (500, "[[0, 499], [60000, 65535], [2147352576, 4294967295]]"),
+        (1000, "[[0, 999], [60000, 65535], [2147352576, 4294967295]]"),
+    ],
+)
+def test_a_policy_from_before_ranges_of_uids_is_taken_as_it_was_meant(tmp_path: Path, least: int, ranges: str) -> None:
+    """Else a host that upgrades by itself has no endpoints from its next start on."""
+    done = check(tmp_path, GOOD.replace("[programs]", f"min_uid = {least}\n[programs]"), "--check")
+    assert done.returncode == 0
+    [warning] = done.stderr.splitlines()
+    assert warning.startswith("twinlock-spawner: warning: ")
+    assert warning.endswith(f"in place of min_uid, write: system_uids = {ranges}")
+    _, _, written = warning.partition("write: ")
+    done = check(tmp_path, GOOD.replace("[programs]", f"{written}\n[programs]"), "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_policy_that_lets_everybody_in_is_told_of(tmp_path: Path) -> None:
+    done = check(tmp_path, GOOD.replace('"daemon"', ""), "--check")
+    assert done.returncode == 0
+    [warning] = done.stderr.splitlines()
+    assert "allow_groups is empty" in warning
+
+
+def test_a_shell_as_a_program_is_told_of(tmp_path: Path) -> None:
+    """What it runs isn't looked at."""
+    done = check(tmp_path, GOOD + "line = ['/bin/sh', '-c', 'exec true']\n", "--check")
+    assert done.returncode == 0
+    [warning] = done.stderr.splitlines()
+    assert "programs: 'line' is a shell; " in warning
+
+
 NAMES = """\
-deny_users = ["root", "no-such-account"]
+deny_users = ["root", "munge", "no-such-account"]
+deny_groups = ["sudo", "microk8s", "no-such-group-either"]
 allow_groups = ["no-such-group", "daemon"]
 allowed_shells = ["/bin/sh", "/no/such/shell"]
 pam_service = "no-such-service"
@@ -85,18 +131,26 @@ no_such_limit = [0, 0]
 
 
 def test_names_that_the_host_doesnt_know_are_told_of(tmp_path: Path) -> None:
-    done = check(tmp_path, GOOD.replace("[programs]", f"{NAMES}[programs]"), "--check")
+    done = check(tmp_path, GOOD.replace('allow_groups = ["daemon"]\n', NAMES), "--check")
     assert done.returncode == 0
     start = f"twinlock-spawner: warning: {tmp_path}/policy.toml: "
     told = [line.removeprefix(start) for line in done.stderr.splitlines()]
     assert [text.partition(":")[0] for text in told] == [
         "deny_users",
+        "deny_groups",
         "allow_groups",
         "allowed_shells",
         "rlimits",
         "pam_service",
     ]
-    names = ["'no-such-account'", "'no-such-group'", "'/no/such/shell'", "'no_such_limit'", "no-such-service"]
+    names = [
+        "'no-such-account'",
+        "'no-such-group-either'",
+        "'no-such-group'",
+        "'/no/such/shell'",
+        "'no_such_limit'",
+        "no-such-service",
+    ]
     assert all(name in text for name, text in zip(names, told, strict=True))
 
 

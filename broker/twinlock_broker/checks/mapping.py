@@ -77,8 +77,11 @@ def _try(path: Path, mapper: Mapper, identities: list[str], entry: Entry) -> Ite
             continue
         who = f"{name}: {_who(documents)} is the account {match.user}, by {describe_rule(path, match, documents)}"
         reason = accounts.refusal(entry.policy, local)
+        doubt = accounts.doubt(local)
         if reason:
             yield failure(Subject.IDENTITY, f"{who}, which the spawner's policy keeps out: {reason}")
+        elif doubt:
+            yield warning(Subject.IDENTITY, f"{who}: {doubt}")
         else:
             yield ok(Subject.IDENTITY, who)
 

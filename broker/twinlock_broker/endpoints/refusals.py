@@ -5,10 +5,12 @@ from twinlock_wire import wire
 from twinlock_broker.endpoints.admission import BLOCKED, DRAINING
 
 _ADMINISTRATOR = "ask the endpoint's administrator"
+_POLICY = f"This site's policy doesn't let the account {{user!r}} run endpoints: {{reason}}; {_ADMINISTRATOR}"
 _SAID = {
     "blocked": f"The account {{user!r}} is blocked at this endpoint: {{reason}}; {_ADMINISTRATOR}",
     "draining": "This endpoint starts nothing at the moment: {reason}; submit again when that is over",
-    "policy": f"This site's policy doesn't let the account {{user!r}} run endpoints: {{reason}}; {_ADMINISTRATOR}",
+    "policy": _POLICY,
+    "session-groups": _POLICY,
     "limit": "This site's limit of endpoints is reached: {reason}; submit again when one of them has ended",
     "lookup": f"The account {{user!r}} can't be looked up on this host: {{reason}}; {_ADMINISTRATOR}",
     "rate": "Endpoints are started more often than this site allows: {reason}; submit again then",

@@ -42,13 +42,20 @@ def look_up(name: str) -> Account:
 
 def is_member(account: Account, groups: Iterable[str]) -> bool:
     """Whether the account is in one of the `groups`, by their names. Blocks, as `look_up` does."""
-    known = set()
+    return bool(groups_of(account, groups))
+
+
+def groups_of(account: Account, groups: Iterable[str]) -> list[str]:
+    """Those of the `groups` that the account is in, by their names. Blocks, as `look_up` does."""
+    found = []
     for name in groups:
         try:
-            known.add(grp.getgrnam(name).gr_gid)
+            gid = grp.getgrnam(name).gr_gid
         except KeyError:  # a group that isn't there has no members
             continue
-    return bool(known & {account.gid, *account.groups})
+        if gid in (account.gid, *account.groups):
+            found.append(name)
+    return found
 
 
 def check(account: Account, own_uid: int, privileged: bool) -> None:
