@@ -46,6 +46,13 @@ def test_help_names_every_subcommand() -> None:
     assert all(re.search(rf"\n    {name}\s", done.stdout) for name in COMMANDS)
 
 
+def test_a_command_starts_without_what_others_stand_on() -> None:
+    argv = [sys.executable, "-X", "importtime", "-m", "twinlock_broker.commands", "block", "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    assert "twinlock_broker.commands.ask" in done.stderr
+    assert not re.search("globus_sdk|globus_identity_mapping|jinja2", done.stderr)
+
+
 @pytest.mark.parametrize("words", [(), ("chek",), ("render", "--nonsense"), ("map", "-"), ("render",)])
 def test_usage_errors_exit_with_100(words: tuple[str, ...]) -> None:
     done = run(*words)

@@ -1,38 +1,25 @@
 """``twinlock COMMAND``: the subcommands, and the exit codes that all of them have."""
 
 import argparse
+import importlib
 import importlib.metadata
 import io
 import os
 import sys
+from collections.abc import Sequence
 
 import argcomplete
 
 from twinlock_broker.command_line import Parser
-from twinlock_broker.commands import (
-    block,
-    check,
-    configure,
-    delete,
-    drain,
-    list_folders,
-    login,
-    logout,
-    map_identity,
-    render,
-    resume,
-    status,
-    stop,
-    top,
-    unblock,
-    whoami,
-)
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.printable import printable_lines
 
-_SETTING_UP = (configure, check, render, map_identity, login, logout, whoami, list_folders, delete)
-_RUNNING = (status, top, stop, block, unblock, drain, resume)
+_SETTING_UP = ("configure", "check", "render", "map", "login", "logout", "whoami", "list", "delete")
+_RUNNING = ("status", "top", "stop", "block", "unblock", "drain", "resume")
 COMMANDS = (*_SETTING_UP, *_RUNNING)
+
+_MODULES = {"map": "map_identity", "list": "list_folders"}
+"""Those that aren't named for their command: Python has the word for something else."""
 
 _INTERRUPTED = 130
 """As a shell has it after Ctrl-C."""
@@ -47,8 +34,8 @@ exit codes: 0 done; 64-78 as in sysexits.h (65 bad data, 66 a file is missing, 6
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line of all subcommands."""
+def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The command line of these subcommands. Each brings in what it stands on, so that others start without it."""
     made = Parser(
         prog="twinlock",
         description="Set up, check and look into a Twinlock manager endpoint.",
@@ -57,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"twinlock {importlib.metadata.version('twinlock')}")
     commands = made.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for command in COMMANDS:
+    for name in names:
+        command = importlib.import_module(f"twinlock_broker.commands.{_MODULES.get(name, name)}")
         command.add(commands).set_defaults(run=command.run)
     return made
 
@@ -90,7 +78,8 @@ def main() -> int:
 
 
 def _run() -> int:
-    made = parser()
+    asked = [name for name in COMMANDS if sys.argv[1:2] == [name]]
+    made = parser(asked or COMMANDS)
     argcomplete.autocomplete(made)
     try:
         options = made.parse_args()
