@@ -1,4 +1,4 @@
-# The front door: `make demo`, `make test`, `make deep`, `make lint`, `make fuzz`, `make bench`, `make install`,
+# The front door: `make demo`, `make test`, `make deep`, `make mutants`, `make lint`, `make fuzz`, `make bench`, `make install`,
 # `make deb`, `make system-test`.
 
 ROOT := $(filter 0,$(shell id -u))
@@ -20,14 +20,15 @@ PEER_VERSION := 4.19.0
 CODE := shared/twinlock_wire spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
         service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
-.PHONY: help install install-dev demo test deep lint fuzz bench docs man deb lintian wheel container system-test
+.PHONY: help install install-dev demo test deep mutants lint fuzz bench docs man deb lintian wheel container system-test
 .SILENT:
 
 help:
 	echo 'make install   install the programs into PREFIX/bin (PREFIX=$(PREFIX))'
 	echo 'make demo      run a whole site with two users on this machine, then remove it; SLURM=1: on a private Slurm'
 	echo 'make test      run every test; ARGS="-k NAME" chooses some'
-	echo 'make deep      what takes too long for that: a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
+	echo 'make deep      what takes too long for that: mutants, and a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
+	echo 'make mutants   take each check of root'"'"'s code away, and see that a test notices; ARGS=WORD chooses some; as root'
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its bounds'
 	echo 'make deb       the Debian packages, in build/deb; make wheel: for pip, in build/wheel'
 	echo 'make system-test  those packages in a container with systemd: restarts, reload, upgrade, watchdog, purge; as root'
@@ -58,8 +59,13 @@ test:
 	TWINLOCK_PREFIX='$(PREFIX)' tests/run $(ARGS)
 
 deep: install-dev
+	$(MAKE) --no-print-directory mutants ARGS=
 	packaging/debian-packages $(SITE_PACKAGES)
 	SOAK_MINUTES=$(SOAK_MINUTES) SOAK_SEED=$(SOAK_SEED) TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/soak -s
+
+mutants: export PYTHONPATH = testbed:tests/rigs
+mutants: install-dev
+	'$(PREFIX)/bin/python' tests/mutants/run.py $(ARGS)
 
 install-dev:
 	packaging/debian-packages $(BUILD_PACKAGES)
