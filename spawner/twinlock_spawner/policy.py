@@ -106,7 +106,23 @@ _SYSTEM_UIDS = [[0, 999], [60000, 65535], [2147352576, 4294967295]]
 _DENY_USERS = ["root", "nobody", "slurm", "munge"]
 
 # Who is in one of these can become root, by a command, a device, a file, a daemon, or jobs of everybody.
-_DENY_GROUPS = "root shadow disk kmem staff sudo wheel docker lxd incus-admin libvirt mock microk8s slurm munge".split()  # noqa: SIM905
+_DENY_GROUPS = [
+    "root",
+    "shadow",
+    "disk",
+    "kmem",
+    "staff",
+    "sudo",
+    "wheel",
+    "docker",
+    "lxd",
+    "incus-admin",
+    "libvirt",
+    "mock",
+    "microk8s",
+    "slurm",
+    "munge",
+]
 
 _RLIMITS = {
     "core": [0, -1],
