@@ -187,7 +187,7 @@ def load(path: str) -> Policy:
     import tomllib  # it is in no process that stays
 
     try:
-        check_trusted(os.path.abspath(path))
+        check_trusted(os.path.join(os.getcwd(), path))
         with open(path, "rb") as file:
             values = tomllib.load(file)
         _replace_min_uid(values, path)

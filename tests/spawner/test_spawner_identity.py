@@ -298,9 +298,8 @@ def test_the_policy_denies_an_account_by_name(start: Start, alice: pwd.struct_pa
 
 
 def test_the_policy_can_allow_what_it_asks_for(start: Start, alice: pwd.struct_passwd) -> None:
-    broker = start(
-        {"allow_groups": ["no-such-group", "games", alice.pw_name], "allowed_shells": [alice.pw_shell]}
-    ).connect()
+    groups = ["no-such-group", "games", alice.pw_name]
+    broker = start({"allow_groups": groups, "allowed_shells": [alice.pw_shell]}).connect()
     broker.spawn(1, alice.pw_name)
     broker.receive(wire.Spawned)
 

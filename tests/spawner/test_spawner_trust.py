@@ -22,10 +22,21 @@ NOBODY = 65534
 
 def refusal(folder: Path, *command: str | Path) -> str:
     """Why the spawner doesn't take this command; empty where it does."""
+    write_policy(folder, *command)
+    return check(folder, "policy.toml")
+
+
+def write_policy(folder: Path, *command: str | Path) -> Path:
+    """A policy with this command."""
     path = folder / "policy.toml"
     path.write_text(POLICY.format(folder=folder, command=[str(word) for word in command]))
-    argv = [sys.executable, "-m", "twinlock_spawner", "--policy", str(path), "--check"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    return path
+
+
+def check(folder: Path, path: str) -> str:
+    """Why the spawner doesn't take the policy at a path from the folder; empty where it does."""
+    argv = [sys.executable, "-P", "-m", "twinlock_spawner", "--policy", path, "--check"]
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == (os.EX_CONFIG if done.stderr else 0)
     return done.stderr
 
@@ -121,6 +132,17 @@ def test_what_others_can_change_is_no_program(
     """Nor is it an argument of one."""
     said = refusal(tmp_path, *before, make(tmp_path))
     assert "only root may own it" in said or "writable by others than root" in said
+
+
+def test_the_policy_that_is_read_is_the_one_that_is_looked_at(tmp_path: Path) -> None:
+    """Taken as text, its way leads to another one."""
+    write_policy(tmp_path, "/bin/true")
+    (tmp_path / "deep/folder").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("deep/folder")
+    own = write_policy(tmp_path / "deep", "/bin/true")
+    assert check(tmp_path, "link/../policy.toml") == ""
+    give_away(own)
+    assert "only root may own it" in check(tmp_path, "link/../policy.toml")
 
 
 def test_a_circle_ends(tmp_path: Path) -> None:
