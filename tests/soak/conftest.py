@@ -19,7 +19,7 @@ def prefix() -> Path:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that every user may enter."""
-    path = Path(tempfile.mkdtemp(prefix="twinlock-", dir="/var/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="twl-soak-", dir="/var/tmp"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)

@@ -23,7 +23,7 @@ def prefix() -> Path:
 @pytest.fixture(scope="package")
 def folder() -> Iterator[Path]:
     """A folder that every user may enter."""
-    path = Path(tempfile.mkdtemp(prefix="twinlock-", dir="/var/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="twl-site-", dir="/var/tmp"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
