@@ -17,7 +17,6 @@ import setproctitle
 from yarl import URL
 
 from twinlock_service import user_commands
-from twinlock_service.amqp_ports import HOSTED_PORTS
 from twinlock_service.errors import StartError
 from twinlock_service.serve import Options, serve
 
@@ -108,9 +107,8 @@ def parser() -> argparse.ArgumentParser:
         "--amqp-ports",
         metavar="PORTS",
         type=_ports,
-        default=HOSTED_PORTS,
-        help="ports on which clients reach the private node as well, where they are free and the service may listen "
-        "there: 443,5671,5672 (default, as the hosted service has them); none: no others",
+        help="ports on which clients reach the private node as well (default 443,5671,5672, as the hosted service has "
+        "them, where they are free and the service may listen there); none: no others",
     )
     user_commands.add(made.add_subparsers(metavar="COMMAND", title="commands"))
     return made

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
 from twinlock_service.connections import MOST_OF_PEER, Connections
+from twinlock_service.errors import StartError
 from twinlock_service.peers import peer_of
 from twinlock_service.rationed_log import RationedLog
 
@@ -31,16 +32,22 @@ BUFFER = 64 * 1024
 
 
 @asynccontextmanager
-async def hosted_ports(ports: Sequence[int], host: str, port: int) -> AsyncIterator[None]:
-    """Listen on `ports` of `host` while the block runs, and pass everything on to `port`."""
+async def hosted_ports(ports: Sequence[int] | None, host: str, port: int) -> AsyncIterator[None]:
+    """Listen on `ports` of `host` while the block runs, and pass everything on to `port`.
+
+    None: those of the hosted service that are free. StartError: one that was asked for isn't.
+    """
     tunnels = _Tunnels(host, port)
     servers = []
-    for each in ports:
+    for each in HOSTED_PORTS if ports is None else ports:
         try:
             servers.append(await asyncio.start_server(tunnels.serve, host, each, limit=BUFFER))
         except OSError as error:
-            text = "clients can't choose amqp_port=%d, where the service can't listen: %s"
-            log.warning(text, each, os.strerror(error.errno or 0))
+            reason = os.strerror(error.errno or 0)
+            if ports is not None:
+                text = f"can't listen on {host}:{each}: {reason}; choose other --amqp-ports"
+                raise StartError(os.EX_UNAVAILABLE, text) from None
+            log.warning("clients can't choose amqp_port=%d, where the service can't listen: %s", each, reason)
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ import aiohttp
 from yarl import URL
 
 from twinlock_service.amqp import Amqp
-from twinlock_service.amqp_ports import HOSTED_PORTS, hosted_ports
+from twinlock_service.amqp_ports import hosted_ports
 from twinlock_service.connections import Runner, raise_descriptor_limit
 from twinlock_service.context import Context
 from twinlock_service.database import open_database
@@ -50,7 +50,10 @@ MANAGEMENT = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line. `amqp` None: a private node. The URLs hold no login: others can read a command line."""
+    """The command line. `amqp` None: a private node. The URLs hold no login: others can read a command line.
+
+    `amqp_ports` None: those of the hosted service, as far as they are free.
+    """
 
     host: str
     port: int
@@ -58,7 +61,7 @@ class Options:
     users: Path
     amqp: URL | None
     amqp_management: URL | None
-    amqp_ports: tuple[int, ...] = HOSTED_PORTS
+    amqp_ports: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

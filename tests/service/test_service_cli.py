@@ -1,12 +1,15 @@
 """The command: its help, its errors, its exit codes."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from service_rig import users_file
+from twinlock_service.amqp_ports import hosted_ports
+from twinlock_service.errors import StartError
 
 USAGE = 100
 
@@ -80,3 +83,11 @@ def test_missing_programs_are_named(tmp_path: Path) -> None:
     shown = run("--state", tmp_path / "state", "--users", users, PATH=str(tmp_path))
     assert shown.returncode == os.EX_UNAVAILABLE
     assert "apt-get install rabbitmq-server" in shown.stderr
+
+
+async def test_a_port_for_rabbitmq_that_was_asked_for_and_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=f"127.0.0.1:{port}: Address already in use; choose other --amqp-ports"):
+            async with hosted_ports([port], "127.0.0.1", 1):
+                pass
