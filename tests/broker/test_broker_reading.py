@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from broker_rig import UEP, identity, make_folder
 from twinlock_broker.config.folder import open_folder, read_folder
+from twinlock_broker.config.reading import load_yaml
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.mapping import Mapper
 
@@ -111,6 +113,9 @@ def test_another_encoding_is_named_with_its_line(place: Path, name: str) -> None
         ("user_environment.yaml", "a: " + "[" * 3000, "nested too deep"),
         ("user_environment.yaml", 'A: "b\\0c"\n', "null character"),
         ("user_environment.yaml", "NO: c\n", "put the name into quotes"),
+        ("config.yaml", "public: true\n\npublic: false\n", "line 3: the key 'public' stands on line 1 already; remove"),
+        ("user_environment.yaml", "A: b\n'A': c\n", "line 2: the key 'A' stands on line 1 already"),
+        ("user_config_schema.json", '{"type": "object", "type": "array"}', "the key 'type' stands twice"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(place: Path, name: str, text: str, words: str) -> None:
@@ -119,6 +124,18 @@ def test_what_is_wrong_is_told_in_one_line(place: Path, name: str, text: str, wo
     assert words in said
     assert str(place / name) in said
     assert "\n" not in said
+
+
+def test_a_mapping_with_a_key_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.json"
+    path.write_text(json.dumps(MAPPING).replace('"output"', '"output": "root", "output"'))
+    with pytest.raises(Fatal, match="the key 'output' stands twice in the same object; remove one of the two"):
+        Mapper(path, UEP)
+
+
+def test_a_key_that_comes_from_elsewhere_too_may_be_replaced() -> None:
+    text = "a: {<<: &b {x: 1, y: 1}, x: 2}\nc: &c {<<: *b, y: 2}\nd: {<<: *c, x: 3, 1: a, '1': b}\n"
+    assert load_yaml(text) == yaml.safe_load(text)
 
 
 def test_a_number_without_end_is_no_number_of_seconds(place: Path) -> None:

@@ -125,6 +125,10 @@ def test_no_file_is_named(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("users: [sesame-alice", "line 1 is not valid YAML"),
+        (
+            "users:\n  a: {id: sesame-alice}\n  a: {}",
+            "line 3 has a key that stands on line 2 already; remove one of the two",
+        ),
         ("- sesame-alice", "document"),
         ("users: {a: {id: sesame-x, token: t}}", r"users\.a\.id"),
         (f"users: {{'a b': {{id: {ALICE_ID}}}}}", r"users\.a b"),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jsonschema
 
 from twinlock_broker.config.keys import MANAGER_HINTS, MANAGER_KEYS, read_keys
-from twinlock_broker.config.reading import load_yaml, read_file
+from twinlock_broker.config.reading import load_json, load_yaml, read_file
 from twinlock_broker.errors import CommandError, Fatal
 
 T = TypeVar("T")
@@ -213,7 +213,7 @@ def _reason(error: Exception) -> str:
 
 
 def _schema(text: str) -> dict[str, Any]:
-    schema = json.loads(text)
+    schema = load_json(text)
     if schema is True:
         return {}  # JSON schema's short form of "anything"
     if not isinstance(schema, dict):

@@ -1,5 +1,6 @@
 """The text of files that administrators write, and what YAML makes of it: with limits, and with reasons for people."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -9,6 +10,8 @@ import yaml
 
 MOST = 16 << 20
 """Bytes of a file; a schema of a thousand options has some hundred thousand."""
+
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 def read_file(path: Path) -> str:
@@ -37,10 +40,27 @@ def read_file(path: Path) -> str:
         raise ValueError(f"line {line} isn't UTF-8; save the file in that encoding") from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, as YAML 1.2 has it (3.2.1.1); PyYAML takes the last one."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            name = key.tag, key.value
+            if name in lines:
+                problem = f"the key {key.value!r} stands on line {lines[name]} already; remove one of the two"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            lines[name] = key.start_mark.line + 1
+        return node
+
+
 def load_yaml(text: str) -> Any:
     """Return what stands in a YAML text. Raises `ValueError`, whose text is one line: where, and what is wrong."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}: " if mark else ""
@@ -51,3 +71,17 @@ def load_yaml(text: str) -> Any:
         raise ValueError(f"line {line}: the character #x{error.character:04x} isn't allowed") from error
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+
+
+def load_json(text: str) -> Any:
+    """Return what stands in a JSON text. Raises `ValueError` for what isn't JSON, and for a key that stands twice."""
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name!r} stands twice in the same object; remove one of the two")
+        found[name] = value
+    return found
