@@ -1,9 +1,12 @@
 /* A name service as a site may have one, for nsswitch.conf(5): it hangs while a file with the account's name exists in
    $TWL_NSS_FOLDER; it starts a helper, which keeps what is open, where NAME.helper there names the cgroup that the helper
    moves to; it writes into all sockets when it is asked for
-   twl-babbler; it knows accounts with any uid N under names twl-uid-N, the account twl-real under the name twl-alias too, root under the name twl-toor, and one
+   twl-babbler, and a report that no stage would make when it is asked for twl-liar; it leaves a file open; it knows
+   accounts with any uid N under names twl-uid-N, the account twl-real under the name twl-alias too, root under the name
+   twl-toor, and one
    whose name is long and odd under the name twl-odd. */
 #include <errno.h>
+#include <fcntl.h>
 #include <nss.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -38,22 +41,30 @@ static void start_helper(const char *folder, const char *name)
         usleep(10000);
 }
 
+static void say(const char *text)
+{
+    int fd;
+    for (fd = 3; fd < 256; fd++)
+        send(fd, text, strlen(text), MSG_DONTWAIT);
+}
+
 enum nss_status _nss_twltest_getpwnam_r(const char *name, struct passwd *account, char *buffer, size_t size, int *error)
 {
     const char *folder = getenv("TWL_NSS_FOLDER");
     static char odd[3000] = "a\nb\033[2J\342\200\256\377\", \"event\": \"started\", \"";
     char path[512];
+    if (open("/dev/zero", O_RDONLY) < 0)
+        abort();
     if (folder) {
         snprintf(path, sizeof path, "%s/%s", folder, name);
         while (access(path, F_OK) == 0)
             usleep(10000);
         start_helper(folder, name);
     }
-    if (strcmp(name, "twl-babbler") == 0) {
-        int fd;
-        for (fd = 3; fd < 256; fd++)
-            send(fd, "nonsense", 8, MSG_DONTWAIT);
-    }
+    if (strcmp(name, "twl-babbler") == 0)
+        say("nonsense");
+    if (strcmp(name, "twl-liar") == 0)
+        say("\x92\xa6Any Of\xa4them"); /* an array of two texts in msgpack, the first of which names no stage */
     if (strcmp(name, "twl-alias") == 0) {
         *account = (struct passwd){"twl-real", "x", 54321, 54321, "", "/nonexistent", "/bin/sh"};
         return NSS_STATUS_SUCCESS;

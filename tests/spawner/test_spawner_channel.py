@@ -311,6 +311,16 @@ def test_nothing_starts_that_the_audit_log_cannot_hold(start: Start, alice: pwd.
     assert broker.children() == {}
 
 
+def test_a_request_that_the_audit_log_cannot_hold_starts_no_process(
+    start: Start, names: NameService, alice: pwd.struct_passwd
+) -> None:
+    """One would hang with the name service here, and be ended for that."""
+    broker = start({"audit_log": "/dev/full", "exec_timeout": 5}, names.prefix).connect()
+    with names.hangs(alice.pw_name):
+        broker.spawn(1, alice.pw_name, "sleep")
+        assert broker.receive(wire.Refused).stage == "audit"
+
+
 def test_root_runs_no_c_parser_and_no_package_but_two(start: Start) -> None:
     spawner = start(prefix=UNMEASURED)
     spawner.connect()

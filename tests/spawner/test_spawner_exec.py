@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nss_rig import NameService
 from proc_rig import descriptors, status, until
 from spawner_rig import PYTHON, Start, uep
 from twinlock_wire import wire
@@ -72,7 +73,8 @@ def test_what_a_program_starts_with(
     start: Start, alice: pwd.struct_passwd, mode: dict[str, str], no_new_privs: bool
 ) -> None:
     """The kernel's word for all of it, whatever the spawner was started with."""
-    own = {"no_new_privs": no_new_privs, "environment": {"SITE": "x"}, "rlimits": {"nofile": [64, 128], "core": [0, 0]}}
+    environment = {"SITE": "x", "HOME": "/nonexistent", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/nothing"}
+    own = {"no_new_privs": no_new_privs, "environment": environment, "rlimits": {"nofile": [64, 128], "core": [0, 0]}}
     spawner = start({"programs": {"still": STILL}} | own | mode, _surrounded())
     broker = spawner.connect()
     pid = int(broker.spawn(1, alice.pw_name, "still").line())
@@ -102,8 +104,8 @@ def test_what_a_program_starts_with(
     limits = Path(f"/proc/{pid}/limits").read_text()
     assert [line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files")] == [["64", "128"]]
     assert [line.split()[4:6] for line in limits.splitlines() if line.startswith("Max core")] == [["0", "0"]]
-    environment = Path(f"/proc/{pid}/environ").read_text().split("\0")[:-1]
-    assert dict(entry.split("=", 1) for entry in environment) == {
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")[:-1]
+    assert dict(entry.split("=", 1) for entry in variables) == {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "SITE": "x",
@@ -117,6 +119,12 @@ def test_what_a_program_starts_with(
     assert arguments[-1].endswith(uep(1))
     (cgroup,) = (line for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::"))
     assert cgroup.endswith(f"/{uep(1)}") == bool(mode)
+
+
+def test_what_a_name_service_leaves_open_is_no_programs(
+    start: Start, alice: pwd.struct_passwd, names: NameService, mode: dict[str, str]
+) -> None:
+    assert start(mode, names.prefix).connect().spawn(1, alice.pw_name).json()["fds"] == [0, 1, 2]
 
 
 def test_what_only_the_program_itself_can_ask(start: Start, alice: pwd.struct_passwd, mode: dict[str, str]) -> None:

@@ -89,6 +89,14 @@ def test_a_guard_that_can_not_fork(
     broker.receive(wire.Spawned)
 
 
+def test_a_guard_that_belongs_to_nobody_any_more(start: Start, alice: pwd.struct_passwd) -> None:
+    """It ends, since nobody would end it."""
+    broker = start({}, failing("getppid:retval=1")).connect()
+    broker.spawn(1, alice.pw_name)
+    refused = broker.receive(wire.Refused)
+    assert (refused.id, refused.stage, refused.reason) == (uep(1), "fork", "the parent process ended meanwhile")
+
+
 def test_a_bounding_set_that_is_not_emptied(start: Start, alice: pwd.struct_passwd) -> None:
     broker = start({}, failing("prctl:retval=0")).connect()
     broker.spawn(1, alice.pw_name)
@@ -173,12 +181,13 @@ def test_a_helper_of_the_name_service_that_keeps_everything_open(
         assert broker.children() == {}
 
 
+@pytest.mark.parametrize("user", ["twl-babbler", "twl-liar"])
 def test_a_name_service_that_writes_into_the_report(
-    start: Start, names: NameService, alice: pwd.struct_passwd, mode: dict[str, str]
+    start: Start, names: NameService, alice: pwd.struct_passwd, mode: dict[str, str], user: str
 ) -> None:
     """The start has failed, and nobody believes the stage that is named there; the spawner serves on."""
     broker = start(mode, names.prefix).connect()
-    broker.spawn(1, "twl-babbler")
+    broker.spawn(1, user)
     refused = broker.receive(wire.Refused)
     assert (refused.stage, "said something that is no report" in refused.reason) == ("fork", True)
     broker.spawn(2, alice.pw_name, "sleep")

@@ -5,14 +5,15 @@ import ctypes
 import json
 import os
 import pwd
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from nss_rig import NameService
-from proc_rig import children, status, until
-from spawner_rig import Start, uep, write_policy
+from proc_rig import children, descriptors, status, until
+from spawner_rig import Spawner, Start, uep, write_policy
 from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
@@ -65,6 +66,49 @@ def test_the_audit_log_is_appended_to_and_no_link_is_followed(start: Start, tmp_
     link = tmp_path / "link.log"
     link.symlink_to(log)
     assert _refused_to_start(tmp_path, {"audit_log": str(link)}) == 111
+
+
+def _flags_of_the_log(spawner: Spawner) -> int:
+    """Those of open(2), of the only descriptor of the log."""
+    [fd] = [fd for fd, file in descriptors(spawner.process.pid).items() if file.endswith("/audit.log")]
+    lines = Path(f"/proc/{spawner.process.pid}/fdinfo/{fd}").read_text().splitlines()
+    return next(int(line.split()[1], 8) for line in lines if line.startswith("flags:"))
+
+
+def test_no_process_overwrites_anothers_line_and_no_program_gets_the_log(start: Start) -> None:
+    """Neither before it was moved aside nor after that."""
+    spawner = start()
+    broker = spawner.connect()
+    for _ in range(2):
+        assert broker.children() == {}
+        assert _flags_of_the_log(spawner) & (os.O_APPEND | os.O_CLOEXEC) == os.O_APPEND | os.O_CLOEXEC
+        (spawner.folder / "audit.log").unlink()
+
+
+def test_a_journal_that_is_gone_changes_nothing(start: Start, alice: pwd.struct_passwd) -> None:
+    """Its end of the pipe is closed after the first line."""
+    spawner = start(prefix=("bash", "-c", 'exec "$@" 2> >(head -n 1 >&2)', "bash"))
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "fail")
+    broker.receive(wire.Spawned)
+    broker.receive(wire.Exited)
+    events = [line["event"] for line in spawner.audit()]
+    assert events == ["started", "hello", "spawn", "identity", "spawned", "exited"]
+
+
+def test_a_log_that_may_not_grow_refuses_starts(start: Start, alice: pwd.struct_passwd) -> None:
+    """A limit on the size of files, setrlimit(2), ends neither the spawner nor what runs."""
+    spawner = start()
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    broker.receive(wire.Spawned)
+    most = resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE)
+    size = (spawner.folder / "audit.log").stat().st_size
+    resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE, (size, most[1]))
+    broker.spawn(2, alice.pw_name, "sleep")
+    assert broker.receive(wire.Refused).stage == "audit"
+    resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE, most)
+    assert list(broker.children()) == [uep(1)]
 
 
 @pytest.mark.parametrize("key", ["socket", "audit_log"])

@@ -366,8 +366,9 @@ def test_a_pid_that_was_used_again_is_not_signalled(siege: Siege, alice: pwd.str
         if victim:
             break
     assert victim, "each pid was taken by others"
+    kill, term = wire.Signal(uep(number), "KILL"), wire.Signal(uep(number), "TERM")
     try:
-        for request in (wire.Signal(uep(number), "KILL"), wire.Noted(uep(number)), wire.Signal(uep(number), "TERM")):
+        for request in (kill, term, wire.Noted(uep(number)), kill, term):
             broker.send(request)
             _settle(broker)
         assert victim.poll() is None
@@ -394,14 +395,16 @@ def test_a_table_that_is_full(start: Start, alice: pwd.struct_passwd) -> None:
     assert len(spawner.audit()) - before < 10
 
 
-def test_a_start_that_is_killed_is_not_said_to_run(
-    start: Start, alice: pwd.struct_passwd, names: NameService, mode: dict[str, str]
+@pytest.mark.parametrize("word", ["TERM", "KILL"])
+def test_a_start_that_is_called_off_is_not_said_to_run(
+    start: Start, alice: pwd.struct_passwd, names: NameService, mode: dict[str, str], word: str
 ) -> None:
-    spawner = start(mode, names.prefix)
+    """And it ends at once: what isn't executed yet has nothing to do first."""
+    spawner = start({"stop_grace": 1000} | mode, names.prefix)
     broker = spawner.connect()
     with names.hangs(alice.pw_name):
         broker.spawn(1, alice.pw_name, "sleep")
-        broker.send(wire.Signal(uep(1), "KILL"))
+        broker.send(wire.Signal(uep(1), word))
         broker.receive(wire.Refused)
     assert broker.children() == {}
     assert not [line for line in spawner.audit() if line["event"] in {"spawned", "exited"}]

@@ -91,8 +91,9 @@ def test_root_can_not_be_regained(
         (("--bounding-set=-setuid", "--inh-caps=-setuid"), {"uid"}),
         (("--bounding-set=-setpcap", "--inh-caps=-setpcap"), {"bounding", "capabilities"}),
         (("--securebits=+no_setuid_fixup",), {"readback"}),
+        (("--inh-caps=+net_raw",), {"capabilities"}),
     ],
-    ids=["groups", "uid", "bounding-set", "capabilities-kept"],
+    ids=["groups", "uid", "bounding-set", "capabilities-kept", "capability-inherited"],
 )
 def test_a_change_of_identity_that_fails_is_the_end_of_the_child(
     start: Start, alice: pwd.struct_passwd, mode: dict[str, str], words: tuple[str, ...], stages: set[str]
@@ -108,7 +109,7 @@ def test_a_child_starts_without_its_home(start: Start, alice: pwd.struct_passwd)
     home, away = Path(alice.pw_dir), Path(alice.pw_dir + "-away")
     home.rename(away)
     try:
-        assert start().connect().spawn(1, alice.pw_name).json()["cwd"] == "/"
+        assert start(prefix=("env", "--chdir=/var")).connect().spawn(1, alice.pw_name).json()["cwd"] == "/"
     finally:
         away.rename(home)
 

@@ -2,7 +2,9 @@
 
 import os
 import pwd
+import select
 import signal
+import socket
 import tempfile
 from pathlib import Path
 
@@ -133,6 +135,47 @@ def test_only_known_ids_can_be_signalled(start: Start) -> None:
     assert (refused.id, refused.stage) == (uep(9), "signal")
     broker.send(wire.Noted(uep(9)))
     assert broker.children() == {}
+
+
+def test_an_endpoint_that_runs_is_not_forgotten(start: Start, alice: pwd.struct_passwd) -> None:
+    """Whatever a broker takes note of too early; nor is its account's number of endpoints."""
+    broker = start({"max_children_per_user": 1}).connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    broker.receive(wire.Spawned)
+    broker.send(wire.Noted(uep(1)))
+    assert list(broker.children()) == [uep(1)]
+    broker.send(wire.Signal(uep(1), "KILL"))
+    broker.receive(wire.Exited)
+    broker.spawn(2, alice.pw_name, "sleep")
+    assert broker.receive(wire.Refused).stage == "limit"
+    broker.send(wire.Noted(uep(1)))
+    broker.spawn(2, alice.pw_name, "sleep")
+    broker.receive(wire.Spawned)
+
+
+def test_a_broker_that_asks_again_and_again_puts_no_end_off(start: Start, alice: pwd.struct_passwd) -> None:
+    """The grace counts from the first TERM."""
+    broker = start({"stop_grace": 2}).connect()
+    broker.spawn(1, alice.pw_name, "stubborn").line()
+    broker.receive(wire.Spawned)
+    told: list[socket.socket] = []
+    attempts = 0
+    while not told and attempts < 300:
+        attempts += 1
+        broker.send(wire.Signal(uep(1), "TERM"))
+        told, _, _ = select.select([broker.socket], [], [], 0.1)
+    assert told
+    assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
+
+
+def test_nothing_starts_while_the_spawner_stops(start: Start, alice: pwd.struct_passwd) -> None:
+    spawner = start({"stop_grace": 3})
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "stubborn").line()
+    broker.receive(wire.Spawned)
+    spawner.process.send_signal(signal.SIGTERM)
+    broker.spawn(2, alice.pw_name, "fail")
+    assert broker.receive(wire.Refused).stage == "rate"
 
 
 @pytest.mark.parametrize("word", ["TERM", "KILL"])

@@ -143,6 +143,11 @@ def test_starts_are_allowed_again_with_time(start: Start, alice: pwd.struct_pass
     assert until(lambda: _starts(broker, alice.pw_name, range(20, 21)) == 1)
 
 
+def test_the_least_rate_allows_one_start(start: Start, alice: pwd.struct_passwd) -> None:
+    """A rate of 0 would allow none, and can't be divided by."""
+    assert _starts(start({"start_rate_per_user": 0}).connect(), alice.pw_name, range(3)) == 1
+
+
 def test_accounts_that_do_not_exist_are_rationed_in_all(start: Start, alice: pwd.struct_passwd) -> None:
     """Each costs a process and a lookup."""
     broker, began = start({"start_rate": 0.2}).connect(), time.monotonic()

@@ -325,13 +325,15 @@ def test_an_end_that_comes_while_a_session_opens(
 def test_modules_find_no_signal_blocked_that_they_need(
     start: Start, alice: pwd.struct_passwd, service: Service, tmp_path: Path
 ) -> None:
-    """A script with a time limit of its own ends by it, when a session opens and when it closes."""
-    hook = Hook(tmp_path, f"timeout 0.1 sleep 1000; echo $? >> {tmp_path}/status")
-    broker = start({"pam_service": service(*PERMIT, hook.rule)}).connect()
+    """Or else what they start couldn't be ended. While a session opens, that which calls the start off waits."""
+    log = tmp_path / "log"
+    rule = f"session required pam_exec.so log={log} /bin/grep SigBlk: /proc/self/status"
+    broker = start({"pam_service": service(*PERMIT, rule)}).connect()
     broker.spawn(1, alice.pw_name, "fail")
     broker.receive(wire.Spawned)
     broker.receive(wire.Exited)
-    assert (tmp_path / "status").read_text().split() == ["124", "124"]
+    masks = [int(line.split()[1], 16) for line in log.read_text().splitlines() if line.startswith("SigBlk:")]
+    assert masks == [1 << (signal.SIGUSR1 - 1), 0]
 
 
 def test_what_a_module_starts_is_the_modules_business(

@@ -1,9 +1,11 @@
 """The policy file: a bad one is named with its key and reason, and nothing is opened."""
 
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twinlock_spawner.policy import Policy
@@ -18,11 +20,11 @@ endpoint = ["/bin/true"]
 """
 
 
-def check(folder: Path, text: str, *words: str) -> "subprocess.CompletedProcess[str]":
+def check(folder: Path, text: str, *words: str, **how: Any) -> "subprocess.CompletedProcess[str]":
     path = folder / "policy.toml"
     path.write_text(text.replace("{folder}", str(folder)))
     argv = [sys.executable, "-m", "twinlock_spawner", "--policy", str(path), *words]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False, **how)
 
 
 def test_a_good_policy(tmp_path: Path) -> None:
@@ -72,6 +74,15 @@ def test_a_good_policy(tmp_path: Path) -> None:
         (('["daemon"]', "[1]"), ["allow_groups"]),
         (("[programs]", 'environment = ["A=b"]\n[programs]'), ["environment"]),
         (("[programs]", "environment = {A = 1}\n[programs]"), ["environment"]),
+        (("endpoint =", '"end point" ='), ["programs"]),
+        (("[programs]", 'environment = {"A=B" = "x"}\n[programs]'), ["environment"]),
+        (("[programs]", 'pam_service = "a\\u0000b"\n[programs]'), ["pam_service has to be a string in quotes"]),
+        (("/spawner.sock", "/spawner.sock\\u0000"), ["socket has to be an absolute path"]),
+        (("[programs]", "min_uid = 1_000_000_000\n[programs]"), ["min_uid"]),
+        (("[programs]", "stop_grace = true\n[programs]"), ["stop_grace"]),
+        (("[programs]", "stop_grace = 1_000_000_000\n[programs]"), ["stop_grace"]),
+        (("[programs]", "rlimits = {core = [0]}\n[programs]"), ["rlimits"]),
+        (("[programs]", "rlimits = {core = [0, -2]}\n[programs]"), ["rlimits"]),
         (("[programs]", "[programs"), ["policy.toml"]),
     ],
 )
@@ -174,6 +185,14 @@ def test_a_policy_that_is_not_there(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 78
     assert "none.toml" in done.stderr
+
+
+def test_nobodys_module_is_loaded_while_the_policy_is_read(tmp_path: Path) -> None:
+    """Neither from the environment nor from the working directory."""
+    for name in ("argparse", "tomllib"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('this was loaded')\n")
+    done = check(tmp_path, GOOD, "--check", cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_usage_errors_exit_with_100(tmp_path: Path) -> None:

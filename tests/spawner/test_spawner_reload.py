@@ -214,6 +214,17 @@ def test_a_new_version_takes_over(version: Version, alice: pwd.struct_passwd) ->
     assert broker.receive(wire.Exited).pid == pid
 
 
+def test_no_code_of_other_packages_is_in_the_process_that_serves(version: Version, tmp_path: Path) -> None:
+    """The lines of .pth files, site(7), run in each process of Python that doesn't leave that out."""
+    [site] = (tmp_path / "venv/lib").glob("python*/site-packages")
+    noted = tmp_path / "noted"
+    noted.touch()
+    (site / "theirs.pth").write_text(f"import sys; open({str(noted)!r}, 'a').write(sys.orig_argv[-2] + chr(10))\n")
+    spawner = version.start({})
+    _start_over(spawner)
+    assert set(noted.read_text().splitlines()) == {"--policy"}
+
+
 def test_a_broken_version_changes_nothing(version: Version, alice: pwd.struct_passwd) -> None:
     spawner = version.start({})
     broker = spawner.connect()

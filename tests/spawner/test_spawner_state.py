@@ -154,6 +154,7 @@ def test_policy_that_is_none(policy: Any, earlier: Earlier) -> None:
     [
         {"request": [*SPAWN][:-1]},
         {"request": SPAWN._replace(user="../root")},
+        {"request": SPAWN._replace(program="../sh")},
         {"request": "four"},
         {"request": [[], *SPAWN[1:]]},
         {"pid": None},

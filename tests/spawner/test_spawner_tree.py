@@ -230,13 +230,28 @@ def test_an_endpoint_cannot_hide_its_end(spawner: Spawner, alice: pwd.struct_pas
     assert eventually(lambda: not alive(alice.pw_uid))
 
 
-def test_a_guard_is_not_in_the_spawners_process_group(start: Start, alice: pwd.struct_passwd) -> None:
+def test_who_ends_endpoints_is_not_in_the_spawners_process_group(spawner: Spawner, alice: pwd.struct_passwd) -> None:
     """Who kills that whole group doesn't kill those who are to end the rest."""
-    spawner = start(_policy(""), SESSION)
     _start(spawner.connect(), 1, alice, "zoo")
+    if spawner.cgroup:
+        _keeper(spawner)
     os.killpg(spawner.process.pid, signal.SIGKILL)
     spawner.process.wait(60)
     assert eventually(lambda: not alive(alice.pw_uid))
+
+
+def test_a_keeper_takes_no_harm_from_signals(start: Start, alice: pwd.struct_passwd, cgroup: str) -> None:
+    """It ends when all has ended, and has removed the spawner's folder."""
+    spawner = start(_policy(cgroup))
+    _start(spawner.connect(), 1, alice, "zoo")
+    keeper = _keeper(spawner)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        os.kill(keeper, number)
+    spawner.process.kill()
+    spawner.process.wait(60)
+    assert eventually(lambda: not alive(alice.pw_uid))
+    assert eventually(lambda: not Path(cgroup, str(spawner.process.pid)).exists())
+    assert gone(keeper)
 
 
 @pytest.mark.parametrize("word", PROGRAMS)
@@ -322,8 +337,16 @@ def test_a_spawner_started_by_hand_leaves_the_session_as_it_is(start: Start, cgr
 
 
 def _keeper(spawner: Spawner) -> int:
-    [keeper] = [pid for pid in children(spawner.process.pid) if b"keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    return keeper
+    """The spawner's keeper, when it has left the spawner's group and blocked what could end it: its name comes then."""
+    found: list[int] = []
+
+    def is_there() -> bool:
+        named = [pid for pid in children(spawner.process.pid) if b"keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        found.extend(named)
+        return bool(named)
+
+    assert eventually(is_there)
+    return found[0]
 
 
 def test_without_its_keeper_a_spawner_still_ends_all(start: Start, alice: pwd.struct_passwd, cgroup: str) -> None:
