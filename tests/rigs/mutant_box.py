@@ -3,6 +3,7 @@
 import compileall
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,8 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -23,7 +25,7 @@ _LOAD = "import twinlock_spawner.__main__, twinlock_spawner.doubts"
 _NOTHING_STARTS = "no line with started"
 """What the rig says of a spawner that doesn't come so far as to serve."""
 
-_TEARDOWN_LIMIT = 30.0
+_TEARDOWN_LIMIT = 10.0
 """Seconds for tests that are called off to remove what they made."""
 
 
@@ -45,6 +47,8 @@ class Result:
     outcome: Outcome
     why: str
     seconds: float
+    durations: Mapping[str, float]
+    """Seconds by test, of those that ran."""
 
 
 class Boxes:
@@ -70,23 +74,27 @@ class Boxes:
             if mutant is not None:
                 _edit(box / "code", mutant)
             error = _load(box / "code")
-            outcome, why = (Outcome.BROKEN, error) if error else self._run_apart(box, tests, limit)
-        return Result(outcome, why, time.monotonic() - began)
+            if error:
+                return Result(Outcome.BROKEN, error, time.monotonic() - began, {})
+            said = self._run_apart(box, tests, limit)
+        outcome, why = _judge(*said) if said else (Outcome.TIMED_OUT, f"after {limit:.0f} s")
+        return Result(outcome, why, time.monotonic() - began, _durations(said[1]) if said else {})
 
     def call_off(self) -> None:
         """Have all tests that run now end soon, and remove what they made."""
         for process in list(self._running):
             _call_off(process)
 
-    def _run_apart(self, box: Path, tests: Sequence[str], limit: float) -> tuple[Outcome, str]:
+    def _run_apart(self, box: Path, tests: Sequence[str], limit: float) -> tuple[int, str] | None:
+        """pytest's exit code and what it says, or None where it takes longer than the limit."""
         process = _start_apart(box, tests)
         self._running.add(process)
         try:
             said, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            return Outcome.TIMED_OUT, f"after {limit:.0f} s"
+            return None
         else:
-            return _judge(process.returncode, said)
+            return process.returncode, said
         finally:
             _end(process)
             self._running.remove(process)
@@ -96,7 +104,7 @@ class Boxes:
 @contextlib.contextmanager
 def boxes() -> Iterator[Boxes]:
     """They are below /var/tmp, where each user may read and no policy objects."""
-    with tempfile.TemporaryDirectory(prefix="twl-mutants-", dir="/var/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp") as name:
         Path(name).chmod(0o755)
         yield Boxes(Path(name))
 
@@ -118,9 +126,11 @@ def _load(code: Path) -> str:
 
 
 def _start_apart(box: Path, tests: Sequence[str]) -> "subprocess.Popen[str]":
-    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
+    pytest = [sys.executable, "-m", "pytest", "-x", "--tb=no", "-p", "no:cacheprovider"]
+    durations = ["--durations=0", "--durations-min=0.01"]
+    folder = f"--basetemp={box / 'scratch/p'}"  # short, for the paths of sockets
     return subprocess.Popen(
-        [_APART, sysconfig.get_paths()["purelib"], box / "code", box / "scratch", *pytest],
+        [_APART, sysconfig.get_paths()["purelib"], box / "code", box / "scratch", *pytest, *durations, folder, *tests],
         cwd=ROOT,
         env=os.environ | {"COLUMNS": "300"},  # pytest cuts off what is longer
         stdin=subprocess.DEVNULL,
@@ -151,9 +161,16 @@ def _end(process: "subprocess.Popen[str]") -> None:
 def _judge(status: int, said: str) -> tuple[Outcome, str]:
     lines = said.strip().splitlines()
     failed = [line for line in lines if line.startswith("FAILED ")]
-    if status == 0 and "skipped" not in lines[-1]:
-        return Outcome.SURVIVED, lines[-1]
+    if status == 0 and not any(line.startswith("SKIPPED ") for line in lines):
+        return Outcome.SURVIVED, lines[-1].strip(" =")
     if status == 1 and failed and _NOTHING_STARTS not in failed[0]:
         return Outcome.CAUGHT, failed[0].removeprefix("FAILED ")
     errors = [line for line in lines if line.startswith(("FAILED ", "ERROR ", "SKIPPED "))]
     return Outcome.BROKEN, (errors or lines or ["nothing was said"])[-1]
+
+
+def _durations(said: str) -> Mapping[str, float]:
+    durations = defaultdict[str, float](float)
+    for seconds, test in re.findall(r"^(\d+\.\d+)s (?:setup|call|teardown) +(\S.*)$", said, re.MULTILINE):
+        durations[test] += float(seconds)
+    return durations
