@@ -1,9 +1,11 @@
 """The table of mutants: each of its edits can be made, and names tests that are there. `make mutants` runs them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mutant_table import TableError, check_table, read_table
+from mutant_box import Boxes, Outcome, boxes
+from mutant_table import Mutant, TableError, check_table, read_table
 
 
 def test_each_mutant_can_be_made() -> None:
@@ -41,3 +43,32 @@ def test_a_mutant_that_proves_nothing_is_an_error(tmp_path: Path, change: dict[s
     (tmp_path / "topic.toml").write_text(f"[[mutant]]\n{entry}")
     with pytest.raises(TableError, match=reason):
         check_table(read_table(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Boxes]:
+    """Where mutants are run."""
+    with boxes() as made:
+        yield made
+
+
+CHECK = "if encode(message) != data:"
+NOTICES = "tests/shared/test_wire.py::test_another_form_of_an_empty_page"
+DOESNT = "tests/shared/test_wire.py::test_messages_of_equal_fields_keep_their_kind"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("new", "test", "outcome"),
+    [
+        ("if False:", NOTICES, Outcome.CAUGHT),
+        ("if False:", DOESNT, Outcome.SURVIVED),
+        ("while True:\n        continue\n    if False:", NOTICES, Outcome.TIMED_OUT),
+        ("if True:\n        raise SystemExit\n    if False:", "tests/shared/test_nothing.py", Outcome.BROKEN),
+        ("if False:\n        pass\n\n\nraise RuntimeError\nif True:\n    if True:", NOTICES, Outcome.BROKEN),
+    ],
+    ids=["noticed", "not noticed", "hangs", "no test", "cannot be loaded"],
+)
+def test_what_becomes_of_a_mutant(made: Boxes, new: str, test: str, outcome: Outcome) -> None:
+    mutant = Mutant("topic", "something", "shared/twinlock_wire/wire.py", CHECK, new, (test,))
+    assert made.run(mutant, mutant.tests, 5 if outcome is Outcome.TIMED_OUT else 120).outcome is outcome
