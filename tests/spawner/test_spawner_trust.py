@@ -145,6 +145,12 @@ def test_the_policy_that_is_read_is_the_one_that_is_looked_at(tmp_path: Path) ->
     assert "only root may own it" in check(tmp_path, "link/../policy.toml")
 
 
+def test_nothing_is_made_in_a_folder_where_others_can_be_first(tmp_path: Path) -> None:
+    """A policy may be there, since it exists."""
+    tmp_path.chmod(0o1777)
+    assert f"{tmp_path} is writable by others than root" in refusal(tmp_path, "/bin/true")
+
+
 def test_a_circle_ends(tmp_path: Path) -> None:
     """The kernel follows forty links, and five interpreters."""
     (tmp_path / "a").symlink_to("b")
