@@ -18,6 +18,9 @@ from mutant_box import Boxes, Outcome, Result, boxes
 from mutant_table import Mutant, TableError, check_table, read_table
 
 _GOOD = {Outcome.CAUGHT, Outcome.TIMED_OUT}
+_WORKERS = 2 * (os.cpu_count() or 1)
+"""Most of their time, mutants that hang wait."""
+
 _BASELINE_LIMIT = 900.0
 """Seconds for all tests without an edit."""
 
@@ -67,7 +70,7 @@ def main() -> int:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Take each check of root's code away, and see that its tests notice.")
     parser.add_argument("words", nargs="*", metavar="WORD", help="entries with this in topic, file or what they remove")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="run so many at a time")
+    parser.add_argument("--workers", type=int, default=_WORKERS, metavar="N", help="run so many at a time")
     return parser.parse_args()
 
 

@@ -144,25 +144,34 @@ def test_a_start_for_which_there_is_no_cgroup(start: Start, cgroup: str, alice: 
     broker.receive(wire.Spawned)
 
 
+@pytest.mark.parametrize("word", ["TERM", "KILL"])
 def test_a_signal_that_cannot_be_sent_now_is_not_forgotten(
-    start: Start, alice: pwd.struct_passwd, mode: dict[str, str]
+    start: Start, alice: pwd.struct_passwd, mode: dict[str, str], word: str
 ) -> None:
-    """TERM finds no file descriptor for the pidfd; after the grace period KILL does."""
+    """It finds no file descriptor for the pidfd; after the grace period, or a second, KILL does."""
     of_the_keeper = 1 if "cgroup" in mode else 0  # it waits for the spawner by such a descriptor
     spawner = start(mode, failing(f"pidfd_open:error=EMFILE:when={1 + of_the_keeper}"))
     broker = spawner.connect()
     broker.spawn(1, alice.pw_name, "sleep")
     broker.receive(wire.Spawned)
-    broker.send(wire.Signal(uep(1), "TERM"))
+    broker.send(wire.Signal(uep(1), word))
     assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
 
 
 def test_a_program_that_ends_before_the_spawner_knows_that_it_runs(
     start: Start, cgroup: str, alice: pwd.struct_passwd
 ) -> None:
-    """The spawner is held up where it asks for ended children, between the start and what the child reports."""
-    broker = start({"cgroup": cgroup}, failing("wait4:delay_enter=3000000")).connect()
+    """The spawner is held up where it asks for ended children, between the start and what the child reports.
+
+    It is told at once of a start and, by a signal, that some child has ended.
+    """
+    spawner = start({"cgroup": cgroup}, failing("wait4:delay_enter=3000000"))
+    broker = spawner.connect()
+    spawner.process.send_signal(signal.SIGSTOP)
+    assert until(lambda: status(spawner.process.pid)["State"][0] in "tT")
     broker.spawn(1, alice.pw_name, "fail")
+    spawner.process.send_signal(signal.SIGCHLD)
+    spawner.process.send_signal(signal.SIGCONT)
     spawned = broker.receive(wire.Spawned)
     assert broker.receive(wire.Exited) == wire.Exited(uep(1), spawned.pid, 7 << 8)
 

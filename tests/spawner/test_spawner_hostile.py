@@ -400,7 +400,7 @@ def test_a_start_that_is_called_off_is_not_said_to_run(
     start: Start, alice: pwd.struct_passwd, names: NameService, mode: dict[str, str], word: str
 ) -> None:
     """And it ends at once: what isn't executed yet has nothing to do first."""
-    spawner = start({"stop_grace": 1000} | mode, names.prefix)
+    spawner = start({"stop_grace": 1000, "exec_timeout": 1000} | mode, names.prefix)
     broker = spawner.connect()
     with names.hangs(alice.pw_name):
         broker.spawn(1, alice.pw_name, "sleep")
