@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from broker_rig import NO_POLICY
 from twinlock_broker.checks import loader
 from twinlock_broker.checks.accounts import DEFAULTS
 from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject
@@ -42,7 +43,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 def check(folder: Path, *words: str | Path) -> "subprocess.CompletedProcess[str]":
     """The command's outcome."""
-    argv = [TWINLOCK, "check", *words, folder]
+    argv = [TWINLOCK, "check", *NO_POLICY, *words, folder]
     return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from broker_rig import NO_POLICY
 
 TWINLOCK = Path(sys.executable).with_name("twinlock")
 ADA = {"id": "7b1f2f6e-0000-4000-8000-000000000001", "username": "ada@example.org"}
@@ -61,7 +62,7 @@ def test_usage_errors_exit_with_100(words: tuple[str, ...]) -> None:
 
 
 def test_what_configure_makes_can_be_served(folder: Path) -> None:
-    checked = run("check", folder)
+    checked = run("check", *NO_POLICY, folder)
     assert checked.returncode == 0, checked.stdout
     assert "FAIL" not in checked.stdout
     assert yaml.safe_load((folder / "config.yaml").read_text())["display_name"] == "The cluster"
@@ -127,7 +128,7 @@ def test_configure_refuses_a_value_of_another_kind(tmp_path: Path) -> None:
 
 def test_check_says_all_that_would_fail(folder: Path) -> None:
     (folder / "config.yaml").write_text("heartbeat_perio: 5\npublic: maybe\n")
-    done = run("check", folder)
+    done = run("check", *NO_POLICY, folder)
     assert done.returncode == os.EX_CONFIG
     failures = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
     assert "did you mean 'heartbeat_period'" in failures[0]
@@ -147,7 +148,7 @@ def test_check_says_all_that_would_fail(folder: Path) -> None:
 )
 def test_check_names_the_broken_file(folder: Path, name: str, text: str, words: str) -> None:
     (folder / name).write_text(text)
-    done = run("check", folder)
+    done = run("check", *NO_POLICY, folder)
     assert done.returncode == os.EX_CONFIG
     assert words in next(line for line in done.stdout.splitlines() if line.startswith("FAIL"))
 
@@ -214,7 +215,7 @@ def test_a_template_may_ask_for_pam_and_the_source_of_the_configuration(folder: 
         "display_name: {{ _GC.parent_config.source_content is string }}-\n"
         "heartbeat_period: {{ _GC.parent_config.heartbeat_period }}\n"
     )
-    assert run("check", folder).returncode == 0
+    assert run("check", *NO_POLICY, folder).returncode == 0
     done = run("render", *words, folder if words == ("-e",) else template)
     assert yaml.safe_load(done.stdout) == {
         "engine": {"type": "ThreadPoolEngine"},
@@ -228,7 +229,7 @@ def test_a_template_with_a_syntax_error_is_shown_with_its_line(folder: Path) -> 
     template = folder / "user_config_template.yaml.j2"
     template.write_text("engine:\n  type: X\n  n: {{ n }\n")
     place = f"{template}, line 3: unexpected '}}': n: {{{{ n }}"
-    checked = run("check", folder)
+    checked = run("check", *NO_POLICY, folder)
     assert (checked.returncode, place in checked.stdout) == (os.EX_CONFIG, True), checked.stdout
     for words in (("-e", folder), ("-t", template)):
         done = run("render", *words)
@@ -283,7 +284,7 @@ def test_a_single_mapper_needs_no_list(folder: Path) -> None:
     mapping.write_text(json.dumps(json.loads(mapping.read_text())[0]))
     said = run("map", "-e", folder, "-", stdin=json.dumps(ADA)).stdout
     assert said.startswith(f"ada\nby identity {ADA['id']}, mapper 0, mapping 0: ")
-    assert run("check", folder).returncode == 0
+    assert run("check", *NO_POLICY, folder).returncode == 0
 
 
 def test_map_takes_a_username_alone(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from broker_rig import MANAGER
+from broker_rig import MANAGER, NO_POLICY
 from twinlock_broker.config.keys import MANAGER_KEYS, read_keys
 
 pytestmark = pytest.mark.peer
@@ -111,7 +111,7 @@ WISHES = {"requirements": "numpy==2.1\nscipy", "worker_init": "module load x", "
 
 def test_a_folder_that_the_peer_configures_is_served_as_it_is(tmp_path: Path) -> None:
     said(tmp_path, AGENT, "configure", "cluster", "--multi-user", "true", "--contact-email", "a@b.example")
-    checked = said(tmp_path, OURS, "check", tmp_path / ".globus_compute" / "cluster")
+    checked = said(tmp_path, OURS, "check", *NO_POLICY, tmp_path / ".globus_compute" / "cluster")
     assert "example_identity_mapping_config.json" in checked, checked
     assert "FAIL" not in checked
     for name, value in (("none", {}), ("all", WISHES), ("runtime", RUNTIME)):

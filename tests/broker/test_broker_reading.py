@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from broker_rig import UEP, identity, make_folder
+from broker_rig import NO_POLICY, UEP, identity, make_folder
 from twinlock_broker.config.folder import open_folder, read_folder
 from twinlock_broker.config.reading import load_yaml
 from twinlock_broker.errors import Fatal
@@ -48,7 +48,7 @@ def test_what_is_no_file_is_refused_and_holds_nobody_up(place: Path, name: str, 
     (place / name).unlink(missing_ok=True)
     make(place / name)
     ended = subprocess.run(
-        [TWINLOCK, "check", "--offline", place], capture_output=True, text=True, timeout=120, check=False
+        [TWINLOCK, "check", *NO_POLICY, "--offline", place], capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == os.EX_CONFIG
     [line] = [line for line in ended.stdout.splitlines() if line.startswith("FAIL") and name in line]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from broker_rig import NO_POLICY
 
 TWINLOCK = Path(sys.executable).with_name("twinlock")
 
@@ -95,4 +96,7 @@ def test_a_sockets_path_of_any_length() -> None:
 
 
 def test_check_says_where_there_is_no_config(tmp_path: Path) -> None:
-    assert "isn't there, or is empty: all keys have their defaults" in run("check", "--offline", tmp_path).stdout
+    assert (
+        "isn't there, or is empty: all keys have their defaults"
+        in run("check", *NO_POLICY, "--offline", tmp_path).stdout
+    )

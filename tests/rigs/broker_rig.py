@@ -21,6 +21,10 @@ from twinlock_broker.rendering.document import Document
 MANAGER = "11111111-2222-4333-8444-555555555555"
 UEP = "99999999-8888-4777-8666-555555555555"
 ALICE = "7b1f2f6e-0000-4000-8000-000000000001"
+
+NO_POLICY = ("--policy", "/no-such-folder/spawner.toml")
+"""For a command that would read the host's, which isn't the test's and is there where the packages are."""
+
 TEMPLATE = """\
 engine:
   type: GlobusComputeEngine
