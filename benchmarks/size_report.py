@@ -7,6 +7,7 @@ The spawner is the installed one of the running interpreter. It serves with a th
 once, so it has also loaded what it loads late.
 """
 
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -186,8 +187,12 @@ def _start_one(broker: socket.socket) -> None:
     """Have the spawner start /bin/true, and wait for its end."""
     user = pwd.getpwuid(os.getuid() or pwd.getpwnam("daemon").pw_uid).pw_name
     request = wire.Spawn(_ENDPOINT, user, f"uep.{_ENDPOINT}.{_ENDPOINT}", "true")
-    with Path(os.devnull).open("r+b") as null:
-        socket.send_fds(broker, [wire.encode(request)], [null.fileno()] * 2)
+    document = os.memfd_create("document", os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(document, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW)
+    reader, output = os.pipe()
+    socket.send_fds(broker, [wire.encode(request)], [document, output])
+    for file in (document, reader, output):
+        os.close(file)
     for kind in (wire.Spawned, wire.Exited):
         answer = wire.decode(broker.recv(wire.MAX_DATAGRAM), wire.REPLIES)
         if not isinstance(answer, kind):

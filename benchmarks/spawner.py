@@ -22,7 +22,7 @@ from pathlib import Path
 
 from figures import Table
 from kernel_events import Events
-from spawner_rig import MANAGER, Spawner, launch, stop, uep
+from spawner_rig import MANAGER, Spawner, launch, sealed, stop, uep
 from twinlock_testbed.site import cgroup_folder
 from twinlock_testbed.users import throw_away
 from twinlock_wire import wire
@@ -77,12 +77,13 @@ class Host:
     def __init__(self, spawner: Spawner, user: str) -> None:
         self.spawner, self.broker, self._user = spawner, spawner.connect(), user
         self.pid = spawner.process.pid
-        self._null = os.open(os.devnull, os.O_RDWR)
+        self._stdin = sealed()
+        _, self._output = os.pipe()
 
     def start(self, number: int, program: str, output: int | None = None) -> None:
         """Ask for an endpoint."""
         request = wire.Spawn(uep(number), self._user, f"uep.{MANAGER}.{uep(number)}", program)
-        self.broker.send(request, [self._null, self._null if output is None else output])
+        self.broker.send(request, [self._stdin, self._output if output is None else output])
 
     def list(self) -> float:
         """How long a request takes that starts nothing, in ms."""

@@ -21,14 +21,15 @@ SERVERS = ("funcx_service", "auth.globus.org")
 TOKENS = {f"{server}-{kind}" for server in SERVERS for kind in ("access", "refresh")}
 
 SPAWN = """
-import os, socket, sys
+import fcntl, os, socket, sys
 from twinlock_wire import wire
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 sock.settimeout(60)
 sock.connect(sys.argv[1])
 sock.recv(65536)
 reader, writer = os.pipe()
-document = os.memfd_create("document")
+document = os.memfd_create("document", os.MFD_ALLOW_SEALING)
+fcntl.fcntl(document, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW)
 name = sys.argv[2]
 socket.send_fds(sock, [wire.encode(wire.Spawn(name.split(".")[2], "daemon", name, "sleep"))], [document, writer])
 answer = wire.decode(sock.recv(65536), wire.REPLIES)

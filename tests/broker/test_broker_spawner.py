@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from broker_rig import MANAGER, endpoint_user
-from spawner_rig import Spawner, uep
+from spawner_rig import Spawner, sealed, uep
 from twinlock_broker.endpoints.output import Output
 from twinlock_broker.errors import Fatal
 from twinlock_broker.spawner.client import SpawnerClient
@@ -54,7 +54,7 @@ async def spawn(client: SpawnerClient, number: int, program: str) -> tuple[wire.
     """Have a child started whose stdin is empty."""
     place = Path(tempfile.gettempdir(), f"twl-{uuid.uuid4()}")  # gone with the output
     request = wire.Spawn(uep(number), endpoint_user(), f"uep.{MANAGER}.{uep(number)}", program)
-    output, document = Output(place), os.memfd_create("document")
+    output, document = Output(place), sealed()
     try:
         return await client.spawn(request, (document, output.writer)), output
     finally:

@@ -2,6 +2,7 @@
 
 import array
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,28 @@ _Reply = TypeVar("_Reply", bound=wire.Reply)
 def uep(number: int) -> str:
     """The uuid of the test's user endpoint `number`."""
     return f"00000000-0000-4000-8000-{number:012}"
+
+
+def sealed(data: bytes = b"") -> int:
+    """A file descriptor for an endpoint's stdin: nobody can change what is in it."""
+    memory = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(memory, data)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW)
+    os.lseek(memory, 0, os.SEEK_SET)
+    return memory
+
+
+@contextlib.contextmanager
+def acting_as(account: pwd.struct_passwd) -> Iterator[None]:
+    """Be that user for a while: SO_PEERCRED shows the effective uid, and SCM_CREDENTIALS the real one (unix(7))."""
+    gid = os.getegid()
+    os.setresgid(account.pw_gid, account.pw_gid, gid)
+    os.setresuid(account.pw_uid, account.pw_uid, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+        os.setresgid(gid, gid, gid)
 
 
 class Broker:
@@ -69,9 +92,7 @@ class Broker:
 
     def spawn(self, number: int, user: str, program: str = "report", stdin: bytes = b"") -> "Output":
         """Ask for a child; what it prints can be read from the value."""
-        document = os.memfd_create("stdin")
-        os.write(document, stdin)
-        os.lseek(document, 0, os.SEEK_SET)
+        document = sealed(stdin)
         reader, writer = os.pipe()
         request = wire.Spawn(uep(number), user, f"uep.{MANAGER}.{uep(number)}", program)
         self.send(request, [document, writer])
