@@ -37,7 +37,8 @@ def refuse_own_privileges() -> None:
 def as_owner(folder: Path) -> Iterator[None]:
     """Where we are root, act as the folder's owner during the block. Raises `Fatal` (66) where there is no such folder.
 
-    The owner may have put links there, which root mustn't follow; and files that are made there stay the owner's.
+    The owner may have put links there, which root mustn't follow; and files that are made there stay the owner's. The
+    real ids change as well, by which the spawner knows who asks.
     """
     try:
         owner = folder.stat()
@@ -48,11 +49,11 @@ def as_owner(folder: Path) -> Iterator[None]:
         return
     groups = os.getgroups()
     os.setgroups([owner.st_gid])
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
+    os.setresgid(owner.st_gid, owner.st_gid, 0)
+    os.setresuid(owner.st_uid, owner.st_uid, 0)
     try:
         yield
     finally:
-        os.seteuid(0)
-        os.setegid(0)
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
         os.setgroups(groups)

@@ -125,9 +125,9 @@ class Children:
         except OSError as error:
             return Failure("fork", f"the host can't start another: {error}")
         child.due = child.since + policy.exec_timeout
+        self.add(child)  # first of all: it runs, so it has to be known
         self._rates.pay(EVERYBODY, policy.start_rate)
         self._rates.pay(request.user, policy.start_rate_per_user)
-        self.add(child)
         self._selector.register(child.report, selectors.EVENT_READ, lambda: self._read_report(child))
         return None
 
@@ -192,15 +192,18 @@ class Children:
             for pid, status in kernel.reap():
                 child = self._by_pid.pop(pid, None)
                 if child is not None:
-                    self._read_report(child)  # all of it is there
-                    child.wait_status = status
-                    child.state = State.CLEARING
-                    child.due = 0.0
+                    try:
+                        self._read_report(child)  # all of it is there
+                    finally:
+                        child.wait_status = status
+                        child.state = State.CLEARING
+                        child.due = 0.0
 
     def look_after(self) -> None:
         """Do what is due: kill what outstayed its time, end what is left, and tell when nothing is left."""
         now = time.monotonic()
         for child in [child for child in self if child.due <= now]:
+            child.due = now + _KILL_AGAIN  # should something unforeseen happen, all others come first
             if child.wait_status is None:
                 self._kill(child)
             elif not self._clear(child):
@@ -217,12 +220,12 @@ class Children:
 
     def _end(self, child: Child) -> None:
         """Tell the end of a child of which nothing is left."""
-        child.due = float("inf")
         if child.failure is not None:
             self._forget(child)
             self._tell(wire.Refused(child.request.id, *child.failure))
             return
         child.state = State.ENDED
+        child.due = float("inf")
         if time.monotonic() - child.since < _EARLY:
             self._rates.pay(child.request.user, self._policy.start_rate_per_user, _EARLY)
         assert child.wait_status is not None

@@ -21,7 +21,7 @@ from twinlock_spawner import kernel
 from twinlock_spawner.child import Child, State
 from twinlock_spawner.guard import KILL
 from twinlock_spawner.keeper import fork_keeper
-from twinlock_spawner.locks import PATIENCE, InUse, take_locks
+from twinlock_spawner.locks import PATIENCE, take_locks
 from twinlock_spawner.policy import Policy
 from twinlock_spawner.server import STOP, Server
 
@@ -143,18 +143,16 @@ def _start_over(server: Server, path: str) -> str:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # until there are handlers again
         if not server.signals.isdisjoint(STOP):
             raise InterruptedError("the spawner is to stop")
+        server.hang_up("the spawner starts over")
         os.execv(sys.executable, [*sys.orig_argv[:-1], str(state)])
     except subprocess.CalledProcessError as error:
-        return _end_of(error.stderr.decode(errors="replace"))
-    except (InUse, ValueError, TypeError, OSError, subprocess.SubprocessError) as error:
-        return _end_of(str(error))
+        said: bytes = error.stderr
+        return said[-500:].decode(errors="replace")
+    except Exception as error:
+        return str(error)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.close(state)
-
-
-def _end_of(text: str) -> str:
-    return text[-500:]
 
 
 def _check_installed(state: int, path: str) -> None:

@@ -1,5 +1,7 @@
 """The spawner at work: one loop, one broker at a time, each datagram one request.
 
+Whatever goes wrong with a request, a connection or an endpoint ends that alone.
+
 Single-threaded, since fork is safe only so. What the broker asks for and is told stands in the audit log.
 """
 
@@ -9,11 +11,13 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Callable
 
 from twinlock_wire import wire
 
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.children import Children
+from twinlock_spawner.descriptors import are_stdio, close_aside, close_received
 from twinlock_spawner.policy import Policy
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -28,11 +32,17 @@ _HARMLESS = {signal.SIGPIPE, signal.SIGXFSZ}
 _HOUR = 3600.0
 """Seconds that nothing may happen."""
 
+_REST = 0.1
+"""Seconds after something unforeseen, which may come again at once: that isn't to keep a processor busy."""
+
 _INT = struct.Struct("i")
 """A file descriptor, as SCM_RIGHTS has it."""
 
 _CREDENTIALS = struct.Struct("3i")
 """``struct ucred`` of unix(7): pid, uid, gid."""
+
+_ROOM = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(253 * _INT.size)
+"""Bytes for all that can come with a datagram: SCM_MAX_FD of unix(7). recvmsg(2) may wait to close what has no room."""
 
 
 class Server:
@@ -47,6 +57,8 @@ class Server:
         self._connection: socket.socket | None = None
         self._selector = selectors.DefaultSelector()
         self.children = Children(policy, self.audit, self._selector, self._tell)
+        # A connection that is made from now on has this too. An earlier self or systemd may have made it without.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         # Before this nobody can connect, whatever the umask; to one of systemd's, we are at the other end from now on.
         listener.listen(1)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -85,39 +97,61 @@ class Server:
         """Wait for something to happen or to be due; then reap, and do what is due."""
         wait = min(self.children.next_due() - time.monotonic(), _HOUR)
         for key, _ in self._selector.select(max(wait, 0.0)):
-            key.data()
+            self._attempt(key.data)
         if signal.SIGCHLD in self.signals:  # or else nobody has ended; to ask takes the longer the more there are
             self.signals.remove(signal.SIGCHLD)
-            self.children.reap()
-        self.children.look_after()
+            self._attempt(self.children.reap)
+        self._attempt(self.children.look_after)
+
+    def _attempt(self, act: Callable[[], object]) -> None:
+        """Go on after whatever nobody foresaw."""
+        try:
+            act()
+        except Exception as error:
+            self.audit.record("surprise", reason=repr(error))
+            signal.raise_signal(signal.SIGCHLD)  # it may have kept others from being reaped
+            time.sleep(_REST)
 
     # The broker's connection.
 
     def _accept(self) -> None:
+        """Take a new connection of the broker's in the place of the one that there is, or refuse it.
+
+        The broker's process may have been replaced while another one, which it gave that to, keeps it open.
+        """
+        connection, _ = self._listener.accept()
         try:
-            connection, _ = self._listener.accept()
-            self._check_peer(connection)
-            self._selector.register(connection, selectors.EVENT_READ, lambda: self._receive(connection))
+            peer = self._check_peer(connection)
+            self.hang_up("the broker has connected anew")
+            self._selector.register(connection, selectors.EVENT_READ, lambda: self._receive(connection, peer))
         except OSError as error:
             self.audit.record("connection-refused", reason=str(error))
-        else:
-            self._connection = connection
-            self._tell(wire.Hello(wire.VERSION))
+            close_aside([connection.detach()])
+            return
+        self._connection = connection
+        self._tell(wire.Hello(wire.VERSION))
 
-    def _check_peer(self, connection: socket.socket) -> None:
-        """Raise `PermissionError` unless it is the broker's only one, by who called connect(2)."""
+    def _check_peer(self, connection: socket.socket) -> bytes:
+        """Return the credentials of who called connect(2), and have each datagram come with its sender's.
+
+        Raises `PermissionError` where that isn't the broker, or where its pid has no meaning here: pid_namespaces(7).
+        """
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(credentials)
-        if uid != self._broker:
+        if uid != self._broker or pid == 0:
             raise PermissionError(f"process {pid} with uid {uid} is not the broker")
-        if self._connection is not None:
-            raise PermissionError(f"process {pid} is not the first: the broker is connected already")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        return credentials
 
-    def _hang_up(self, connection: socket.socket, reason: str) -> None:
-        self.audit.record("disconnected", reason=reason)
-        self._selector.unregister(connection)
-        connection.close()
+    def hang_up(self, reason: str) -> None:
+        """End the broker's connection, if there is one."""
+        connection = self._connection
+        if connection is None:
+            return
         self._connection = None
+        self._selector.unregister(connection)
+        self.audit.record("disconnected", reason=reason)
+        close_aside([connection.detach()])
 
     def _tell(self, reply: wire.Reply) -> None:
         """Send to the broker. Without one nothing is lost: the next one asks for the table."""
@@ -129,21 +163,20 @@ class Server:
         try:
             connection.send(wire.encode(reply), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         except OSError as error:  # it is gone, or reads so slowly that its buffer is full
-            self._hang_up(connection, f"send: {error}")
+            self.hang_up(f"send: {error}")
 
-    def _receive(self, connection: socket.socket) -> None:
+    def _receive(self, connection: socket.socket, peer: bytes) -> None:
         """Take one datagram and carry out what it asks for. Whatever is wrong with it ends the connection."""
         if connection is not self._connection:  # it was hung up earlier in this turn
             return
         files: list[int] = []
         try:
-            request = _read(connection, files)
+            request = _read(connection, peer, files)
             self._carry_out(request, files)
-        except (wire.WireError, OSError) as error:
-            self._hang_up(connection, str(error))
+        except Exception as error:
+            self.hang_up(repr(error))
         finally:
-            for file in files:
-                os.close(file)
+            close_received(files)
 
     def _carry_out(self, request: wire.Request, files: list[int]) -> None:
         recorded = self.audit.record(type(request).__name__.lower(), **request._asdict())
@@ -162,6 +195,8 @@ class Server:
             self._tell(wire.Refused(request.id, "rate", "the spawner stops or starts over; again in 1 s"))
         elif not recorded:
             self._tell(wire.Refused(request.id, "audit", "the audit log can't be written"))
+        elif not are_stdio(files):
+            self._tell(wire.Refused(request.id, "stdio", "stdin has to be a sealed memfd, and output a pipe"))
         else:
             self.children.start(request, files)
 
@@ -172,16 +207,23 @@ class Server:
             self._tell(wire.Children(rows[first : first + wire.MAX_PAGE]))
 
 
-def _read(connection: socket.socket, files: list[int]) -> wire.Request:
+def _read(connection: socket.socket, peer: bytes, files: list[int]) -> wire.Request:
     """Read the next request; the descriptors that come with it are added to `files`, also where it is refused.
 
-    Raises `WireError`, and `OSError` where there is no connection any more.
+    Raises `WireError`, and `OSError` where there is no connection any more, or its `peer` isn't the one that sends.
     """
-    room = socket.CMSG_SPACE(wire.SPAWN_FDS * _INT.size)
     how = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-    data, ancillary, flags, _ = connection.recvmsg(wire.MAX_DATAGRAM + 1, room, how)
-    for _, _, rights in ancillary:
-        files.extend(number for (number,) in _INT.iter_unpack(rights))
+    data, ancillary, flags, _ = connection.recvmsg(wire.MAX_DATAGRAM + 1, _ROOM, how)
+    sender = None
+    for _, kind, content in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            files.extend(number for (number,) in _INT.iter_unpack(content))
+        elif kind == socket.SCM_CREDENTIALS:
+            sender = content
+    if not data:
+        raise ConnectionResetError("nothing more comes")
+    if sender != peer:
+        raise PermissionError("another process than the one that has connected sends")
     request: wire.Request = wire.decode(data, wire.REQUESTS)
     expected = wire.SPAWN_FDS if isinstance(request, wire.Spawn) else 0
     if len(files) != expected or flags & socket.MSG_CTRUNC:

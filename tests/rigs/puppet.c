@@ -1,5 +1,7 @@
-/* An endpoint's program that does what its stdin says, a letter at a time. It says its process id first, and answers
- * a letter that it outlives with the id of the process that the letter is about. */
+/* An endpoint's program that does what a named pipe says, a letter at a time; its stdin has the pipe's path. It says its
+ * process id first, and answers a letter that it outlives with the id of the process that the letter is about. */
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -41,10 +43,20 @@ static pid_t spawn_daemon(void)
     return daemon;
 }
 
+static void open_mouth(void)
+{
+    char path[PATH_MAX] = "";
+    int mouth;
+    if (read(0, path, sizeof path - 1) <= 0 || (mouth = open(path, O_RDONLY)) < 0 || dup2(mouth, 0) < 0)
+        _exit(1);
+    close(mouth);
+}
+
 int main(void)
 {
     char letter;
     pid_t pid;
+    open_mouth();
     answer(getpid());
     while (read(0, &letter, 1) == 1)
         switch (letter) {

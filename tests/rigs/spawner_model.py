@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import tomllib
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from process_trees import alive, lives, program
-from spawner_rig import MANAGER, Broker, Output, Spawner, uep, write_policy
+from spawner_rig import MANAGER, Output, Spawner, sealed, uep, write_policy
 from twinlock_wire import wire
 
 PER_USER = 5
@@ -30,7 +31,7 @@ class Puppet:
     """An endpoint in the model's table; the first of its processes is the program."""
 
     user: str
-    stdin: int
+    mouth: int
     output: Output
     pid: int = 0
     processes: list[int] = field(default_factory=list)
@@ -78,7 +79,11 @@ class Session:
         number, word = self._random.choice(IDS), self._random.choice(["puppet"] * 9 + ["other"])
         user = self._random.choice([account.pw_name for account in self._users] * 4 + ["root", NOBODY])
         stage = self._refusal(number, user, word)
-        (stdin, mouth), (ear, output) = os.pipe(), os.pipe()
+        path = self._spawner.folder / f"mouth-{uuid.uuid4()}"
+        os.mkfifo(path, 0o644)
+        mouth = os.open(path, os.O_RDWR)
+        stdin = sealed(bytes(path))
+        ear, output = os.pipe()
         self._broker.send(wire.Spawn(uep(number), user, f"uep.{MANAGER}.{uep(number)}", word), [stdin, output])
         os.close(stdin)
         os.close(output)
@@ -124,7 +129,7 @@ class Session:
         self._broker.send(wire.Noted(uep(number)))
         self._said["noted"] += 1
         puppet = self._table.pop(number)
-        os.close(puppet.stdin)
+        os.close(puppet.mouth)
         puppet.output.close()
 
     def _signal_nobody(self) -> None:
@@ -169,9 +174,11 @@ class Session:
         self._come_back()
 
     def _connect_twice(self) -> None:
-        other = Broker(self._spawner.socket)
-        assert other.hung_up()
-        other.close()
+        other = self._spawner.connect()
+        self._said["hello"] += 1
+        assert self._broker.hung_up()
+        self._broker.close()
+        self._broker = other
 
     def _send_nonsense(self) -> None:
         data = self._random.choice([b"\xc1", b"\x80", self._random.randbytes(100), wire.encode(wire.List()) + b"\0"])
@@ -193,7 +200,7 @@ class Session:
             return
         number, letter = self._random.choice(running), self._random.choice("ffdi07s")
         puppet = self._table[number]
-        os.write(puppet.stdin, letter.encode())
+        os.write(puppet.mouth, letter.encode())
         if letter in "fdi":
             pid = int(puppet.output.line())
             puppet.processes += [pid] * (letter != "i")

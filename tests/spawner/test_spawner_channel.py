@@ -10,14 +10,13 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgpack
 import pytest
 from nss_rig import NameService
 from proc_rig import descriptors, until
-from spawner_rig import MANAGER, UNMEASURED, Broker, Start, uep
+from spawner_rig import MANAGER, UNMEASURED, Broker, Start, acting_as, uep
 from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
@@ -27,26 +26,16 @@ SPAWN = wire.encode(wire.Spawn(uep(1), "twl-alice", f"uep.{MANAGER}.{uep(1)}", "
 LIST = wire.encode(wire.List())
 
 
-@contextlib.contextmanager
-def acting_as(account: pwd.struct_passwd) -> Iterator[None]:
-    """Be that user for a while; the effective uid is what SO_PEERCRED shows (unix(7))."""
-    gid = os.getegid()
-    os.setegid(account.pw_gid)
-    os.seteuid(account.pw_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(gid)
-
-
 def test_only_the_brokers_uid_may_speak(start: Start, alice: pwd.struct_passwd) -> None:
     spawner = start({"broker_user": alice.pw_name})
     assert spawner.connect_raw().hung_up()  # root itself is not the broker
     assert spawner.audit()[-1]["event"] == "connection-refused"
     with acting_as(alice):
         broker = spawner.connect()
-    assert broker.children() == {}  # the uid that counts is the one at connect(2), whoever speaks then
+        assert broker.children() == {}
+    broker.send(wire.List())  # the same process on the same connection, as root
+    assert broker.hung_up()
+    assert "another process" in spawner.audit()[-1]["reason"]
 
 
 def test_a_later_change_of_uid_makes_nobody_the_broker(start: Start, alice: pwd.struct_passwd) -> None:
@@ -127,11 +116,13 @@ def test_the_socket_is_for_the_brokers_group(start: Start, alice: pwd.struct_pas
     assert (status.st_uid, status.st_gid) == (0, alice.pw_gid)
 
 
-def test_a_second_connection_is_closed(start: Start) -> None:
+def test_the_newest_connection_is_the_only_one(start: Start) -> None:
     spawner = start()
     first = spawner.connect()
-    assert spawner.connect_raw().hung_up()
-    assert first.children() == {}
+    second = spawner.connect()
+    assert first.hung_up()
+    assert second.children() == {}
+    assert "disconnected" in [line["event"] for line in spawner.audit()]
 
 
 @pytest.mark.parametrize(
