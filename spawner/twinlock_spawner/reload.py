@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import IO, Any, NamedTuple
 
 import msgpack
@@ -90,10 +91,11 @@ def serve(state: int) -> None:
     for child in children or []:
         server.children.add(child)
     server.audit.record("started", policy=head.path, pid=os.getpid())
-    if children is None:
-        _notify_manager(b"READY=1")
+    _notify_manager("READY=1")
     while server.run():
+        _notify_manager(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         server.audit.record("reload-failed", reason=_start_over(server, head.path))
+        _notify_manager("READY=1")
     server.audit.record("stopped")
 
 
@@ -121,14 +123,15 @@ def _become_daemon() -> None:
             kernel.raise_priority_of_session()
 
 
-def _notify_manager(word: bytes) -> None:
+def _notify_manager(state: str) -> None:
     """Tell systemd, as sd_notify(3) says. A name that begins with @ is an abstract socket's."""
     name = os.environ.get("NOTIFY_SOCKET")
     if not name:
         return
     address = "\0" + name[1:] if name.startswith("@") else name
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.sendto(word, address)
+    # It doesn't matter to endpoints whether systemd is told.
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.sendto(state.encode(), socket.MSG_DONTWAIT, address)
 
 
 def _start_over(server: Server, path: str) -> str:

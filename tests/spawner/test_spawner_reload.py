@@ -4,6 +4,8 @@ import json
 import os
 import pwd
 import signal
+import socket
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,6 +79,31 @@ def test_a_new_policy_takes_effect_and_children_do_not_notice(start: Start, alic
     exited = broker.receive(wire.Exited)
     assert (exited.id, exited.pid, os.waitstatus_to_exitcode(exited.status)) == (uep(1), pid, -signal.SIGTERM)
     assert not lives(daemon)
+
+
+def test_the_service_manager_is_told_of_a_reload(start: Start, tmp_path: Path) -> None:
+    """That it begins and when, and that it is over, also where it fails: sd_notify(3)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify.sock"))
+        manager.settimeout(60)
+        spawner = start(prefix=("env", f"NOTIFY_SOCKET={tmp_path}/notify.sock"))
+        assert manager.recv(100) == b"READY=1"
+        for values in ({}, {"no_such_key": 1}):
+            _change(spawner, **values)
+            before = time.monotonic_ns() // 1000
+            spawner.process.send_signal(signal.SIGHUP)
+            state, _, began = manager.recv(100).decode().partition("\nMONOTONIC_USEC=")
+            assert state == "RELOADING=1"
+            assert before <= int(began) <= time.monotonic_ns() // 1000
+            assert manager.recv(100) == b"READY=1"
+
+
+def test_a_service_manager_that_is_gone_is_no_reason_to_end(start: Start, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify.sock"))
+        spawner = start(prefix=("env", f"NOTIFY_SOCKET={tmp_path}/notify.sock"))
+    _start_over(spawner)
+    assert spawner.connect().children() == {}
 
 
 def test_what_the_policy_no_longer_allows_is_refused(start: Start, alice: pwd.struct_passwd) -> None:
