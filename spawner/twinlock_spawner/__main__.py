@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from twinlock_spawner import reload
+from twinlock_spawner import kernel, reload
 from twinlock_spawner.locks import PATIENCE, InUse, remove_dead_socket, take_locks
 from twinlock_spawner.policy import Policy, PolicyError, load, local_account
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _USAGE = 100
 _SYSTEM = 111
 _A_PERSON_ASKS = -1
+
+_OTHER_LOGIN = (
+    "login_uid: the kernel refuses to set a login uid, since this process belongs to somebody's login, over ssh for"
+    " example; start the spawner by systemctl or systemd-run, or set login_uid = false"
+)
 
 _EXIT_CODES = (
     "exit codes: 0 stopped, or the policy is good; 75 another spawner or its keeper has the socket or the cgroup; "
@@ -54,6 +59,8 @@ def _begin() -> None:
     options = _parse_arguments()
     policy = load(options.policy)
     broker, group = local_account(policy.broker_user)
+    if options.check != _A_PERSON_ASKS and os.geteuid() == 0:
+        _try_out(policy, broker)
     if options.check is None:
         take_locks(policy.socket, policy.cgroup, PATIENCE)  # before anything of another spawner's is touched
         if os.environ.get("LISTEN_PID") != str(os.getpid()):
@@ -63,6 +70,26 @@ def _begin() -> None:
         _warn(policy, options.policy)
     else:
         reload.write_head(options.check, policy, broker, options.policy)
+
+
+def _try_out(policy: Policy, uid: int) -> None:
+    """Find out now what a container or a login would refuse to each endpoint.
+
+    A process of its own tries, since nothing of it can be undone. It says what is refused, and this one ends as it did.
+    """
+    pid = os.fork()
+    if pid:
+        _, status = os.waitpid(pid, 0)
+        if status:
+            sys.exit(os.waitstatus_to_exitcode(status))
+        return
+    kernel.join_new_session_keyring()
+    try:
+        if policy.login_uid:
+            kernel.set_login_uid(uid)
+    except OSError as error:
+        raise PolicyError(_OTHER_LOGIN) from error
+    sys.exit()
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -1,5 +1,6 @@
-"""What the kernel is asked for in more than one line, and what Python lacks: clone3(2) into a cgroup, and keyctl(2)."""
+"""What the kernel is asked for in more than one line, and what Python lacks: clone3(2), keyctl(2), and a prctl(2)."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -13,6 +14,8 @@ _KEYCTL = {"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname().machine]
 
 _CLONE_INTO_CGROUP = 1 << 33
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_PR_CAPBSET_DROP = 24
+_MOST_CAPABILITIES = 64
 
 # PyDLL keeps the interpreter's lock, which a new process has to have as well.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -72,7 +75,29 @@ def _clone_into(cgroup: str) -> int:
 def join_new_session_keyring() -> None:
     """Leave the service's keys behind: session-keyring(7). Raises `OSError`."""
     if _libc.syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None) < 0:
-        raise OSError("there is no session keyring to be had")
+        raise OSError(f"there is no session keyring to be had, keyctl(2): {os.strerror(ctypes.get_errno())}")
+
+
+def drop_bounding_set() -> None:
+    """Drop each capability, up to the first number that the kernel doesn't know: PR_CAPBSET_DROP, prctl(2).
+
+    python-prctl would leave those of a kernel that is newer than itself. What is left, and why, shows at the read-back.
+    """
+    for capability in range(_MOST_CAPABILITIES):
+        if _libc.prctl(_PR_CAPBSET_DROP, capability) < 0:
+            break
+
+
+def set_login_uid(uid: int) -> None:
+    """Set the login uid, under which the kernel's audit knows what this process does: pam_loginuid(8).
+
+    Raises `OSError` where another one was set before. A kernel without audit has no such file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        file = os.open("/proc/self/loginuid", os.O_RDWR | os.O_CLOEXEC)
+        if int(os.pread(file, 16, 0)) != uid:
+            os.pwrite(file, str(uid).encode(), 0)
+        os.close(file)
 
 
 def raise_priority() -> None:

@@ -152,6 +152,7 @@ class Policy(SimpleNamespace):
     exec_timeout: Annotated[float, NUMBER, "seconds that a child may take from fork to exec"] = 10.0
     stop_grace: Annotated[float, NUMBER, "seconds between TERM and KILL of an endpoint"] = 10.0
     no_new_privs: Annotated[bool, FLAG, "children can't gain privileges by setuid programs (sudo, PBS)"] = True
+    login_uid: Annotated[bool, FLAG, "a child's login uid is its user's, for the host's audit rules"] = True
     pam_service: Annotated[str, TEXT, "PAM service that opens a session for each endpoint; empty: none"] = ""
     environment: Annotated[dict[str, str], VARIABLES, "a child's, beside HOME, USER, LOGNAME and SHELL"] = {}
     rlimits: Annotated[dict[str, list[int]], LIMITS, "by name: [soft, hard]; -1: none"] = _RLIMITS

@@ -37,7 +37,6 @@ def run(start: Start, report: int) -> NoReturn:
     """
     start.report = report
     try:
-        start.close_others()
         for name, stage in STAGES:
             start.stage = name
             stage(start)
@@ -154,7 +153,6 @@ def set_limits(start: Start) -> None:
         resource.setrlimit(limit, (_at_most(soft, most), _at_most(hard, most)))
     with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
         file.write(b"0")
-    kernel.join_new_session_keyring()
 
 
 def _at_most(value: int, most: int) -> int:
@@ -164,16 +162,32 @@ def _at_most(value: int, most: int) -> int:
     return most if value == resource.RLIM_INFINITY else min(value, most)
 
 
+def set_login_uid(start: Start) -> None:
+    """Have the host's audit rules see the user in whatever the endpoint does, as after a login."""
+    if start.privileged and start.policy.login_uid:
+        kernel.set_login_uid(start.account.pw_uid)
+
+
+def leave_keyring(start: Start) -> None:
+    """Where PAM's modules may give the endpoint a keyring, none of them finds the service's: pam_keyinit(8)."""
+    if start.privileged and start.policy.pam_service:
+        kernel.join_new_session_keyring()
+
+
 def start_session(_start: Start) -> None:
     """Leave the session of whoever started this process."""
     os.setsid()
 
 
+def close_audit_log(start: Start) -> None:
+    """The last that is the spawner's, while this is still root. A guard has its own."""
+    os.close(start.audit.fd)
+
+
 def drop_bounding_set(start: Start) -> None:
     """Let no program gain a capability. Where setuid programs shall work they need theirs."""
     if start.privileged and start.policy.no_new_privs:
-        for capability in prctl.ALL_CAPS:
-            prctl.capbset_drop(capability)
+        kernel.drop_bounding_set()
 
 
 def set_groups(start: Start) -> None:
@@ -226,6 +240,12 @@ def verify_no_capabilities(start: Start) -> None:
                 raise ValueError(f"capabilities are left: {line.strip()}")
 
 
+def join_keyring(start: Start) -> None:
+    """Have a session keyring of the user's own, which it is since the user makes it. With PAM that is the modules'."""
+    if start.privileged and not start.policy.pam_service:
+        kernel.join_new_session_keyring()
+
+
 def die_with_parent(start: Start) -> None:
     """End when the spawner, or the guard, does. A change of uid clears the setting, so it is made after that."""
     prctl.set_pdeathsig(signal.SIGKILL)
@@ -274,6 +294,7 @@ def execute(start: Start) -> None:
 
 
 STAGES = (
+    ("descriptors", Start.close_others),
     ("fork", start_guard),
     ("lookup", look_up_account),
     ("policy", check_account),
@@ -281,15 +302,19 @@ STAGES = (
     ("program", check_program),
     ("audit", record_identity),
     ("limits", set_limits),
+    ("login-uid", set_login_uid),
+    ("keyring", leave_keyring),
     ("session", open_session),
     ("session", start_session),
     ("session-groups", check_session_groups),
+    ("descriptors", close_audit_log),
     ("bounding", drop_bounding_set),
     ("groups", set_groups),
     ("gid", set_gid),
     ("uid", set_uid),
     ("readback", verify_identity),
     ("capabilities", verify_no_capabilities),
+    ("keyring", join_keyring),
     ("parent", die_with_parent),
     ("no-new-privs", set_no_new_privs),
     ("directory", enter_home),

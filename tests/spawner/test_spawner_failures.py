@@ -4,14 +4,15 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from nss_rig import NameService
-from proc_rig import children, status, until
-from spawner_rig import Broker, Start, gone, remove_cgroups, uep
+from proc_rig import children, descriptors, status, until
+from spawner_rig import Broker, Start, gone, remove_cgroups, uep, write_policy
 from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
@@ -37,7 +38,8 @@ def failing(call: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("call", "stage", "reason"),
     [
-        ("keyctl:error=EDQUOT", "limits", "there is no session keyring to be had"),
+        ("setgroups:retval=0", "readback", "the kernel shows another uid, gid or groups"),
+        ("setresgid:retval=0", "readback", "the kernel shows another uid, gid or groups"),
         ("setresuid:retval=0", "readback", "the kernel shows another uid, gid or groups"),
         ("setresgid:retval=0", "readback", "the kernel shows another uid, gid or groups"),
         ("setgroups:retval=0", "readback", "the kernel shows another uid, gid or groups"),
@@ -54,6 +56,33 @@ def test_a_call_that_fails_in_the_child(
     assert (refused.id, refused.stage) == (uep(1), stage)
     assert refused.reason.startswith(reason)
     assert broker.children() == {}
+
+
+def test_what_becomes_the_user_has_nothing_of_the_spawners_open(
+    start: Start, cgroup: str, alice: pwd.struct_passwd
+) -> None:
+    """It is stopped with its first moment as the user: the report is its only socket, and the log is closed."""
+    spawner = start({"cgroup": cgroup}, failing("setresuid:signal=STOP"))
+    spawner.connect().spawn(1, alice.pw_name, "sleep")
+    procs = Path(cgroup, str(spawner.process.pid), uep(1), "cgroup.procs")
+    assert until(procs.exists)
+    (pid,) = map(int, procs.read_text().split())
+    assert until(lambda: status(pid)["Uid"].split() == [str(alice.pw_uid)] * 4)
+    links = [link for number, link in descriptors(pid).items() if number > 2]
+    assert sum(link.startswith("socket:") for link in links) == 1
+    assert {link.partition(":")[0] for link in links} == {"socket", "pipe", "/memfd"}
+
+
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+def test_a_container_that_refuses_keyrings_is_told_at_once(tmp_path: Path, error: str) -> None:
+    """Not by each endpoint's user."""
+    paths = {"socket": str(tmp_path / "s.sock"), "audit_log": str(tmp_path / "a.log")}
+    write_policy(tmp_path, {"broker_user": pwd.getpwuid(os.getuid()).pw_name} | paths)
+    argv = [sys.executable, "-m", "twinlock_spawner", "--policy", str(tmp_path / "policy.toml")]
+    prefix = failing(f"keyctl:error={error}")
+    ended = subprocess.run([*prefix, *argv], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, "keyctl(2)" in ended.stderr) == (111, True)
+    assert not (tmp_path / "s.sock").exists()
 
 
 @pytest.fixture

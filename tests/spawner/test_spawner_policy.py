@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spawner_rig import UNMEASURED, Start
 from twinlock_spawner.policy import Policy
 
 GOOD = """\
@@ -208,3 +209,19 @@ def test_the_example_has_every_key() -> None:
     assert {key: example[key] for key in example.keys() - own} == {
         key: getattr(Policy, key) for key in example.keys() - own
     }
+
+
+def test_no_module_of_the_environment_reads_the_policy(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "tomllib.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    start(prefix=(*UNMEASURED, f"PYTHONPATH={tmp_path}"))
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("line", [r'broker_user = "ro\u0000ot"', r'socket = "/x\u0000y"', r'deny_users = ["a\u0000b"]'])
+def test_a_text_with_a_null_character(tmp_path: Path, line: str) -> None:
+    """The system's calls would take it for its end."""
+    key, _, _ = line.partition(" ")
+    others = [other for other in GOOD.splitlines() if not other.startswith(key)]
+    done = check(tmp_path, "\n".join([line, *others]), "--check")
+    assert done.returncode == 78
+    assert f"{key} has to be" in done.stderr
