@@ -152,7 +152,8 @@ def _serve_once(folder: Path, argv: list[str]) -> dict[str, int]:
     with (folder / "said").open("wb") as said, subprocess.Popen(argv, stderr=said, close_fds=False) as process:
         try:
             broker = _connect(folder, process)
-            broker.recv(wire.MAX_DATAGRAM)  # Hello: it serves
+            for _ in wire.VERSIONS:
+                broker.recv(wire.MAX_DATAGRAM)  # Hello: it serves
             _start_one(broker)
             memory = _memory(process.pid)
         finally:

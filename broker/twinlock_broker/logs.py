@@ -1,7 +1,7 @@
 """The broker's log: stderr, one line an event, in key=value pairs that people and programs can read.
 
-``time= level= logger= [endpoint=] [user=] [error_id=] event= [traceback=]``. A value that isn't one plain word is
-quoted as in JSON, so that no text of a command can start a line of its own, make up a pair, or drive a terminal.
+``time= level= logger= [endpoint=] [user=] [command=] [error_id=] event= [traceback=]``. A value that isn't one plain
+word is quoted as in JSON, so that no text of others can start a line of its own, make up a pair, or drive a terminal.
 
 Neither can anybody fill the disk with it: a value has a limit, and lines about one user that say the same have one.
 """
@@ -16,7 +16,7 @@ from typing import TextIO
 
 from twinlock_broker.log_ration import MINUTE
 
-FIELDS = ("endpoint", "user", "error_id")
+FIELDS = ("endpoint", "user", "command", "error_id")
 """What an event may be about, given to the logger as `extra`."""
 
 WHO = ("user", "endpoint")

@@ -15,7 +15,13 @@ from typing import Any, NamedTuple
 import msgpack
 
 VERSION = 1
-"""The protocol's version, in Hello: a broker that meets another one doesn't go on."""
+"""The protocol's oldest version that a spawner still understands. A broker that doesn't know it doesn't go on."""
+
+WITH_COMMAND = 2
+"""The version since which Spawn may name a command."""
+
+VERSIONS = (VERSION, WITH_COMMAND)
+"""A spawner says Hello with each, in this order. A broker of version 1 goes by the first and passes over the others."""
 
 MAX_DATAGRAM = 16384
 """Bytes of one message: the cap of OpenBSD's imsg."""
@@ -37,6 +43,7 @@ _WORD = "[a-z][a-z0-9_-]{0,31}"
 
 _TEXTS = {
     "id": _UUID,
+    "command": "([0-9a-f]{8})?",
     "name": rf"uep\.{_UUID}\.{_UUID}",
     "user": r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}\$?",
     "program": _WORD,
@@ -68,6 +75,8 @@ class Spawn(NamedTuple):
     """The endpoint's full name, ``uep.<manager uuid>.<endpoint uuid>``, here and below."""
 
     program: str
+    command: str = ""
+    """The id of the command that it is for, which the user sees in errors; the field is left out where it is empty."""
 
 
 class Signal(NamedTuple):
@@ -91,7 +100,7 @@ class Noted(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """The first message on a connection."""
+    """The first messages on a connection, one for each of `VERSIONS`."""
 
     version: int
 
@@ -156,7 +165,10 @@ def encode(message: Request | Reply) -> bytes:
             check(row)
     else:
         check(message)
-    return bytes(msgpack.packb({"type": type(message).__name__.lower(), **message._asdict()}))
+    values = {"type": type(message).__name__.lower(), **message._asdict()}
+    if values.get("command") == "":
+        del values["command"]  # a spawner of version 1 knows no such field
+    return bytes(msgpack.packb(values))
 
 
 def decode(data: bytes, kinds: Mapping[str, Any]) -> Any:

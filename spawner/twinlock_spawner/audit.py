@@ -3,20 +3,32 @@
 import contextlib
 import json
 import os
+import stat
 import time
+from collections import Counter
 
 _LONGEST = 500
 """Characters that are kept of a text."""
 
+_PERIOD = 60.0
+"""Seconds for which lines that a broker can cause without end are counted."""
+
+_RATION = 5000
+"""Such lines of one event that are written in a period, more than a broker needs; the others are counted."""
+
+Fact = str | int | list[int] | None
+
 
 class Audit:
-    """An append-only log that only root can read. Making one raises `OSError` where the file can't be opened."""
+    """An append-only log that only root can write. Making one raises `OSError` where the file can't be that."""
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._repeated = Counter[str]()
+        self._period_ends = 0.0
         self.fd = self._open()
 
-    def record(self, event: str, **facts: str | int | None) -> bool:
+    def record(self, event: str, **facts: Fact) -> bool:
         """Append the time (UTC), the event and the facts about it; return whether that is on disk.
 
         Nothing may be started that isn't. JSON escapes whatever isn't printable ASCII.
@@ -33,6 +45,22 @@ class Audit:
             return self._append(line)
         except OSError:
             return False
+
+    def record_repeatable(self, event: str, **facts: Fact) -> None:
+        """Append what changes nothing, so that a broker could have it written without end: a ration of each event."""
+        if time.monotonic() > self._period_ends:
+            self.end_period()
+        self._repeated[event] += 1
+        if self._repeated[event] <= _RATION:
+            self.record(event, **facts)
+
+    def end_period(self) -> None:
+        """Append how many lines of each event were left out, if any were, and count anew."""
+        left_out = self._repeated - Counter(dict.fromkeys(self._repeated, _RATION))
+        if left_out:
+            self.record("left-out", **left_out)
+        self._repeated.clear()
+        self._period_ends = time.monotonic() + _PERIOD
 
     def _append(self, line: bytes) -> bool:
         """Write the line at the end, on a line of its own: a disk that was full took a part of an earlier one."""
@@ -55,5 +83,11 @@ class Audit:
         os.close(new)
 
     def _open(self) -> int:
+        """Open or make the file. Raises `OSError` if it is a link, or others could write what root seems to say."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(self._path, flags, 0o600)
+        file = os.open(self._path, flags, 0o600)
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            os.close(file)
+            raise OSError(f"{self._path} can be written by others, or is no file: find out why, then move it away")
+        return file

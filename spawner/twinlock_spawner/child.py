@@ -58,6 +58,9 @@ class Child:
     failure: Failure | None = None
     """Why it doesn't start."""
 
+    signals: set[str] = field(default_factory=set)
+    """Those that the broker has had sent to it. It may ask for more of them without end."""
+
     wait_status: int | None = None
     """waitpid(2)'s word on its end."""
 

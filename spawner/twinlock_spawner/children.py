@@ -69,26 +69,49 @@ class Children:
     # What the broker asks for.
 
     def start(self, request: wire.Spawn, files: list[int]) -> None:
-        """Start an endpoint, whose stdin and output are `files`, or say why not."""
-        failure = self._refusal(request) or self._fork(request, files)
+        """Start an endpoint, whose stdin and output are `files`, or say why not. What isn't recorded isn't started."""
+        failure = self._refusal(request)
+        if failure is None and not self._audit.record("spawn", **request._asdict()):
+            failure = Failure("audit", "the audit log can't be written")
         if failure is not None:
-            self._tell(wire.Refused(request.id, *failure))
+            self.refuse(request, failure)
+            return
+        self._rates.pay(EVERYBODY, self._policy.start_rate)
+        self._rates.pay(request.user, self._policy.start_rate_per_user)
+        failure = self._fork(request, files)
+        if failure is not None:
+            self._report(request, wire.Refused(request.id, *failure))
 
     def signal(self, request: wire.Signal) -> None:
         """Send TERM or KILL to an endpoint. Its end will show what came of it."""
         child = self._by_id.get(request.id)
         if child is None:
-            self._tell(wire.Refused(request.id, "signal", "there is no such endpoint"))
-        elif request.signal == "TERM":
+            self.refuse(request, Failure("signal", "there is no such endpoint"))
+            return
+        record = self._audit.record_repeatable if request.signal in child.signals else self._audit.record
+        record("signal", **request._asdict())
+        child.signals.add(request.signal)
+        if request.signal == "TERM":
             self._terminate(child)
         else:
             self._kill(child)
 
     def note(self, request: wire.Noted) -> None:
         """Forget an endpoint that has ended."""
+        self._audit.record_repeatable("noted", id=request.id)
         child = self._by_id.get(request.id)
         if child is not None and child.state is State.ENDED:
             self._forget(child)
+
+    def refuse(self, request: wire.Spawn | wire.Signal, failure: Failure) -> None:
+        """Say why nothing is done about a request."""
+        self._audit.record_repeatable("refused", **request._asdict(), **failure._asdict())
+        self._tell(wire.Refused(request.id, *failure))
+
+    def _report(self, request: wire.Spawn, reply: wire.Spawned | wire.Refused | wire.Exited) -> None:
+        """Record and tell what has become of a start that was recorded."""
+        self._audit.record(type(reply).__name__.lower(), **reply._asdict(), command=request.command)
+        self._tell(reply)
 
     def _refusal(self, request: wire.Spawn) -> Failure | None:
         """Say which limit is in the way of a start."""
@@ -126,8 +149,6 @@ class Children:
             return Failure("fork", f"the host can't start another: {error}")
         child.due = child.since + policy.exec_timeout
         self.add(child)  # first of all: it runs, so it has to be known
-        self._rates.pay(EVERYBODY, policy.start_rate)
-        self._rates.pay(request.user, policy.start_rate_per_user)
         self._selector.register(child.report, selectors.EVENT_READ, lambda: self._read_report(child))
         return None
 
@@ -184,7 +205,7 @@ class Children:
         if child.failure is None:
             child.state = State.RUNNING
             child.due = float("inf")
-            self._tell(wire.Spawned(child.request.id, child.pid))
+            self._report(child.request, wire.Spawned(child.request.id, child.pid))
 
     def reap(self) -> None:
         """Note who has ended. Others than the endpoints are orphans that came to this process."""
@@ -222,14 +243,14 @@ class Children:
         """Tell the end of a child of which nothing is left."""
         if child.failure is not None:
             self._forget(child)
-            self._tell(wire.Refused(child.request.id, *child.failure))
+            self._report(child.request, wire.Refused(child.request.id, *child.failure))
             return
         child.state = State.ENDED
         child.due = float("inf")
         if time.monotonic() - child.since < _EARLY:
             self._rates.pay(child.request.user, self._policy.start_rate_per_user, _EARLY)
         assert child.wait_status is not None
-        self._tell(wire.Exited(child.request.id, child.pid, child.wait_status))
+        self._report(child.request, wire.Exited(child.request.id, child.pid, child.wait_status))
 
 
 def _send(pid: int, number: int) -> None:

@@ -210,7 +210,7 @@ def _state(row: Row) -> State:
 def _check_handed_over(row: Row) -> None:
     """Raise `ValueError`, `TypeError` or `OSError` for a row that can't be true."""
     wire.check(row.request)
-    id, user, name, _ = row.request
+    id, user, name = row.request[:3]
     for status in (row.wait_status, row.ended):
         wire.check(wire.Child(id, row.pid, user, name, status))
     if row.ended not in (None, row.wait_status):

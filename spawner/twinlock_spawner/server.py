@@ -19,6 +19,7 @@ from twinlock_spawner.audit import Audit
 from twinlock_spawner.children import Children
 from twinlock_spawner.descriptors import are_stdio, close_aside, close_received
 from twinlock_spawner.policy import Policy
+from twinlock_spawner.start import Failure
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 """What stops the spawner."""
@@ -84,10 +85,12 @@ class Server:
             self._turn()
             if RELOAD in self.signals and self.children.are_settled():
                 self.signals.remove(RELOAD)
+                self.audit.end_period()
                 return True
         self.children.terminate_all()
         while not self.children.have_ended():
             self._turn()
+        self.audit.end_period()
         return False
 
     def _stops(self) -> bool:
@@ -125,11 +128,13 @@ class Server:
             self.hang_up("the broker has connected anew")
             self._selector.register(connection, selectors.EVENT_READ, lambda: self._receive(connection, peer))
         except OSError as error:
-            self.audit.record("connection-refused", reason=str(error))
+            self.audit.record_repeatable("connection-refused", reason=str(error))
             close_aside([connection.detach()])
             return
         self._connection = connection
-        self._tell(wire.Hello(wire.VERSION))
+        self.audit.record_repeatable("hello")
+        for version in wire.VERSIONS:
+            self._tell(wire.Hello(version))
 
     def _check_peer(self, connection: socket.socket) -> bytes:
         """Return the credentials of who called connect(2), and have each datagram come with its sender's.
@@ -150,13 +155,11 @@ class Server:
             return
         self._connection = None
         self._selector.unregister(connection)
-        self.audit.record("disconnected", reason=reason)
+        self.audit.record_repeatable("disconnected", reason=reason)
         close_aside([connection.detach()])
 
     def _tell(self, reply: wire.Reply) -> None:
         """Send to the broker. Without one nothing is lost: the next one asks for the table."""
-        if not isinstance(reply, wire.Children):
-            self.audit.record(type(reply).__name__.lower(), **reply._asdict())
         connection = self._connection
         if connection is None:
             return
@@ -179,10 +182,9 @@ class Server:
             close_received(files)
 
     def _carry_out(self, request: wire.Request, files: list[int]) -> None:
-        recorded = self.audit.record(type(request).__name__.lower(), **request._asdict())
         match request:
             case wire.Spawn():
-                self._spawn(request, files, recorded)
+                self._spawn(request, files)
             case wire.Signal():
                 self.children.signal(request)
             case wire.Noted():
@@ -190,18 +192,17 @@ class Server:
             case _:  # wire.List
                 self._list()
 
-    def _spawn(self, request: wire.Spawn, files: list[int], recorded: bool) -> None:
+    def _spawn(self, request: wire.Spawn, files: list[int]) -> None:
         if self._stops() or RELOAD in self.signals:
-            self._tell(wire.Refused(request.id, "rate", "the spawner stops or starts over; again in 1 s"))
-        elif not recorded:
-            self._tell(wire.Refused(request.id, "audit", "the audit log can't be written"))
+            self.children.refuse(request, Failure("rate", "the spawner stops or starts over; again in 1 s"))
         elif not are_stdio(files):
-            self._tell(wire.Refused(request.id, "stdio", "stdin has to be a sealed memfd, and output a pipe"))
+            self.children.refuse(request, Failure("stdio", "stdin has to be a sealed memfd, and output a pipe"))
         else:
             self.children.start(request, files)
 
     def _list(self) -> None:
         """Send the table in pages; the last one isn't full."""
+        self.audit.record_repeatable("list")
         rows = self.children.rows()
         for first in range(0, len(rows) + 1, wire.MAX_PAGE):
             self._tell(wire.Children(rows[first : first + wire.MAX_PAGE]))

@@ -137,7 +137,8 @@ def record_identity(start: Start) -> None:
         id=start.request.id,
         user=start.request.user,
         uid=start.account.pw_uid,
-        groups=str(start.groups),
+        groups=start.groups,
+        command=start.request.command,
     )
     if not recorded:
         raise OSError("the audit log can't be written")

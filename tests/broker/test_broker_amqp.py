@@ -282,15 +282,14 @@ def about(rabbit: Rabbit, url: str = "", key: str = "beats") -> Credentials:
 
 
 async def test_a_notice_reaches_the_service(rabbit: Rabbit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    await Notices(Outbox(tmp_path / "n", None)).send(about(rabbit), "what is wrong \ud800", "a detail")
+    await Notices(Outbox(tmp_path / "n", None)).send(about(rabbit), "what is wrong \ud800", "a detail", "0badcafe")
     endpoint, said = state(await rabbit.take("beats"))
     assert endpoint == UEP
     assert said["heartbeat_period"] == 3
     text, _, error_id = said["error"].partition("\n")
     assert text == "what is wrong ?"
-    assert error_id.strip("()").removeprefix("error id ") in [
-        record.__dict__.get("error_id") for record in caplog.records
-    ]
+    assert error_id == "(error id 0badcafe)"
+    assert "0badcafe" in [record.__dict__.get("error_id") for record in caplog.records]
     assert "a detail" in caplog.text
     assert "a detail" not in json.dumps(said)
     assert list((tmp_path / "n").iterdir()) == []

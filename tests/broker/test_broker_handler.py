@@ -104,6 +104,15 @@ async def test_bad_options_are_told(site: Site, chosen: dict[str, Any], words: s
     assert site.started == []
 
 
+async def test_a_commands_id_is_in_what_is_told_and_in_what_is_started(site: Site) -> None:
+    refused, accepted = delivery(message(user_opts={"no-such-option": 1})), delivery(message())
+    await site.handle(refused)
+    assert site.told.commands == [refused.id]
+    await site.handle(accepted)
+    assert [request.command for request in site.started] == [accepted.id]
+    assert refused.id != accepted.id
+
+
 @pytest.mark.parametrize(
     ("user", "words"),
     [

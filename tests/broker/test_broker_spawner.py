@@ -260,6 +260,22 @@ async def test_a_child_that_nobody_asked_for_has_the_table_read_again(end: End) 
     end.close()
 
 
+@pytest.mark.parametrize("versions", [[1], [1, 2], [1, 2, 3]])
+async def test_a_spawner_of_another_version_gets_what_it_understands(end: End, versions: list[int]) -> None:
+    client = SpawnerClient(end.path)
+    running = asyncio.create_task(client.run(Heard()))
+    await end.accept(*map(wire.Hello, versions))
+    assert await end.hear() == wire.List()
+    await end.say(wire.Children([]))
+    asked = wire.Spawn(uep(1), "ada", f"uep.{MANAGER}.{uep(1)}", "sleep", "0badcafe")
+    starting = asyncio.create_task(client.spawn(asked, []))
+    assert await end.hear() == (asked if 2 in versions else asked._replace(command=""))
+    await end.say(wire.Spawned(uep(1), 77))
+    assert await asyncio.wait_for(starting, 60) == wire.Spawned(uep(1), 77)
+    running.cancel()
+    end.close()
+
+
 @pytest.mark.parametrize("greeting", [wire.Hello(wire.VERSION + 1), wire.Spawned(uep(1), 1)])
 async def test_another_version_is_fatal(end: End, greeting: wire.Reply) -> None:
     running = asyncio.create_task(SpawnerClient(end.path).run(Heard()))

@@ -48,6 +48,33 @@ async def test_a_refusal_is_told_before_the_command_is_done(supervisor: Supervis
     assert "policy doesn't let the account 'root'" in told.notices[-1][0]
 
 
+async def test_one_id_leads_from_a_users_error_to_roots_log(
+    supervisor: Supervisor, spawner: Spawner, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "twinlock_broker")
+    events = []
+    for user, program in (("root", "sleep"), (endpoint_user(), "gone"), (endpoint_user(), "fail")):
+        asked = request(user, program)
+        await supervisor.command(asked)
+        await told.next()
+        assert told.commands[-1] == asked.command
+        assert asked.command in [record.__dict__.get("command") for record in caplog.records]
+        events.append([line["event"] for line in spawner.audit() if line.get("command") == asked.command])
+    assert events == [["spawn", "refused"]] * 2 + [["spawn", "identity", "spawned", "exited"]]
+
+
+async def test_the_end_of_an_endpoint_is_told_under_the_command_that_started_it(
+    supervisor: Supervisor, client: SpawnerClient, told: Told
+) -> None:
+    """Not under the one that has come since: root's log has the first one's id."""
+    first, second = request(endpoint_user(), "sleep"), request(endpoint_user(), "sleep")
+    await supervisor.command(first)
+    await supervisor.command(second)
+    await supervisor.stop(first.id)
+    await told.next()
+    assert told.commands[-1] == first.command
+
+
 async def test_a_newer_command_restarts_what_ended_of_itself(
     supervisor: Supervisor, client: SpawnerClient, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spawner_rig import uep
-from twinlock_broker.compute.command import Credentials, Delivery, credentials
+from twinlock_broker.compute.command import Credentials, Delivery, credentials, new_id
 from twinlock_broker.config.folder import Folder, open_folder
 from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.identity.mapping import Match
@@ -100,7 +100,7 @@ def request(user: str, program: str, config: str = "engine: {type: X}") -> Start
     """What comes out of the checks."""
     found = own_credentials()
     document = Document(found.amqp, config, Match(user), None, {"GC_X": "1"})
-    return StartRequest(f"uep.{MANAGER}.{UEP}", user, program, found, document)
+    return StartRequest(f"uep.{MANAGER}.{UEP}", user, program, found, document, new_id())
 
 
 def numbered(number: int, user: str) -> StartRequest:
@@ -136,13 +136,15 @@ class Told:
     """What users were told. `send` stands where `Notices.send` does."""
 
     notices: list[tuple[str, str]] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, found: Credentials, text: str, detail: str = "") -> None:
+    async def send(self, found: Credentials, text: str, detail: str = "", command: str = "") -> None:
         """Record it."""
         assert found.endpoint_id == UEP
         check_notice(text)
         self.notices.append((text, detail))
+        self.commands.append(command)
         self.arrived.set()
 
     async def next(self) -> str:

@@ -87,7 +87,8 @@ class Session:
         self._broker.send(wire.Spawn(uep(number), user, f"uep.{MANAGER}.{uep(number)}", word), [stdin, output])
         os.close(stdin)
         os.close(output)
-        self._said["spawn"] += 1
+        has_child = stage in ("", "lookup") or (stage, word) == ("policy", "puppet")
+        self._said["spawn"] += has_child  # else the refusal's line is the only one
         if stage:
             os.close(mouth)
             os.close(ear)
@@ -113,8 +114,8 @@ class Session:
     def _signal(self) -> None:
         number, word = self._random.choice(IDS), self._random.choice(["TERM", "KILL"])
         self._broker.send(wire.Signal(uep(number), word))
-        self._said["signal"] += 1
         puppet = self._table.get(number)
+        self._said["signal"] += puppet is not None
         if puppet is None:
             assert self._hear(wire.Refused)[:2] == (uep(number), "signal")
         elif puppet.ended is None:
@@ -134,7 +135,6 @@ class Session:
 
     def _signal_nobody(self) -> None:
         self._broker.send(wire.Signal(uep(99), "KILL"))
-        self._said["signal"] += 1
         assert self._hear(wire.Refused)[:2] == (uep(99), "signal")
 
     def _note_nobody(self) -> None:

@@ -107,7 +107,7 @@ class Broker:
         rows: list[wire.Child] = []
         while True:
             page = wire.decode(self.socket.recv(wire.MAX_DATAGRAM + 1), wire.REPLIES)
-            if isinstance(page, wire.Spawned | wire.Exited):  # told meanwhile; the row says the same
+            if isinstance(page, wire.Hello | wire.Spawned | wire.Exited):  # told before, or a row says the same
                 continue
             assert isinstance(page, wire.Children), page
             rows += page.children
@@ -249,7 +249,8 @@ class Spawner:
     def connect(self) -> Broker:
         """A broker that has heard Hello."""
         broker = self.connect_raw()
-        assert broker.receive(wire.Hello) == wire.Hello(wire.VERSION)
+        for version in wire.VERSIONS:
+            assert broker.receive(wire.Hello) == wire.Hello(version)
         return broker
 
     def connect_raw(self) -> Broker:

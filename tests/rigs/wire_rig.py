@@ -10,10 +10,11 @@ NAME = f"uep.11111111-2222-4333-8444-555555555555.{UEP}"
 ALICE = wire.Child(UEP, 1, "alice", NAME, None)
 BOB = wire.Child(UEP, 2**31 - 1, "bob", NAME, 9)
 
-SPAWN = wire.Spawn(UEP, "alice", NAME, "endpoint")
+SPAWN = wire.Spawn(UEP, "alice", NAME, "endpoint", "0badcafe")
 REFUSED = wire.Refused(UEP, "policy", "the account root\nis not allowed: \N{EURO SIGN}")
 REQUESTS: list[wire.Request] = [
     SPAWN,
+    SPAWN._replace(command=""),
     wire.Signal(UEP, "TERM"),
     wire.Signal(UEP, "KILL"),
     wire.List(),
@@ -31,13 +32,14 @@ REPLIES: list[wire.Reply] = [
 KINDS: dict[str, tuple[type, ...]] = {"ended": (int, type(None)), "children": (list,)} | dict.fromkeys(
     ("version", "pid", "status"), (int,)
 )
-KINDS |= dict.fromkeys(("id", "user", "name", "program", "signal", "stage", "reason"), (str,))
+KINDS |= dict.fromkeys(("id", "user", "name", "program", "command", "signal", "stage", "reason"), (str,))
 _Message = TypeVar("_Message", wire.Request, wire.Reply)
 
 
 def as_map(message: wire.Request | wire.Reply) -> dict[str, Any]:
-    """The map that a message's datagram is the msgpack of."""
-    return {"type": type(message).__name__.lower()} | message._asdict()
+    """The map that a message's datagram is the msgpack of; a command that isn't known isn't in it."""
+    values = {"type": type(message).__name__.lower()} | message._asdict()
+    return {name: value for name, value in values.items() if (name, value) != ("command", "")}
 
 
 def check_datagram(data: bytes) -> bool:

@@ -48,6 +48,7 @@ def test_datagram_is_the_documented_map() -> None:
         "user": "alice",
         "name": NAME,
         "program": "endpoint",
+        "command": "0badcafe",
     }
 
 
@@ -135,6 +136,7 @@ BAD_NAMES = [
     f"{NAME}.{UEP}",
 ]
 BAD_WORDS = ["", "/bin/sh", "../sh", "a b", "Endpoint", "1", "-a", "_a", "a.b", "a\n", "a\0", "ä", "a" * 33]
+BAD_COMMANDS = ["0badcaf", "0badcafe0", "0BADCAFE", "0badcafe\n", "0badcafg", UEP, "٣badcafe"]
 BAD_SIGNALS = ["", "STOP", "HUP", "term", "SIGTERM", "TERM\n", "TERMKILL", "15"]
 BAD_NUMBERS = [-1, 2**31, 2**32, 2**64 - 1, True, False, 1.0, "1", b"1"]
 NO_TEXTS = [
@@ -152,7 +154,7 @@ NO_TEXTS = [
 ]
 
 ILLEGAL: dict[Any, dict[str, list[Any]]] = {
-    SPAWN: {"id": BAD_IDS, "user": BAD_USERS, "name": BAD_NAMES, "program": BAD_WORDS},
+    SPAWN: {"id": BAD_IDS, "user": BAD_USERS, "name": BAD_NAMES, "program": BAD_WORDS, "command": BAD_COMMANDS},
     wire.Signal(UEP, "TERM"): {"id": BAD_IDS, "signal": BAD_SIGNALS},
     wire.Noted(UEP): {"id": BAD_IDS},
     wire.Hello(1): {"version": BAD_NUMBERS},
@@ -186,8 +188,16 @@ def test_a_key_too_few_or_too_many(message: wire.Request | wire.Reply) -> None:
     values = as_map(message)
     refused(msgpack.packb(values | {"uid": 0}))
     refused(msgpack.packb(values | {"_cls": 0}))
-    for key in values:
+    for key in values.keys() - {"command"}:  # without that it is a message of version 1
         refused(msgpack.packb({name: value for name, value in values.items() if name != key}))
+
+
+def test_a_start_without_a_command_is_what_version_1_has() -> None:
+    """So a broker may be newer than its spawner."""
+    former = {"type": "spawn", "id": UEP, "user": "alice", "name": NAME, "program": "endpoint"}
+    assert wire.encode(SPAWN._replace(command="")) == msgpack.packb(former)
+    assert wire.decode(msgpack.packb(former), wire.REQUESTS) == SPAWN._replace(command="")
+    refused(msgpack.packb(former | {"command": ""}))  # one message has one form
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ WORDS = st.sampled_from(["endpoint", "policy", "no-new-privs", "a", "z_9", "x" *
 NUMBERS = st.integers(0, 2**31 - 1)
 CHILDREN = st.builds(wire.Child, IDS, NUMBERS, USERS, NAMES, st.none() | NUMBERS)
 LEGAL_REQUESTS = st.one_of(
-    st.builds(wire.Spawn, IDS, USERS, NAMES, WORDS),
+    st.builds(wire.Spawn, IDS, USERS, NAMES, WORDS, st.from_regex("([0-9a-f]{8})?", fullmatch=True)),
     st.builds(wire.Signal, IDS, st.sampled_from(["TERM", "KILL"])),
     st.builds(wire.List),
     st.builds(wire.Noted, IDS),

@@ -272,6 +272,7 @@ def test_root_reads_no_pickle_and_no_yaml_and_runs_no_text() -> None:
 @pytest.mark.parametrize("kind", wire.REQUESTS.values())
 def test_no_field_of_a_request_can_be_a_path(kind: type[wire.Request], path: str) -> None:
     legal = {"id": uep(1), "user": "alice", "name": f"uep.{MANAGER}.{uep(1)}", "program": "sleep", "signal": "TERM"}
+    legal["command"] = "0badcafe"
     for name in kind._fields:
         values = {field: legal[field] for field in kind._fields} | {name: path}
         with pytest.raises(wire.WireError):
@@ -290,12 +291,16 @@ def test_every_decision_is_in_the_audit_log(start: Start, alice: pwd.struct_pass
     events = [line["event"] for line in lines]
     first = ["started", "hello", "spawn", "identity", "spawned", "exited"]
     assert events == [*first, "spawn", "refused"]
+    assert {line["command"] for line in lines[2:6]} == {""}
     assert lines[3]["uid"] == alice.pw_uid
     assert stat.S_IMODE((spawner.folder / "audit.log").stat().st_mode) == 0o600
 
 
-def test_nothing_starts_that_the_audit_log_cannot_hold(start: Start, alice: pwd.struct_passwd) -> None:
-    broker = start({"audit_log": "/dev/full"}).connect()
+def test_nothing_starts_that_the_audit_log_cannot_hold(start: Start, alice: pwd.struct_passwd, tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    log.write_bytes(b"x" * 16383 + b"\n")
+    log.chmod(0o600)
+    broker = start({"audit_log": str(log)}, (*UNMEASURED, "prlimit", "--fsize=16384")).connect()
     broker.spawn(1, alice.pw_name, "sleep")
     refused = broker.receive(wire.Refused)
     assert refused.stage == "audit"

@@ -136,9 +136,17 @@ def test_what_only_the_program_itself_can_ask(start: Start, alice: pwd.struct_pa
     assert told["subreaper"] == 0
 
 
+def test_nothing_of_the_services_keyring_is_in_a_pam_session(
+    start: Start, alice: pwd.struct_passwd, plain: str
+) -> None:
+    """Its keyring may be the modules', and is a fresh one where none of them makes one."""
+    policy = {"pam_service": plain, "programs": {"ask": [*PYTHON, _with_calls(ASK)]}}
+    assert start(policy, _surrounded()).connect().spawn(1, alice.pw_name, "ask").json()["key"] == -1
+
+
 def test_a_start_names_an_account_and_a_program_and_nothing_else() -> None:
-    """So no request sets an environment, an argument, a folder or a path."""
-    assert wire.Spawn._fields == ("id", "user", "name", "program")
+    """So no request sets an environment, an argument, a folder or a path. The command is for the log only."""
+    assert wire.Spawn._fields == ("id", "user", "name", "program", "command")
 
 
 @pytest.fixture
@@ -227,7 +235,7 @@ def test_a_home_that_only_root_could_enter_is_not_entered(
     os.chown(home, 0, 0)
     home.chmod(0o700)
     try:
-        assert start(mode).connect().spawn(1, alice.pw_name).json()["cwd"] == "/"
+        assert start(mode, _surrounded()).connect().spawn(1, alice.pw_name).json()["cwd"] == "/"
     finally:
         os.chown(home, alice.pw_uid, alice.pw_gid)
 

@@ -19,6 +19,20 @@ from twinlock_wire import wire
 pytestmark = pytest.mark.system
 
 
+def test_no_identity_is_taken_that_the_log_lacks(start: Start, alice: pwd.struct_passwd, names: NameService) -> None:
+    """The request was recorded; then a link came into the log's place, which isn't followed."""
+    spawner = start(prefix=names.prefix)
+    broker = spawner.connect()
+    log = spawner.folder / "audit.log"
+    with names.hangs(alice.pw_name):
+        output = broker.spawn(1, alice.pw_name, "sleep")
+        assert broker.children() == {}
+        log.rename(spawner.folder / "former.log")
+        log.symlink_to(spawner.folder / "elsewhere")
+    assert broker.receive(wire.Refused)[1:] == ("audit", "the audit log can't be written")
+    assert output.rest() == ""
+
+
 def test_the_line_about_an_identity_comes_before_the_identity(
     start: Start, alice: pwd.struct_passwd, mode: dict[str, str]
 ) -> None:
@@ -28,7 +42,7 @@ def test_the_line_about_an_identity_comes_before_the_identity(
     broker.spawn(1, alice.pw_name, "sleep").line()
     (line,) = (line for line in spawner.audit() if line["event"] == "identity")
     assert (line["id"], line["user"], line["uid"]) == (uep(1), alice.pw_name, alice.pw_uid)
-    assert str(alice.pw_gid) in line["groups"]
+    assert line["groups"] == [alice.pw_gid]
     broker.receive(wire.Spawned)
     broker.spawn(2, alice.pw_name, "folder")
     assert broker.receive(wire.Refused).stage == "exec"
@@ -109,6 +123,39 @@ def test_a_log_that_may_not_grow_refuses_starts(start: Start, alice: pwd.struct_
     assert broker.receive(wire.Refused).stage == "audit"
     resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE, most)
     assert list(broker.children()) == [uep(1)]
+@pytest.mark.parametrize("kind", ["owner", "group", "others", "fifo"])
+def test_a_log_that_others_can_write_is_none(tmp_path: Path, alice: pwd.struct_passwd, kind: str) -> None:
+    """Whoever made it could have root seem to say anything, or keep every start waiting."""
+    log = tmp_path / "a.log"
+    if kind == "fifo":
+        os.mkfifo(log, 0o600)
+    else:
+        log.touch(0o600)
+        log.chmod({"owner": 0o600, "group": 0o620, "others": 0o602}[kind])
+    os.chown(log, alice.pw_uid if kind == "owner" else 0, -1)
+    assert _refused_to_start(tmp_path, {}) == 111
+    assert kind == "fifo" or log.read_bytes() == b""
+
+
+def test_a_log_that_others_may_read_is_the_administrators_choice(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    log.touch()
+    log.chmod(0o640)
+    start({"audit_log": str(log)})
+    assert log.stat().st_mode & 0o777 == 0o640
+
+
+def test_all_groups_are_recorded(start: Start, alice: pwd.struct_passwd, tmp_path: Path) -> None:
+    """As numbers, however many there are."""
+    gids = [alice.pw_gid, *range(3_000_000_000, 3_000_000_100)]
+    bound = tmp_path / "etc"  # all of it, since a bound /etc/group is lost when somebody adds a group meanwhile
+    subprocess.run(["cp", "-a", "/etc", bound], check=True, timeout=60)
+    with (bound / "group").open("a") as table:
+        table.writelines(f"twl-g{gid}:x:{gid}:{alice.pw_name}\n" for gid in gids[1:])
+    spawner = start(prefix=("unshare", "--mount", "sh", "-c", f'mount --bind {bound} /etc && exec "$@"', "sh"))
+    spawner.connect().spawn(1, alice.pw_name, "sleep").line()
+    (line,) = (line for line in spawner.audit() if line["event"] == "identity")
+    assert line["groups"] == gids
 
 
 @pytest.mark.parametrize("key", ["socket", "audit_log"])

@@ -70,7 +70,7 @@ class Siege:
 
         def heard() -> bool:
             connections.append(self.connect_raw())
-            return _received(connections[-1])
+            return all(_received(connections[-1]) for _ in wire.VERSIONS)
 
         assert until(heard)
         return connections[-1]
@@ -154,7 +154,8 @@ def test_a_flood_of_starts_for_root(siege: Siege) -> None:
     """Each is refused: by its child, or when they are too many, without one."""
     with _stdio() as files:
         siege.flood(_spawn("root"), 2_000, files)
-    assert until(lambda: siege.events().count("refused") == siege.events().count("spawn") == 2_000)
+    assert until(lambda: siege.events().count("refused") == 2_000)
+    assert 0 < siege.events().count("spawn") < 2_000  # these have a child
     siege.lift()
 
 

@@ -231,11 +231,11 @@ def test_a_new_version_takes_over(version: Version, alice: pwd.struct_passwd) ->
     pid = broker.receive(wire.Spawned).pid
     version.change(
         "twinlock_wire/wire.py",
-        lambda text: text.replace(f"\nVERSION = {wire.VERSION}\n", "\nVERSION = 77\n"),
+        lambda text: text.replace(f"\nWITH_COMMAND = {wire.WITH_COMMAND}\n", "\nWITH_COMMAND = 77\n"),
     )
     _start_over(spawner)
     broker = spawner.connect_raw()
-    assert broker.receive(wire.Hello).version == 77
+    assert [broker.receive(wire.Hello).version for _ in wire.VERSIONS] == [wire.VERSION, 77]
     assert broker.children()[uep(1)].pid == pid
     broker.send(wire.Signal(uep(1), "KILL"))
     assert broker.receive(wire.Exited).pid == pid

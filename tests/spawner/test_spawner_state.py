@@ -104,13 +104,16 @@ def earlier(tmp_path: Path) -> Iterator[Earlier]:
         yield Earlier(tmp_path, listener, reaped.pid, running.pid, _read(tmp_path))
 
 
-def test_what_an_earlier_self_left_is_taken_over(earlier: Earlier) -> None:
-    with earlier.succeed(earlier.state(earlier.row())) as spawner:
+@pytest.mark.parametrize("fields", [4, 5])
+def test_what_an_earlier_self_left_is_taken_over(earlier: Earlier, fields: int) -> None:
+    """Also one of a version whose requests named no command."""
+    with earlier.succeed(earlier.state(earlier.row(request=SPAWN[:fields]))) as spawner:
         try:
             assert spawner.stderr is not None
             assert '"started"' in spawner.stderr.readline()
             broker = Broker(earlier.folder / "spawner.sock")
-            broker.receive(wire.Hello)
+            for version in wire.VERSIONS:
+                assert broker.receive(wire.Hello).version == version
             assert broker.children() == {SPAWN.id: wire.Child(SPAWN.id, earlier.reaped, SPAWN.user, SPAWN.name, 7)}
             broker.close()
             spawner.terminate()
@@ -152,7 +155,8 @@ def test_policy_that_is_none(policy: Any, earlier: Earlier) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"request": [*SPAWN][:-1]},
+        {"request": [*SPAWN][:-2]},
+        {"request": [*SPAWN, ""]},
         {"request": SPAWN._replace(user="../root")},
         {"request": SPAWN._replace(program="../sh")},
         {"request": "four"},

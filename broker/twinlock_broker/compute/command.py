@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twinlock_broker.compute.queues import Target, read_source, read_target
@@ -26,17 +26,24 @@ _IDENTITIES = 200
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
 
 
+def new_id() -> str:
+    """An id of something that a user is told about, short enough to be read out over the phone."""
+    return uuid.uuid4().hex[:8]
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A message as it arrived; nothing in it was checked. `timestamp` in seconds since the epoch.
 
-    `redelivered` is RabbitMQ's word: it was delivered before, and it wasn't acknowledged.
+    `redelivered` is RabbitMQ's word: it was delivered before, and it wasn't acknowledged. The `id` is ours: by it the
+    command is found in the broker's log, in the spawner's, and in what its user is told.
     """
 
     content_type: Any
     timestamp: Any
     body: bytes
     redelivered: bool = False
+    id: str = field(default_factory=new_id, compare=False)
 
     def fingerprint(self) -> bytes:
         """Tells this command from all others, but for its twins of the same second."""
@@ -54,7 +61,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class StartCommand:
-    """A start command whose every field has the right shape."""
+    """A start command whose every field has the right shape. `id` is the delivery's."""
 
     name: str
     credentials: Credentials
@@ -62,6 +69,7 @@ class StartCommand:
     runtime: dict[str, Any]
     username: str
     identities: list[dict[str, Any]]
+    id: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -163,7 +171,7 @@ def check_known(message: dict[str, Any]) -> None:
         )
 
 
-def parse(message: dict[str, Any], found: Credentials, manager_id: str) -> StartCommand:
+def parse(message: dict[str, Any], found: Credentials, manager_id: str, command_id: str = "") -> StartCommand:
     """The start command for an endpoint of the manager `manager_id`. Raises `CommandError`."""
     kwargs = message["kwargs"]
     expected = f"uep.{manager_id}.{found.endpoint_id}"
@@ -181,6 +189,7 @@ def parse(message: dict[str, Any], found: Credentials, manager_id: str) -> Start
         runtime=_mapping(kwargs, "user_runtime"),
         username=str(message.get("globus_username"))[:200],
         identities=_identities(message.get("globus_identity_set")),
+        id=command_id,
     )
 
 

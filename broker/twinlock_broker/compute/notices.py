@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Coroutine
 from typing import Any
 
@@ -11,7 +10,7 @@ from twinlock_broker import metrics
 from twinlock_broker.backoff import delays
 from twinlock_broker.compute import report
 from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused, MessageRefused
-from twinlock_broker.compute.command import Credentials
+from twinlock_broker.compute.command import Credentials, new_id
 from twinlock_broker.compute.outbox import Notice, Outbox
 
 RETRY = 30.0
@@ -41,12 +40,14 @@ class Notices:
         self._waiting: dict[str, Notice] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    def send(self, credentials: Credentials, text: str, detail: str = "") -> Coroutine[Any, Any, None]:
+    def send(
+        self, credentials: Credentials, text: str, detail: str = "", command: str = ""
+    ) -> Coroutine[Any, Any, None]:
         """Tell the user `text`; the log gets `detail` too. What is returned ends when the user was told, or after a few
-        attempts; `run` makes the others.
+        attempts; `run` makes the others. The error id is that of the command that it is about, where there is one.
         """
         text = text.encode(errors="replace").decode()  # half of a surrogate pair can be neither sent nor logged
-        notice = Notice(credentials, text, uuid.uuid4().hex[:8])
+        notice = Notice(credentials, text, command or new_id())
         log.warning("told to the user: %s%s", text, f" [{detail}]" if detail else "", extra=notice.about)
         self._waiting[notice.endpoint] = notice
         metrics.NOTICES_WAITING.set(len(self._waiting))

@@ -14,7 +14,8 @@ class Endpoint:
 
     Times are time.monotonic(); `ended` is a wait status; `pid` is the spawner's word, 0 while there is none.
     An adopted endpoint was there before this broker: it has no output. `crashes` and `deaths` are bad ends in a row:
-    of one that was up, and of one that never was; after one it may start `again` only then. `restarted`: its
+    of one that was up, and of one that never was; after one it may start `again` only then. `command` is the id of the
+    command that it was started for. `restarted`: its
     predecessor may have done its tasks. `owes`: by its last word it has unfinished tasks, of which only its journal
     knows.
     """
@@ -34,6 +35,7 @@ class Endpoint:
     again: float = 0.0
     restarted: bool = False
     owes: bool = False
+    command: str = ""
     launch: asyncio.Task[None] | None = None
     notice: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None

@@ -46,12 +46,12 @@ class CommandHandler:
             await self._start(request)
         except CommandError as error:
             metrics.COMMANDS.labels("refused").inc()
-            await self._tell(credentials, error.text, error.detail)
+            await self._tell(credentials, error.text, error.detail, delivery.id)
         except Exception as error:
             metrics.COMMANDS.labels("refused").inc()
-            log.exception("a command failed unexpectedly", extra={"endpoint": credentials.endpoint_id})
+            log.exception("a command failed unexpectedly", extra=_about(delivery, credentials))
             text = "The endpoint failed on the start request. Tell the endpoint's administrator"
-            await self._tell(credentials, text, repr(error))
+            await self._tell(credentials, text, repr(error), delivery.id)
         else:
             metrics.COMMANDS.labels("carried_out").inc()
 
@@ -67,12 +67,16 @@ class CommandHandler:
             metrics.COMMANDS.labels("dropped").inc()
         else:
             metrics.COMMANDS.labels("refused").inc()
-            await self._tell(found, error.text, error.detail)
+            await self._tell(found, error.text, error.detail, delivery.id)
 
     async def _prepare(self, delivery: Delivery, message: dict[str, object], credentials: Credentials) -> StartRequest:
         command.check_fresh(delivery.timestamp, time.time())
         command.check_known(message)
-        start = command.parse(message, credentials, self._manager_id)
-        log.info("start command of %s", start.username, extra={"endpoint": credentials.endpoint_id})
+        start = command.parse(message, credentials, self._manager_id, delivery.id)
+        log.info("start command of %s", start.username, extra=_about(delivery, credentials))
         async with self._shares.turn(start.identities[0]["sub"]):
             return await self._path.prepare(start)
+
+
+def _about(delivery: Delivery, credentials: Credentials) -> dict[str, str]:
+    return {"endpoint": credentials.endpoint_id, "command": delivery.id}

@@ -44,7 +44,7 @@ class Launcher:
 
     async def launch(self, endpoint: Endpoint, request: StartRequest) -> wire.Spawned | wire.Refused:
         """The spawner's answer to `request`; where there is none, a refusal that says why. Sets the output."""
-        spawn = wire.Spawn(request.id, request.user, request.name, request.program)
+        spawn = wire.Spawn(request.id, request.user, request.name, request.program, request.command)
         try:
             with contextlib.ExitStack() as stack:
                 if endpoint.output is None or not endpoint.output.reopen():

@@ -23,6 +23,7 @@ def dump(endpoint: Endpoint) -> str:
     """The endpoint as JSON."""
     values: dict[str, Any] = {name: getattr(endpoint, name) for name in _PLAIN}
     values["owes"] = endpoint.owes
+    values["command"] = endpoint.command
     values["state"] = endpoint.state.name if endpoint.state else None
     values["arrived"] = _on_calendar(endpoint.arrived)
     values["started"] = _on_calendar(endpoint.started)
@@ -43,6 +44,7 @@ def load(text: str, amqp_port: int | None) -> Endpoint:
 def _load(values: Mapping[str, Any], amqp_port: int | None) -> Endpoint:
     endpoint = Endpoint(**{name: values[name] for name in _PLAIN})
     endpoint.owes = values.get("owes") is True  # records of earlier versions don't say
+    endpoint.command = str(values.get("command", ""))
     endpoint.state = State[values["state"]]
     endpoint.arrived = _on_clock(values["arrived"])
     endpoint.started = _on_clock(values.get("started", values["arrived"]))  # those records don't say that either
@@ -74,6 +76,7 @@ def _dump_request(request: StartRequest) -> dict[str, Any]:
         "name": request.name,
         "user": request.user,
         "program": request.program,
+        "command": request.command,
         "amqp": document.amqp.reveal(),
         "config": document.config,
         "match": asdict(document.match),
@@ -92,4 +95,5 @@ def _load_request(values: Mapping[str, Any], amqp_port: int | None) -> StartRequ
         allowed_functions=None if allowed is None else tuple(allowed),
         environment=values["environment"],
     )
-    return StartRequest(values["name"], values["user"], values["program"], found, document)
+    command = str(values.get("command", ""))
+    return StartRequest(values["name"], values["user"], values["program"], found, document, command)

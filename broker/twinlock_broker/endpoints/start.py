@@ -32,6 +32,8 @@ class StartRequest:
     program: str
     credentials: Credentials
     document: Document
+    command: str = ""
+    """The command's id; empty for one that an earlier version of the broker wrote down."""
 
     @property
     def id(self) -> str:
@@ -75,7 +77,7 @@ class StartPath:
         config = self._config(command, site, match, local)
         allowed = self._folder.settings["allowed_functions"]
         document = Document(command.credentials.amqp, config, match, allowed, environment)
-        return StartRequest(command.name, local.name, self._program, command.credentials, document)
+        return StartRequest(command.name, local.name, self._program, command.credentials, document, command.id)
 
     def _config(self, command: StartCommand, site: Site, match: Match, local: Account) -> str:
         own = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": local.home, "USER": local.name}

@@ -30,8 +30,8 @@ _MOVED = "its user has another account now"
 
 log = logging.getLogger(__name__)
 
-Tell = Callable[[Credentials, str, str], Coroutine[Any, Any, None]]
-"""Tells a user a text, and the administrator a detail besides; `Notices.send`."""
+Tell = Callable[[Credentials, str, str, str], Coroutine[Any, Any, None]]
+"""Tells a user a text, and the administrator a detail besides, under a command's id; `Notices.send`."""
 
 
 class Supervisor:
@@ -183,6 +183,7 @@ class Supervisor:
         request = endpoint.request
         assert request is not None, "only a command leads here"
         endpoint.waiting, endpoint.user, endpoint.ended = False, request.user, None
+        endpoint.command = request.command
         reply = await self._launcher.launch(endpoint, request)
         metrics.STARTS.labels(reply.stage if isinstance(reply, wire.Refused) else "started").inc()
         if isinstance(reply, wire.Refused):
@@ -239,7 +240,7 @@ class Supervisor:
         if endpoint.request is None:
             log.warning("adopted, so that its user can't be told: %s", text, extra=_about(endpoint))
             return
-        endpoint.notice = self._later(self._send(endpoint.request.credentials, text, detail))
+        endpoint.notice = self._later(self._send(endpoint.request.credentials, text, detail, endpoint.command))
 
     def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -254,4 +255,5 @@ class Supervisor:
 
 
 def _about(endpoint: Endpoint) -> dict[str, str]:
-    return {"endpoint": endpoint.id, "user": endpoint.user}
+    about = {"endpoint": endpoint.id, "user": endpoint.user}
+    return about | ({"command": endpoint.command} if endpoint.command else {})

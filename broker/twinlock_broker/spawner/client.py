@@ -42,6 +42,7 @@ class SpawnerClient:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._socket: SpawnerSocket | None = None
+        self._version = wire.VERSION
         self._table: dict[str, wire.Child] = {}
         self._answers: dict[str, asyncio.Future[wire.Spawned | wire.Refused]] = {}
         self.peer: Peer | None = None
@@ -96,6 +97,8 @@ class SpawnerClient:
     async def _ask(self, request: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
         answer: asyncio.Future[wire.Spawned | wire.Refused] = asyncio.get_running_loop().create_future()
         self._answers[request.id] = answer
+        if self._version < wire.WITH_COMMAND:
+            request = request._replace(command="")
         try:
             if not await self._send(request, fds):
                 raise SpawnerLost
@@ -112,7 +115,7 @@ class SpawnerClient:
             )
         if self.peer is not None and self.peer.privileged != connection.peer.privileged:
             raise Fatal(os.EX_NOPERM, f"{self._path}: the spawner changed between root and same-user mode; restart")
-        self._socket, self.peer = connection, connection.peer
+        self._socket, self.peer, self._version = connection, connection.peer, hello.version
         await self._list(connection, listener)
         log.info("connected to the spawner, %d children", len(self._table))
         self.ready.set()
@@ -128,7 +131,9 @@ class SpawnerClient:
         more = True
         while more:
             reply = await connection.receive()
-            if isinstance(reply, wire.Exited):
+            if isinstance(reply, wire.Hello):
+                self._version = reply.version
+            elif isinstance(reply, wire.Exited):
                 ended[reply.id] = reply.status
             elif isinstance(reply, wire.Children):
                 table |= {child.id: child for child in reply.children}
