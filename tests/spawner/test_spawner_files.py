@@ -123,6 +123,8 @@ def test_a_log_that_may_not_grow_refuses_starts(start: Start, alice: pwd.struct_
     assert broker.receive(wire.Refused).stage == "audit"
     resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE, most)
     assert list(broker.children()) == [uep(1)]
+
+
 @pytest.mark.parametrize("kind", ["owner", "group", "others", "fifo"])
 def test_a_log_that_others_can_write_is_none(tmp_path: Path, alice: pwd.struct_passwd, kind: str) -> None:
     """Whoever made it could have root seem to say anything, or keep every start waiting."""
