@@ -215,12 +215,7 @@ def _read(connection: socket.socket, peer: bytes, files: list[int]) -> wire.Requ
     """
     how = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
     data, ancillary, flags, _ = connection.recvmsg(wire.MAX_DATAGRAM + 1, _ROOM, how)
-    sender = None
-    for _, kind, content in ancillary:
-        if kind == socket.SCM_RIGHTS:
-            files.extend(number for (number,) in _INT.iter_unpack(content))
-        elif kind == socket.SCM_CREDENTIALS:
-            sender = content
+    sender = _take(ancillary, files)
     if not data:
         raise ConnectionResetError("nothing more comes")
     if sender != peer:
@@ -230,3 +225,14 @@ def _read(connection: socket.socket, peer: bytes, files: list[int]) -> wire.Requ
     if len(files) != expected or flags & socket.MSG_CTRUNC:
         raise wire.WireError(f"{type(request).__name__} with {len(files)} file descriptors, or more")
     return request
+
+
+def _take(ancillary: list[tuple[int, int, bytes]], files: list[int]) -> bytes | None:
+    """Add the descriptors among what came with a datagram to `files`, and return its sender's credentials."""
+    sender = None
+    for _, kind, content in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            files.extend(number for (number,) in _INT.iter_unpack(content))
+        elif kind == socket.SCM_CREDENTIALS:
+            sender = content
+    return sender
