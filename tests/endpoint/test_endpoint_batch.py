@@ -132,3 +132,39 @@ def test_a_held_job_is_not_replaced_by_another_and_its_user_can_see_why(
     (batch / "state" / "hold").unlink()
     assert value(queues.result(task)) == 8
     assert len(list((batch / "state").glob("*.job"))) == 1
+
+
+AWAY = "1 cannot connect to server"
+UNASKED = "doesn't say since 0 minutes what became of the batch jobs: "
+
+
+@pytest.mark.parametrize(("odd", "limit"), [("127 command not found", 900), (AWAY, 1)], ids=["not found", "away"])
+def test_a_command_for_the_states_of_jobs_that_fails_is_told(
+    endpoint: Callable[..., Running], queues: Queues, batch: Path, odd: str, limit: int
+) -> None:
+    (batch / "state" / "hold").touch()
+    (batch / "state" / "odd").write_text(odd)
+    config = PBS.replace("max_workers_per_node: 1", f"max_workers_per_node: 1\n  max_scheduler_outage: {limit}")
+    running = endpoint(config + "heartbeat_period: 5\n", environment=environment(batch))
+    task = queues.submit(double, 4)
+    for _ in range(2):  # for longer than the lower limit
+        while UNASKED not in queues.heartbeat()["condition"]:
+            continue
+    assert running.log().count("doesn't say what became of the batch jobs") == 1
+    (batch / "state" / "odd").unlink()
+    (batch / "state" / "hold").unlink()
+    assert value(queues.result(task)) == 8
+
+
+@schedulers
+def test_users_wait_for_no_job_whose_state_can_not_be_asked_for_good(
+    endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
+) -> None:
+    (batch / "state" / "hold").touch()
+    (batch / "state" / "odd").write_text("126 Permission denied")
+    config = template.replace("max_workers_per_node: 1", "max_workers_per_node: 1\n  max_scheduler_outage: 1")
+    running = endpoint(config, environment=environment(batch))
+    failed = queues.result(queues.submit(double, 4)).data
+    assert UNASKED in failed
+    assert "ended with exit code 126: Permission denied" in failed
+    assert running.end().code == 69

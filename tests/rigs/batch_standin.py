@@ -1,13 +1,13 @@
 #!/usr/bin/python3 -I
 """Stands in for the commands of PBS Pro, Torque, Grid Engine, LSF and HTCondor, by the name under which it is called.
 
-Jobs run at once, on this host, as whoever submits. STANDIN is a folder: a file N.job for each job with what was asked,
-N.pid while it runs. Where STANDIN/refuse exists, submissions fail with the text in it. With STANDIN/took they seem to
-fail though the job runs, with the text in it; with STANDIN/silent they print nothing, and with STANDIN/banner this text
-around the id; while STANDIN/slow exists, they don't end. STANDIN/N.state is what the job is said to be, `forgotten` for
-one that the scheduler no longer knows. With STANDIN/odd, commands that ask for jobs print nothing and end with the exit
-code in it. While STANDIN/hold exists, jobs are held. With STANDIN/brief PBS keeps no history, with STANDIN/broken it
-prints what is no JSON.
+Jobs run at once, on this host, as whoever submits. STANDIN is a folder: a file N.job for each job with what was
+asked, N.pid while it runs. Where STANDIN/refuse exists, submissions fail with the text in it. With STANDIN/took they
+seem to fail though the job runs, with the text in it; with STANDIN/silent they print nothing, and with STANDIN/banner
+this text around the id; while STANDIN/slow exists, they don't end. STANDIN/N.state is what the job is said to be,
+`forgotten` for one that the scheduler no longer knows. With STANDIN/odd, commands that ask for jobs end with the exit
+code in it, and print the words behind that alone. While STANDIN/hold exists, jobs are held. With STANDIN/brief PBS
+keeps no history, with STANDIN/broken it prints what is no JSON.
 """
 
 import json
@@ -35,7 +35,9 @@ def main() -> int:
                 os.killpg(int((STATE / f"{number}.pid").read_text()), signal.SIGKILL)
         return 0
     if (STATE / "odd").exists():
-        return int((STATE / "odd").read_text())
+        code, _, said = (STATE / "odd").read_text().partition(" ")
+        print(said, end="", file=sys.stderr)
+        return int(code)
     return answer(name, words)
 
 

@@ -4,6 +4,7 @@ Parsl's own take every job that an answer leaves out for a completed one, some o
 """
 
 import logging
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 
 from twinlock_endpoint.engines.jobs import WAITING
+from twinlock_endpoint.engines.scheduler import failure
+from twinlock_endpoint.engines.submissions import Outage
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +46,14 @@ class CarefulStatus:
     """Parsl's own: the jobs by id, each with its `status` and the paths of its output."""
     execute_wait: Callable[..., tuple[int, str, str]]
     """Parsl's own: runs a shell command; exit code, output, errors."""
+    silence: Outage | None = None
+    """Since when the command that asks for jobs fails; None while it doesn't."""
 
     def _status(self) -> None:
         "Ask for the jobs that haven't ended; what the scheduler can't be asked now stays as it was."
         active = [job for job, known in self.resources.items() if not known["status"].terminal]
+        if not active:
+            self.silence = None
         for start in range(0, len(active), _BATCH):
             batch = active[start : start + _BATCH]
             answer = self._ask(batch)
@@ -57,14 +64,22 @@ class CarefulStatus:
 
     def _ask(self, jobs: list[str]) -> Said | None:
         "About the jobs that the scheduler knows; None where it doesn't answer."
-        code, output, errors = self.execute_wait(self._status_command(jobs))
+        command = self._status_command(jobs)
+        code, output, errors = self.execute_wait(command)
         forgotten = self.forgotten in errors
         if code and not forgotten:
+            self._note_silence(failure(command, code, errors.strip() or output.strip()))
             return None
+        self.silence = None
         found = self._parse(output)
         if forgotten and len(jobs) == 1:
             return {jobs[0]: (JobState.COMPLETED, ""), **found}
         return found
+
+    def _note_silence(self, words: str) -> None:
+        if self.silence is None:
+            log.warning("The scheduler doesn't say what became of the batch jobs: %s", words)
+        self.silence = Outage(self.silence.since if self.silence else time.monotonic(), words)
 
     def _ask_alone(self, job: str) -> tuple[JobState, str] | None:
         "One forgotten job among others may hide them all, and a database that is behind hasn't heard of a new one yet."

@@ -76,7 +76,10 @@ def any_active(statuses: dict[str, JobStatus]) -> bool:
 def fail_where_nothing_will_run(parsl: Executor, strategy: str) -> None:
     """Fail all tasks where no block is left and the configuration allows no further one, or nobody takes its job."""
     statuses, submissions = parsl.status_facade, parsl.submissions
-    if not parsl.outstanding() or any_active(statuses) or parsl.bad_state_is_set:
+    if not parsl.outstanding() or parsl.bad_state_is_set:
+        return
+    if any_active(statuses):
+        _fail_where_nothing_is_known(parsl)
         return
     if submissions.outage is not None:
         if submissions.outlasted():
@@ -87,3 +90,9 @@ def fail_where_nothing_will_run(parsl: Executor, strategy: str) -> None:
             f"There are no workers, and the configuration asks for no more blocks (strategy: {strategy}, {blocks})."
         )
         parsl.set_bad_state_and_fail_all(RuntimeError("\n".join([reason, describe_ended(parsl, statuses)])))
+
+
+def _fail_where_nothing_is_known(parsl: Executor) -> None:
+    "Jobs whose workers haven't come may have ended long ago, where the command that would tell fails for good."
+    if parsl.kept_in_the_dark() and not parsl.connected_blocks():
+        parsl.set_bad_state_and_fail_all(SchedulerOutageError(parsl.condition()))

@@ -12,7 +12,7 @@ from parsl.jobs.states import JobState, JobStatus
 
 from twinlock_endpoint.engines.jobs import describe, with_details
 from twinlock_endpoint.engines.scheduler import LastWords, is_unreachable
-from twinlock_endpoint.engines.submissions import Submissions
+from twinlock_endpoint.engines.submissions import Outage, Submissions
 from twinlock_endpoint.engines.submitted import Submitted
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,27 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         """What stands in the way of more workers, in words for the user; empty while nothing does."""
         waiting = [block for block, status in self._status.items() if status.state == JobState.PENDING]
         reasons = [describe(self, block, self._status[block]) for block in waiting if self._status[block].message]
-        return " ".join([self.submissions.condition(), *reasons[:_SHOWN_REASONS]]).strip()
+        return " ".join(filter(None, [self.submissions.condition(), self._silence(), *reasons[:_SHOWN_REASONS]]))
+
+    def kept_in_the_dark(self) -> bool:
+        """Whether the scheduler's command has failed for too long, and not because the scheduler is away for a time."""
+        silence = self._silent()
+        if silence is None or is_unreachable(silence.words):
+            return False
+        return time.monotonic() > silence.since + self.submissions.max_outage_s
+
+    def _silent(self) -> Outage | None:
+        "Of blocks on this host no scheduler is asked."
+        return getattr(self.provider, "silence", None)
+
+    def _silence(self) -> str:
+        silence = self._silent()
+        if silence is None:
+            return ""
+        minutes = (time.monotonic() - silence.since) / 60
+        return (
+            f"The scheduler doesn't say since {minutes:.0f} minutes what became of the batch jobs: {silence.brief()}."
+        )
 
     def scale_out_facade(self, n: int) -> list[str]:
         "As many blocks as the scheduler takes; one that it refuses puts off all further ones."

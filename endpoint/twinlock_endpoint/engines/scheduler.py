@@ -58,6 +58,12 @@ def _program(command: str) -> str:
     return command.split(" ", 1)[0]
 
 
+def failure(command: str, code: int, printed: str) -> str:
+    """How a command failed, with the last that it printed."""
+    said = printed[-_LONGEST:]
+    return said if code == TIMED_OUT else f"{_program(command)} ended with exit code {code}: {said}"
+
+
 def is_unreachable(words: str) -> bool:
     """Whether these words of a scheduler's command mean that the scheduler can't be reached now."""
     return _UNREACHABLE.search(words) is not None
@@ -86,6 +92,5 @@ class LastWords:
         command = command.replace(self._folder, shlex.quote(self._folder))
         code, output, errors = run(command, *arguments)
         if code:
-            said = (errors.strip() or output.strip())[-_LONGEST:]
-            self.text = said if code == TIMED_OUT else f"{_program(command)} ended with exit code {code}: {said}"
+            self.text = failure(command, code, errors.strip() or output.strip())
         return code, output, errors

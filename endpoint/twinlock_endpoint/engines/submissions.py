@@ -14,10 +14,14 @@ _LONGEST_WORDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The scheduler can't be reached: since when, by the monotonic clock, and in whose words."""
+    """The scheduler can't be reached, or doesn't say what it is asked: since when, by the monotonic clock, and why."""
 
     since: float
     words: str
+
+    def brief(self) -> str:
+        """The words, on one line and with a limit."""
+        return " ".join(self.words.split())[:_LONGEST_WORDS]
 
 
 class Submissions:
