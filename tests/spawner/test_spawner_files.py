@@ -29,6 +29,8 @@ def test_no_identity_is_taken_that_the_log_lacks(start: Start, alice: pwd.struct
         assert broker.children() == {}
         log.rename(spawner.folder / "former.log")
         log.symlink_to(spawner.folder / "elsewhere")
+        broker.spawn(2, alice.pw_name, "sleep")
+        assert broker.receive(wire.Refused)[:2] == (uep(2), "audit")  # without a process, which would hang as well
     assert broker.receive(wire.Refused)[1:] == ("audit", "the audit log can't be written")
     assert output.rest() == ""
 
