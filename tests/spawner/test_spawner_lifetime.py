@@ -251,6 +251,7 @@ def test_the_spawners_end_ends_all(start: Start, alice: pwd.struct_passwd) -> No
     spawner.process.send_signal(signal.SIGTERM)
     assert spawner.process.wait(60) == 0
     assert all(gone(pid) for pid in [*pids, daemon])
+    assert [line["event"] for line in spawner.audit()][-4:] == ["exited", "exited", "exited", "stopped"]
     with pytest.raises(ConnectionRefusedError):
         spawner.connect_raw()
 
