@@ -97,7 +97,14 @@ def service() -> Iterator[Service]:
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
-async def rabbit() -> AsyncIterator[Rabbit]:
+async def node() -> AsyncIterator[Rabbit]:
     """A RabbitMQ node for all tests here that are marked `system`."""
-    async with rabbit_node() as node:
-        yield node
+    async with rabbit_node() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def rabbit(node: Rabbit) -> Rabbit:
+    """The node as one test finds it, whatever became of those before."""
+    await node.renew()
+    return node

@@ -75,8 +75,6 @@ async def test_each_task_stands_in_the_audit_log_with_its_account(rabbit: Rabbit
         lines = [line for line in log.read_text().splitlines() if f"tid={task}" in line]
     row = rf"\S+ uid={account.pw_uid} pid=\d+ uep={endpoint} fid={function} tid={task} bid= "
     assert [re.sub(row, "", line) for line in lines] == ["RECEIVED", "EXEC_START", "EXEC_END"]
-    for queue in ("cmds", "beats"):
-        await rabbit.management.purge(queue)
 
 
 def properties() -> pika.BasicProperties:

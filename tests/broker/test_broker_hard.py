@@ -79,12 +79,6 @@ async def until(spawner: Spawner, count: int) -> None:
             await asyncio.sleep(0.1)
 
 
-async def purge(rabbit: Rabbit) -> None:
-    """Leave nothing for the next test."""
-    for queue in ("cmds", "beats"):
-        await rabbit.management.purge(queue)
-
-
 # A command is none without any of these, nor with anything else in their place.
 REQUIRED = (
     ("command",),
@@ -182,7 +176,6 @@ async def test_ten_thousand_malformed_commands_start_nothing_and_cost_no_memory(
             await until(spawner, 1)
             await broker.stop()
         assert await rabbit.waiting("cmds") == 0
-    await purge(rabbit)
 
 
 @pytest.fixture
@@ -204,7 +197,6 @@ async def test_five_hundred_starts_at_once_for_fifty_users(rabbit: Rabbit, peopl
             assert users == dict.fromkeys(people, 10)
             log = await broker.stop()
             assert "told to the user" not in log
-    await purge(rabbit)
 
 
 async def test_a_broker_that_is_killed_at_fifty_points_of_starts_neither_loses_nor_doubles_any(rabbit: Rabbit) -> None:
@@ -226,7 +218,6 @@ async def test_a_broker_that_is_killed_at_fifty_points_of_starts_neither_loses_n
             log = await broker.stop()
         assert starts(spawner) == dict.fromkeys(asked, 1), f"{SEED=}"
         assert "told to the user" not in log, f"{SEED=}"
-    await purge(rabbit)
 
 
 async def test_a_start_outlives_the_broker_with_what_it_printed(rabbit: Rabbit) -> None:
@@ -246,7 +237,6 @@ async def test_a_start_outlives_the_broker_with_what_it_printed(rabbit: Rabbit) 
             await broker.stop()
         assert starts(spawner) == {endpoint: 1}
         assert not [path for path in (place / "state" / "endpoints").iterdir() if path.suffix != ".json"]
-    await purge(rabbit)
 
 
 async def waiting(spawner: Spawner) -> psutil.Process:
@@ -304,7 +294,6 @@ async def test_rabbitmq_that_starts_over_twenty_times_costs_no_command(rabbit: R
             assert not missing, [line for line in broker.log.splitlines() if any(one in line for one in missing)][:3]
             assert set(starts(spawner).values()) == {1}
             await broker.stop()
-    await purge(rabbit)
 
 
 async def test_a_spawner_that_is_killed_under_the_broker_is_told_and_replaced(rabbit: Rabbit) -> None:
@@ -321,7 +310,6 @@ async def test_a_spawner_that_is_killed_under_the_broker_is_told_and_replaced(ra
                 await until(second, 2)
                 assert starts(second) == {before: 1, after: 1}  # the audit file is the same for both
                 await broker.stop()
-    await purge(rabbit)
 
 
 async def notice(rabbit: Rabbit, endpoint: str) -> str:
@@ -341,7 +329,6 @@ async def test_a_clock_that_is_200_s_off_is_told_to_the_user(rabbit: Rabbit, age
             assert "check the clock" in await notice(rabbit, endpoint)
             await broker.stop()
         assert starts(spawner) == {}
-    await purge(rabbit)
 
 
 async def test_a_login_that_is_revoked_ends_the_broker_and_nothing_else(rabbit: Rabbit) -> None:
@@ -362,4 +349,3 @@ async def test_a_login_that_is_revoked_ends_the_broker_and_nothing_else(rabbit: 
             assert "told to the user" not in await broker.stop()
         assert starts(spawner) == {before: 1, after: 1}
         assert "exited" not in {line["event"] for line in spawner.audit()}, "it runs all the time"
-    await purge(rabbit)

@@ -18,6 +18,8 @@ from twinlock_broker.secret import Secret
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, private_node
 
+_QUEUES = ("beats", "cmds")
+
 
 class Rabbit:
     """A node with an exchange `ep`, whose key `beats` leads to the queue `beats`, and a queue `cmds`.
@@ -33,6 +35,12 @@ class Rabbit:
     def target(self) -> Target:
         """Where heartbeats and notices go."""
         return Target(Secret(self.url), "ep", "beats", 2)
+
+    async def renew(self) -> None:
+        """Have nothing in the queues, and nothing that comes back to them from who has it still."""
+        for queue in _QUEUES:
+            await self.management.delete_queue(queue)
+        await _declare_queues(self.management)
 
     async def take(self, queue: str) -> bytes:
         """The next message of a queue, awaited for a minute at most."""
@@ -114,6 +122,12 @@ def _put(url: str, queue: str, body: bytes, properties: Any) -> None:
         connection.channel().basic_publish("", queue, body, properties)
 
 
+async def _declare_queues(management: Management) -> None:
+    for queue in _QUEUES:
+        await management.queue(queue)
+    await management.bind("ep", "beats", "beats")
+
+
 @asynccontextmanager
 async def rabbit_node() -> AsyncIterator[Rabbit]:
     """The node, while it runs."""
@@ -123,8 +137,6 @@ async def rabbit_node() -> AsyncIterator[Rabbit]:
             management = Management(session, node.management_url, VHOST)
             await management.user("ep-user", "hush", read="^cmds$", write="^ep$")
             await management.exchange("ep")
-            for queue in ("beats", "cmds"):
-                await management.queue(queue)
-            await management.bind("ep", "beats", "beats")
+            await _declare_queues(management)
             url = str(node.url.with_user("ep-user").with_password("hush"))
             yield Rabbit(url, str(node.url), management, Path(name))
