@@ -17,6 +17,9 @@ from twinlock_broker.spawner.connection import Peer, SpawnerSocket
 ANSWER_LIMIT = 60.0
 """Seconds that a start waits for the spawner to be there and to answer."""
 
+LASTING = 5.0
+"""Seconds after which a connection was a good one. Of two brokers, each ends the other's as soon as it has connected."""
+
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +48,7 @@ class SpawnerClient:
         self._version = wire.VERSION
         self._table: dict[str, wire.Child] = {}
         self._answers: dict[str, asyncio.Future[wire.Spawned | wire.Refused]] = {}
+        self._since = 0.0  # when the connection was ready, by the loop's clock
         self.peer: Peer | None = None
         self.ready = asyncio.Event()
         """Set while there is a connection whose children were listed."""
@@ -67,7 +71,7 @@ class SpawnerClient:
                 finally:
                     connection.close()
             except (OSError, wire.WireError) as error:
-                if self.ready.is_set():
+                if self.ready.is_set() and self._has_lasted():
                     waits = delays(first=0.1, most=5.0)
                 self._lose()
                 log.warning("no connection to the spawner at %s: %s", self._path, error)
@@ -119,6 +123,7 @@ class SpawnerClient:
         await self._list(connection, listener)
         log.info("connected to the spawner, %d children", len(self._table))
         self.ready.set()
+        self._since = asyncio.get_running_loop().time()
         metrics.SPAWNER_CONNECTED.set(1)
         while True:
             await self._receive(await connection.receive(), listener)
@@ -187,6 +192,9 @@ class SpawnerClient:
         except PermissionError:  # it is root's
             pass
         return True
+
+    def _has_lasted(self) -> bool:
+        return asyncio.get_running_loop().time() - self._since > LASTING
 
     def _lose(self) -> None:
         self.ready.clear()
