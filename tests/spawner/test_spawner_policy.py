@@ -88,9 +88,13 @@ def test_a_good_policy(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_policy(tmp_path: Path, change: tuple[str, str], words: list[str]) -> None:
-    done = check(tmp_path, GOOD.replace(*change))
+    done = check(tmp_path, GOOD.replace(*change), "--check")
     assert done.returncode == 78, done
     assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_nothing_is_made_for_a_bad_policy(tmp_path: Path) -> None:
+    assert check(tmp_path, GOOD.replace("[programs]", "xyzzy = 1\n[programs]")).returncode == 78
     assert not (tmp_path / "audit.log").exists()
     assert not (tmp_path / "spawner.sock").exists()
 
