@@ -11,6 +11,7 @@ it is killed itself, the inner one ends everything. What a guard leaves that is 
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -113,7 +114,9 @@ def _supervise(pid: int, passed: Passed) -> int:
         while True:
             ends.update(kernel.reap())
             if killing or pid in ends:
+                began = time.monotonic()
                 tree.kill_descendants()
+                time.sleep(time.monotonic() - began)  # thousands that die need a processor too
                 signal.sigtimedwait({signal.SIGCHLD}, _PAUSE)  # the orphans of those who were killed become ours
                 continue
             number = signal.sigwait({*passed, signal.SIGCHLD})

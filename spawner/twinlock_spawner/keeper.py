@@ -21,8 +21,8 @@ def fork_keeper(cgroup: str) -> None:
     The keeper has the spawner's locks too, and so keeps the next spawner waiting until it has ended.
     """
     spawner = os.pidfd_open(os.getpid())
-    for path in (*glob.glob(f"{cgroup}/*/*/"), *glob.glob(f"{cgroup}/*/")):
-        tree.kill_cgroup(path)
+    for path in glob.glob(f"{cgroup}/*/"):  # the service manager's own begin with a dot
+        tree.kill_cgroup(path.rstrip("/"))
     own = f"{cgroup}/{os.getpid()}"
     os.makedirs(own, exist_ok=True)
     if os.fork() == 0:
@@ -36,12 +36,6 @@ def _keep(spawner: int, own: str) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     prctl.set_proctitle("twinlock-spawner-keeper")
     select.select([spawner], [], [])
-    while not _has_cleared(own):
+    while not tree.kill_cgroup(own):
         time.sleep(_PAUSE)
     os._exit(0)
-
-
-def _has_cleared(own: str) -> bool:
-    """Kill each endpoint's part, then the folder itself; return whether all is gone."""
-    cleared = [tree.kill_cgroup(path) for path in (*glob.glob(f"{own}/*/"), own)]
-    return all(cleared)

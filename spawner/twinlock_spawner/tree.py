@@ -1,42 +1,63 @@
-"""How all that an endpoint has started is killed: by its cgroup, or by going down from parent to child."""
+"""How all that an endpoint has started is killed: by its cgroup, or by going down from parent to child.
+
+A pid may come to mean another process at any moment: a parent that ignores SIGCHLD frees its children's without a wait.
+So a pidfd is opened, then it is looked again what the pid means, and what gets the signal is the pidfd's process.
+"""
 
 import contextlib
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Callable, Container
 
 Choice = Callable[[int], bool]
 
 
 def kill_cgroup(cgroup: str) -> bool:
-    """Kill all in a cgroup and remove it; return whether that is done. Call again where some still die.
+    """Kill all in a cgroup and in those below it, and remove them; return whether that is done.
 
-    cgroup.kill reaches processes that are just being forked as well (Linux 5.14).
+    Call again where some still die. cgroup.kill reaches processes that are just being forked as well (Linux 5.14).
     """
     with contextlib.suppress(OSError):  # it is gone already, or busy until they have died
         _write(f"{cgroup}/cgroup.kill", b"1")
-        for pid in _read(f"{cgroup}/cgroup.procs").split():
-            os.kill(int(pid), signal.SIGKILL)  # cgroup.kill spares those whose first thread has ended
-        os.rmdir(cgroup)
+        for folder, _, _ in os.walk(cgroup, topdown=False):
+            _kill_members(folder)
+            os.rmdir(folder)
     return not os.path.exists(cgroup)
+
+
+def _kill_members(cgroup: str) -> None:
+    """Kill those whose first thread has ended, which cgroup.kill spares."""
+    end_of_path = f"/{os.path.basename(cgroup)}\n".encode()
+
+    def is_inside(pid: int) -> bool:
+        return _cgroup(str(pid)).endswith(end_of_path)
+
+    for pid in _read(f"{cgroup}/cgroup.procs").split():
+        _kill(int(pid), is_inside)
 
 
 def kill_descendants(chosen: Choice = bool) -> bool:
     """Kill those of this process's descendants that are `chosen`, from parent to child; return whether there were none.
 
-    This process's children are read again until no more have come, and nobody is reaped meanwhile: a fork bomb can't
-    grow. A pid that is signalled is still its process's, since who would reap that is this process, or was just killed.
+    All processes are read again until no more have come, and nobody is reaped meanwhile: a fork bomb can't grow.
     """
-    killed: set[int] = set()
+    family = {os.getpid()}
+
+    def is_ours(pid: int) -> bool:
+        return _parent(pid) in family and chosen(pid)
+
     while True:
-        before = len(killed)
+        before = len(family)
+        children = _children_by_parent()
         parents = [os.getpid()]
         for parent in parents:  # which grows meanwhile
-            new = [child for child in _children(parent) - killed if _kill(child, chosen)]
-            killed.update(new)
-            parents.extend(new)
-        if len(killed) == before:
-            return not killed
+            for child in children[parent]:
+                if child in family or _kill(child, is_ours):
+                    family.add(child)
+                    parents.append(child)
+        if len(family) == before:
+            return before == 1
 
 
 def kill_orphans(sessions: Container[int], is_users: Choice) -> bool:
@@ -54,25 +75,38 @@ def kill_orphans(sessions: Container[int], is_users: Choice) -> bool:
     def is_orphan(pid: int) -> bool:
         return os.getsid(pid) not in sessions and _cgroup(str(pid)) == own_cgroup and is_users(_uid(pid))
 
+    own_children = _read("/proc/thread-self/children").split()
+    if not any(is_orphan(int(pid)) for pid in own_children):  # most often, and the host may have many processes
+        return True
     return kill_descendants(is_orphan)
 
 
 def _kill(pid: int, chosen: Choice) -> bool:
-    """Kill the process if it is chosen; return whether it was."""
+    """Kill the process if it is chosen; return whether it was. A pid of 0, another namespace's, is nobody's here."""
     with contextlib.suppress(OSError):  # it has ended meanwhile
-        if chosen(pid):
-            os.kill(pid, signal.SIGKILL)
-            return True
+        pidfd = os.pidfd_open(pid)
+        try:
+            if chosen(pid):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                return True
+        finally:
+            os.close(pidfd)
     return False
 
 
-def _children(parent: int) -> set[int]:
-    """The children of all threads of a process."""
-    found: set[int] = set()
-    with contextlib.suppress(OSError):  # it has ended meanwhile
-        for thread in os.listdir(f"/proc/{parent}/task"):
-            found.update(int(pid) for pid in _read(f"/proc/{parent}/task/{thread}/children").split())
-    return found
+def _children_by_parent() -> dict[int, list[int]]:
+    """The children of every process that has some."""
+    children = defaultdict[int, list[int]](list)
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                children[_parent(int(name))].append(int(name))
+    return children
+
+
+def _parent(pid: int) -> int:
+    """A process's parent: proc(5). Its name may have blanks and parentheses."""
+    return int(_read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
 
 
 def _cgroup(process: str) -> bytes:
