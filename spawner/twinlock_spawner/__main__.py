@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from twinlock_spawner import kernel, reload
+from twinlock_spawner.keeper import try_cgroup
 from twinlock_spawner.locks import PATIENCE, InUse, remove_dead_socket, take_locks
 from twinlock_spawner.policy import Policy, PolicyError, load, local_account
 
@@ -63,6 +64,7 @@ def _begin() -> None:
         _try_out(policy, broker)
     if options.check is None:
         take_locks(policy.socket, policy.cgroup, PATIENCE)  # before anything of another spawner's is touched
+        try_cgroup(policy.cgroup)
         if os.environ.get("LISTEN_PID") != str(os.getpid()):
             _listen(policy.socket, group)
         reload.execute_server(policy, broker, options.policy)

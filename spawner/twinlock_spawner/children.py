@@ -1,6 +1,7 @@
 """The table of endpoints, from their start until the broker has taken note of their end: limits, states, signals."""
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -146,7 +147,7 @@ class Children:
                 if child.pid == 0:
                     stages.run(start, report.fileno())
         except OSError as error:
-            return Failure("fork", f"the host can't start another: {error}")
+            return _explain(error)
         child.due = child.since + policy.exec_timeout
         self.add(child)  # first of all: it runs, so it has to be known
         self._selector.register(child.report, selectors.EVENT_READ, lambda: self._read_report(child))
@@ -251,6 +252,13 @@ class Children:
             self._rates.pay(child.request.user, self._policy.start_rate_per_user, _EARLY)
         assert child.wait_status is not None
         self._report(child.request, wire.Exited(child.request.id, child.pid, child.wait_status))
+
+
+def _explain(error: OSError) -> Failure:
+    """Why there is no process: fork(2), clone3(2). An error with a file name is about the cgroup's folder."""
+    if error.errno == errno.EAGAIN and error.filename is None:
+        return Failure("fork", "the host, the spawner's unit or its cgroup has as many processes as it may have")
+    return Failure("fork", f"the host can't start another: {error}")
 
 
 def _send(pid: int, number: int) -> None:

@@ -9,10 +9,37 @@ from typing import NoReturn
 
 import prctl
 
-from twinlock_spawner import tree
+from twinlock_spawner import kernel, tree
+from twinlock_spawner.policy import PolicyError
 
 _PAUSE = 0.02
 """Seconds until it looks again whether all have died."""
+
+_LOOKS = 50
+"""So many times it looks whether a process that has ended has left its cgroup."""
+
+
+def try_cgroup(cgroup: str) -> None:
+    """Raise `PolicyError` where the kernel, or a container, refuses what each endpoint in the folder will need."""
+    if not cgroup:
+        return
+    trial = f"{cgroup}/trial-{os.getpid()}"
+    try:
+        pid = kernel.fork_into(trial)
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        _remove(trial)
+    except OSError as error:
+        raise PolicyError(f"cgroup: {error}: no process can be made in {cgroup} and ended there") from error
+
+
+def _remove(cgroup: str) -> None:
+    for _ in range(_LOOKS):
+        if tree.kill_cgroup(cgroup):
+            return
+        time.sleep(_PAUSE)
+    raise OSError("cgroup.kill is refused")
 
 
 def fork_keeper(cgroup: str) -> None:

@@ -21,7 +21,7 @@ from twinlock_wire import wire
 from twinlock_spawner import kernel
 from twinlock_spawner.child import Child, State
 from twinlock_spawner.guard import KILL
-from twinlock_spawner.keeper import fork_keeper
+from twinlock_spawner.keeper import fork_keeper, try_cgroup
 from twinlock_spawner.locks import PATIENCE, take_locks
 from twinlock_spawner.policy import Policy
 from twinlock_spawner.server import STOP, Server
@@ -167,10 +167,11 @@ def _check_installed(state: int, path: str) -> None:
 
 
 def _take_locks_of(state: int) -> None:
-    """Take the locks of the policy that the check has written, while there is still a way back."""
+    """Take the locks of the policy that was checked, and try out its cgroup, while there is still a way back."""
     head = Head(*msgpack.unpackb(os.pread(state, os.fstat(state).st_size, 0)))
     policy = Policy(**head.policy)
     take_locks(policy.socket, policy.cgroup, 0.0)
+    try_cgroup(policy.cgroup)
 
 
 def _hand_over(child: Child) -> Row:

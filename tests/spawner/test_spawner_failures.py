@@ -1,11 +1,14 @@
 """What the kernel may refuse, or do at a bad moment: each is a clear end, and the spawner serves on."""
 
+import errno
+import json
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,10 +137,10 @@ def test_a_bounding_set_that_is_not_emptied(start: Start, alice: pwd.struct_pass
 
 def test_a_start_for_which_there_is_no_process(start: Start, cgroup: str, alice: pwd.struct_passwd) -> None:
     """It is refused and leaves no cgroup; the next one is carried out."""
-    broker = start({"cgroup": cgroup}, failing("clone3:error=EAGAIN:when=1")).connect()
+    broker = start({"cgroup": cgroup}, failing("clone3:error=EAGAIN:when=2")).connect()
     broker.spawn(1, alice.pw_name, "sleep")
     refused = broker.receive(wire.Refused)
-    assert (refused.stage, "Resource temporarily unavailable" in refused.reason) == ("fork", True)
+    assert (refused.stage, "as many processes as it may have" in refused.reason) == ("fork", True)
     assert list(Path(cgroup).glob("*/*/")) == []
     broker.spawn(1, alice.pw_name, "sleep")
     pid = broker.receive(wire.Spawned).pid
@@ -145,15 +148,42 @@ def test_a_start_for_which_there_is_no_process(start: Start, cgroup: str, alice:
     assert (own / "cgroup.procs").read_text().split() == [str(pid)]
 
 
-def test_a_container_that_forbids_clone3(start: Start, alice: pwd.struct_passwd, mode: dict[str, str]) -> None:
-    """As Docker does by default. Endpoints can't have a cgroup then, but a guard."""
-    broker = start(mode, failing("clone3:error=ENOSYS")).connect()
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_a_container_that_forbids_clone3(start: Start, cgroup: str, tmp_path: Path, error: str) -> None:
+    """As Docker does by default. A policy with a cgroup is refused at once, not at each endpoint; nothing is left."""
+    words = failing(f"clone3:error={error}")
+    paths = {"socket": str(tmp_path / "spawner.sock"), "audit_log": str(tmp_path / "audit.log")}
+    write_policy(tmp_path, {"broker_user": "root", "cgroup": cgroup, **paths})
+    argv = [*words, sys.executable, "-m", "twinlock_spawner", "--policy", str(tmp_path / "policy.toml")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/", check=False)
+    assert done.returncode == os.EX_CONFIG
+    assert f"cgroup: [Errno {getattr(errno, error)}]" in done.stderr
+    assert "no process can be made" in done.stderr
+    assert list(Path(cgroup).glob("*/")) == []
+    Path(cgroup).rmdir()
+
+
+def test_a_new_policy_with_a_cgroup_that_a_container_forbids(
+    start: Start, cgroup: str, alice: pwd.struct_passwd
+) -> None:
+    """It doesn't take over, and endpoints go on."""
+    spawner = start({}, failing("clone3:error=ENOSYS"))
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    pid = broker.receive(wire.Spawned).pid
+    values = tomllib.loads((spawner.folder / "policy.toml").read_text())
+    write_policy(spawner.folder, values | {"cgroup": cgroup})
+    spawner.process.send_signal(signal.SIGHUP)
+    line = spawner.said.wait_for('"reload-failed"')
+    assert "no process can be made" in json.loads(line)["reason"]
+    assert broker.children()[uep(1)].pid == pid
+    Path(cgroup).rmdir()
+
+
+def test_a_container_that_forbids_clone3_has_guards(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start({}, failing("clone3:error=ENOSYS")).connect()
     broker.spawn(1, alice.pw_name, "sleep")
-    if "cgroup" in mode:
-        refused = broker.receive(wire.Refused)
-        assert (refused.stage, "Function not implemented" in refused.reason) == ("fork", True)
-    else:
-        broker.receive(wire.Spawned)
+    broker.receive(wire.Spawned)
 
 
 def test_a_start_for_which_there_is_no_cgroup(start: Start, cgroup: str, alice: pwd.struct_passwd) -> None:
