@@ -18,7 +18,7 @@ ANSWER_LIMIT = 60.0
 """Seconds that a start waits for the spawner to be there and to answer."""
 
 LASTING = 5.0
-"""Seconds after which a connection was a good one. Of two brokers, each ends the other's as soon as it has connected."""
+"""Seconds after which a connection was a good one. Of two brokers, each ends the other's as soon as it connects."""
 
 log = logging.getLogger(__name__)
 
