@@ -53,6 +53,7 @@ def test_a_good_policy(tmp_path: Path) -> None:
         ),
         (('broker_user = "root"', ""), ["broker_user", "missing"]),
         (('"root"', '"no-such-account"'), ["broker_user", "no-such-account"]),
+        (('"root"', '"roo"'), ["broker_user: there is no account roo"]),
         (('"root"', "0"), ["broker_user has to be a string in quotes, not 0: account"]),
         (('["/bin/true"]', '"/bin/true"'), ["programs"]),
         (('["/bin/true"]', '["true"]'), ["programs", "absolute"]),
