@@ -310,8 +310,13 @@ def test_nothing_starts_that_the_audit_log_cannot_hold(start: Start, alice: pwd.
 def test_a_request_that_the_audit_log_cannot_hold_starts_no_process(
     start: Start, names: NameService, alice: pwd.struct_passwd
 ) -> None:
-    """One would hang with the name service here, and be ended for that."""
-    broker = start({"audit_log": "/dev/full", "exec_timeout": 5}, names.prefix).connect()
+    """One would hang with the name service here, and be ended for that. No file may be larger than the log is."""
+    spawner = start({"exec_timeout": 5}, names.prefix)
+    broker = spawner.connect()
+    assert broker.children() == {}
+    size = (spawner.folder / "audit.log").stat().st_size
+    _, hard = resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE, (size, hard))
     with names.hangs(alice.pw_name):
         broker.spawn(1, alice.pw_name, "sleep")
         assert broker.receive(wire.Refused).stage == "audit"
