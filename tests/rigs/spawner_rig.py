@@ -74,6 +74,11 @@ class Broker:
         assert isinstance(reply, kind), reply
         return reply
 
+    def hear_hello(self) -> None:
+        """Receive what the spawner says first."""
+        for version in wire.VERSIONS:
+            assert self.receive(wire.Hello) == wire.Hello(version)
+
     def send(self, request: wire.Request, fds: list[int] | None = None) -> None:
         """Send a request."""
         self.send_bytes(wire.encode(request), fds or [])
@@ -107,7 +112,7 @@ class Broker:
         rows: list[wire.Child] = []
         while True:
             page = wire.decode(self.socket.recv(wire.MAX_DATAGRAM + 1), wire.REPLIES)
-            if isinstance(page, wire.Hello | wire.Spawned | wire.Exited):  # told before, or a row says the same
+            if isinstance(page, wire.Spawned | wire.Exited):  # told meanwhile; the row says the same
                 continue
             assert isinstance(page, wire.Children), page
             rows += page.children
@@ -249,8 +254,7 @@ class Spawner:
     def connect(self) -> Broker:
         """A broker that has heard Hello."""
         broker = self.connect_raw()
-        for version in wire.VERSIONS:
-            assert broker.receive(wire.Hello) == wire.Hello(version)
+        broker.hear_hello()
         return broker
 
     def connect_raw(self) -> Broker:

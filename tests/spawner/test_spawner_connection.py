@@ -39,7 +39,7 @@ ours, theirs = socket.socketpair()
 if os.fork() == 0:
     become(broker_uid, broker_gid)
     broker = Broker(path)
-    broker.receive(wire.Hello)
+    broker.hear_hello()
     for number, name in ((1, "late"), (2, "fail")):
         request = wire.Spawn(uep(number), user, f"uep.{manager}.{uep(number)}", name)
         broker.send(request, [sealed(), os.open(fifo, os.O_RDWR)])
@@ -48,6 +48,7 @@ if os.fork() == 0:
     socket.send_fds(theirs, [b"."], [broker.socket.fileno()])
     os._exit(0)
 os.wait()
+theirs.close()
 _, [file], _, _ = socket.recv_fds(ours, 1, 1)
 become(uid, gid)
 held = socket.socket(fileno=file)
@@ -92,13 +93,15 @@ class Given:
 
 
 @pytest.fixture
-def give(alice: pwd.struct_passwd, tmp_path: Path) -> Iterator[Callable[[Spawner, pwd.struct_passwd, Path], Given]]:
-    """Have a broker, which is Alice, start two endpoints of hers and give its connection to somebody."""
+def give(
+    alice: pwd.struct_passwd, bob: pwd.struct_passwd
+) -> Iterator[Callable[[Spawner, pwd.struct_passwd, Path], Given]]:
+    """Have a broker, which is Alice's, start two endpoints of Bob's and give its connection to somebody."""
     with ExitStack() as stack:
 
         def give(spawner: Spawner, holder: pwd.struct_passwd, fifo: Path) -> Given:
             ids = [str(number) for account in (alice, holder) for number in (account.pw_uid, account.pw_gid)]
-            argv = [sys.executable, "-c", GIVEN_AWAY, str(spawner.socket), str(fifo), alice.pw_name, MANAGER, *ids]
+            argv = [sys.executable, "-c", GIVEN_AWAY, str(spawner.socket), str(fifo), bob.pw_name, MANAGER, *ids]
             process = stack.enter_context(
                 subprocess.Popen(
                     argv,
@@ -205,7 +208,7 @@ def test_a_broker_that_waits_at_an_old_socket_is_served(start: Start, old: socke
     waiting = Broker(Path(old.getsockname()))
     spawner = _take_over(start, old)
     spawner.brokers.append(waiting)
-    waiting.receive(wire.Hello)
+    waiting.hear_hello()
     assert waiting.children() == {}
     assert spawner.connect().children() == {}
 
@@ -216,7 +219,7 @@ def test_what_was_said_at_an_old_socket_is_heard(start: Start, old: socket.socke
     waiting.send(wire.List())
     spawner = _take_over(start, old)
     spawner.brokers.append(waiting)
-    waiting.receive(wire.Hello)
+    waiting.hear_hello()
     assert waiting.receive(wire.Children).children == []
 
 

@@ -70,11 +70,11 @@ def _provoke(spawner: Spawner, user: str, pid: int) -> None:
         ("server", "connection, _ = self._listener.accept()"),
         ("server", "peer = self._check_peer(connection)"),
         ("server", "request = _read(connection, peer, files)"),
-        ("server", "recorded = self.audit.record(type(request)"),
+        ("server", "match request:"),
         ("server", "rows = self.children.rows()"),
-        ("server", "self.audit.record(type(reply)"),
         ("children", "user = request.user"),
-        ("children", "self._rates.pay(EVERYBODY, policy.start_rate)"),
+        ("children", "self._rates.pay(EVERYBODY, self._policy.start_rate)"),
+        ("children", "self._audit.record(type(reply)"),
         ("children", "said = _receive(report)"),
         ("children", "child.due = time.monotonic() + _KILL_AGAIN"),
         ("children", "sessions = {os.getsid(0)"),
@@ -190,7 +190,7 @@ def test_what_goes_wrong_again_and_again_keeps_no_processor_busy(version: Versio
     assert until(lambda: spawner.said.count() > before + 5)
     assert (spawner.said.count() - before) / (time.monotonic() - began) < 100  # ten a second, and not ten thousand
     surprise.end()
-    waiting.receive(wire.Hello)
+    waiting.hear_hello()
     assert waiting.children() == {}
     waiting.close()
 
