@@ -26,7 +26,8 @@ from twinlock_wire import wire
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 sock.settimeout(60)
 sock.connect(sys.argv[1])
-sock.recv(65536)
+for _ in wire.VERSIONS:
+    sock.recv(65536)
 reader, writer = os.pipe()
 document = os.memfd_create("document", os.MFD_ALLOW_SEALING)
 fcntl.fcntl(document, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW)

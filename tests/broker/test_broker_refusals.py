@@ -8,7 +8,7 @@ from twinlock_broker.endpoints.refusals import explain
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_wire import wire
 
-OWN_WORDS = {"policy", "limit", "lookup", "rate", "session", "blocked", "draining"}
+OWN_WORDS = {"policy", "limit", "lookup", "rate", "session", "session-groups", "blocked", "draining"}
 """Stages whose reason is made for people; the others' may be any error of the system."""
 
 

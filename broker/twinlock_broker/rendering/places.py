@@ -20,7 +20,10 @@ _STRUCTURAL = re.compile(r"[,:#\[\]{}'\"\\]")
 
 
 def check(text: str, options: dict[str, Any]) -> None:
-    """Raise `CommandError` for an option that is more than a value in `text`, which is valid YAML."""
+    """Raise `CommandError` for an option that is more than a value in `text`.
+
+    Nothing is said of a text that can't be divided into YAML's tokens: it can't be used in any case.
+    """
     # Templates may have made capitals of a text.
     texts = [found for found in _texts(options) if _STRUCTURAL.search(found)]
     literals = {_without_case(literal) for found in texts for literal in _spellings(found)}
@@ -28,11 +31,10 @@ def check(text: str, options: dict[str, Any]) -> None:
     present = [literal for literal in literals if literal in caseless]
     if not present:
         return
-    scalars = [
-        (token.start_mark.index, token.end_mark.index)
-        for token in yaml.scan(text)
-        if isinstance(token, yaml.ScalarToken)
-    ]
+    try:
+        scalars = _scalars(text)
+    except yaml.YAMLError:
+        return
     starts = _starts_without_case(text)
     for literal in present:
         for found in _occurrences(caseless, literal):
@@ -43,6 +45,15 @@ def check(text: str, options: dict[str, Any]) -> None:
                     "leave out its quotes, commas, colons and brackets, or tell the endpoint's administrator, whose "
                     "template may put quotes around an option, which has its own"
                 )
+
+
+def _scalars(text: str) -> list[tuple[int, int]]:
+    """Where each scalar begins and ends."""
+    return [
+        (token.start_mark.index, token.end_mark.index)
+        for token in yaml.scan(text)
+        if isinstance(token, yaml.ScalarToken)
+    ]
 
 
 def _spellings(text: str) -> tuple[str, str]:

@@ -51,8 +51,8 @@ def _config(request: dict[str, Any]) -> str:
     reserved = template.Reserved(**known, **who)
     where = {"folder": Path(request["folder"]), "name": request["name"]}
     text = template.render(request["template"], chosen=chosen, reserved=reserved, **where)
+    places.check(text, by_user)  # first, or a key that an option has brought in would be told as the template's fault
     rendered.check(text)
-    places.check(text, by_user)
     return text
 
 
