@@ -32,6 +32,9 @@ LISTENER = 3
 _CHECK_LIMIT = 30.0
 """Seconds for what is installed now to read the policy."""
 
+_LONGEST_REASON = 500
+"""Characters of what is in the way, which is said last."""
+
 _NO_EARLIER_SELF = None
 
 
@@ -150,9 +153,9 @@ def _start_over(server: Server, path: str) -> str:
         os.execv(sys.executable, [*sys.orig_argv[:-1], str(state)])
     except subprocess.CalledProcessError as error:
         said: bytes = error.stderr
-        return said[-500:].decode(errors="replace")
+        return said.decode(errors="replace")[-_LONGEST_REASON:]
     except Exception as error:
-        return str(error)
+        return str(error)[-_LONGEST_REASON:]
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.close(state)

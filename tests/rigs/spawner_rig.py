@@ -62,6 +62,7 @@ class Broker:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(60)
         self.outputs: list[Output] = []
+        self._account = pwd.getpwuid(os.geteuid())  # who has connected is who speaks
         self.socket.connect(str(path))
 
     def close(self) -> None:
@@ -86,7 +87,9 @@ class Broker:
     def send_bytes(self, data: bytes, fds: list[int]) -> None:
         """Send any datagram."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        self.socket.sendmsg([data], rights)
+        acting = contextlib.nullcontext() if os.geteuid() == self._account.pw_uid else acting_as(self._account)
+        with acting:
+            self.socket.sendmsg([data], rights)
 
     def hung_up(self) -> bool:
         """Whether the spawner closes the connection."""

@@ -33,7 +33,7 @@ def test_only_the_brokers_uid_may_speak(start: Start, alice: pwd.struct_passwd) 
     with acting_as(alice):
         broker = spawner.connect()
         assert broker.children() == {}
-    broker.send(wire.List())  # the same process on the same connection, as root
+    broker.socket.send(LIST)  # the same process on the same connection, as root
     assert broker.hung_up()
     assert "another process" in spawner.audit()[-1]["reason"]
 
@@ -315,11 +315,12 @@ def test_a_request_that_the_audit_log_cannot_hold_starts_no_process(
     broker = spawner.connect()
     assert broker.children() == {}
     size = (spawner.folder / "audit.log").stat().st_size
-    _, hard = resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE, (size, hard))
+    limits = resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE, (size, limits[1]))
     with names.hangs(alice.pw_name):
         broker.spawn(1, alice.pw_name, "sleep")
         assert broker.receive(wire.Refused).stage == "audit"
+    resource.prlimit(spawner.process.pid, resource.RLIMIT_FSIZE, limits)
 
 
 def test_root_runs_no_c_parser_and_no_package_but_two(start: Start) -> None:

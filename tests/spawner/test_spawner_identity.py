@@ -9,7 +9,7 @@ import msgpack
 import pytest
 from nss_rig import NameService
 from process_trees import lives
-from spawner_rig import MANAGER, PYTHON, Broker, Spawner, Start, gone, uep
+from spawner_rig import MANAGER, PYTHON, Broker, Spawner, Start, acting_as, gone, sealed, uep
 from twinlock_testbed.daemons import run
 from twinlock_wire import wire
 
@@ -220,7 +220,8 @@ def test_a_number_names_no_account(start: Start, alice: pwd.struct_passwd, form:
     broker = start().connect()
     request = {"type": "spawn", "id": uep(1), "user": form.format(uid=alice.pw_uid)}
     request |= {"name": f"uep.{MANAGER}.{uep(1)}", "program": "report"}
-    broker.send_bytes(msgpack.packb(request), [0, 1])
+    _reader, writer = os.pipe()
+    broker.send_bytes(msgpack.packb(request), [sealed(), writer])
     if form[0] in "+#":
         assert broker.hung_up()
     else:
@@ -319,11 +320,8 @@ def _start_for(account: pwd.struct_passwd, start: Start, prefix: tuple[str, ...]
 
 def _connect_as(spawner: Spawner, account: pwd.struct_passwd) -> Broker:
     """A broker that runs as that account."""
-    os.seteuid(account.pw_uid)  # what SO_PEERCRED shows is the effective uid of connect(2)
-    try:
+    with acting_as(account):
         return spawner.connect()
-    finally:
-        os.seteuid(0)
 
 
 def _connect_without_root(

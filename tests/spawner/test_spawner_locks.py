@@ -317,7 +317,8 @@ def _replace(old: str, new: str, text: str) -> str:
 
 def test_locks_of_a_version_that_had_none(version: Version, cgroup: str, alice: pwd.struct_passwd) -> None:
     """It starts over as one that has; and the other way round, and back again: they don't get lost."""
-    taken, none = "def take_locks(", "def take_locks(*_):\n    pass\n\n\ndef _take_locks("
+    taken = "def take_locks("
+    none = "def take_locks(_, cgroup, __):\n    os.makedirs(cgroup, exist_ok=True)\n\n\ndef _take_locks("
     version.change("twinlock_spawner/locks.py", partial(_replace, taken, none))
     spawner = version.start({"cgroup": cgroup})
     broker = spawner.connect()

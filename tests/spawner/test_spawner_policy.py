@@ -80,7 +80,7 @@ def test_a_good_policy(tmp_path: Path) -> None:
         (("[programs]", 'environment = {"A=B" = "x"}\n[programs]'), ["environment"]),
         (("[programs]", 'pam_service = "a\\u0000b"\n[programs]'), ["pam_service has to be a string in quotes"]),
         (("/spawner.sock", "/spawner.sock\\u0000"), ["socket has to be an absolute path"]),
-        (("[programs]", "min_uid = 1_000_000_000\n[programs]"), ["min_uid"]),
+        (("[programs]", "max_children = 1_000_000_000\n[programs]"), ["max_children"]),
         (("[programs]", "stop_grace = true\n[programs]"), ["stop_grace"]),
         (("[programs]", "stop_grace = 1_000_000_000\n[programs]"), ["stop_grace"]),
         (("[programs]", "rlimits = {core = [0]}\n[programs]"), ["rlimits"]),
