@@ -188,7 +188,7 @@ def load(path: str) -> Policy:
     import tomllib  # it is in no process that stays
 
     try:
-        check_trusted(os.path.join(os.getcwd(), path))
+        check_trusted(path)
         with open(path, "rb") as file:
             values = tomllib.load(file)
         _replace_min_uid(values, path)

@@ -43,7 +43,7 @@ def _follow(path: str) -> str:
     """
     folder, name = os.path.split(path)
     if folder != path:
-        path = os.path.join(_follow(folder), name)
+        path = os.path.join(_follow(folder or os.getcwd()), name)
     place = os.path.normpath(path)  # its folder is no link, so that ".." is the one above
     status = os.lstat(place)
     if status.st_uid not in (0, os.geteuid()):

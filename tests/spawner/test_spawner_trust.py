@@ -55,6 +55,17 @@ def give_away(path: Path) -> Path:
     return path
 
 
+def test_a_working_directory_that_is_gone_is_in_nobodys_way(tmp_path: Path) -> None:
+    """As of a shell that has entered a container, or whose folder was removed meanwhile."""
+    policy = write_policy(tmp_path, program(tmp_path / "endpoint"))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    leave = ("sh", "-c", 'cd "$1" && rmdir "$1" && shift && exec "$@"', "sh", str(gone))
+    argv = [*leave, sys.executable, "-P", "-m", "twinlock_spawner", "--policy", str(policy), "--check"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_links_lead_to_a_program(tmp_path: Path) -> None:
     """As packages and virtual environments have them; the kernel's way is gone, whatever the path looks like."""
     program(tmp_path / "versions/2/bin/endpoint")
