@@ -102,5 +102,5 @@ def test_an_endpoint_program_that_was_removed(world: World, launch: Launch, endp
 
 
 def test_an_endpoint_program_that_never_was_there(launch: Launch, endpoint: Manager) -> None:
-    with pytest.raises(DaemonError, match=r"ended with 78(.|\n)*/nonexistent/endpoint"):
+    with pytest.raises(DaemonError, match=r"ended with 78(.|\n)*: '/nonexistent'"):
         launch("program-missing", Setup(TEMPLATE, program=("/nonexistent/endpoint",)))
