@@ -35,11 +35,12 @@ def try_cgroup(cgroup: str) -> None:
 
 
 def _remove(cgroup: str) -> None:
+    """Kill what is in a cgroup, and remove it. Raises `OSError` where that doesn't come about."""
     for _ in range(_LOOKS):
         if tree.kill_cgroup(cgroup):
             return
         time.sleep(_PAUSE)
-    raise OSError("cgroup.kill is refused")
+    raise OSError("what has ended stays in it")
 
 
 def fork_keeper(cgroup: str) -> None:

@@ -233,6 +233,6 @@ def _take(ancillary: list[tuple[int, int, bytes]], files: list[int]) -> bytes | 
     for _, kind, content in ancillary:
         if kind == socket.SCM_RIGHTS:
             files.extend(number for (number,) in _INT.iter_unpack(content))
-        elif kind == socket.SCM_CREDENTIALS:
+        else:  # SCM_CREDENTIALS: no other kind was asked for
             sender = content
     return sender

@@ -163,6 +163,18 @@ def test_a_container_that_forbids_clone3(start: Start, cgroup: str, tmp_path: Pa
     Path(cgroup).rmdir()
 
 
+def test_a_cgroup_that_cannot_be_removed(start: Start, cgroup: str, tmp_path: Path) -> None:
+    """Endpoints' ends would never be told."""
+    paths = {"socket": str(tmp_path / "spawner.sock"), "audit_log": str(tmp_path / "audit.log")}
+    write_policy(tmp_path, {"broker_user": "root", "cgroup": cgroup, **paths})
+    words = failing("rmdir:error=EBUSY")
+    argv = [*words, sys.executable, "-m", "twinlock_spawner", "--policy", str(tmp_path / "policy.toml")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/", check=False)
+    assert done.returncode == os.EX_CONFIG
+    assert "what has ended stays in it" in done.stderr
+    remove_cgroups(Path(cgroup))
+
+
 def test_a_new_policy_with_a_cgroup_that_a_container_forbids(
     start: Start, cgroup: str, alice: pwd.struct_passwd
 ) -> None:
@@ -271,6 +283,14 @@ def test_a_connection_that_cannot_be_watched_is_refused(start: Start) -> None:
         "[Errno 28] No space left on device",
     )
     assert spawner.connect().children() == {}
+
+
+def test_a_connection_for_which_there_is_no_descriptor_waits(start: Start) -> None:
+    """That is a surprise, which the log tells; the next look finds room."""
+    spawner = start({}, failing("accept4:error=EMFILE:when=1"))
+    assert spawner.connect().children() == {}
+    (surprise,) = (line for line in spawner.audit() if line["event"] == "surprise")
+    assert "Too many open files" in surprise["reason"]
 
 
 def test_a_broker_that_goes_in_the_same_moment_as_its_start_succeeds(
