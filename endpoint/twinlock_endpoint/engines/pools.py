@@ -137,13 +137,16 @@ class ProcessPoolEngine(PoolEngine):
         return future
 
     def stop(self) -> None:
-        super().stop()
+        # It waits until the pool's own thread has ended, or else the pool's semaphores would be reported as left behind.
+        closing = threading.Thread(target=self._executor.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        closing.start()
         children = multiprocessing.active_children()
         for child in children:
             child.terminate()
         for child in children:
             child.join(_END_GRACE_S)
             child.kill()
+        closing.join(_END_GRACE_S)
         if self._sockets:
             shutil.rmtree(self._sockets, ignore_errors=True)
 
