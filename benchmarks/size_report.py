@@ -189,7 +189,7 @@ def _start_one(broker: socket.socket) -> None:
     user = pwd.getpwuid(os.getuid() or pwd.getpwnam("daemon").pw_uid).pw_name
     request = wire.Spawn(_ENDPOINT, user, f"uep.{_ENDPOINT}.{_ENDPOINT}", "true")
     document = os.memfd_create("document", os.MFD_ALLOW_SEALING)
-    fcntl.fcntl(document, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW)
+    fcntl.fcntl(document, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     reader, output = os.pipe()
     socket.send_fds(broker, [wire.encode(request)], [document, output])
     for file in (document, reader, output):

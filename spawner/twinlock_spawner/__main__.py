@@ -63,9 +63,12 @@ def _begin() -> None:
     if options.check != _A_PERSON_ASKS and os.geteuid() == 0:
         _try_out(policy, broker)
     if options.check is None:
+        has_listener = os.environ.get("LISTEN_PID") == str(os.getpid())
+        if not has_listener:
+            os.dup2(2, reload.LISTENER)  # so that no lock gets this number, which the listener will take
         take_locks(policy.socket, policy.cgroup, PATIENCE)  # before anything of another spawner's is touched
         try_cgroup(policy.cgroup)
-        if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        if not has_listener:
             _listen(policy.socket, group)
         reload.execute_server(policy, broker, options.policy)
     elif options.check == _A_PERSON_ASKS:

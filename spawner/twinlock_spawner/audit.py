@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import stat
 import time
 from collections import Counter
@@ -38,13 +39,13 @@ class Audit:
             if isinstance(fact, str):
                 facts[name] = fact[:_LONGEST]
         line = json.dumps({"time": now, "event": event, **facts}).encode() + b"\n"
-        with contextlib.suppress(OSError):  # the journal may be gone; the file is what counts
-            os.write(2, line)
         try:
             self._follow_rotation()
-            return self._append(line)
+            written = self._append(line)
         except OSError:
-            return False
+            written = False
+        _show(line)
+        return written
 
     def record_repeatable(self, event: str, **facts: Fact) -> None:
         """Append what changes nothing, so that a broker could have it written without end: a ration of each event."""
@@ -91,3 +92,11 @@ class Audit:
             os.close(file)
             raise OSError(f"{self._path} can be written by others, or is no file: find out why, then move it away")
         return file
+
+
+def _show(line: bytes) -> None:
+    """Write it to stderr, where somebody reads that: the journal may have stopped, and nobody waits for it."""
+    with contextlib.suppress(OSError):
+        _, writable, _ = select.select([], [2], [], 0)
+        if writable:
+            os.write(2, line)

@@ -13,6 +13,9 @@ from twinlock_wire import wire
 
 from twinlock_spawner.start import Failure
 
+_GIVE_UP = 10.0
+"""Seconds after which one that was killed and hasn't ended is taken for one that can't be."""
+
 
 class State(enum.Enum):
     """It only moves forward."""
@@ -58,6 +61,12 @@ class Child:
     failure: Failure | None = None
     """Why it doesn't start."""
 
+    killed: float = math.inf
+    """Since when it, or what it has left, is being killed, as `time.monotonic` has it."""
+
+    pause: float = 0.02
+    """Seconds until it is looked again whether all that it has left is gone. They double each time."""
+
     signals: set[str] = field(default_factory=set)
     """Those that the broker has had sent to it. It may ask for more of them without end."""
 
@@ -68,6 +77,14 @@ class Child:
     def has_started(self) -> bool:
         """Whether the broker has been told of it, or is just being told."""
         return self.state is not State.STARTING and self.failure is None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether something of it was killed and can't end, since a file system that doesn't answer keeps it.
+
+        Nobody waits for that: users can make such file systems (FUSE), and it does nothing any more.
+        """
+        return time.monotonic() > self.killed + _GIVE_UP
 
     def row(self) -> wire.Child:
         """The endpoint as the broker knows it."""

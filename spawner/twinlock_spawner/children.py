@@ -26,9 +26,6 @@ _EARLY = 5.0
 _KILL_AGAIN = 1.0
 """Seconds after which an endpoint is killed again that should have ended by then."""
 
-_PAUSE = 0.02
-"""Seconds until it is looked again whether all that an endpoint has left is gone."""
-
 _MAX_REPORT = 8192
 """Bytes of a child's report."""
 
@@ -57,11 +54,11 @@ class Children:
 
     def are_settled(self) -> bool:
         """Whether none is just starting."""
-        return all(child.has_started for child in self)
+        return all(child.has_started or child.is_stuck for child in self)
 
     def have_ended(self) -> bool:
         """Whether nothing runs any more."""
-        return all(child.state is State.ENDED for child in self)
+        return all(child.state is State.ENDED or child.is_stuck for child in self)
 
     def next_due(self) -> float:
         """When one has to be looked after, as `time.monotonic` has it."""
@@ -136,6 +133,8 @@ class Children:
         """Make the process that becomes the endpoint, or say why there is none."""
         policy = self._policy
         cgroup = f"{policy.cgroup}/{os.getpid()}/{request.id}" if policy.cgroup else ""
+        if cgroup and not tree.kill_cgroup(cgroup):
+            return Failure("fork", "what it left, in a file system that doesn't answer, can't be killed yet")
         guarded = guard.is_needed(policy)
         stdin, output = files
         start = Start(policy, self._audit, request, stdin, output, cgroup)
@@ -186,7 +185,9 @@ class Children:
             return
         if child.state is State.STARTING and child.failure is None:
             child.failure = Failure("timeout", "the start took too long, or was called off")
-        child.due = time.monotonic() + _KILL_AGAIN
+        now = time.monotonic()
+        child.killed = min(child.killed, now)
+        child.due = now + _KILL_AGAIN
         if child.cgroup:
             tree.kill_cgroup(child.cgroup)
         _send(child.pid, child.kill_signal)
@@ -219,6 +220,7 @@ class Children:
                     finally:
                         child.wait_status = status
                         child.state = State.CLEARING
+                        child.killed = min(child.killed, time.monotonic())
                         child.due = 0.0
 
     def look_after(self) -> None:
@@ -228,8 +230,9 @@ class Children:
             child.due = now + _KILL_AGAIN  # should something unforeseen happen, all others come first
             if child.wait_status is None:
                 self._kill(child)
-            elif not self._clear(child):
-                child.due = time.monotonic() + _PAUSE
+            elif not self._clear(child) and not child.is_stuck:
+                child.due = time.monotonic() + child.pause
+                child.pause = min(2 * child.pause, _KILL_AGAIN)
             else:
                 self._end(child)
 
@@ -241,7 +244,7 @@ class Children:
         return tree.kill_orphans(sessions, lambda uid: not is_system_uid(uid, self._policy))
 
     def _end(self, child: Child) -> None:
-        """Tell the end of a child of which nothing is left."""
+        """Tell the end of a child of which nothing is left, or what can't be killed."""
         if child.failure is not None:
             self._forget(child)
             self._report(child.request, wire.Refused(child.request.id, *child.failure))

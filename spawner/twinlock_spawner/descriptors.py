@@ -1,6 +1,6 @@
 """The file descriptors that a broker sends: which of them an endpoint gets, and how all are closed.
 
-A broker that was taken over may send any. With some, close(2) waits or fails.
+A broker that was taken over may send any. With some, close(2) fails, or it waits, and so does any question about them.
 """
 
 import contextlib
@@ -8,38 +8,29 @@ import fcntl
 import os
 from typing import NoReturn
 
-_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 """What a stdin has: nobody can change it any more, neither what it says nor how much."""
 
 
-def are_stdio(files: list[int]) -> bool:
-    """Whether the files are a memfd that is sealed, for stdin, and a pipe that can be written to, for output.
+def are_stdio(stdin: int, output: int) -> bool:
+    """Whether these are a memfd that is sealed and a pipe that can be written to.
 
-    No call here asks a file system, as fstat(2) would: one may not answer.
+    Not to be asked in the process that serves: a pipe doesn't answer while somebody writes to it out of a file that is
+    mapped into memory, and whose file system doesn't answer.
     """
     try:
-        stdin, output = files
         seals = fcntl.fcntl(stdin, fcntl.F_GET_SEALS)
         fcntl.fcntl(output, fcntl.F_GETPIPE_SZ)  # fails for what is no pipe
         mode = fcntl.fcntl(output, fcntl.F_GETFL) & os.O_ACCMODE
-    except (OSError, ValueError):  # it is something else, or not two
+    except OSError:  # it is something else
         return False
     return seals & _SEALS == _SEALS and mode != os.O_RDONLY
 
 
-def close_received(files: list[int]) -> None:
-    """Close what came with a datagram. Memory and pipes close at once."""
-    if are_stdio(files):
-        _close(files)
-    elif files:
-        close_aside(files)
-
-
 def close_aside(files: list[int]) -> None:
-    """Close files without waiting for a socket that lingers, be it one of them or in the queue of one.
+    """Close files without waiting for one that doesn't close at once, or for a socket in the queue of one.
 
-    A socket lingers in its last close(2), unless that comes with the end of a process: socket(7), SO_LINGER. So another
-    process has copies meanwhile, and ends.
+    Only the last close(2) of a file waits. So another process has copies meanwhile, and ends.
     """
     ends: list[int] = []
     with contextlib.suppress(OSError):  # there is no room for a process; the files have to be closed all the same

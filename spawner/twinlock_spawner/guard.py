@@ -38,7 +38,8 @@ _PASSED_BY_INNER: Passed = {
 """What the guards pass on, and as what. SIGXCPU ends an inner guard only while that is in PAM."""
 
 _PAUSE = 0.02
-"""Seconds until a guard looks again for who is left."""
+_LONGEST_PAUSE = 1.0
+"""Seconds until a guard looks again for who is left. They double each time, since some can't be killed."""
 
 
 def is_needed(policy: Policy) -> bool:
@@ -110,6 +111,7 @@ def _supervise(pid: int, passed: Passed) -> int:
     _go_first()
     ends: dict[int, int] = {}
     killing = False
+    pause = _PAUSE
     with contextlib.suppress(ChildProcessError):  # nobody is left to wait for
         while True:
             ends.update(kernel.reap())
@@ -117,7 +119,8 @@ def _supervise(pid: int, passed: Passed) -> int:
                 began = time.monotonic()
                 tree.kill_descendants()
                 time.sleep(time.monotonic() - began)  # thousands that die need a processor too
-                signal.sigtimedwait({signal.SIGCHLD}, _PAUSE)  # the orphans of those who were killed become ours
+                signal.sigtimedwait({signal.SIGCHLD}, pause)  # the orphans of those who were killed become ours
+                pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             number = signal.sigwait({*passed, signal.SIGCHLD})
             if number in passed:

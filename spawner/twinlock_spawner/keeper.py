@@ -15,6 +15,9 @@ from twinlock_spawner.policy import PolicyError
 _PAUSE = 0.02
 """Seconds until it looks again whether all have died."""
 
+_GIVE_UP = 8.0
+"""Seconds after which what was killed and can't end is left to itself: the next spawner waits for ten."""
+
 _LOOKS = 50
 """So many times it looks whether a process that has ended has left its cgroup."""
 
@@ -49,8 +52,8 @@ def fork_keeper(cgroup: str) -> None:
     The keeper has the spawner's locks too, and so keeps the next spawner waiting until it has ended.
     """
     spawner = os.pidfd_open(os.getpid())
-    for path in glob.glob(f"{cgroup}/*/"):  # the service manager's own begin with a dot
-        tree.kill_cgroup(path.rstrip("/"))
+    for path in glob.glob(f"{cgroup}/[0-9]*"):  # theirs: the cgroup may not be the spawner's alone, by mistake
+        tree.kill_cgroup(path)
     own = f"{cgroup}/{os.getpid()}"
     os.makedirs(own, exist_ok=True)
     if os.fork() == 0:
@@ -59,11 +62,16 @@ def fork_keeper(cgroup: str) -> None:
 
 
 def _keep(spawner: int, own: str) -> NoReturn:
-    """Wait for the spawner's end, then kill everything in its folder `own`."""
+    """Wait for the spawner's end, then kill everything in its folder `own`.
+
+    A file system that doesn't answer may keep a process in the kernel. It does nothing any more, and users can make
+    such file systems (FUSE), so the next spawner isn't kept waiting for it.
+    """
     os.setpgid(0, 0)  # what ends the spawner mustn't end its keeper, which stays ahead of others with its session
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     prctl.set_proctitle("twinlock-spawner-keeper")
     select.select([spawner], [], [])
-    while not tree.kill_cgroup(own):
+    deadline = time.monotonic() + _GIVE_UP
+    while not tree.kill_cgroup(own) and time.monotonic() < deadline:
         time.sleep(_PAUSE)
     os._exit(0)

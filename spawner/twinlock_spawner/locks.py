@@ -132,6 +132,8 @@ def remove_dead_socket(path: str) -> None:
         probe.setblocking(False)  # to a listener whose queue is full, connect(2) would wait
         error = probe.connect_ex(path)
     if error == errno.ECONNREFUSED:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise PolicyError(f"socket: {path} is there and is no socket; name another path")
         os.unlink(path)
     elif error != errno.ENOENT:
         raise InUse(

@@ -25,6 +25,7 @@ from twinlock_spawner.keeper import fork_keeper, try_cgroup
 from twinlock_spawner.locks import PATIENCE, take_locks
 from twinlock_spawner.policy import Policy
 from twinlock_spawner.server import STOP, Server
+from twinlock_spawner.start import Failure
 
 LISTENER = 3
 """The descriptor of the listening socket, where systemd's would be: sd_listen_fds(3)."""
@@ -61,6 +62,8 @@ class Row(NamedTuple):
     pid: int
     wait_status: int | None
     ended: int | None
+    failure: list[str] | None = None
+    """Of a start that was called off and can't end. An earlier spawner had no such field."""
 
 
 def execute_server(policy: Policy, broker: int, path: str) -> None:
@@ -186,6 +189,7 @@ def _hand_over(child: Child) -> Row:
         child.pid,
         child.wait_status,
         child.row().ended,
+        None if child.failure is None else list(child.failure),
     )
 
 
@@ -199,16 +203,20 @@ def _resume(row: list[Any]) -> Child:
         given.cgroup,
         given.kill_signal,
         state=_state(given),
+        since=-math.inf,  # it has lived long enough
         pid=given.pid,
         due=given.due,
         wait_status=given.wait_status,
+        failure=None if given.failure is None else Failure(*given.failure),
     )
 
 
 def _state(row: Row) -> State:
     if row.ended is not None:
         return State.ENDED
-    return State.RUNNING if row.wait_status is None else State.CLEARING
+    if row.wait_status is not None:
+        return State.CLEARING
+    return State.RUNNING if row.failure is None else State.STARTING
 
 
 def _check_handed_over(row: Row) -> None:
@@ -219,6 +227,8 @@ def _check_handed_over(row: Row) -> None:
         wire.check(wire.Child(id, row.pid, user, name, status))
     if row.ended not in (None, row.wait_status):
         raise ValueError("an endpoint that ended in two ways")
+    if row.failure is not None:
+        wire.check(wire.Refused(id, *row.failure))
     if row.kill_signal not in (signal.SIGKILL, KILL):
         raise ValueError("a signal that ends no endpoint")
     if row.cgroup != "" and not str(row.cgroup).endswith(f"/{os.getpid()}/{id}"):

@@ -17,7 +17,7 @@ from twinlock_wire import wire
 
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.children import Children
-from twinlock_spawner.descriptors import are_stdio, close_aside, close_received
+from twinlock_spawner.descriptors import close_aside
 from twinlock_spawner.policy import Policy
 from twinlock_spawner.start import Failure
 
@@ -179,7 +179,8 @@ class Server:
         except Exception as error:
             self.hang_up(repr(error))
         finally:
-            close_received(files)
+            if files:
+                close_aside(files)
 
     def _carry_out(self, request: wire.Request, files: list[int]) -> None:
         match request:
@@ -195,8 +196,6 @@ class Server:
     def _spawn(self, request: wire.Spawn, files: list[int]) -> None:
         if self._stops() or RELOAD in self.signals:
             self.children.refuse(request, Failure("rate", "the spawner stops or starts over; again in 1 s"))
-        elif not are_stdio(files):
-            self.children.refuse(request, Failure("stdio", "stdin has to be a sealed memfd, and output a pipe"))
         else:
             self.children.start(request, files)
 

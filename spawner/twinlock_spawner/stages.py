@@ -18,6 +18,7 @@ import prctl
 from twinlock_wire import wire
 
 from twinlock_spawner import kernel
+from twinlock_spawner.descriptors import are_stdio
 from twinlock_spawner.guard import open_session, start_guard
 from twinlock_spawner.policy import is_system_uid, local_account
 from twinlock_spawner.start import Start
@@ -45,6 +46,12 @@ def run(start: Start, report: int) -> NoReturn:
         os.write(start.report, msgpack.packb([start.stage, reason]))
     finally:
         os._exit(os.EX_OSERR)
+
+
+def check_stdio(start: Start) -> None:
+    """Raise `ValueError` for file descriptors that no endpoint gets. One that doesn't answer holds up nobody else."""
+    if not are_stdio(start.stdin, start.output):
+        raise ValueError("stdin has to be a sealed memfd, and output a pipe")
 
 
 def look_up_account(start: Start) -> None:
@@ -209,6 +216,7 @@ def set_uid(start: Start) -> None:
     if start.privileged:
         uid = start.account.pw_uid
         os.setresuid(uid, uid, uid)
+        prctl.set_dumpable(0)  # until exec nobody traces what was the spawner; the change may have set it: proc(5)
 
 
 def verify_identity(start: Start) -> None:
@@ -297,6 +305,7 @@ def execute(start: Start) -> None:
 STAGES = (
     ("descriptors", Start.close_others),
     ("fork", start_guard),
+    ("stdio", check_stdio),
     ("lookup", look_up_account),
     ("policy", check_account),
     ("policy", check_groups),

@@ -30,7 +30,7 @@ for _ in wire.VERSIONS:
     sock.recv(65536)
 reader, writer = os.pipe()
 document = os.memfd_create("document", os.MFD_ALLOW_SEALING)
-fcntl.fcntl(document, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW)
+fcntl.fcntl(document, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
 name = sys.argv[2]
 socket.send_fds(sock, [wire.encode(wire.Spawn(name.split(".")[2], "daemon", name, "sleep"))], [document, writer])
 answer = wire.decode(sock.recv(65536), wire.REPLIES)

@@ -37,7 +37,7 @@ def sealed(data: bytes = b"") -> int:
     """A file descriptor for an endpoint's stdin: nobody can change what is in it."""
     memory = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(memory, data)
-    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     os.lseek(memory, 0, os.SEEK_SET)
     return memory
 

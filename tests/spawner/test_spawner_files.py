@@ -112,6 +112,18 @@ def test_a_journal_that_is_gone_changes_nothing(start: Start, alice: pwd.struct_
     assert events == ["started", "hello", "spawn", "identity", "spawned", "exited"]
 
 
+def test_a_journal_that_reads_nothing_keeps_nobody_waiting(start: Start, alice: pwd.struct_passwd) -> None:
+    """Its end of the pipe stays open, and the pipe gets full."""
+    spawner = start(prefix=("bash", "-c", 'exec "$@" 2> >(head -n 1 >&2; exec tail --pid=$$ -f /dev/null)', "bash"))
+    broker = spawner.connect()
+    for _ in range(2000):
+        broker.children()
+    broker.spawn(1, alice.pw_name, "fail")
+    broker.receive(wire.Spawned)
+    broker.receive(wire.Exited)
+    assert spawner.audit()[-1]["event"] == "exited"
+
+
 def test_a_log_that_may_not_grow_refuses_starts(start: Start, alice: pwd.struct_passwd) -> None:
     """A limit on the size of files, setrlimit(2), ends neither the spawner nor what runs."""
     spawner = start()

@@ -5,6 +5,7 @@ import pwd
 import select
 import signal
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -268,3 +269,22 @@ def test_nothing_is_left_of_a_spawner_that_is_killed(
     stubborn = broker.receive(wire.Spawned).pid
     spawner.process.kill()
     assert all(gone(process) for process in (daemon, pid, stubborn))
+
+
+def test_others_in_the_cgroup_are_left_alone(start: Start, cgroup: str) -> None:
+    """A policy may name another's cgroup by mistake. What an earlier spawner left is ended, by its name."""
+    folders = [Path(cgroup, "sshd.service"), Path(cgroup, "12345")]
+    processes = []
+    for folder in folders:
+        folder.mkdir(parents=True)
+        processes.append(subprocess.Popen(["sleep", "1000"]))
+        (folder / "cgroup.procs").write_text(str(processes[-1].pid))
+    service, left = processes
+    try:
+        start({"cgroup": cgroup})
+        assert left.wait(60) == -signal.SIGKILL
+        assert service.poll() is None
+    finally:
+        service.kill()
+        service.wait()
+        left.kill()

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -268,6 +269,15 @@ def test_a_cgroup_that_is_none(tmp_path: Path, folder: str) -> None:
     assert not (tmp_path / "spawner.sock").exists()
 
 
+def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
+    path = tmp_path / "spawner.sock"
+    path.write_text("somebody's")
+    done = run(tmp_path)
+    assert done.returncode == os.EX_CONFIG
+    assert done.stderr == f"twinlock-spawner: socket: {path} is there and is no socket; name another path\n"
+    assert path.read_text() == "somebody's"
+
+
 @pytest.mark.parametrize("kind", [socket.SOCK_SEQPACKET, socket.SOCK_STREAM])
 @pytest.mark.parametrize("full", [False, True], ids=["", "full"])
 def test_a_socket_on_which_somebody_listens_is_never_removed(tmp_path: Path, kind: int, full: bool) -> None:
@@ -416,6 +426,24 @@ def test_a_keeper_that_does_not_end_is_named(start: Start, begin: Begin, cgroup:
         first.process.kill()
         first.process.wait(60)
         assert "its keeper" in begin(first).refusal()
+
+
+def test_the_lock_is_kept_until_the_spawner_serves(version: Version, tmp_path: Path) -> None:
+    """Also while the process that serves is executed, and gets the listener."""
+    gate = tmp_path / "serves"
+    os.mkfifo(gate)
+    version.change(
+        "twinlock_spawner/reload.py",
+        lambda text: text.replace(
+            "    _become_daemon()\n", f"    open({str(gate)!r}).read()\n    _become_daemon()\n", 1
+        ),
+    )
+    path = tmp_path / "spawner.sock"
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(version.start, {"socket": str(path)})
+        with gate.open("w"), lock_of(path).open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        starting.result()
 
 
 def test_a_lock_file_that_is_removed_keeps_nobody_away(start: Start, begin: Begin) -> None:

@@ -106,6 +106,20 @@ def test_a_service_manager_that_is_gone_is_no_reason_to_end(start: Start, tmp_pa
     assert spawner.connect().children() == {}
 
 
+def test_an_end_after_a_reload_is_no_early_one(start: Start, alice: pwd.struct_passwd) -> None:
+    """One within five seconds of its start would cost five more: here all that may come at once."""
+    spawner = start({"start_rate_per_user": 0.3})
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    broker.receive(wire.Spawned)
+    broker = _reload(spawner)
+    broker.send(wire.Signal(uep(1), "KILL"))
+    broker.receive(wire.Exited)
+    for number in range(2, 7):
+        broker.spawn(number, alice.pw_name, "sleep")
+        assert broker.receive(wire.Spawned).id == uep(number)
+
+
 def test_what_the_policy_no_longer_allows_is_refused(start: Start, alice: pwd.struct_passwd) -> None:
     spawner = start()
     broker = spawner.connect()

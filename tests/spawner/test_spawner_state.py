@@ -139,7 +139,7 @@ def test_more_or_less_than_a_state(earlier: Earlier) -> None:
     for row in rows:
         earlier.assert_refused(earlier.state(row))
     earlier.assert_refused(earlier.state(earlier.row()[:-1]))
-    earlier.assert_refused(earlier.state([*earlier.row(), None]))
+    earlier.assert_refused(earlier.state([*earlier.row(), None, None]))
 
 
 def test_listener_that_is_no_socket(earlier: Earlier) -> None:
@@ -175,6 +175,9 @@ def test_policy_that_is_none(policy: Any, earlier: Earlier) -> None:
         {"cgroup": 7},
         {"due": math.nan},
         {"due": "soon"},
+        {"failure": ["timeout"]},
+        {"failure": ["no stage", "a reason"]},
+        {"failure": 7},
     ],
 )
 def test_row_that_is_no_child(changes: dict[str, Any], earlier: Earlier) -> None:

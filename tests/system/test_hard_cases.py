@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hanging_home import home_that_hangs
 from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World
 from twinlock_testbed.site import Manager, Setup
 
@@ -46,21 +46,6 @@ def mounted(*argv: str | Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "--lazy", argv[-1]], check=True, timeout=60)
-
-
-@contextlib.contextmanager
-def home_that_hangs(home: Path) -> Iterator[None]:
-    """A file system whose server never answers, as a dead NFS server doesn't: FUSE, with nobody at its other end."""
-    device = os.open("/dev/fuse", os.O_RDWR)
-    os.set_inheritable(device, True)
-    options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
-    argv: list[str | Path] = ["mount", "-i", "-t", "fuse", "-o", options, "nobody-there", home]
-    subprocess.run(argv, check=True, timeout=60, pass_fds=[device])
-    try:
-        yield
-    finally:
-        os.close(device)  # whoever waits for an answer gets an error now
-        subprocess.run(["umount", "--lazy", home], check=True, timeout=60)
 
 
 @pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse, for a file system that hangs")

@@ -1,0 +1,124 @@
+"""A process that can't be killed, in a file system that doesn't answer: its user may have made that. Nobody waits."""
+
+import contextlib
+import os
+import pwd
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hanging_home import answer_init, home_that_hangs, take_request
+from process_trees import eventually
+from spawner_rig import PYTHON, Spawner, Start, uep
+from twinlock_wire import wire
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse, for a file system that hangs"),
+]
+
+VISIT = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+print("up", flush=True)
+signal.sigwait([signal.SIGUSR1])
+if os.fork() == 0:
+    os.chdir(os.environ["HOME"])
+signal.sigwait([signal.SIGUSR1])
+"""
+
+
+@pytest.fixture
+def brief(mode: dict[str, str]) -> dict[str, object]:
+    """A policy that lets no start take longer than a second."""
+    return {**mode, "exec_timeout": 1}
+
+
+def _hold_a_start(spawner: Spawner, user: pwd.struct_passwd, device: int) -> None:
+    """Have a start of the user's wait for the file system, where nothing can kill it."""
+    answer_init(device)
+    spawner.connect().spawn(1, user.pw_name)
+    take_request(device)
+
+
+def test_a_start_that_cannot_be_killed_puts_off_no_reload(
+    start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd, brief: dict[str, object]
+) -> None:
+    """It is still in the new one's table, which tells its end."""
+    spawner = start(brief)
+    with home_that_hangs(Path(alice.pw_dir)) as device:
+        _hold_a_start(spawner, alice, device)
+        before = spawner.said.count()
+        spawner.process.send_signal(signal.SIGHUP)
+        spawner.said.wait_for('"started"', after=before)
+        broker = spawner.connect()
+        broker.spawn(2, bob.pw_name)
+        assert broker.receive(wire.Spawned).id == uep(2)
+        assert broker.receive(wire.Exited).id == uep(2)
+    assert broker.receive(wire.Refused) == wire.Refused(uep(1), "timeout", "the start took too long, or was called off")
+
+
+def test_a_process_that_cannot_be_killed_keeps_no_spawner_from_its_end_or_start(
+    start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd, brief: dict[str, object]
+) -> None:
+    spawner = start(brief)
+    with home_that_hangs(Path(alice.pw_dir)) as device:
+        _hold_a_start(spawner, alice, device)
+        spawner.process.send_signal(signal.SIGTERM)
+        assert spawner.process.wait(60) == 0
+        following = start(brief)
+        broker = following.connect()
+        broker.spawn(2, bob.pw_name)
+        assert broker.receive(wire.Spawned).id == uep(2)
+        assert broker.receive(wire.Exited).id == uep(2)
+
+
+def test_an_end_is_told_though_something_is_left_that_cannot_be_killed(
+    start: Start, alice: pwd.struct_passwd, cgroup: str
+) -> None:
+    """And the endpoint can be started again when that is gone."""
+    spawner = start({"cgroup": cgroup, "programs": {"visit": [*PYTHON, VISIT]}})
+    broker = spawner.connect()
+    output = broker.spawn(1, alice.pw_name, "visit")
+    pid = broker.receive(wire.Spawned).pid
+    assert output.line() == "up\n"
+    with home_that_hangs(Path(alice.pw_dir)) as device:
+        answer_init(device)
+        os.kill(pid, signal.SIGUSR1)
+        take_request(device)
+        os.kill(pid, signal.SIGUSR1)
+        assert broker.receive(wire.Exited) == wire.Exited(uep(1), pid, 0)
+        broker.send(wire.Noted(uep(1)))
+        broker.spawn(1, alice.pw_name, "visit")
+        assert "can't be killed yet" in broker.receive(wire.Refused).reason
+    assert eventually(lambda: not Path(f"{cgroup}/{spawner.process.pid}/{uep(1)}/cgroup.procs").read_text())
+    broker.spawn(1, alice.pw_name, "visit")
+    broker.receive(wire.Spawned)
+
+
+@contextlib.contextmanager
+def _cores_of_all() -> Iterator[None]:
+    """As on hosts that want the memory of whatever crashes: a process that has changed its uid is dumpable, proc(5)."""
+    setting = Path("/proc/sys/fs/suid_dumpable")
+    before = setting.read_text()
+    setting.write_text("1")
+    try:
+        yield
+    finally:
+        setting.write_text(before)
+
+
+def test_nobody_traces_a_start(start: Start, alice: pwd.struct_passwd, cgroup: str) -> None:
+    """Until exec the user's process has the spawner's memory. Its owner tells who may look into it."""
+    spawner = start({"cgroup": cgroup})
+    with home_that_hangs(Path(alice.pw_dir)), _cores_of_all():
+        spawner.connect().spawn(1, alice.pw_name)
+        procs = Path(f"{cgroup}/{spawner.process.pid}/{uep(1)}/cgroup.procs")
+        assert eventually(lambda: procs.exists() and procs.read_text() != "")
+        process = Path("/proc", procs.read_text().strip())
+        assert eventually(lambda: f"Uid:\t{alice.pw_uid}" in (process / "status").read_text())
+        assert eventually(
+            lambda: "fuse" in (process / "wchan").read_text() or "request_wait" in (process / "wchan").read_text()
+        )
+        assert (process / "mem").stat().st_uid == 0
