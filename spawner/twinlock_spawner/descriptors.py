@@ -1,6 +1,6 @@
 """The file descriptors that a broker sends: which of them an endpoint gets, and how all are closed.
 
-A broker that was taken over may send any. With some, close(2) fails, or it waits, and so does any question about them.
+A broker that was taken over may send any. With some, close(2) waits or fails; others answer no question.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ def are_stdio(stdin: int, output: int) -> bool:
 
 
 def close_aside(files: list[int]) -> None:
-    """Close files without waiting for one that doesn't close at once, or for a socket in the queue of one.
+    """Close files without waiting for a socket that lingers, be it in the queue of another, or for a pipe.
 
-    Only the last close(2) of a file waits. So another process has copies meanwhile, and ends.
+    With these, only the last close(2) may wait. So another process has copies meanwhile, and ends.
     """
     ends: list[int] = []
     with contextlib.suppress(OSError):  # there is no room for a process; the files have to be closed all the same
