@@ -205,8 +205,8 @@ def load(path: str) -> Policy:
 
 def _replace_min_uid(values: dict[str, Any], path: str) -> None:
     """Take a policy from before `system_uids` as it was meant, and say what to write. For one version only."""
-    least = values.get("min_uid")
-    if type(least) is not int or "system_uids" in values:
+    least: Any = values.get("min_uid")
+    if not _is_count(least) or "system_uids" in values:
         return
     del values["min_uid"]
     ranges = [[0, max(least, 1) - 1], *_SYSTEM_UIDS[1:]]

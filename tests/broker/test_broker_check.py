@@ -256,6 +256,8 @@ def test_given_identities_are_mapped(folder: Path, tmp_path: Path) -> None:
         ("system_uids = [[2, 9], [1, 1]]", "system_uids: a range has its uid, 1"),
         ("min_uid = 2", "system_uids: a range has its uid, 1"),
         ("min_uid = 1", ""),
+        ("min_uid = 0", ""),
+        ("min_uid = -1", "system_uids: a range has its uid, 1"),
         ("system_uids = [[2, 9]]", ""),
         ("system_uids = [1]", "system_uids: a range has its uid, 1"),
         ('system_uids = []\ndeny_groups = ["no-such-group", "daemon"]', "deny_groups: it is in daemon"),

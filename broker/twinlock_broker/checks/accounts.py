@@ -100,9 +100,9 @@ def _value(policy: Mapping[str, Any], key: str) -> Any:
 
 def _from_min_uid(least: object) -> object:
     """What the spawner makes of a policy from before `system_uids`, for one version."""
-    if type(least) is not int or least < 1:
+    if type(least) is not int or least < 0:
         return None
-    return [[0, least - 1], *DEFAULTS["system_uids"][1:]]
+    return [[0, max(least, 1) - 1], *DEFAULTS["system_uids"][1:]]
 
 
 def _are_texts(value: object) -> bool:
