@@ -70,11 +70,20 @@ def _text(node: ast.expr) -> str:
 
 def stages() -> set[str]:
     """The names of the stages of a start, as the spawner and the broker's own refusals say them."""
-    return {name for name, _ in STAGES} | set(_refused())
+    return {name for name, _ in STAGES} | set(_failed()) | set(_explained())
 
 
-def _refused() -> Iterator[str]:
-    """Those that the broker explains, and those of the spawner's that stand in a table of conditions."""
+def _failed() -> Iterator[str]:
+    """Those at which the spawner itself refuses, before or instead of a child."""
+    for path in sorted((ROOT / "spawner").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id="Failure"), args=[ast.Constant(value=str(stage)), *_]):
+                    yield stage
+
+
+def _explained() -> Iterator[str]:
+    """Those that the broker explains."""
     tree = ast.parse((ROOT / "broker/twinlock_broker/endpoints/refusals.py").read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
