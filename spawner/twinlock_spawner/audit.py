@@ -90,7 +90,9 @@ class Audit:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
             os.close(file)
-            raise OSError(f"{self._path} can be written by others, or is no file: find out why, then move it away")
+            raise OSError(
+                f"{self._path} can be written by others, or isn't a regular file: find out why, then move it away"
+            )
         return file
 
 

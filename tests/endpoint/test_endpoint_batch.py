@@ -135,7 +135,7 @@ def test_a_held_job_is_not_replaced_by_another_and_its_user_can_see_why(
 
 
 AWAY = "1 cannot connect to server"
-UNASKED = "doesn't say since 0 minutes what became of the batch jobs: "
+UNASKED = "hasn't said for 0 minutes what became of the batch jobs: "
 
 
 @pytest.mark.parametrize(("odd", "limit"), [("127 command not found", 900), (AWAY, 1)], ids=["not found", "away"])

@@ -68,9 +68,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         if silence is None:
             return ""
         minutes = (time.monotonic() - silence.since) / 60
-        return (
-            f"The scheduler doesn't say since {minutes:.0f} minutes what became of the batch jobs: {silence.brief()}."
-        )
+        return f"The scheduler hasn't said for {minutes:.0f} minutes what became of the batch jobs: {silence.brief()}."
 
     def scale_out_facade(self, n: int) -> list[str]:
         "As many blocks as the scheduler takes; one that it refuses puts off all further ones."

@@ -69,7 +69,7 @@ class Submissions:
         if self.outage is not None:
             minutes = (self._clock() - self.outage.since) / 60
             limit = self.max_outage_s / 60
-            return f"The scheduler can't be reached since {minutes:.0f} of at most {limit:.0f} minutes: {words}"
+            return f"The scheduler can't be reached, for {minutes:.0f} of at most {limit:.0f} minutes so far: {words}"
         if self.refused:
             return f"The scheduler refused the last {self.refused} job(s): {words}"
         return ""
