@@ -123,7 +123,7 @@ async def test_a_new_broker_finds_the_children_and_the_ends_that_nobody_saw(spaw
 async def test_two_brokers_of_one_spawner_do_not_wear_it_out(spawner: Spawner) -> None:
     """The newest connection ends the one before it. They take turns, and ever more slowly."""
     began = asyncio.get_running_loop().time()
-    async with running(SpawnerClient(spawner.socket)), running(SpawnerClient(spawner.socket)):
+    async with asyncio.timeout(120), running(SpawnerClient(spawner.socket)), running(SpawnerClient(spawner.socket)):
         while sum(line["event"] == "hello" for line in spawner.audit()) < 14:
             await asyncio.sleep(0.1)
     assert asyncio.get_running_loop().time() > began + 2, "at a tenth of a second each it is done in less than one"
