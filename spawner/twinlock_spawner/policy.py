@@ -231,7 +231,7 @@ def _check_keys(values: dict[str, Any]) -> None:
 def _nearest(name: str, known: dict[str, Key]) -> str:
     import difflib  # only for an error
 
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)  # login_uid isn't near to min_uid
     return f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
 
 

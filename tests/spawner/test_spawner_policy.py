@@ -68,7 +68,7 @@ def test_a_good_policy(tmp_path: Path) -> None:
         (("[programs]", "rlimits = {core = [0, 9223372036854775808]}\n[programs]"), ["rlimits has to be"]),
         (("[programs]", "system_uids = [[-1, 999]]\n[programs]"), ["system_uids has to be a list of pairs of uids"]),
         (("[programs]", "system_uids = [[false, true]]\n[programs]"), ["system_uids has to be a list of pairs"]),
-        (("[programs]", "min_uid = 9\nsystem_uids = []\n[programs]"), ["min_uid: there is no such key"]),
+        (("[programs]", "min_uid = 9\nsystem_uids = []\n[programs]"), ["min_uid: there is no such key; known are: "]),
         (("[programs]", "stop_grace = -1\n[programs]"), ["stop_grace"]),
         (("[programs]", "no_new_privs = 1\n[programs]"), ["no_new_privs"]),
         (("[programs]", 'deny_users = "root"\n[programs]'), ["deny_users"]),
@@ -124,7 +124,7 @@ def test_what_no_policy_could_say_is_not_taken_as_meant(tmp_path: Path, least: s
     """A range up to -1 would keep out nobody but root."""
     done = check(tmp_path, GOOD.replace("[programs]", f"min_uid = {least}\n[programs]"), "--check")
     assert done.returncode == 78
-    assert "min_uid: there is no such key" in done.stderr
+    assert "min_uid: there is no such key; known are: " in done.stderr
 
 
 def test_a_policy_that_lets_everybody_in_is_told_of(tmp_path: Path) -> None:
