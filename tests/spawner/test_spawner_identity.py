@@ -281,6 +281,7 @@ def test_a_start_is_in_its_cgroup_from_the_beginning(
         ({"allow_groups": ["games"]}, "groups"),
         ({"allowed_shells": ["/bin/bash"]}, "shell"),
         ({"system_uids": [[20000, 29999]]}, "system account"),
+        ({"allow_groups": ["no-such-group"]}, "groups"),
     ],
 )
 def test_the_policy_narrows_who_is_allowed(
