@@ -137,7 +137,7 @@ class ProcessPoolEngine(PoolEngine):
         return future
 
     def stop(self) -> None:
-        # It waits until the pool's own thread has ended, or else the pool's semaphores would be told as left behind.
+        # It waits until the pool's own thread has ended; or else Python reports the pool's semaphores as leaked.
         closing = threading.Thread(target=self._executor.shutdown, kwargs={"cancel_futures": True}, daemon=True)
         closing.start()
         children = multiprocessing.active_children()
