@@ -253,13 +253,13 @@ def test_given_identities_are_mapped(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("system_uids = [[2, 9], [1, 1]]", "system_uids: a range has its uid, 1"),
-        ("min_uid = 2", "system_uids: a range has its uid, 1"),
+        ("system_uids = [[2, 9], [1, 1]]", "system_uids: its uid, 1, is in one of the ranges"),
+        ("min_uid = 2", "system_uids: its uid, 1, is in one of the ranges"),
         ("min_uid = 1", ""),
         ("min_uid = 0", ""),
-        ("min_uid = -1", "system_uids: a range has its uid, 1"),
+        ("min_uid = -1", "system_uids: its uid, 1, is in one of the ranges"),
         ("system_uids = [[2, 9]]", ""),
-        ("system_uids = [1]", "system_uids: a range has its uid, 1"),
+        ("system_uids = [1]", "system_uids: its uid, 1, is in one of the ranges"),
         ('system_uids = []\ndeny_groups = ["no-such-group", "daemon"]', "deny_groups: it is in daemon"),
         ('system_uids = []\nbroker_user = "daemon"', "broker_user: it is the broker's own account"),
         ('system_uids = []\nbroker_user = "no-such-account"', ""),
@@ -268,7 +268,7 @@ def test_given_identities_are_mapped(folder: Path, tmp_path: Path) -> None:
         ('system_uids = []\nallowed_shells = ["/bin/zsh"]', "allowed_shells doesn't name '/usr/sbin/nologin'"),
         ('system_uids = []\nallowed_shells = ["/usr/sbin/nologin"]\nallow_groups = ["daemon"]', ""),
         ('system_uids = []\ndeny_users = [1]\nallow_groups = "daemon"', ""),
-        ("", "system_uids: a range has its uid, 1"),
+        ("", "system_uids: its uid, 1, is in one of the ranges"),
     ],
 )
 def test_whom_the_policy_keeps_out_is_found(folder: Path, tmp_path: Path, line: str, reason: str) -> None:

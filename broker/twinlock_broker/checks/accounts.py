@@ -70,7 +70,7 @@ def _by_the_broker(name: object, local: Account) -> str:
 
 def _by_conditions(values: Mapping[str, Any], local: Account) -> str:
     if any(first <= local.uid <= last for first, last in values["system_uids"]):
-        return f"system_uids: a range has its uid, {local.uid}"
+        return f"system_uids: its uid, {local.uid}, is in one of the ranges"
     if local.name in values["deny_users"]:
         return "deny_users names it"
     denied = account.groups_of(local, values["deny_groups"])
