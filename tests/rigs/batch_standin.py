@@ -7,7 +7,9 @@ seem to fail though the job runs, with the text in it; with STANDIN/silent they 
 this text around the id; while STANDIN/slow exists, they don't end. STANDIN/N.state is what the job is said to be,
 `forgotten` for one that the scheduler no longer knows. With STANDIN/odd, commands that ask for jobs end with the exit
 code in it, and print the words behind that alone. While STANDIN/hold exists, jobs are held. With STANDIN/brief PBS
-keeps no history, with STANDIN/broken it prints what is no JSON.
+keeps no history, with STANDIN/broken it prints what is no JSON. STANDIN/why is a JSON object of what questions for
+reasons are answered: by words of the command line the exit code and the output, all others fail; STANDIN/asked gets a
+line for each such question.
 """
 
 import json
@@ -43,6 +45,8 @@ def main() -> int:
 
 def answer(name: str, words: list[str]) -> int:
     """Answer a command that asks for jobs; its exit code."""
+    if asks_why(words) and (STATE / "why").exists():
+        return explain(name, words)
     if (STATE / "brief").exists() and name == "qstat" and "-x" in words:
         print("qstat: PBS is not configured to maintain job history", file=sys.stderr)
         return 1
@@ -60,6 +64,24 @@ def answer(name: str, words: list[str]) -> int:
     if name == "condor_q" and "-af:jr" not in words:
         return condor(words, known)
     return status(name, known) or complain(name, jobs, known)
+
+
+def asks_why(words: list[str]) -> bool:
+    """Whether these are the arguments of a question for reasons."""
+    asked = "pend_reason" in " ".join(words) or "-ps" in words or "-better-analyze" in words
+    return asked or words[:1] == ["-j"] or (words[:1] == ["-f"] and "json" not in words)
+
+
+def explain(name: str, words: list[str]) -> int:
+    """Answer a question for reasons as the test wants it; the exit code."""
+    with (STATE / "asked").open("a") as asked:
+        print(name, *words, file=asked)
+    for word, (code, output) in json.loads((STATE / "why").read_text()).items():
+        if word in " ".join(words):
+            print(output, end="")
+            return int(code)
+    print(f"{name}: invalid option", file=sys.stderr)
+    return 255
 
 
 def number_of(job: str) -> int:
@@ -147,11 +169,17 @@ def status(name: str, jobs: list[str]) -> int:
     if name == "qstat":
         shown = json.dumps({"Jobs": {job: {"job_state": letter} for job, letter in states.items()}})
         print(shown.replace("{", '{"Variable_List": {"quoted": "a"b"}, ') if (STATE / "broken").exists() else shown)
+    condor_says = {
+        "R": ["2", "undefined", "undefined"],
+        "F": ["4", "undefined", "undefined"],
+        "H": ["5", '"via condor_hold (by user \\"me\\")"', '"no match found"'],
+        "unmatched": ["1", "undefined", '"no match found"'],
+    }
     for job, letter in states.items():
         if name == "bjobs":
             print(job, {"R": "RUN", "F": "DONE", "H": "USUSP"}.get(letter, letter))
         elif name == "condor_q":
-            print(job, {"R": "2", "F": "4", "H": "5"}.get(letter, letter), "undefined")
+            print(job, *condor_says.get(letter, [letter, "undefined", "undefined"]))
     return 0
 
 

@@ -6,12 +6,14 @@ Parsl's own take every job that an answer leaves out for a completed one, some o
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 
 from twinlock_endpoint.engines.jobs import WAITING
+from twinlock_endpoint.engines.reasons import Inquiry, Question, brief
 from twinlock_endpoint.engines.scheduler import failure
 from twinlock_endpoint.engines.submissions import Outage
 
@@ -21,6 +23,7 @@ Said = dict[str, tuple[JobState, str]]
 """By job: its state, and why it waits or how it ended if that is known."""
 
 _BATCH = 50
+_WAITING = (JobState.PENDING, JobState.HELD)
 _MOST_ALIVE_FIRST = (JobState.RUNNING, JobState.PENDING, JobState.HELD, JobState.UNKNOWN)
 
 
@@ -46,6 +49,8 @@ class CarefulStatus:
     """Parsl's own: the jobs by id, each with its `status` and the paths of its output."""
     execute_wait: Callable[..., tuple[int, str, str]]
     """Parsl's own: runs a shell command; exit code, output, errors."""
+    questions: Sequence[Question] = ()
+    """What is asked for the reasons of jobs that wait, where the answer about their states has none."""
     silence: Outage | None = None
     """Since when the command that asks for jobs fails; None while it doesn't."""
 
@@ -59,8 +64,15 @@ class CarefulStatus:
             answer = self._ask(batch)
             if answer is None:
                 return
-            for job in batch:
-                self._note(job, answer.get(job) or self._ask_alone(job))
+            said = {job: answer.get(job) or self._ask_alone(job) for job in batch}
+            silent = [job for job, known in said.items() if known and known[0] in _WAITING and not known[1]]
+            reasons = self._inquiry.reasons(silent)
+            for job, known in said.items():
+                self._note(job, known, reasons.get(job, ""))
+
+    @cached_property
+    def _inquiry(self) -> Inquiry:
+        return Inquiry(self.questions, self.execute_wait)
 
     def _ask(self, jobs: list[str]) -> Said | None:
         "About the jobs that the scheduler knows; None where it doesn't answer."
@@ -85,7 +97,7 @@ class CarefulStatus:
         "One forgotten job among others may hide them all, and a database that is behind hasn't heard of a new one yet."
         return (self._ask([job]) or {}).get(job)
 
-    def _note(self, job: str, said: tuple[JobState, str] | None) -> None:
+    def _note(self, job: str, said: tuple[JobState, str] | None, reason: str) -> None:
         if said is None:
             return
         known, (state, message) = self.resources[job], said
@@ -94,8 +106,8 @@ class CarefulStatus:
             return
         if state in TERMINAL_STATES:
             message = self._end_of(job) or message
-        elif state == JobState.PENDING:
-            message = message or WAITING
+        elif state in _WAITING:
+            message = _why(state, brief(message) or reason)
         paths = {name: known.get(f"job_{name}") for name in ("stdout_path", "stderr_path")}
         known["status"] = JobStatus(state, message or None, **paths)
 
@@ -110,3 +122,9 @@ class CarefulStatus:
     @abstractmethod
     def _parse(self, output: str) -> Said:
         "What it printed."
+
+
+def _why(state: JobState, reason: str) -> str:
+    if state == JobState.HELD:
+        return reason
+    return f"{WAITING} ({reason})" if reason else WAITING

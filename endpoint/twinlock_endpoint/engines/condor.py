@@ -1,5 +1,6 @@
 """Parsl's provider for HTCondor, in which a held job hasn't ended, and one that has left the queue has."""
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from parsl.jobs.states import JobState
 
 from twinlock_endpoint.engines.careful import CarefulStatus, Said
 from twinlock_endpoint.engines.named import NamedJobs
+from twinlock_endpoint.engines.reasons import CONDOR
 
 _STATES = {
     "1": JobState.PENDING,
@@ -23,12 +25,14 @@ _STATES = {
 _ENDED = ("3", "4")
 _ANSWERED = "-- Schedd:"
 _UNSET = "undefined"
+_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|\S+')
 
 
 class CondorProvider(CarefulStatus, NamedJobs, parsl.providers.CondorProvider):  # type: ignore[misc]  # Parsl ships no types
     """Takes the arguments of Parsl's class."""
 
     forgotten = "no such job"  # condor_q(1) just leaves it out
+    questions = CONDOR
 
     def find(self, names: Sequence[str]) -> dict[str, str] | None:
         "A job's arguments are the name of its script."
@@ -44,11 +48,11 @@ class CondorProvider(CarefulStatus, NamedJobs, parsl.providers.CondorProvider): 
         return found
 
     def _status_command(self, jobs: list[str]) -> str:
-        return f"condor_q {' '.join(jobs)} -af:jr JobStatus HoldReason"
+        return f"condor_q {' '.join(jobs)} -af:jr JobStatus HoldReason LastRejMatchReason"
 
     def _parse(self, output: str) -> Said:
-        rows = [line.split(maxsplit=2) for line in output.splitlines()]
-        return {row[0]: _said(*row[1:]) for row in rows if len(row) > 1}
+        rows = [_VALUE.findall(line) for line in output.splitlines()]
+        return {row[0]: _said(*row[1:4]) for row in rows if len(row) > 1}
 
     def _ask_alone(self, job: str) -> tuple[JobState, str] | None:
         "An answer that has only its head is one: the job has left the queue. Nothing at all is no answer."
@@ -57,8 +61,9 @@ class CondorProvider(CarefulStatus, NamedJobs, parsl.providers.CondorProvider): 
         return (JobState.COMPLETED, "") if gone else None
 
 
-def _said(number: str, reason: str = _UNSET) -> tuple[JobState, str]:
+def _said(number: str, held: str = _UNSET, unmatched: str = _UNSET) -> tuple[JobState, str]:
     state = _STATES.get(number, JobState.UNKNOWN)
     if state == JobState.UNKNOWN:
         return state, number
-    return state, reason.strip('"') if state == JobState.HELD and reason != _UNSET else ""
+    reason = {JobState.HELD: held, JobState.PENDING: unmatched}.get(state, _UNSET)
+    return state, "" if reason == _UNSET else reason.strip('"').replace('\\"', '"')

@@ -9,6 +9,7 @@ from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
 from twinlock_endpoint.engines.named import FoundOneByOne
 from twinlock_endpoint.engines.only_id import OnlyId
+from twinlock_endpoint.engines.reasons import GRID_ENGINE
 
 _STATES = {
     "E": JobState.FAILED,
@@ -31,6 +32,7 @@ class GridEngineProvider(CarefulStatus, OnlyId, FoundOneByOne, AnyFolder, parsl.
     """Takes the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN
+    questions = GRID_ENGINE
     id_form = re.compile(r"(\d+)(?:\.\d+-\d+:\d+)?")
 
     def _status_command(self, jobs: list[str]) -> str:
@@ -68,5 +70,5 @@ class GridEngineProvider(CarefulStatus, OnlyId, FoundOneByOne, AnyFolder, parsl.
 def _said(code: str) -> tuple[JobState, str]:
     for letter, state in _STATES.items():
         if letter in code:
-            return state, ""
+            return JobState.HELD if state == JobState.PENDING and "h" in code else state, ""
     return JobState.UNKNOWN, code

@@ -7,6 +7,7 @@ from parsl.providers.lsf.lsf import translate_table
 from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
 from twinlock_endpoint.engines.named import FoundOneByOne
+from twinlock_endpoint.engines.reasons import LSF
 
 _STATES = {
     **translate_table,
@@ -21,6 +22,7 @@ class LSFProvider(CarefulStatus, FoundOneByOne, AnyFolder, parsl.providers.LSFPr
     """Takes the arguments of Parsl's class."""
 
     forgotten = "is not found"
+    questions = LSF
 
     def _status_command(self, jobs: list[str]) -> str:
         return f"bjobs -noheader -o 'jobid stat' {' '.join(jobs)}"

@@ -11,9 +11,9 @@ from parsl.providers.torque.torque import translate_table
 
 from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
-from twinlock_endpoint.engines.jobs import WAITING
 from twinlock_endpoint.engines.named import FoundOneByOne
 from twinlock_endpoint.engines.only_id import OnlyId
+from twinlock_endpoint.engines.reasons import PBS
 
 _FORGOTTEN = "Unknown Job Id"
 _NO_HISTORY = "job history"
@@ -36,6 +36,7 @@ class PBSProProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.PBSPro
     """Takes the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN
+    questions = PBS
     _history = " -x"
 
     def _status_command(self, jobs: list[str]) -> str:
@@ -70,11 +71,8 @@ def _jobs(output: str) -> dict[str, dict[str, Any]]:
 
 
 def _message(state: JobState, job: dict[str, Any]) -> str:
-    comment = str(job.get("comment") or "")
-    if state == JobState.PENDING and comment:
-        return f"{WAITING} ({comment})"
-    if state == JobState.HELD:
-        return comment
+    if state in (JobState.PENDING, JobState.HELD):
+        return str(job.get("comment") or "")
     status = job.get("Exit_status")
     return "" if status is None else f"exit status {status}"
 
@@ -83,6 +81,7 @@ class TorqueProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.Torque
     """Takes the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN
+    questions = PBS
 
     def _status_command(self, jobs: list[str]) -> str:
         return f"qstat {' '.join(jobs)}"

@@ -3,14 +3,15 @@
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 import parsl.providers
 from parsl.jobs.states import JobState
 
 from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
-from twinlock_endpoint.engines.jobs import WAITING
 from twinlock_endpoint.engines.named import NamedJobs
+from twinlock_endpoint.engines.reasons import SLURM, Question
 
 # Codes of squeue(1) and words of sacct(1) that Parsl doesn't know, or takes for something else: a job in SPECIAL_EXIT
 # was put back into the queue and is held there.
@@ -68,16 +69,12 @@ class SlurmProvider(CarefulStatus, NamedJobs, AnyFolder, parsl.providers.SlurmPr
     def _where(self) -> str:
         return f" --clusters={self.clusters}" if self.clusters else ""
 
-    def _ask(self, jobs: list[str]) -> Said | None:
-        "The database that sacct(1) asks doesn't know why a job waits."
-        found = super()._ask(jobs)
-        waiting = [job for job, (state, _) in (found or {}).items() if state in _WAITING]
-        if found is None or not waiting or not self._cmd.startswith("sacct"):
-            return found
-        asked = f"squeue{self._where()} --noheader --format='%i %T %r' --job {','.join(waiting)}"
-        code, output, _ = self.execute_wait(asked)
-        reasons = {} if code else self._parse(output)
-        return found | {job: said for job, said in reasons.items() if said[0] in _WAITING}
+    @property
+    def questions(self) -> Sequence[Question]:  # type: ignore[override]  # an attribute elsewhere
+        "None where squeue(1) tells the states, which has the reasons in the same answer."
+        if not self._cmd.startswith("sacct"):
+            return ()
+        return [replace(question, command=question.command.replace("{where}", self._where())) for question in SLURM]
 
     def _status_command(self, jobs: list[str]) -> str:
         command = str(self._cmd.format(",".join(jobs)))
@@ -105,8 +102,4 @@ def _ended(details: dict[str, str]) -> str:
 
 def _message(state: JobState, reason: str) -> str:
     "Why a job waits; of one that has ended sacct(1) only repeats who cancelled it."
-    if not reason or reason == "None":
-        return ""
-    if state == JobState.PENDING:
-        return f"{WAITING} ({reason})"
-    return reason if state == JobState.HELD else ""
+    return reason if state in _WAITING and reason != "None" else ""
