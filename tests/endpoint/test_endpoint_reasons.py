@@ -281,11 +281,13 @@ def test_users_see_why_their_job_waits(
     answer(batch, why)
     (batch / "state" / "1.state").write_text(WAITS[template])
     (batch / "state" / "hold").touch()
-    endpoint(template + "heartbeat_period: 5\n", environment=environment(batch))
+    running = endpoint(template + "heartbeat_period: 5\n", environment=environment(batch))
     task = queues.submit(double, 4)
     until((batch / "state" / "1.job").exists)
     while reason not in (queues.heartbeat()["condition"] or ""):
         continue
+    (told,) = [line for line in running.log().splitlines() if "The batch job 1" in line and reason in line]
+    assert "INFO" in told
     (batch / "state" / "1.state").unlink()
     (batch / "state" / "hold").unlink()
     assert value(queues.result(task)) == 8

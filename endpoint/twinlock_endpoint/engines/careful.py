@@ -108,6 +108,9 @@ class CarefulStatus:
             message = self._end_of(job) or message
         elif state in _WAITING:
             message = _why(state, brief(message) or reason)
+            if (state, message or None) != (known["status"].state, known["status"].message):
+                held = "held or suspended: " if state == JobState.HELD else ""
+                log.info("The batch job %s is %s%s", job, held, message)
         paths = {name: known.get(f"job_{name}") for name in ("stdout_path", "stderr_path")}
         known["status"] = JobStatus(state, message or None, **paths)
 
