@@ -78,6 +78,7 @@ def test_a_suspended_job_has_not_ended(provider: Any, batch: Path, template: str
     [
         (PBS, "B", JobState.RUNNING),
         (PBS, "U", JobState.HELD),
+        (PBS, "M", JobState.PENDING),
         (TORQUE, "C", JobState.COMPLETED),
         (TORQUE, "E", JobState.COMPLETED),
         (TORQUE, "W", JobState.PENDING),

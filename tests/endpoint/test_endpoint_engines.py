@@ -153,6 +153,8 @@ def test_tasks_taken_in_advance(workers: int, tasks: int) -> None:
         ("5400", "1:30:00"),
         ("01:00:00", "01:00:00"),  # a text for YAML, as in quotes
         ("'1:00:00'", "1:00:00"),
+        ("1-12:00:00", "36:00:00"),
+        ("'02:00:00:00'", "48:00:00"),
     ],
 )
 def test_a_walltime_needs_no_quotes(kind: str, written: str, read: str) -> None:
@@ -165,6 +167,19 @@ def test_numbers_and_texts_where_parsl_takes_both() -> None:
     provider = executor(f"{{type: GlobusComputeEngine, provider: {{type: PBSProProvider, {options}}}}}").provider
     assert (provider.nodes_per_block, provider.cpus_per_node, provider.parallelism) == (2, 4, 0.5)
     assert provider.select_options == "5"
+
+
+def test_a_whole_number_with_a_point_is_one_for_the_scheduler() -> None:
+    """As options have it that are of JSON schema's type number."""
+    options = "nodes_per_block: 2.0, cpus_per_node: 4.0"
+    provider = executor(f"{{type: GlobusComputeEngine, provider: {{type: PBSProProvider, {options}}}}}").provider
+    assert [repr(provider.nodes_per_block), repr(provider.cpus_per_node)] == ["2", "4"]
+
+
+def test_an_account_of_digits_needs_no_quotes() -> None:
+    options = "account: 20417, partition: 7, qos: 1"
+    provider = executor(f"{{type: GlobusComputeEngine, provider: {{type: SlurmProvider, {options}}}}}").provider
+    assert (provider.account, provider.partition, provider.qos) == ("20417", "7", "1")
 
 
 @pytest.mark.parametrize(
@@ -203,6 +218,14 @@ def test_numbers_and_texts_where_parsl_takes_both() -> None:
             "no worker fits",
         ),
         ("{type: GlobusComputeEngine, provider: {type: SlurmProvider, walltime: 30}}", "'walltime': 30"),
+        *(
+            (
+                f"{{type: GlobusComputeEngine, provider: {{type: {kind}, walltime: {time}}}}}",
+                f"{kind} has 'walltime': {time}. Write the time as 'H:MM:SS'",
+            )
+            for kind in ("LSFProvider", "SlurmProvider")
+            for time in ("'24:00'", "'90'", "'2h'", "''", "'1:90:00'")
+        ),
         ("{type: GlobusComputeEngine, provider: {type: PBSProProvider, walltime: 0}}", "Write the time as 'H:MM:SS'"),
         ("{type: GlobusComputeEngine, provider: {type: PBSProProvider, walltime: yes}}", "'walltime': True"),
         (

@@ -42,6 +42,14 @@ def clock() -> Clock:
         "Failed in an LSF library call: Slave LIM configuration is not ready yet. Job not submitted.",
         "qsub: Premature end of message",
         "qsub: Server is shutting down",
+        "qsub: End of File",
+        "Error in connection to trqauthd (15137)-[could not connect to unix socket /tmp/trqauthd-unix: 111]",
+        "-- Failed to fetch ads from: <10.0.0.1:9618> : ap.example.org\nSECMAN:2007:Failed to end classad message.",
+        "Failed in an LSF library call: Master LIM is down; try later",
+        "error: failed receiving gdi request",
+        "sbatch: error: Unable to establish control machine address",
+        "sbatch: fatal: Could not establish a configuration source",
+        "sbatch: error: Batch job submission failed: Requested operation is presently disabled",
     ],
 )
 def test_schedulers_that_can_not_be_reached(words: str) -> None:

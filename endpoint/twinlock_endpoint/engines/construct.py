@@ -1,6 +1,7 @@
 """Calls a class with arguments from a configuration, and says in the configuration's words what is wrong with them."""
 
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,9 @@ _DROPPED = {
     "move_files": "Parsl never moves the scripts of its jobs",
 }
 """Arguments in templates made for older versions of Parsl, and what holds now."""
+
+_TIME = re.compile(r"\d+:[0-5]\d:[0-5]\d")
+_WITH_DAYS = re.compile(r"(\d+)[-:](\d+):([0-5]\d:[0-5]\d)")
 
 
 def construct(what: str, call: Callable[..., T], arguments: dict[str, Any]) -> T:
@@ -62,7 +66,12 @@ def _like(default: object) -> Any:
 
 
 def _walltime(what: str, value: object) -> object:
-    """A number of seconds as H:MM:SS. YAML takes 1:00:00 without quotes for a number to the base 60, 3600."""
+    """A number of seconds, or a time with days before it, as H:MM:SS.
+
+    YAML takes 1:00:00 without quotes for a number to the base 60, 3600. Slurm writes days as 1-00:00:00, others 1:00:00:00.
+    """
+    if isinstance(value, str):
+        return _without_days(what, value.strip())
     if type(value) is not int:
         return value
     if value < 60:
@@ -73,12 +82,23 @@ def _walltime(what: str, value: object) -> object:
     return f"{value // 3600}:{value // 60 % 60:02}:{value % 60:02}"
 
 
+def _without_days(what: str, text: str) -> str:
+    "ConfigError where Parsl would fail at each submission: it makes minutes of the time for these schedulers."
+    if days := _WITH_DAYS.fullmatch(text):
+        return f"{24 * int(days[1]) + int(days[2])}:{days[3]}"
+    if what in ("LSFProvider", "SlurmProvider") and not _TIME.fullmatch(text):
+        raise ConfigError(f"{what} has 'walltime': {text!r}. Write the time as 'H:MM:SS'")
+    return text
+
+
 def _converted(value: object, default: object) -> object:
     """A number for an argument that is a text, or the reverse: classes without annotations take both."""
     if isinstance(value, bool) or isinstance(default, bool):
         return value
     if isinstance(default, str) and isinstance(value, int | float):
         return str(value)
+    if isinstance(default, int) and isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(default, int | float) and isinstance(value, str):
         for kind in (int, float):
             with suppress(ValueError):
@@ -93,6 +113,8 @@ def _fit(what: str, name: str, value: object, wanted: Any) -> object:
     """
     if _is(value, wanted):
         return value
+    if type(value) is int and _is("", wanted):  # such as an account that has only digits
+        return str(value)
     from typeguard import TypeCheckError, check_type  # a large package, that most configurations don't need
 
     for form in _with_tuples(value) if "Tuple[" in str(wanted) else ():

@@ -76,7 +76,7 @@ def address(description: Any) -> str:
 def _typed(kind: str, module: ModuleType, known: Collection[str], description: Any) -> Any:
     "Only what is asked for is taken from the module: Parsl's providers need much that others don't."
     if not isinstance(description, dict) or "type" not in description:
-        raise ConfigError(f"The {kind} has to be a mapping with a 'type', one of: {', '.join(sorted(known))}")
+        raise ConfigError(f"The {kind} has to be a mapping with a 'type', one of: {', '.join(sorted(set(known)))}")
     arguments = {name: value for name, value in description.items() if value is not None and name != "type"}
     name = description["type"]
     if name in GONE:

@@ -15,6 +15,9 @@ from twinlock_endpoint.engines.named import FoundOneByOne
 from twinlock_endpoint.engines.only_id import OnlyId
 from twinlock_endpoint.engines.reasons import PBS
 
+_STATES = {**translate_table, "M": JobState.PENDING}
+"""A moved job waits or runs at another server, which PBS Pro names in the comment."""
+
 _FORGOTTEN = "Unknown Job Id"
 _NO_HISTORY = "job history"
 _JOB = re.compile(r'"(\d[^"]*)":\s*\{(.*?)"job_state":\s*"(\w)"', re.DOTALL)
@@ -55,7 +58,7 @@ class PBSProProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.PBSPro
         found: Said = {}
         for name, job in _jobs(output).items():
             word = str(job.get("job_state"))
-            state = translate_table.get(word, JobState.UNKNOWN)
+            state = _STATES.get(word, JobState.UNKNOWN)
             found[_own_name(name, self.resources)] = state, word if state == JobState.UNKNOWN else _message(state, job)
         return found
 
