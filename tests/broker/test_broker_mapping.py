@@ -99,6 +99,23 @@ def test_what_is_neither_a_list_nor_a_mapper_is_fatal(tmp_path: Path, text: str)
         Mapper(tmp_path / "map.json", UEP)
 
 
+def test_a_mapping_that_can_not_be_used_is_told_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    good = expression(AT_SITE)
+    for text, words in (
+        (json.dumps([good])[:-1] + ",]", "not valid JSON: "),
+        ("", "not valid JSON: Expecting value: line 1"),
+        (json.dumps([good, {**good, "DATA_TYPE": "expression_identity_mapping#9.0.0"}]), "mapper 1 has the DATA_TYPE"),
+        (json.dumps([{**good, "DATA_TYPE": "ldap_identity_mapping#1.0.0"}]), "write expression_identity_mapping#1.0.0"),
+        (json.dumps([{**good, "mappings": [{"source": "{username}", "match": "x"}]}]), "a mapper lacks 'output'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(Fatal) as refused:
+            Mapper(path, UEP)
+        assert words in str(refused.value)
+        assert "Error(" not in str(refused.value)
+
+
 def test_same_user_mode_serves_the_login_only() -> None:
     assert same_user([identity(BOB), identity()], {ALICE}, "me").user == "me"
     with pytest.raises(CommandError, match="identity that registered it"):

@@ -1,9 +1,16 @@
 """The mapping file as it stands on disk: a list of mapper documents in JSON (Globus' identity mapping guide)."""
 
+import json
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from globus_identity_mapping.mappers.expression import ExpressionIdentityMapping
+from globus_identity_mapping.mappers.external_program import ExternalIdentityMapping
+
 from twinlock_broker.config.reading import load_json, read_file
+
+_OURS = (ExpressionIdentityMapping.DATA_TYPE, ExternalIdentityMapping.DATA_TYPE)
 
 
 def read_documents(path: Path) -> list[Any]:
@@ -17,3 +24,23 @@ def read_documents(path: Path) -> list[Any]:
 def listed(content: object) -> object:
     """`content`, with a single mapper as a list of one: Globus Connect Server's own files hold a single object."""
     return [content] if isinstance(content, dict) else content
+
+
+def require_known(documents: list[Any]) -> None:
+    """`ValueError` for a mapper of a kind or version that isn't known; Globus' library leaves some out, and names none."""
+    ours = {kind.partition("#")[0] for kind in _OURS}
+    plugins = {point.name for point in entry_points(group="globus_identity_mapping")} - ours
+    for number, document in enumerate(documents):
+        kind = document.get("DATA_TYPE") if isinstance(document, dict) else None
+        if kind and kind not in _OURS and str(kind).partition("#")[0] not in plugins:
+            known = " or ".join(_OURS)
+            raise ValueError(f"mapper {number} has the DATA_TYPE {kind!r}, which isn't known: write {known}")
+
+
+def in_words(error: Exception) -> str:
+    """What is wrong with the file, for people; the library raises anything that a bad file provokes."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON: {error}"
+    if isinstance(error, KeyError):
+        return f"a mapper lacks {error.args[0]!r}"
+    return str(error) if isinstance(error, ValueError | OSError) else repr(error)

@@ -13,7 +13,7 @@ from globus_identity_mapping.loader import load_mappers
 from globus_identity_mapping.mappers.external_program import ExternalIdentityMapping
 
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.identity.documents import read_documents
+from twinlock_broker.identity.documents import in_words, read_documents, require_known
 from twinlock_broker.identity.external import ExternalMapper
 from twinlock_broker.identity.inotify import changes
 from twinlock_broker.offload import Offload
@@ -56,7 +56,7 @@ class Mapper:
         try:
             self._load()
         except Exception as error:  # the library lets anything through that a bad file provokes
-            raise Fatal(os.EX_CONFIG, f"{path}: the identity mapping can't be read: {error!r}") from error
+            raise Fatal(os.EX_CONFIG, f"{path}: the identity mapping can't be read: {in_words(error)}") from error
 
     def map(self, identities: Collection[Mapping[str, Any]]) -> list[Match]:
         """All matches, the first mapper's first. Blocks: a mapper may be a program. Raises `CommandError` for none."""
@@ -105,15 +105,18 @@ class Mapper:
             self._complaint = ""
         except Exception as error:  # as at the start
             if repr(error) != self._complaint:
-                log.error("THE CHANGED IDENTITY MAPPING IS NOT IN FORCE, the former one is: %s: %r", self._path, error)
+                log.error(
+                    "THE CHANGED IDENTITY MAPPING IS NOT IN FORCE, the former one is: %s: %s",
+                    self._path,
+                    in_words(error),
+                )
             self._complaint = repr(error)
 
     def _load(self) -> None:
         stamp = self._stamp()
         documents = read_documents(self._path)
+        require_known(documents)
         mappers = load_mappers(documents, POSIX_CONNECTOR, self._endpoint_id)
-        if len(mappers) != len(documents):
-            raise ValueError("a DATA_TYPE in it is not known")
         self._mappers = [
             ExternalMapper(made) if isinstance(made, ExternalIdentityMapping) else made for made in mappers
         ]

@@ -68,7 +68,8 @@ def _like(default: object) -> Any:
 def _walltime(what: str, value: object) -> object:
     """A number of seconds, or a time with days before it, as H:MM:SS.
 
-    YAML takes 1:00:00 without quotes for a number to the base 60, 3600. Slurm writes days as 1-00:00:00, others 1:00:00:00.
+    YAML takes 1:00:00 without quotes for a number to the base 60, 3600. Slurm writes a day as 1-00:00:00, others as
+    1:00:00:00.
     """
     if isinstance(value, str):
         return _without_days(what, value.strip())
