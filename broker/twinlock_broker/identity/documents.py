@@ -27,7 +27,7 @@ def listed(content: object) -> object:
 
 
 def require_known(documents: list[Any]) -> None:
-    """`ValueError` for a mapper of a kind or version that isn't known; Globus' library leaves some out, and names none."""
+    """`ValueError` for a mapper of a kind or version that isn't known; Globus' library leaves some out, unnamed."""
     ours = {kind.partition("#")[0] for kind in _OURS}
     plugins = {point.name for point in entry_points(group="globus_identity_mapping")} - ours
     for number, document in enumerate(documents):
