@@ -188,6 +188,64 @@ def test_why_a_job_is_held_is_told_beside_others(
     assert (status.state, status.message) == (JobState.HELD, reason)
 
 
+ACCOUNTING = """\
+==============================================================
+qname        all.q
+hostname     node01.example.org
+owner        me
+jobname      parsl.one
+jobnumber    1
+taskid       undefined
+slots        1
+failed       37  : qmaster enforced h_rt, h_cpu, or h_vmem limit
+exit_status  137                  (Killed)
+ru_wallclock 1200s
+"""
+ENDED = "Job Id: 1.server\n    Job_Name = parsl.one\n    job_state = C\n    exit_status = {}\n"
+GONE = "Following jobs do not exist:\n1\n"
+LIMIT = "TERM_RUNLIMIT: job killed after reaching LSF run time limit"
+
+
+@pytest.mark.parametrize(
+    ("template", "state", "why", "end"),
+    [
+        (LSF, "EXIT", {"exit_code": [0, f"1^140^{LIMIT}\n"]}, f"exit code 140, {LIMIT}"),
+        (LSF, "DONE", {"exit_code": [0, "1^0^-\n"]}, None),
+        (TORQUE, "C", {"-f": [0, ENDED.format(271)]}, "signal 15"),
+        (TORQUE, "C", {"-f": [0, ENDED.format(3)]}, "exit code 3"),
+        (TORQUE, "C", {"-f": [0, ENDED.format(0)]}, None),
+        (
+            GRID_ENGINE,
+            "F",
+            {"qacct": [0, ACCOUNTING], "qstat": [1, GONE]},
+            "exit code 137 (Killed), qmaster enforced h_rt, h_cpu, or h_vmem limit",
+        ),
+        (CONDOR, "F", {"-limit": [0, "1.0 137 undefined undefined\n"]}, "exit code 137"),
+        (
+            CONDOR,
+            "3",
+            {"-limit": [0, '1.0 undefined 9 "via condor_rm (by user root)"\n']},
+            "signal 9, via condor_rm (by user root)",
+        ),
+        (LSF, "EXIT", {}, None),
+        (TORQUE, "C", {}, None),
+        (GRID_ENGINE, "F", {"qstat": [1, GONE]}, None),
+        (CONDOR, "F", {}, None),
+    ],
+)
+def test_how_a_job_ended_is_told(
+    provider: Any, batch: Path, template: str, state: str, why: dict[str, list[Any]], end: str | None
+) -> None:
+    """Where the scheduler says it."""
+    job = provider.submit("sleep 600", 1)
+    assert provider.status([job])[0].state == JobState.RUNNING
+    answer(batch, why)
+    (batch / "state" / f"{job.split('.')[0]}.state").write_text(state)
+    (status,) = provider.status([job])
+    assert status.terminal
+    assert status.message == end
+
+
 @pytest.mark.parametrize("template", [CONDOR])
 def test_htcondor_is_not_asked_for_an_analysis_of_a_job_whose_reason_is_known(provider: Any, batch: Path) -> None:
     answer(batch, {})

@@ -9,7 +9,11 @@ from pathlib import Path
 from endpoint_rig import NOBODY
 
 STANDIN = Path(__file__).with_name("batch_standin.py")
-COMMANDS = ("qsub", "qstat", "qselect", "qdel", "bsub", "bjobs", "bkill", "condor_submit", "condor_q", "condor_rm")
+COMMANDS = (
+    *("qsub", "qstat", "qselect", "qdel", "qacct"),
+    *("bsub", "bjobs", "bkill"),
+    *("condor_submit", "condor_q", "condor_rm", "condor_history"),
+)
 TEMPLATE = """
 engine:
   type: GlobusComputeEngine

@@ -45,7 +45,7 @@ def main() -> int:
 
 def answer(name: str, words: list[str]) -> int:
     """Answer a command that asks for jobs; its exit code."""
-    if asks_why(words) and (STATE / "why").exists():
+    if (asks_why(words) or name in ("qacct", "condor_history")) and (STATE / "why").exists():
         return explain(name, words)
     if (STATE / "brief").exists() and name == "qstat" and "-x" in words:
         print("qstat: PBS is not configured to maintain job history", file=sys.stderr)
@@ -68,8 +68,8 @@ def answer(name: str, words: list[str]) -> int:
 
 def asks_why(words: list[str]) -> bool:
     """Whether these are the arguments of a question for reasons."""
-    asked = "pend_reason" in " ".join(words) or "-ps" in words or "-better-analyze" in words
-    return asked or words[:1] == ["-j"] or (words[:1] == ["-f"] and "json" not in words)
+    asked = re.search("pend_reason|exit_reason", " ".join(words)) or "-ps" in words or "-better-analyze" in words
+    return bool(asked) or words[:1] == ["-j"] or (words[:1] == ["-f"] and "json" not in words)
 
 
 def explain(name: str, words: list[str]) -> int:
@@ -77,7 +77,7 @@ def explain(name: str, words: list[str]) -> int:
     with (STATE / "asked").open("a") as asked:
         print(name, *words, file=asked)
     for word, (code, output) in json.loads((STATE / "why").read_text()).items():
-        if word in " ".join(words):
+        if word in " ".join([name, *words]):
             print(output, end="")
             return int(code)
     print(f"{name}: invalid option", file=sys.stderr)

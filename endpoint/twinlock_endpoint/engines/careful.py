@@ -13,7 +13,7 @@ from typing import Any
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 
 from twinlock_endpoint.engines.jobs import WAITING
-from twinlock_endpoint.engines.reasons import Inquiry, Question, brief
+from twinlock_endpoint.engines.reasons import Inquiry, Question, answer, brief
 from twinlock_endpoint.engines.scheduler import failure
 from twinlock_endpoint.engines.submissions import Outage
 
@@ -51,6 +51,8 @@ class CarefulStatus:
     """Parsl's own: runs a shell command; exit code, output, errors."""
     questions: Sequence[Question] = ()
     """What is asked for the reasons of jobs that wait, where the answer about their states has none."""
+    ending: Question | None = None
+    """What is asked about a job that has ended."""
     silence: Outage | None = None
     """Since when the command that asks for jobs fails; None while it doesn't."""
 
@@ -61,10 +63,10 @@ class CarefulStatus:
             self.silence = None
         for start in range(0, len(active), _BATCH):
             batch = active[start : start + _BATCH]
-            answer = self._ask(batch)
-            if answer is None:
+            found = self._ask(batch)
+            if found is None:
                 return
-            said = {job: answer.get(job) or self._ask_alone(job) for job in batch}
+            said = {job: found.get(job) or self._ask_alone(job) for job in batch}
             silent = [job for job, known in said.items() if known and known[0] in _WAITING and not known[1]]
             reasons = self._inquiry.reasons(silent)
             for job, known in said.items():
@@ -116,7 +118,7 @@ class CarefulStatus:
 
     def _end_of(self, job: str) -> str:
         "How it ended beside its state, such as its exit code."
-        return ""
+        return answer(self.ending, self.execute_wait, job) if self.ending is not None else ""
 
     @abstractmethod
     def _status_command(self, jobs: list[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import parsl.providers
 from parsl.jobs.states import JobState
 
+from twinlock_endpoint.engines import endings
 from twinlock_endpoint.engines.careful import CarefulStatus, Said
 from twinlock_endpoint.engines.named import NamedJobs
 from twinlock_endpoint.engines.reasons import CONDOR
@@ -33,6 +34,7 @@ class CondorProvider(CarefulStatus, NamedJobs, parsl.providers.CondorProvider): 
 
     forgotten = "no such job"  # condor_q(1) just leaves it out
     questions = CONDOR
+    ending = endings.CONDOR
 
     def find(self, names: Sequence[str]) -> dict[str, str] | None:
         "A job's arguments are the name of its script."

@@ -5,6 +5,7 @@ import re
 import parsl.providers
 from parsl.jobs.states import JobState
 
+from twinlock_endpoint.engines import endings
 from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
 from twinlock_endpoint.engines.named import FoundOneByOne
@@ -33,6 +34,7 @@ class GridEngineProvider(CarefulStatus, OnlyId, FoundOneByOne, AnyFolder, parsl.
 
     forgotten = _FORGOTTEN
     questions = GRID_ENGINE
+    ending = endings.GRID_ENGINE
     id_form = re.compile(r"(\d+)(?:\.\d+-\d+:\d+)?")
 
     def _status_command(self, jobs: list[str]) -> str:
@@ -57,7 +59,7 @@ class GridEngineProvider(CarefulStatus, OnlyId, FoundOneByOne, AnyFolder, parsl.
         code, output, _ = self.execute_wait(f"qstat -j {job}")
         reason = _REASON.search(output)
         if code or reason is None:
-            return ""
+            return super()._end_of(job)
         self.execute_wait(f"qdel {job}")
         return reason[1].strip()
 

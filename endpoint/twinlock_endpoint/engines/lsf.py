@@ -4,6 +4,7 @@ import parsl.providers
 from parsl.jobs.states import JobState
 from parsl.providers.lsf.lsf import translate_table
 
+from twinlock_endpoint.engines import endings
 from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
 from twinlock_endpoint.engines.named import FoundOneByOne
@@ -23,6 +24,7 @@ class LSFProvider(CarefulStatus, FoundOneByOne, AnyFolder, parsl.providers.LSFPr
 
     forgotten = "is not found"
     questions = LSF
+    ending = endings.LSF
 
     def _status_command(self, jobs: list[str]) -> str:
         return f"bjobs -noheader -o 'jobid stat' {' '.join(jobs)}"

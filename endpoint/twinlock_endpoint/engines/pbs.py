@@ -9,6 +9,7 @@ import parsl.providers
 from parsl.jobs.states import JobState
 from parsl.providers.torque.torque import translate_table
 
+from twinlock_endpoint.engines import endings
 from twinlock_endpoint.engines.any_folder import AnyFolder
 from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
 from twinlock_endpoint.engines.named import FoundOneByOne
@@ -85,6 +86,7 @@ class TorqueProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.Torque
 
     forgotten = _FORGOTTEN
     questions = PBS
+    ending = endings.TORQUE
 
     def _status_command(self, jobs: list[str]) -> str:
         return f"qstat {' '.join(jobs)}"

@@ -134,6 +134,12 @@ class Inquiry:
         return answers
 
 
+def answer(question: Question, run: Callable[[str], tuple[int, str, str]], job: str) -> str:
+    """What this question about one job is answered; empty where nothing is known."""
+    _, output, _ = run(question.command.replace("{jobs}", job))
+    return _read(question, output).get(_number(job), "")
+
+
 def _read(question: Question, output: str) -> dict[str, str]:
     "The reasons by the jobs' numbers. A job with several parts, as an array has, may have several."
     _, *parts = re.split(question.head, output, flags=re.MULTILINE)

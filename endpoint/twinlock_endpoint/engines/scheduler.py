@@ -26,7 +26,7 @@ _UNREACHABLE = re.compile(
     r"|can't find address of|did not answer within|failure in name resolution|unable to resolve|broken pipe"
     r"|communication time ?out|protocol authentication error|premature end of message|server (is )?shutting down"
     r"|configuration is not ready|could not connect|LIM is down|try (again )?later|failed to fetch ads"
-    r"|^q\w+: end of file|failed receiving gdi request|shutdown mode"
+    r"|q(sub|stat|select|del): end of file|failed receiving gdi request|shutdown mode"
     r"|establish control machine address|establish a configuration source"
     r"|presently disabled",
     re.IGNORECASE,
