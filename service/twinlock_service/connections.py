@@ -12,7 +12,6 @@ import asyncio
 import resource
 import ssl
 from asyncio.sslproto import SSLProtocol
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar, cast
@@ -94,33 +93,35 @@ class Connections(Generic[C]):
         self._most = most
         self._most_of_peer = most_of_peer
         self._peers: dict[C, str] = {}
-        self._counts: Counter[str] = Counter()
+        self._of_peer: dict[str, dict[C, None]] = {}  # the connection that was silent for longest comes first
 
     def opened(self, connection: C, peer: str) -> None:
         """A connection has come; another one is closed if there are too many now."""
         self._peers[connection] = peer
-        self._counts[peer] += 1
-        if self._counts[peer] > self._most_of_peer:
-            self._close_one(peer)
+        of_peer = self._of_peer.setdefault(peer, {})
+        of_peer[connection] = None
+        if len(of_peer) > self._most_of_peer:
+            self._close_one(of_peer)
         elif len(self._peers) > self._most:
-            self._close_one(self._counts.most_common(1)[0][0])
+            self._close_one(max(self._of_peer.values(), key=len))
 
     def active(self, connection: C) -> None:
         """Something came or went."""
-        if connection in self._peers:
-            self._peers[connection] = self._peers.pop(connection)
+        peer = self._peers.get(connection)
+        if peer is not None:
+            of_peer = self._of_peer[peer]
+            of_peer[connection] = of_peer.pop(connection)
 
     def closed(self, connection: C) -> None:
         """A connection is no more."""
         peer = self._peers.pop(connection, None)
         if peer is not None:
-            self._counts[peer] -= 1
-            if not self._counts[peer]:
-                del self._counts[peer]
+            del self._of_peer[peer][connection]
+            if not self._of_peer[peer]:
+                del self._of_peer[peer]
 
-    def _close_one(self, peer: str) -> None:
-        of_peer = [each for each, its_peer in self._peers.items() if its_peer == peer]
-        silent = next((each for each in of_peer if not each.busy), of_peer[-1])
+    def _close_one(self, of_peer: dict[C, None]) -> None:
+        silent = next((each for each in of_peer if not each.busy), next(reversed(of_peer)))
         self.closed(silent)
         silent.abort()
 

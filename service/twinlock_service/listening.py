@@ -6,19 +6,27 @@ import asyncio
 import ipaddress
 import logging
 import os
+import socket
 import ssl
 
 from aiohttp import web
 
-from twinlock_service.connections import Runner, Secured
+from twinlock_service.connections import Connection, Runner, Secured
 from twinlock_service.errors import StartError
 from twinlock_service.tls import Certificate
 from twinlock_service.users_file import Settings
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 1024
-"""Connections that the kernel keeps until they are accepted. Whoever comes beyond that tries again after a second."""
+_BACKLOG = 4096
+"""
+Connections that the kernel keeps until they are accepted, if net.core.somaxconn allows as many.
+
+Whoever comes beyond that tries again after a second.
+"""
+
+_ACCEPTED_AT_ONCE = 16
+"""Connections that are accepted in one round of the loop. What else is to be done goes on between two rounds."""
 
 _Place = tuple[str, int, ssl.SSLContext | None]
 
@@ -47,31 +55,41 @@ def _places(host: str, port: int, tls_port: int, certificate: Certificate | None
     return [(host, port, None)]
 
 
-class _TlsSite(web.TCPSite):
-    """HTTPS. aiohttp's own site tells of a connection when TLS is agreed on, which may never be."""
+class _Site(web.TCPSite):
+    """HTTP or HTTPS.
 
-    def __init__(self, runner: Runner, host: str, port: int, tls: ssl.SSLContext) -> None:
-        super().__init__(runner, host, port, backlog=_BACKLOG)
+    aiohttp's own site tells of a connection when TLS is agreed on, which may never be, and accepts in one round of the
+    loop as many as may wait.
+    """
+
+    def __init__(self, runner: Runner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        super().__init__(runner, host, port, backlog=_ACCEPTED_AT_ONCE)
         self._connections = runner.server
         self._tls = tls
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._secured, self._host, self._port, backlog=self._backlog)
+        self._server = await loop.create_server(self._connection, self._host, self._port, backlog=self._backlog)
+        for listening in self._server.sockets:
+            _let_wait(listening.fileno())
 
-    def _secured(self) -> Secured:
+    def _connection(self) -> Connection | Secured:
         if self._connections is None:
             raise RuntimeError("the runner wasn't set up")
-        return Secured(self._connections(), self._tls)
+        connection = self._connections()
+        return connection if self._tls is None else Secured(connection, self._tls)
+
+
+def _let_wait(listening: int) -> None:
+    """Have the kernel keep more connections than asyncio asked for, which knows one number for this and for a round."""
+    with socket.socket(fileno=os.dup(listening)) as same:
+        same.listen(_BACKLOG)
 
 
 async def _listen(runner: Runner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     try:
-        if tls is None:
-            await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
-        else:
-            await _TlsSite(runner, host, port, tls).start()
+        await _Site(runner, host, port, tls).start()
     except OSError as error:
         key = "tls_port" if tls else "--port"
         text = f"can't listen on {host}:{port}: {error.strerror}; choose another {key}"

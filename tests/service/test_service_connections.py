@@ -5,14 +5,17 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import psutil
 import pytest
 from aiohttp import web
+from service_rig import free_port
 from twinlock_service import connections
 from twinlock_service.connections import Connections, Runner, serving
+from twinlock_service.listening import listen
 from twinlock_service.peers import peer_of
 
 LIMIT = 60.0
@@ -71,6 +74,43 @@ async def test_requests_sent_by_halves_keep_nobody_out(monkeypatch: pytest.Monke
         assert b" 200 " in await asyncio.wait_for(last.readline(), LIMIT), "only the oldest had to go"
         for _, each in halves:
             each.close()
+
+
+class Counting(Runner):
+    "Counts the connections that it was given."
+
+    given = 0
+
+    @property
+    def server(self) -> Any:
+        "Counts one more."
+        make = super().server
+        return make and (lambda: self._count(make))
+
+    def _count(self, make: Callable[[], Any]) -> Any:
+        self.given += 1
+        return make()
+
+
+async def test_many_connections_may_wait_and_few_are_accepted_at_once() -> None:
+    runner = Counting(web.Application(), shutdown_timeout=1)
+    await runner.setup()
+    port = free_port()
+    await listen(runner, "127.0.0.1", port, 0, None)
+    allowed = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    many = min(1500, allowed)
+    # While these are made, the loop, whose thread this is, accepts none.
+    waiting = [socket.create_connection(("127.0.0.1", port), LIMIT) for _ in range(many)]
+    most = 0
+    async with asyncio.timeout(LIMIT):
+        while runner.given < many:
+            before = runner.given
+            await asyncio.sleep(0)
+            most = max(most, runner.given - before)
+    assert most <= 50, "in one round of the loop, while everything else waits"
+    for each in waiting:
+        each.close()
+    await runner.cleanup()
 
 
 async def test_a_request_that_is_served_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
