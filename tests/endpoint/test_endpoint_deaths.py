@@ -167,6 +167,19 @@ def test_a_running_task_does_not_keep_the_endpoint_from_ending(
     assert (end.code, end.left) == (0, [])
 
 
+def test_no_process_of_a_pool_outlives_an_endpoint_that_is_killed(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    """Neither one with a task nor one without, nor the server that they were forked from."""
+    running = endpoint(PROCESSES.replace("max_workers: 1", "max_workers: 2"))
+    queues.submit(wait_for_ever, str(home / "runs"))
+    value(queues.result(queues.submit(process)))
+    until((home / "runs").exists)
+    running.signal(signal.SIGKILL)
+    end = running.end()
+    assert (end.code, end.left) == (-signal.SIGKILL, [])
+
+
 @pytest.mark.parametrize(("engine", "lost"), [("forked", "loss of manager"), ("processes", "killed by SIGTERM")])
 def test_a_function_that_ends_its_process_group(
     endpoint: Callable[..., Running], queues: Queues, engine: str, lost: str

@@ -196,4 +196,16 @@ def _begin() -> None:
     In a group of its own, since a function's "kill 0", usual in shell scripts, would end the endpoint.
     """
     fresh.die_with(os.getppid())
+    _leave_server_to_endpoint()
     os.setpgid(0, 0)
+
+
+def _leave_server_to_endpoint() -> None:
+    """Close this worker's end of the server's pipe: the server ends with the last process that has one.
+
+    That has to be the endpoint. Each worker gets one too, and waits for tasks after an endpoint that was killed.
+    """
+    server: Any = multiprocessing.forkserver._forkserver
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
