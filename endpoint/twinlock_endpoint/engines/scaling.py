@@ -10,10 +10,12 @@ from parsl.executors.errors import ScalingFailed
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.jobs.states import JobState, JobStatus
 
+from twinlock_endpoint.engines.idle_blocks import idlest
 from twinlock_endpoint.engines.jobs import describe, with_details
 from twinlock_endpoint.engines.scheduler import LastWords, is_unreachable
 from twinlock_endpoint.engines.submissions import Outage, Submissions
 from twinlock_endpoint.engines.submitted import Submitted
+from twinlock_endpoint.zygote.messages import RETIRE_BLOCK
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
 
     submitted: Submitted
     submissions: Submissions
+    command_client: Any
     _last_poll_time: float
 
     def start(self) -> None:
@@ -80,10 +83,34 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
             self._forget_failures()
         return launched
 
+    def scale_in(self, blocks: int, max_idletime: float | None = None) -> list[str]:
+        """End up to so many blocks that have no task, and were idle for more than so many seconds; their names.
+
+        Parsl ends a block that was idle when it looked, also if a task has reached it since. Here the interchange sends
+        nothing more to a block as soon as it has said that the block has no task.
+        """
+        idle = idlest(self._status, self.connected_managers(), max_idletime)
+        jobs: dict[str, Any] = {}
+        for block in idle:
+            if len(jobs) < blocks and block in self.blocks_to_job_id and self._retire(block):
+                jobs[block] = self.blocks_to_job_id[block]
+        if jobs:
+            cancelled = self.provider.cancel(list(jobs.values()))
+            self._filter_scale_in_ids(list(jobs.values()), cancelled)
+        return list(jobs)
+
+    def _retire(self, block: str) -> bool:
+        """Whether the block has no task and gets none any more."""
+        retired: bool | None = self.command_client.run([RETIRE_BLOCK, block])
+        if retired is None:  # an interchange of the configuration's own, which knows Parsl's commands only
+            self._hold_block(block)
+            return True
+        return retired
+
     def _filter_scale_in_ids(self, to_kill: Sequence[Any], killed: Sequence[bool]) -> list[Any]:
         """A job that couldn't be cancelled counts as cancelled all the same, and is seen to later.
 
-        Its workers are on hold by now: it would be a running block that takes no task.
+        Its workers get nothing by now: it would be a running block that takes no task.
         """
         self.submitted.unwant(job for job, gone in zip(to_kill, killed, strict=True) if not gone)
         return list(to_kill)

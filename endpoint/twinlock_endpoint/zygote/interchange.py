@@ -37,6 +37,8 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
 
     A pool that has ended is given up at once and not when its heartbeats are missed: one of this host as its process
     says, any other when it was put on hold, which is done to those whose job has ended.
+
+    A block that is to be given back gets no task from the moment in which it is known to have none.
     """
 
     def __init__(self, notes: Notes | None, **config: Any) -> None:
@@ -44,8 +46,29 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         self._notes = notes
         self._taken: Sequence[dict[str, Any]] = ()
         self._unsent: dict[bytes, Sequence[dict[str, Any]]] = {}
+        self._retired: set[str] = set()
+        self._command: Any = None
         self.manager_sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._send, self.manager_sock.send_multipart = self.manager_sock.send_multipart, self._send_if_there
+        self._next_command, self.command_channel.recv_pyobj = self.command_channel.recv_pyobj, lambda: self._command
+
+    def process_command(self, *arguments: Any) -> None:
+        """One of Parsl's commands, or ours."""
+        if self.socks.get(self.command_channel) != zmq.POLLIN:
+            return
+        self._command = self._next_command()
+        match self._command:
+            case [messages.RETIRE_BLOCK, str(block)]:
+                self.command_channel.send_pyobj(self._retire(block))
+            case _:
+                super().process_command(*arguments)
+
+    def _retire(self, block: str) -> bool:
+        """Whether none of the block's pools has a task; then none gets one, also if it connects only later."""
+        if any(manager["tasks"] for manager in self._ready_managers.values() if manager["block_id"] == block):
+            return False
+        self._retired.add(block)
+        return True
 
     def process_task_incoming(self) -> None:
         super().process_task_incoming()
@@ -116,6 +139,8 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         now = time.time()
         self._see_to_unreachable(interesting)
         for manager in self._ready_managers.values():
+            if manager["block_id"] in self._retired:
+                manager["active"] = False
             if "pid" in manager and not _alive(manager["pid"]):
                 del manager["pid"]
                 manager["last_heartbeat"] = now - self.heartbeat_threshold + _LAST_WORDS_S

@@ -14,6 +14,9 @@ _NO_PRIORITY = float("inf")
 UNREACHABLE = pickle.dumps({"type": "unreachable"})
 """From our interchange to the executor, among the results: a pool can't be reached, its job has perhaps ended."""
 
+RETIRE_BLOCK = "RETIRE_BLOCK"
+"""To our interchange, in a list with a block's name: send it no task any more. The answer: whether it has none."""
+
 
 def task_id(task: dict[str, Any]) -> str:
     """The UUID of a task on its way to a worker: the first argument of `execute_task` behind the body."""

@@ -1,0 +1,111 @@
+"""An interchange in the test's own process, round by round."""
+
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import zmq
+from endpoint_rig import LIMIT_S, until
+from parsl.executors.high_throughput.manager_selector import RandomManagerSelector
+from twinlock_endpoint.zygote.interchange import Interchange
+
+
+class Site:
+    """An interchange in this process, and a pool that is connected to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.context = zmq.Context()
+        self._questions = self.context.socket(zmq.REQ)
+        port = self._questions.bind_to_random_port("tcp://127.0.0.1")
+        self.interchange = Interchange(
+            None,
+            client_address="127.0.0.1",
+            interchange_address="127.0.0.1",
+            client_ports=(1, 2, port),  # nobody listens at the first two
+            worker_port=None,
+            worker_port_range=(20000, 60000),
+            hub_address=None,
+            hub_zmq_port=None,
+            heartbeat_threshold=600,
+            logdir=str(folder),
+            logging_level=logging.INFO,
+            log_config=None,
+            poll_period=10,
+            cert_dir=None,
+            manager_selector=RandomManagerSelector(),
+            run_id="run",
+            _check_python_mismatch=False,
+        )
+        self.pool = self.context.socket(zmq.DEALER)
+        self.pool.setsockopt(zmq.IDENTITY, b"pool")
+        self.pool.connect(f"tcp://127.0.0.1:{self.interchange.worker_port}")
+        self.pool.send(b"here I am")
+        assert self.interchange.manager_sock.recv_multipart() == [b"pool", b"here I am"]
+        self.connect("pool")
+
+    def connect(self, name: str, block: str = "0") -> None:
+        """A pool of this block registers."""
+        here = {"block_id": block, "tasks": [], "max_capacity": 1, "active": True, "draining": False}
+        now = {"idle_since": None, "last_heartbeat": time.time()}
+        self.interchange._ready_managers[name.encode()] = here | now
+
+    def ask(self, question: Any) -> Any:
+        """The interchange's answer to its executor."""
+        self._questions.send_pyobj(question)
+        assert self.interchange.command_channel.poll(LIMIT_S * 1000)
+        self.interchange.socks = {self.interchange.command_channel: zmq.POLLIN}
+        self.interchange.process_command(None)
+        return self._questions.recv_pyobj()
+
+    def submit(self, number: int) -> None:
+        """Queue a task, and send what can be sent."""
+        function = {"a": (str(uuid.UUID(int=number)),)}
+        task = {"task_id": number, "context": {"task_executor": function}, "buffer": b""}
+        self.interchange.pending_task_queue.add((-float("inf"), -number, task))
+        self.send()
+
+    def send(self) -> None:
+        """Send what can be sent to the pool."""
+        self.interchange.process_tasks_to_send({b"pool"}, None)
+
+    @property
+    def queued(self) -> list[int]:
+        """The tasks that wait."""
+        return [task["task_id"] for *_, task in self.interchange.pending_task_queue]
+
+    @property
+    def sent(self) -> list[int]:
+        """The tasks that count as the pool's."""
+        return list(self.interchange._ready_managers[b"pool"]["tasks"])
+
+    @property
+    def takers(self) -> list[str]:
+        """The pools that may get tasks."""
+        return [name.decode() for name, pool in self.interchange._ready_managers.items() if pool["active"]]
+
+    def leave(self) -> None:
+        """Disconnect the pool, and wait until that is known here."""
+        self.pool.close(linger=0)
+        until(lambda: not self._connected())
+
+    def _connected(self) -> bool:
+        try:
+            self.interchange._send([b"pool", b""])
+        except zmq.ZMQError:
+            return False
+        return True
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[Site]:
+    """One, with its log in this folder."""
+    made = Site(folder)
+    try:
+        yield made
+    finally:
+        made.interchange.zmq_context.destroy(linger=0)
+        made.context.destroy(linger=0)
