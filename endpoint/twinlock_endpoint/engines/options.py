@@ -22,7 +22,9 @@ class Options(Execution):
         "more of the scaling: strategy; max_idletime (120 s), after which an idle block ends; strategy_period (5 s)",
     ] = field(default_factory=dict)
     max_scheduler_outage: Annotated[
-        float, "seconds for which tasks wait while the scheduler can't be reached; then they get an error"
+        float,
+        "seconds for which tasks wait while the scheduler can't be reached, or its command for jobs' states fails and "
+        "no worker is there; then they get an error",
     ] = 900.0
     container_type: Annotated[
         str | None, "workers run in a container: docker, podman, podman-hpc, apptainer, singularity or custom"
