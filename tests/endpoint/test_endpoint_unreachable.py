@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from endpoint_rig import Queues, Running, value
-from interchange_rig import Site, site
+from interchange_rig import BEAT_S, Site, site
 from slurm_rig import leave, quick, until
 from twinlock_testbed.slurm import Slurm
 
@@ -83,6 +83,19 @@ def test_what_was_sent_is_never_sent_again(site: Site) -> None:
     site.leave()
     site.interchange.manager_sock.send_multipart([b"pool", b"an answer"])
     site.send()
+    assert (site.queued, site.sent) == ([], [1])
+
+
+def test_a_pool_that_is_silent_gets_nothing_until_it_is_heard_of(site: Site) -> None:
+    """Its node may have vanished, which no connection tells."""
+    site.be_silent(2 * BEAT_S + 1)
+    site.queue(1)
+    for _ in range(2):
+        site.go_round()
+    assert (site.queued, site.sent) == ([1], [])
+    site.be_silent(0)
+    for _ in range(2):
+        site.go_round()
     assert (site.queued, site.sent) == ([], [1])
 
 

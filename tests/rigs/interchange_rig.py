@@ -13,6 +13,9 @@ from endpoint_rig import LIMIT_S, until
 from parsl.executors.high_throughput.manager_selector import RandomManagerSelector
 from twinlock_endpoint.zygote.interchange import Interchange
 
+BEAT_S = 30.0
+"""Seconds between two heartbeats."""
+
 
 class Site:
     """An interchange in this process, and a pool that is connected to it."""
@@ -23,6 +26,7 @@ class Site:
         port = self._questions.bind_to_random_port("tcp://127.0.0.1")
         self.interchange = Interchange(
             None,
+            BEAT_S,
             client_address="127.0.0.1",
             interchange_address="127.0.0.1",
             client_ports=(1, 2, port),  # nobody listens at the first two
@@ -45,6 +49,7 @@ class Site:
         self.pool.connect(f"tcp://127.0.0.1:{self.interchange.worker_port}")
         self.pool.send(b"here I am")
         assert self.interchange.manager_sock.recv_multipart() == [b"pool", b"here I am"]
+        self.interesting: set[bytes] = set()
         self.connect("pool")
 
     def connect(self, name: str, block: str = "0") -> None:
@@ -52,6 +57,16 @@ class Site:
         here = {"block_id": block, "tasks": [], "max_capacity": 1, "active": True, "draining": False}
         now = {"idle_since": None, "last_heartbeat": time.time()}
         self.interchange._ready_managers[name.encode()] = here | now
+        self.interesting.add(name.encode())
+
+    def be_silent(self, seconds: float) -> None:
+        """The pool was last heard of so long ago."""
+        self.interchange._ready_managers[b"pool"]["last_heartbeat"] = time.time() - seconds
+
+    def go_round(self) -> None:
+        """What the interchange does in each round, but taking messages."""
+        self.interchange.expire_bad_managers(self.interesting, None)
+        self.interchange.process_tasks_to_send(self.interesting, None)
 
     def ask(self, question: Any) -> Any:
         """The interchange's answer to its executor."""
@@ -63,10 +78,14 @@ class Site:
 
     def submit(self, number: int) -> None:
         """Queue a task, and send what can be sent."""
+        self.queue(number)
+        self.send()
+
+    def queue(self, number: int) -> None:
+        """A task comes."""
         function = {"a": (str(uuid.UUID(int=number)),)}
         task = {"task_id": number, "context": {"task_executor": function}, "buffer": b""}
         self.interchange.pending_task_queue.add((-float("inf"), -number, task))
-        self.send()
 
     def send(self) -> None:
         """Send what can be sent to the pool."""

@@ -112,7 +112,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
             "log_config": self.log_config,
             "_check_python_mismatch": self._check_python_mismatch,
         }
-        program = InterchangeProgram(title="parsl: HTEX interchange", begun=self.begun, config=config)
+        program = InterchangeProgram(begun=self.begun, beat_s=self.heartbeat_period, config=config)
         self.interchange_proc = self.zygote.start(program)
         self.worker_port = self._asked_port()
 

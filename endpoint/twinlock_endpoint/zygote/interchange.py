@@ -17,9 +17,9 @@ from twinlock_endpoint.zygote import messages
 from twinlock_endpoint.zygote.sockets import readable
 
 
-def main(begun: Path | None, config: dict[str, Any]) -> None:
-    """Run an interchange with these arguments of Parsl's class; it notes at `begun` what it sends to pools."""
-    made = Interchange(Notes(begun) if begun else None, **config)
+def main(begun: Path | None, beat_s: float, config: dict[str, Any]) -> None:
+    """Run an interchange with these arguments of Parsl's class; see `InterchangeProgram` for the others."""
+    made = Interchange(Notes(begun) if begun else None, beat_s, **config)
     # Parsl makes a record of every step and has the log file's handler drop it: nearly half of the time that it takes.
     logging.getLogger("parsl").setLevel(config["logging_level"])
     made.start()
@@ -28,6 +28,8 @@ def main(begun: Path | None, config: dict[str, Any]) -> None:
 _LAST_WORDS_S = 0.2  # for the results that a pool that has ended may have sent
 _BETWEEN_S = 5.0  # between two words to the executor about a pool that can't be reached
 _HELD_S = 5.0  # the same for a pool that was put on hold: its job has ended or was cancelled
+
+_MISSED_BEATS = 2
 
 
 class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl ships no types
@@ -38,12 +40,16 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
     A pool that has ended is given up at once and not when its heartbeats are missed: one of this host as its process
     says, any other when it was put on hold, which is done to those whose job has ended.
 
+    A pool that missed two heartbeats gets no task until it is heard of: its node may have vanished. `beat_s` is the
+    time between two.
+
     A block that is to be given back gets no task from the moment in which it is known to have none.
     """
 
-    def __init__(self, notes: Notes | None, **config: Any) -> None:
+    def __init__(self, notes: Notes | None, beat_s: float, **config: Any) -> None:
         super().__init__(**config)
         self._notes = notes
+        self._silence_s = _MISSED_BEATS * beat_s
         self._taken: Sequence[dict[str, Any]] = ()
         self._unsent: dict[bytes, Sequence[dict[str, Any]]] = {}
         self._retired: set[str] = set()
@@ -122,12 +128,14 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
             unsent = {task["task_id"] for task in tasks}
             manager["tasks"] = [number for number in manager["tasks"] if number not in unsent]
             manager["idle_since"] = None if manager["tasks"] else time.time()
-            manager["unreachable"] = time.time()
-            manager["told"] = 0.0
+            _doubt(manager)
 
     def _see_to_unreachable(self, interesting: set[bytes]) -> None:
         now = time.time()
         for pool, manager in self._ready_managers.items():
+            if "unreachable" not in manager and now > manager["last_heartbeat"] + self._silence_s:
+                _doubt(manager)
+                interesting.discard(pool)
             if manager.get("unreachable", now) < manager["last_heartbeat"]:
                 del manager["unreachable"]
                 interesting.add(pool)
@@ -149,6 +157,12 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
             if not manager["active"] and now > manager.setdefault("held_at", now) + _HELD_S:
                 manager["last_heartbeat"] = now - self.heartbeat_threshold - 1
         super().expire_bad_managers(interesting, *arguments)
+
+
+def _doubt(manager: dict[str, Any]) -> None:
+    "Until its next heartbeat. The executor is told at once."
+    manager["unreachable"] = time.time()
+    manager["told"] = 0.0
 
 
 def _end(pool: int) -> None:

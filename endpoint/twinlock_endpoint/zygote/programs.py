@@ -1,5 +1,6 @@
 """What a fork of the zygote can become."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,18 @@ from twinlock_endpoint.zygote.program import Program
 
 @dataclass(frozen=True)
 class InterchangeProgram(Program):
-    """Parsl's interchange, with its arguments; it notes at `begun`, if that is given, what it sends to pools."""
+    """Parsl's interchange, with its arguments.
 
+    It notes at `begun`, if that is given, what it sends to pools. A pool is heard of each `beat_s` seconds.
+    """
+
+    title: str = "parsl: HTEX interchange"
     begun: Path | None = None
+    beat_s: float = math.inf
     config: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
-        interchange.main(self.begun, self.config)
+        interchange.main(self.begun, self.beat_s, self.config)
 
 
 @dataclass(frozen=True)
