@@ -1,10 +1,11 @@
-# The front door: `make demo`, `make test`, `make deep`, `make mutants`, `make lint`, `make fuzz`, `make bench`, `make install`,
-# `make deb`, `make system-test`.
+# The front door: `make demo`, `make test`, `make thorough`, `make deep`, `make mutants`, `make lint`, `make fuzz`,
+# `make bench`, `make install`, `make deb`, `make system-test`.
 
 ROOT := $(filter 0,$(shell id -u))
 PREFIX ?= $(if $(ROOT),/opt/twinlock,$(HOME)/.local/share/twinlock)
 SLURM ?=
 ARGS ?=
+THOROUGH ?=
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 SOAK_SEED ?= $(shell date +%s)
@@ -20,14 +21,15 @@ PEER_VERSION := 4.19.0
 CODE := shared/twinlock_wire spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
         service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
-.PHONY: help install install-dev demo test deep mutants lint fuzz bench docs man deb lintian wheel container system-test
+.PHONY: help install install-dev demo test thorough deep mutants lint fuzz bench docs man deb lintian wheel container system-test
 .SILENT:
 
 help:
 	echo 'make install   install the programs into PREFIX/bin (PREFIX=$(PREFIX))'
 	echo 'make demo      run a whole site with two users on this machine, then remove it; SLURM=1: on a private Slurm'
-	echo 'make test      run every test; ARGS="-k NAME" chooses some'
-	echo 'make deep      what takes too long for that: mutants, and a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
+	echo 'make test      run the tests; ARGS="-k NAME" chooses some'
+	echo 'make thorough  those too that take long, and measure that every line that root runs is tested'
+	echo 'make deep      that, and what takes longer: mutants, and a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
 	echo 'make mutants   take each check of root'"'"'s code away, and see that a test notices; ARGS=WORD chooses some; as root'
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its bounds'
 	echo 'make deb       the Debian packages, in build/deb; make wheel: for pip, in build/wheel'
@@ -56,9 +58,13 @@ test:
 	$(if $(ROOT),$(MAKE) --no-print-directory container || echo 'no packages or no container: no test under systemd')
 	packaging/debian-packages $(SITE_PACKAGES) $(SLURM_PACKAGES) $(TEST_PACKAGES)
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
-	TWINLOCK_PREFIX='$(PREFIX)' tests/run $(ARGS)
+	TWINLOCK_THOROUGH=$(THOROUGH) TWINLOCK_PREFIX='$(PREFIX)' tests/run $(ARGS)
+
+thorough:
+	$(MAKE) --no-print-directory test THOROUGH=1
 
 deep: install-dev
+	$(MAKE) --no-print-directory thorough ARGS=
 	$(MAKE) --no-print-directory mutants ARGS=
 	packaging/debian-packages $(SITE_PACKAGES)
 	SOAK_MINUTES=$(SOAK_MINUTES) SOAK_SEED=$(SOAK_SEED) TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/soak -s

@@ -28,6 +28,7 @@ from twinlock_testbed.users import throw_away
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.thorough,
     pytest.mark.asyncio(loop_scope="package"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: endpoints of other accounts are started"),
 ]
