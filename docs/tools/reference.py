@@ -55,7 +55,7 @@ def _of_broker(key: broker_keys.Key) -> Row:
 
 def _policy() -> Iterable[Row]:
     for key in policy_keys():
-        yield Row(key.name, key.kind.words, REQUIRED if key.required else _value(key.default), key.meaning)
+        yield Row(key.name, key.kind.words, REQUIRED if key.default is None else _value(key.default), key.meaning)
 
 
 def _endpoint() -> Iterable[Row]:

@@ -17,85 +17,68 @@ _MOST = 999_999_999
 
 _MOST_OF_A_LIMIT = 2**63 - 1
 
+_NAME = re.compile(r"[\w-]+")
+"""What a name in a table may be."""
+
 
 class PolicyError(ValueError):
     """The policy can't be used; the text names the key and the reason."""
+
+
+Accepts = Callable[[Any], bool]
 
 
 class Kind(NamedTuple):
     """A kind of value: how it is written, for people, and whether a value is one."""
 
     words: str
-    accepts: Callable[[object], bool]
+    accepts: Accepts
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: Any) -> bool:
     """No name and no path can have a null character."""
-    return isinstance(value, str) and "\0" not in value
+    return type(value) is str and "\0" not in value
 
 
-def _is_absolute_path(value: object) -> bool:
-    return isinstance(value, str) and value.startswith("/") and _is_text(value)
+def _is_path(value: Any) -> bool:
+    """It may be empty."""
+    return _is_text(value) and (value == "" or value.startswith("/"))
 
 
-def _is_path_or_empty(value: object) -> bool:
-    return value == "" or _is_absolute_path(value)
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _MOST
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and type(value) is not bool and 0 <= value <= _MOST
-
-
-def _is_flag(value: object) -> bool:
-    return type(value) is bool
-
-
-def _is_list_of_texts(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _is_command(value: object) -> bool:
-    return isinstance(value, list) and _is_list_of_texts(value) and bool(value) and _is_absolute_path(value[0])
-
-
-def _is_pair_of_limits(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_limit, value))
-
-
-def _is_limit(value: object) -> bool:
+def _is_limit(value: Any) -> bool:
     return type(value) is int and -1 <= value <= _MOST_OF_A_LIMIT
 
 
-def _is_list_of_ranges(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_range, value))
+def _is_pair_of_limits(value: Any) -> bool:
+    return _are_limits(value) and len(value) == 2
 
 
-def _is_range(value: object) -> bool:
-    return isinstance(value, list) and _is_pair_of_limits(value) and 0 <= value[0] <= value[1]
+def _is_range(value: Any) -> bool:
+    return _is_pair_of_limits(value) and 0 <= value[0] <= value[1]
 
 
-def _table_of(accepts: Callable[[object], bool]) -> Callable[[object], bool]:
-    def is_table(value: object) -> bool:
-        return (
-            isinstance(value, dict)
-            and all(re.fullmatch(r"[\w-]+", name) for name in value)
-            and all(map(accepts, value.values()))
-        )
+def _is_command(value: Any) -> bool:
+    return _are_texts(value) and value != [] and value[0].startswith("/")
 
-    return is_table
 
+def _list_of(accepts: Accepts) -> Accepts:
+    return lambda value: type(value) is list and all(map(accepts, value))
+
+
+def _table_of(accepts: Accepts) -> Accepts:
+    return lambda value: type(value) is dict and all(map(_NAME.fullmatch, value)) and all(map(accepts, value.values()))
+
+
+_are_texts = _list_of(_is_text)
+_are_limits = _list_of(_is_limit)
 
 TEXT = Kind("a string in quotes", _is_text)
-PATH = Kind("an absolute path in quotes", _is_path_or_empty)
-COUNT = Kind("a whole number, 0 or more, without quotes", _is_count)
-NUMBER = Kind("a number, 0 or more, without quotes", _is_number)
-FLAG = Kind("true or false, without quotes", _is_flag)
-TEXTS = Kind("a list of strings", _is_list_of_texts)
-RANGES = Kind("a list of pairs of uids, each the first and the last of a range", _is_list_of_ranges)
+PATH = Kind("an absolute path in quotes", _is_path)
+COUNT = Kind("a whole number, 0 or more, without quotes", lambda value: type(value) is int and 0 <= value <= _MOST)
+NUMBER = Kind("a number, 0 or more, without quotes", lambda value: type(value) in (int, float) and 0 <= value <= _MOST)
+FLAG = Kind("true or false, without quotes", lambda value: type(value) is bool)
+TEXTS = Kind("a list of strings", _are_texts)
+RANGES = Kind("a list of pairs of uids, each the first and the last of a range", _list_of(_is_range))
 COMMANDS = Kind("a table of lists of strings, the first an absolute path", _table_of(_is_command))
 VARIABLES = Kind("a table of strings", _table_of(_is_text))
 LIMITS = Kind("a table of pairs of whole numbers", _table_of(_is_pair_of_limits))
@@ -165,8 +148,9 @@ class Key(NamedTuple):
     name: str
     kind: Kind
     meaning: str
-    required: bool
+
     default: Any
+    """None where the key has to be there."""
 
 
 def keys() -> list[Key]:
@@ -174,9 +158,7 @@ def keys() -> list[Key]:
     found = []
     for name, hint in get_type_hints(Policy, include_extras=True).items():
         _, kind, meaning = get_args(hint)
-        required = not hasattr(Policy, name)
-        default = getattr(Policy, name, None)
-        found.append(Key(name, kind, meaning, required, default))
+        found.append(Key(name, kind, meaning, default=getattr(Policy, name, None)))
     return found
 
 
@@ -205,10 +187,9 @@ def load(path: str) -> Policy:
 
 def _replace_min_uid(values: dict[str, Any], path: str) -> None:
     """Take a policy from before `system_uids` as it was meant, and say what to write. For one version only."""
-    least: Any = values.get("min_uid")
-    if not _is_count(least) or "system_uids" in values:
+    if not COUNT.accepts(values.get("min_uid")) or "system_uids" in values:
         return
-    del values["min_uid"]
+    least = values.pop("min_uid")
     ranges = [[0, max(least, 1) - 1], *_SYSTEM_UIDS[1:]]
     values["system_uids"] = ranges
     print(f"twinlock-spawner: warning: {path}: in place of min_uid, write: system_uids = {ranges}", file=sys.stderr)
@@ -224,7 +205,7 @@ def _check_keys(values: dict[str, Any]) -> None:
         if not key.kind.accepts(value):
             raise ValueError(f"{name} has to be {key.kind.words}, not {_written(value)}: {key.meaning}")
     for key in known.values():
-        if key.required and key.name not in values:
+        if key.default is None and key.name not in values:
             raise ValueError(f"{key.name} is missing; it has to be {key.kind.words}: {key.meaning}")
 
 
