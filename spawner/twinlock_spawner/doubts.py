@@ -8,11 +8,25 @@ import grp
 import os
 import pwd
 import resource
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from twinlock_spawner.policy import Policy
 
 _SHELLS = {"sh", "bash", "dash", "ksh", "zsh", "csh", "tcsh"}
+
+
+def _find_limit(name: str) -> object:
+    return getattr(resource, f"RLIMIT_{name.upper()}")
+
+
+_LOOK_UPS: dict[str, tuple[Callable[[str], object], str]] = {
+    "deny_users": (pwd.getpwnam, "there is no account {!r} on this host, so it keeps nobody out"),
+    "deny_groups": (grp.getgrnam, "there is no group {!r} on this host, so it keeps nobody out"),
+    "allow_groups": (grp.getgrnam, "there is no group {!r} on this host, so it lets nobody in"),
+    "allowed_shells": (os.stat, "there is no {!r} on this host, so it lets nobody in"),
+    "rlimits": (_find_limit, "there is no limit {!r} in setrlimit(2), so every start fails"),
+}
+"""By the key that has names: how one is found, and what is said of one that isn't there."""
 
 
 def doubts(policy: Policy) -> Iterator[str]:
@@ -22,33 +36,17 @@ def doubts(policy: Policy) -> Iterator[str]:
     for name, command in policy.programs.items():
         if os.path.basename(command[0]) in _SHELLS:
             yield f"programs: {name!r} is a shell; name a script of root's instead, which is checked before each start"
-    yield from _unknown_names(policy)
-
-
-def _unknown_names(policy: Policy) -> Iterator[str]:
-    """A line for each name that stands for nothing here, unless it is one of the defaults."""
-    for name in _unknown(set(policy.deny_users).difference(Policy.deny_users), pwd.getpwnam):
-        yield f"deny_users: there is no account {name!r} on this host, so it keeps nobody out; correct the name"
-    for name in _unknown(set(policy.deny_groups).difference(Policy.deny_groups), grp.getgrnam):
-        yield f"deny_groups: there is no group {name!r} on this host, so it keeps nobody out; correct the name"
-    for name in _unknown(policy.allow_groups, grp.getgrnam):
-        yield f"allow_groups: there is no group {name!r} on this host, so it lets nobody in; correct the name"
-    for path in _unknown(policy.allowed_shells, os.stat):
-        yield f"allowed_shells: there is no {path!r} on this host, so it lets nobody in; correct the path"
-    for name in _unknown(policy.rlimits, _limit):
-        yield f"rlimits: there is no limit {name!r}, so every start fails; the names are those of setrlimit(2)"
+    for key, (find, text) in _LOOK_UPS.items():
+        for name in getattr(policy, key):
+            if name not in getattr(Policy, key) and not _is_known(name, find):  # no host has all of the defaults
+                yield f"{key}: {text.format(name)}; correct the name"
     if policy.pam_service and not os.path.exists(f"/etc/pam.d/{policy.pam_service}"):
         yield f"pam_service: there is no /etc/pam.d/{policy.pam_service}, so PAM's rules for 'other' count; create it"
 
 
-def _unknown(names: Iterable[str], find: Callable[[str], object]) -> Iterator[str]:
-    """Those of the names for which `find` has nothing."""
-    for name in names:
-        try:
-            find(name)
-        except (KeyError, ValueError, OSError, AttributeError):  # ValueError for a name that can't be one
-            yield name
-
-
-def _limit(name: str) -> object:
-    return getattr(resource, f"RLIMIT_{name.upper()}")
+def _is_known(name: str, find: Callable[[str], object]) -> bool:
+    try:
+        find(name)
+    except (KeyError, ValueError, OSError, AttributeError):  # ValueError for a name that can't be one
+        return False
+    return True
