@@ -60,6 +60,7 @@ def _begin() -> None:
     options = _parse_arguments()
     policy = load(options.policy)
     broker, group = local_account(policy.broker_user)
+    head = reload.Head(vars(policy), broker, options.policy)
     if options.check != _A_PERSON_ASKS and os.geteuid() == 0:
         _try_out(policy, broker)
     if options.check is None:
@@ -70,11 +71,11 @@ def _begin() -> None:
         try_cgroup(policy.cgroup)
         if not has_listener:
             _listen(policy.socket, group)
-        reload.execute_server(policy, broker, options.policy)
+        reload.execute_server(head)
     elif options.check == _A_PERSON_ASKS:
         _warn(policy, options.policy)
     else:
-        reload.write_head(options.check, policy, broker, options.policy)
+        reload.write_head(options.check, head)
 
 
 def _try_out(policy: Policy, uid: int) -> None:

@@ -52,32 +52,18 @@ class Head(NamedTuple):
     """The policy's file."""
 
 
-class Row(NamedTuple):
-    """An endpoint in the second part, which is an array of these, or nil where there was no earlier self."""
-
-    request: wire.Spawn
-    cgroup: str
-    kill_signal: int
-    due: float
-    pid: int
-    wait_status: int | None
-    ended: int | None
-    failure: list[str] | None = None
-    """Of a start that was called off and can't end. An earlier spawner had no such field."""
-
-
-def execute_server(policy: Policy, broker: int, path: str) -> None:
+def execute_server(head: Head) -> None:
     """Become the process that serves. Without site: no .pth file's code runs in the process that stays."""
     state = os.memfd_create("state", 0)
-    write_head(state, policy, broker, path)
+    write_head(state, head)
     os.write(state, msgpack.packb(_NO_EARLIER_SELF))
     code = f"import sys; sys.path = {sys.path}; from twinlock_spawner.__main__ import main; main()"
     os.execv(sys.executable, [sys.executable, "-IS", "-c", code, str(state)])
 
 
-def write_head(state: int, policy: Policy, broker: int, path: str) -> None:
+def write_head(state: int, head: Head) -> None:
     """Write the first part of a state to a memfd."""
-    os.write(state, msgpack.packb(Head(vars(policy), broker, path)))
+    os.write(state, msgpack.packb(head))
 
 
 def serve(state: int) -> None:
@@ -111,7 +97,7 @@ def read_state(file: IO[bytes]) -> tuple[Head, list[Child] | None]:
     Raises `ValueError`, `TypeError` or `OSError` where it isn't one, or can't be true.
     """
     head, rows = list(msgpack.Unpacker(file))
-    return Head(*head), None if rows is None else [_resume(row) for row in rows]
+    return Head(*head), None if rows is None else [_resume(*row) for row in rows]
 
 
 def _become_daemon() -> None:
@@ -142,8 +128,6 @@ def _notify_manager(state: str) -> None:
 
 def _start_over(server: Server, path: str) -> str:
     """Execute what is installed now with the policy at `path`, if its ``--check`` is content; else return why not."""
-    import subprocess  # not before it is needed: it isn't small
-
     state = os.memfd_create("state", 0)
     try:
         _check_installed(state, path)
@@ -154,9 +138,6 @@ def _start_over(server: Server, path: str) -> str:
             raise InterruptedError("the spawner is to stop")
         server.hang_up("the spawner starts over")
         os.execv(sys.executable, [*sys.orig_argv[:-1], str(state)])
-    except subprocess.CalledProcessError as error:
-        said: bytes = error.stderr
-        return said.decode(errors="replace")[-_LONGEST_REASON:]
     except Exception as error:
         return str(error)[-_LONGEST_REASON:]
     finally:
@@ -165,11 +146,13 @@ def _start_over(server: Server, path: str) -> str:
 
 
 def _check_installed(state: int, path: str) -> None:
-    """Have what is installed now read the policy and write it to `state`. Raises `OSError` or `SubprocessError`."""
-    import subprocess
+    """Have what is installed now read the policy and write it to `state`. Raises an error that says why it doesn't."""
+    import subprocess  # not before it is needed: it isn't small
 
     argv = [*sys.orig_argv[:-1], "--policy", path, "--check", str(state)]
-    subprocess.run(argv, check=True, capture_output=True, timeout=_CHECK_LIMIT, pass_fds=[state])
+    check = subprocess.run(argv, check=False, capture_output=True, timeout=_CHECK_LIMIT, pass_fds=[state])
+    if check.returncode != 0:
+        raise ValueError(check.stderr.decode(errors="replace"))
 
 
 def _take_locks_of(state: int) -> None:
@@ -180,8 +163,9 @@ def _take_locks_of(state: int) -> None:
     try_cgroup(policy.cgroup)
 
 
-def _hand_over(child: Child) -> Row:
-    return Row(
+def _hand_over(child: Child) -> list[Any]:
+    """An endpoint in the second part of a state, which is an array of these, or nil where there was no earlier self."""
+    return [
         child.request,
         child.cgroup,
         child.kill_signal,
@@ -190,50 +174,48 @@ def _hand_over(child: Child) -> Row:
         child.wait_status,
         child.row().ended,
         None if child.failure is None else list(child.failure),
-    )
+    ]
 
 
-def _resume(row: list[Any]) -> Child:
-    """Return a child of an earlier self. Raises `ValueError`, `TypeError` or `OSError` where it isn't that."""
-    request, *rest = row
-    given = Row(wire.Spawn(*request), *rest)
-    _check_handed_over(given)
-    return Child(
-        given.request,
-        given.cgroup,
-        given.kill_signal,
-        state=_state(given),
-        since=-math.inf,  # it has lived long enough
-        pid=given.pid,
-        due=given.due,
-        wait_status=given.wait_status,
-        failure=None if given.failure is None else Failure(*given.failure),
-    )
+def _resume(
+    request: list[str],
+    cgroup: str,
+    kill_signal: int,
+    due: float,
+    pid: int,
+    wait_status: int | None,
+    ended: int | None,
+    failure: list[str] | None = None,
+) -> Child:
+    """Return a child of an earlier self, which may be of a version that handed over no failure.
 
-
-def _state(row: Row) -> State:
-    if row.ended is not None:
-        return State.ENDED
-    if row.wait_status is not None:
-        return State.CLEARING
-    return State.RUNNING if row.failure is None else State.STARTING
-
-
-def _check_handed_over(row: Row) -> None:
-    """Raise `ValueError`, `TypeError` or `OSError` for a row that can't be true."""
-    wire.check(row.request)
-    id, user, name = row.request[:3]
-    for status in (row.wait_status, row.ended):
-        wire.check(wire.Child(id, row.pid, user, name, status))
-    if row.ended not in (None, row.wait_status):
+    Raises `ValueError`, `TypeError` or `OSError` where it isn't that.
+    """
+    child = Child(wire.Spawn(*request), cgroup, kill_signal, pid=pid, due=due, wait_status=wait_status)
+    child.since = -math.inf  # it has lived long enough
+    child.state = State.RUNNING if ended is None else State.ENDED
+    if failure is not None:
+        child.failure = Failure(*failure)
+        child.state = State.STARTING
+    if ended not in (None, wait_status):
         raise ValueError("an endpoint that ended in two ways")
-    if row.failure is not None:
-        wire.check(wire.Refused(id, *row.failure))
-    if row.kill_signal not in (signal.SIGKILL, KILL):
+    _check_handed_over(child)
+    return child
+
+
+def _check_handed_over(child: Child) -> None:
+    """Raise `ValueError`, `TypeError` or `OSError` for one that can't be."""
+    wire.check(child.request)
+    wire.check(child.row())
+    if child.failure is not None:
+        wire.check(wire.Refused(child.request.id, *child.failure))
+    if child.kill_signal not in (signal.SIGKILL, KILL):
         raise ValueError("a signal that ends no endpoint")
-    if row.cgroup != "" and not str(row.cgroup).endswith(f"/{os.getpid()}/{id}"):
+    if child.cgroup != "" and not str(child.cgroup).endswith(f"/{os.getpid()}/{child.request.id}"):
         raise ValueError("a cgroup that is another's")
-    if math.isnan(row.due):
+    if math.isnan(child.due):
         raise ValueError("a time that is none")
-    if row.wait_status is None:  # it has to be a child of this process that wasn't reaped
-        os.waitid(os.P_PID, row.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if child.wait_status is None:  # it has to be a child of this process that wasn't reaped
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    else:
+        wire.check(wire.Exited(child.request.id, child.pid, child.wait_status))

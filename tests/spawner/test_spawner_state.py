@@ -168,6 +168,7 @@ def test_policy_that_is_none(policy: Any, earlier: Earlier) -> None:
         {"ended": -1},
         {"status": 8},
         {"status": ""},
+        {"status": "", "ended": None},
         {"kill": 15},
         {"kill": None},
         {"cgroup": "/sys/fs/cgroup/user.slice"},
