@@ -21,13 +21,10 @@ class State(enum.Enum):
     """It only moves forward."""
 
     STARTING = "starting"
-    """Forked; the program hasn't been executed yet."""
+    """Forked; the program hasn't been executed yet, and won't be where there is a failure."""
 
     RUNNING = "running"
-    """The program runs."""
-
-    CLEARING = "clearing"
-    """Its process has ended, and was reaped; what it has left is being killed."""
+    """The program runs, or it has ended (then there is a wait status), and what it has left is being killed."""
 
     ENDED = "ended"
     """Nothing is left. It stays in the table until the broker has taken note."""
@@ -72,11 +69,6 @@ class Child:
 
     wait_status: int | None = None
     """waitpid(2)'s word on its end."""
-
-    @property
-    def has_started(self) -> bool:
-        """Whether the broker has been told of it, or is just being told."""
-        return self.state is not State.STARTING and self.failure is None
 
     @property
     def is_stuck(self) -> bool:

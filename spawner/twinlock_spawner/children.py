@@ -7,7 +7,6 @@ import selectors
 import signal
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 import msgpack
@@ -41,8 +40,6 @@ class Children:
         self._selector = selector
         self._tell = tell
         self._by_id: dict[str, Child] = {}
-        self._by_pid: dict[int, Child] = {}  # those that haven't been reaped
-        self._of_user = Counter[str]()
         self._rates = Rates()
 
     def __iter__(self) -> Iterator[Child]:
@@ -50,11 +47,11 @@ class Children:
 
     def rows(self) -> list[wire.Child]:
         """The endpoints that have started, as the broker knows them."""
-        return [child.row() for child in self if child.has_started]
+        return [child.row() for child in self if child.state is not State.STARTING]
 
     def are_settled(self) -> bool:
         """Whether none is just starting."""
-        return all(child.has_started or child.is_stuck for child in self)
+        return all(child.state is not State.STARTING or child.is_stuck for child in self)
 
     def have_ended(self) -> bool:
         """Whether nothing runs any more."""
@@ -99,7 +96,7 @@ class Children:
         self._audit.record_repeatable("noted", id=request.id)
         child = self._by_id.get(request.id)
         if child is not None and child.state is State.ENDED:
-            self._forget(child)
+            del self._by_id[request.id]
 
     def refuse(self, request: wire.Spawn | wire.Signal, failure: Failure) -> None:
         """Say why nothing is done about a request."""
@@ -115,13 +112,14 @@ class Children:
         """Say which limit is in the way of a start."""
         policy = self._policy
         user = request.user
+        own = [child for child in self if child.request.user == user]
         if request.id in self._by_id:
             return Failure("duplicate", "it is in the table already")
         if request.program not in policy.programs:
             return Failure("policy", f"the policy has no program {request.program}")
         if len(self._by_id) >= policy.max_children:
             return Failure("limit", "the host has as many as it may have")
-        if self._of_user[user] >= policy.max_children_per_user:
+        if len(own) >= policy.max_children_per_user:
             return Failure("limit", f"account {user} has as many as it may have")
         everybody = self._rates.wait(EVERYBODY, policy.start_rate)
         wait = max(everybody, self._rates.wait(user, policy.start_rate_per_user))
@@ -155,16 +153,9 @@ class Children:
     def add(self, child: Child) -> None:
         """Have a child that was forked, now or by an earlier self, in the table."""
         self._by_id[child.request.id] = child
-        self._of_user[child.request.user] += 1
-        if child.wait_status is None:
-            self._by_pid[child.pid] = child
 
-    def _forget(self, child: Child) -> None:
-        del self._by_id[child.request.id]
-        self._of_user -= Counter([child.request.user])  # without those that come to 0
-
-    # Signals. A pidfd is opened at each, and means the right process, since the pid of a child that wasn't reaped can't
-    # come to mean another; a thousand that are kept open would be copied and closed in each fork.
+    # Signals. They go to children that haven't been reaped: only when this process has done that can a pid come to mean
+    # another one.
 
     def terminate_all(self) -> None:
         """Send TERM to every endpoint; after `stop_grace` seconds those that are left are killed."""
@@ -185,9 +176,7 @@ class Children:
             return
         if child.state is State.STARTING and child.failure is None:
             child.failure = Failure("timeout", "the start took too long, or was called off")
-        now = time.monotonic()
-        child.killed = min(child.killed, now)
-        child.due = now + _KILL_AGAIN
+        child.due = time.monotonic() + _KILL_AGAIN
         if child.cgroup:
             tree.kill_cgroup(child.cgroup)
         _send(child.pid, child.kill_signal)
@@ -198,10 +187,12 @@ class Children:
         """Take what the stages have said: the failure, or nothing at all, and then the program runs."""
         if child.report is None:
             return
+        said = b""
         with child.report as report:
             self._selector.unregister(report)
             child.report = None
-            said = _receive(report)
+            with contextlib.suppress(BlockingIOError):  # a program of a name service may keep the other end open
+                said = report.recv(_MAX_REPORT, socket.MSG_DONTWAIT)
         if said and child.failure is None:
             child.failure = _read_failure(said, child.request)
         if child.failure is None:
@@ -211,16 +202,15 @@ class Children:
 
     def reap(self) -> None:
         """Note who has ended. Others than the endpoints are orphans that came to this process."""
+        running = {child.pid: child for child in self if child.wait_status is None}
         with contextlib.suppress(ChildProcessError):  # there is no child
             for pid, status in kernel.reap():
-                child = self._by_pid.pop(pid, None)
+                child = running.pop(pid, None)
                 if child is not None:
                     try:
                         self._read_report(child)  # all of it is there
                     finally:
                         child.wait_status = status
-                        child.state = State.CLEARING
-                        child.killed = min(child.killed, time.monotonic())
                         child.due = 0.0
 
     def look_after(self) -> None:
@@ -228,6 +218,7 @@ class Children:
         now = time.monotonic()
         for child in [child for child in self if child.due <= now]:
             child.due = now + _KILL_AGAIN  # should something unforeseen happen, all others come first
+            child.killed = min(child.killed, now)
             if child.wait_status is None:
                 self._kill(child)
             elif not self._clear(child) and not child.is_stuck:
@@ -246,7 +237,7 @@ class Children:
     def _end(self, child: Child) -> None:
         """Tell the end of a child of which nothing is left, or what can't be killed."""
         if child.failure is not None:
-            self._forget(child)
+            del self._by_id[child.request.id]
             self._report(child.request, wire.Refused(child.request.id, *child.failure))
             return
         child.state = State.ENDED
@@ -265,21 +256,9 @@ def _explain(error: OSError) -> Failure:
 
 
 def _send(pid: int, number: int) -> None:
-    """Send a signal to a child. Where that fails it has ended, or is killed when it is due."""
+    """Send a signal to a child that hasn't been reaped. Where that fails, it is killed when it is due."""
     with contextlib.suppress(OSError):
-        pidfd = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(pidfd, number)
-        finally:
-            os.close(pidfd)
-
-
-def _receive(report: socket.socket) -> bytes:
-    """What has been said. A program of a name service may keep the other end open; then nothing has."""
-    try:
-        return report.recv(_MAX_REPORT, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return b""
+        os.kill(pid, number)
 
 
 def _read_failure(said: bytes, request: wire.Spawn) -> Failure:

@@ -76,7 +76,7 @@ def _provoke(spawner: Spawner, user: str, pid: int) -> None:
         ("children", "self._rates.pay(EVERYBODY, self._policy.start_rate)"),
         ("children", "self._audit.record(type(reply)"),
         ("children", "said = _receive(report)"),
-        ("children", "child.due = now + _KILL_AGAIN\n        if child.cgroup"),
+        ("children", "child.due = time.monotonic() + _KILL_AGAIN"),
         ("children", "sessions = {os.getsid(0)"),
         ("children", "child.state = State.ENDED"),
         ("kernel", "pid, status = os.waitpid(-1, os.WNOHANG)"),
