@@ -79,9 +79,9 @@ class Audit:
             there = os.lstat(self._path)
             if os.path.samestat(there, os.fstat(self.fd)):
                 return
-        new = self._open()
-        os.dup2(new, self.fd, inheritable=False)
-        os.close(new)
+        old = self.fd
+        self.fd = self._open()
+        os.close(old)
 
     def _open(self) -> int:
         """Open or make the file. Raises `OSError` if it is a link, or others could write what root seems to say."""
