@@ -16,7 +16,7 @@ from twinlock_endpoint import config as endpoint_config
 from twinlock_endpoint.engines import ENGINES
 from twinlock_endpoint.engines.options import Options
 from twinlock_service.users_file import Settings
-from twinlock_spawner.policy import keys as policy_keys
+from twinlock_spawner.policy import Policy
 
 REQUIRED = "required"
 
@@ -54,8 +54,10 @@ def _of_broker(key: broker_keys.Key) -> Row:
 
 
 def _policy() -> Iterable[Row]:
-    for key in policy_keys():
-        yield Row(key.name, key.kind.words, REQUIRED if key.default is None else _value(key.default), key.meaning)
+    for name, hint in typing.get_type_hints(Policy, include_extras=True).items():
+        _, kind, meaning = typing.get_args(hint)
+        default = _value(getattr(Policy, name)) if hasattr(Policy, name) else REQUIRED
+        yield Row(name, kind.words, default, meaning)
 
 
 def _endpoint() -> Iterable[Row]:

@@ -3,6 +3,7 @@
 `Policy` is the table of keys: kind of value, meaning with its unit, default. Validation, errors and documents use it.
 """
 
+import json
 import os
 import re
 import sys
@@ -16,9 +17,6 @@ _MOST = 999_999_999
 """What a number may be at most."""
 
 _MOST_OF_A_LIMIT = 2**63 - 1
-
-_NAME = re.compile(r"[\w-]+")
-"""What a name in a table may be."""
 
 
 class PolicyError(ValueError):
@@ -65,8 +63,12 @@ def _list_of(accepts: Accepts) -> Accepts:
     return lambda value: type(value) is list and all(map(accepts, value))
 
 
+def _is_name(value: str) -> bool:
+    return re.fullmatch(r"[\w-]+", value) is not None
+
+
 def _table_of(accepts: Accepts) -> Accepts:
-    return lambda value: type(value) is dict and all(map(_NAME.fullmatch, value)) and all(map(accepts, value.values()))
+    return lambda value: type(value) is dict and all(map(_is_name, value)) and all(map(accepts, value.values()))
 
 
 _are_texts = _list_of(_is_text)
@@ -142,26 +144,6 @@ class Policy(SimpleNamespace):
     cgroup: Annotated[str, PATH, "folder of a cgroup v2 that is the spawner's alone; empty: none"] = ""
 
 
-class Key(NamedTuple):
-    """A key of the policy."""
-
-    name: str
-    kind: Kind
-    meaning: str
-
-    default: Any
-    """None where the key has to be there."""
-
-
-def keys() -> list[Key]:
-    """Return the table of keys, in the order of `Policy`."""
-    found = []
-    for name, hint in get_type_hints(Policy, include_extras=True).items():
-        _, kind, meaning = get_args(hint)
-        found.append(Key(name, kind, meaning, default=getattr(Policy, name, None)))
-    return found
-
-
 def load(path: str) -> Policy:
     """Return the policy in the TOML file `path`.
 
@@ -197,30 +179,25 @@ def _replace_min_uid(values: dict[str, Any], path: str) -> None:
 
 def _check_keys(values: dict[str, Any]) -> None:
     """Raise `ValueError` for a key that isn't one, a value of another kind, or a key that is missing."""
-    known = {key.name: key for key in keys()}
-    for name, value in values.items():
+    known = get_type_hints(Policy, include_extras=True)
+    for name in values:
         if name not in known:
             raise ValueError(f"{name}: there is no such key; {_nearest(name, known)}")
-        key = known[name]
-        if not key.kind.accepts(value):
-            raise ValueError(f"{name} has to be {key.kind.words}, not {_written(value)}: {key.meaning}")
-    for key in known.values():
-        if key.default is None and key.name not in values:
-            raise ValueError(f"{key.name} is missing; it has to be {key.kind.words}: {key.meaning}")
+    for name, hint in known.items():
+        _, kind, meaning = get_args(hint)
+        value = values.get(name, getattr(Policy, name, None))
+        if value is None:
+            raise ValueError(f"{name} is missing; it has to be {kind.words}: {meaning}")
+        if not kind.accepts(value):
+            written = json.dumps(value, ensure_ascii=False, default=str)[:200]  # as in the file, more or less
+            raise ValueError(f"{name} has to be {kind.words}, not {written}: {meaning}")
 
 
-def _nearest(name: str, known: dict[str, Key]) -> str:
+def _nearest(name: str, known: dict[str, Any]) -> str:
     import difflib  # only for an error
 
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)  # login_uid isn't near to min_uid
     return f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
-
-
-def _written(value: object) -> str:
-    """A value as it stands in the file, more or less, and not too long."""
-    import json
-
-    return json.dumps(value, ensure_ascii=False, default=str)[:200]
 
 
 def local_account(name: str) -> tuple[int, int]:
