@@ -9,9 +9,7 @@ import ctypes
 import os
 import select
 import signal
-from collections.abc import Iterator
 from itertools import takewhile
-from typing import NamedTuple
 
 from twinlock_spawner.start import Start
 
@@ -25,23 +23,14 @@ _CLOSE_LIMIT = 5.0
 """Seconds for the modules to close a session."""
 
 
+_Converse = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)
+"""How modules may ask something."""
+
+
 class _Conversation(ctypes.Structure):
-    """``struct pam_conv``: how modules may ask something, and what that function is given."""
+    """``struct pam_conv``: that function, and what it is given."""
 
-    _function = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)
-    _fields_ = [("function", _function), ("data", ctypes.c_void_p)]
-
-    @classmethod
-    def silent(cls) -> "_Conversation":
-        """One that answers nothing."""
-        return cls(cls._function(lambda *_: _CONV_ERR), None)
-
-
-class _Undo(NamedTuple):
-    """A call that is due at the end of a session."""
-
-    call: str
-    flags: int
+    _fields_ = [("function", _Converse), ("data", ctypes.c_void_p)]
 
 
 class Session:
@@ -54,11 +43,13 @@ class Session:
         self._pam = ctypes.CDLL("libpam.so.0")
         self._pam.pam_strerror.restype = ctypes.c_char_p
         self._pam.pam_getenvlist.restype = ctypes.POINTER(ctypes.c_char_p)
-        self._silent = _Conversation.silent()  # the library keeps a pointer to it
+        fail = _Converse(lambda *_: _CONV_ERR)
+        self._silent = _Conversation(fail, None)  # the library keeps a pointer to it
         service = start.policy.pam_service.encode()
         user = start.request.user.encode()
         self._call("start", service, user, ctypes.byref(self._silent), ctypes.byref(self._handle))
-        self._undo = [_Undo("end", 0)]
+        self._undo = contextlib.ExitStack()  # calls that are due at the end, the last one first
+        self._undo.callback(self._call, "end", self._handle, 0)
 
     def open(self) -> None:
         """Account rules, credentials, session; groups and environment of the start are then as the modules set them.
@@ -69,18 +60,14 @@ class Session:
         self._call("acct_mgmt", self._handle, _SILENT)
         os.setgroups(start.groups)  # before the credentials, which may be more groups
         self._call("setcred", self._handle, _SILENT | _ESTABLISH_CRED)
-        self._undo.append(_Undo("setcred", _SILENT | _DELETE_CRED))
+        self._undo.callback(self._call, "setcred", self._handle, _SILENT | _DELETE_CRED)
         self._call("open_session", self._handle, _SILENT)
-        self._undo.append(_Undo("close_session", _SILENT))
+        self._undo.callback(self._call, "close_session", self._handle, _SILENT)
         start.groups = os.getgroups()
-        start.environment = dict(self._environment())
-
-    def _environment(self) -> Iterator[tuple[str, str]]:
-        """The variables that the modules have set."""
         entries = self._pam.pam_getenvlist(self._handle)
-        for entry in takewhile(_is_entry, entries):
+        for entry in takewhile(lambda entry: entry is not None, entries):
             name, _, value = os.fsdecode(entry).partition("=")
-            yield name, value
+            start.environment[name] = value
 
     def close(self) -> None:
         """Undo what was done, in a process of its own: what hangs or crashes there changes nothing here.
@@ -90,9 +77,8 @@ class Session:
         pid = os.fork()
         if pid == 0:
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            for call, flags in reversed(self._undo):
-                with contextlib.suppress(ValueError):
-                    self._call(call, self._handle, flags)
+            with contextlib.suppress(ValueError):
+                self._undo.close()  # all of them, whichever fails
             os._exit(0)
         ended, _, _ = select.select([os.pidfd_open(pid)], [], [], _CLOSE_LIMIT)
         if not ended:
@@ -107,8 +93,3 @@ class Session:
 
     def _record(self, call: str, reason: str) -> None:
         self._start.audit.record("pam-failed", id=self._start.request.id, call=call, reason=reason)
-
-
-def _is_entry(entry: bytes | None) -> bool:
-    """Whether it isn't the end of the list."""
-    return entry is not None
