@@ -51,10 +51,10 @@ _TEXTS = {
     "signal": "TERM|KILL",
     "reason": rf"[^\ud800-\udfff]{{0,{MAX_TEXT}}}",
 }
-"""What a text may be, by the name of its field; a field of the same name means the same in every message."""
+"""What a text may be, by the name of its field; a field of the same name means the same in every message.
 
-_NUMBERS = frozenset({"version", "pid", "status", "ended"})
-"""The fields that are numbers, from 0 to `_MAX_NUMBER`."""
+All other fields are numbers, from 0 to `_MAX_NUMBER`.
+"""
 
 
 class WireError(ValueError):
@@ -203,4 +203,4 @@ def _is_legal(name: str, value: object) -> bool:
         return isinstance(value, str) and re.fullmatch(_TEXTS[name], value) is not None
     if name == "ended" and value is None:
         return True
-    return name in _NUMBERS and type(value) is int and 0 <= value <= _MAX_NUMBER
+    return type(value) is int and 0 <= value <= _MAX_NUMBER
