@@ -24,7 +24,7 @@ from twinlock_spawner.guard import KILL
 from twinlock_spawner.keeper import fork_keeper, try_cgroup
 from twinlock_spawner.locks import PATIENCE, take_locks
 from twinlock_spawner.policy import Policy
-from twinlock_spawner.server import STOP, Server
+from twinlock_spawner.server import Server
 from twinlock_spawner.start import Failure
 
 LISTENER = 3
@@ -134,7 +134,7 @@ def _start_over(server: Server, path: str) -> str:
         _take_locks_of(state)
         os.write(state, msgpack.packb([_hand_over(child) for child in server.children]))
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # until there are handlers again
-        if not server.signals.isdisjoint(STOP):
+        if server.stops():
             raise InterruptedError("the spawner is to stop")
         server.hang_up("the spawner starts over")
         os.execv(sys.executable, [*sys.orig_argv[:-1], str(state)])
@@ -205,17 +205,16 @@ def _resume(
 
 def _check_handed_over(child: Child) -> None:
     """Raise `ValueError`, `TypeError` or `OSError` for one that can't be."""
-    wire.check(child.request)
-    wire.check(child.row())
+    request = child.request
+    wire.check(request)
+    wire.check(wire.Child(request.id, child.pid, request.user, request.name, child.wait_status))
     if child.failure is not None:
-        wire.check(wire.Refused(child.request.id, *child.failure))
+        wire.check(wire.Refused(request.id, *child.failure))
     if child.kill_signal not in (signal.SIGKILL, KILL):
         raise ValueError("a signal that ends no endpoint")
-    if child.cgroup != "" and not str(child.cgroup).endswith(f"/{os.getpid()}/{child.request.id}"):
+    if child.cgroup != "" and not str(child.cgroup).endswith(f"/{os.getpid()}/{request.id}"):
         raise ValueError("a cgroup that is another's")
     if math.isnan(child.due):
         raise ValueError("a time that is none")
     if child.wait_status is None:  # it has to be a child of this process that wasn't reaped
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    else:
-        wire.check(wire.Exited(child.request.id, child.pid, child.wait_status))

@@ -36,13 +36,10 @@ _HOUR = 3600.0
 _REST = 0.1
 """Seconds after something unforeseen, which may come again at once: that isn't to keep a processor busy."""
 
-_INT = struct.Struct("i")
-"""A file descriptor, as SCM_RIGHTS has it."""
-
 _CREDENTIALS = struct.Struct("3i")
 """``struct ucred`` of unix(7): pid, uid, gid."""
 
-_ROOM = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(253 * _INT.size)
+_ROOM = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(struct.calcsize("253i"))
 """Bytes for all that can come with a datagram: SCM_MAX_FD of unix(7). recvmsg(2) may wait to close what has no room."""
 
 
@@ -70,18 +67,17 @@ class Server:
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(reader, selectors.EVENT_READ, lambda: os.read(reader, 4096))
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        noted = {*STOP, RELOAD, signal.SIGCHLD, *_HARMLESS}
+        for number in (*STOP, RELOAD, signal.SIGCHLD, *_HARMLESS):
+            signal.signal(number, lambda got, _: self.signals.add(got))
         for number in signal.valid_signals():
-            if number in noted:
-                signal.signal(number, lambda got, _: self.signals.add(got))
-            elif signal.getsignal(number) == signal.SIG_IGN:  # it would be so in the programs too: exec keeps that
+            if signal.getsignal(number) == signal.SIG_IGN:  # it would be so in the programs too: exec keeps that
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # an earlier self blocked them
         signal.raise_signal(signal.SIGCHLD)  # for children that ended while that became us
 
     def run(self) -> bool:
         """Serve until SIGHUP, and return True; or until SIGTERM or SIGINT, and return False when all have ended."""
-        while not self._stops():
+        while not self.stops():
             self._turn()
             if RELOAD in self.signals and self.children.are_settled():
                 self.signals.remove(RELOAD)
@@ -93,7 +89,8 @@ class Server:
         self.audit.end_period()
         return False
 
-    def _stops(self) -> bool:
+    def stops(self) -> bool:
+        """Whether it is to stop."""
         return not self.signals.isdisjoint(STOP)
 
     def _turn(self) -> None:
@@ -194,7 +191,7 @@ class Server:
                 self._list()
 
     def _spawn(self, request: wire.Spawn, files: list[int]) -> None:
-        if self._stops() or RELOAD in self.signals:
+        if self.stops() or RELOAD in self.signals:
             self.children.refuse(request, Failure("rate", "the spawner stops or starts over; again in 1 s"))
         else:
             self.children.start(request, files)
@@ -214,24 +211,14 @@ def _read(connection: socket.socket, peer: bytes, files: list[int]) -> wire.Requ
     """
     how = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
     data, ancillary, flags, _ = connection.recvmsg(wire.MAX_DATAGRAM + 1, _ROOM, how)
-    sender = _take(ancillary, files)
+    parts = {kind: content for _, kind, content in ancillary}  # one of a kind at most
+    files.extend(memoryview(parts.get(socket.SCM_RIGHTS, b"")).cast("i"))
     if not data:
         raise ConnectionResetError("nothing more comes")
-    if sender != peer:
+    if parts.get(socket.SCM_CREDENTIALS) != peer:
         raise PermissionError("another process than the one that has connected sends")
     request: wire.Request = wire.decode(data, wire.REQUESTS)
     expected = wire.SPAWN_FDS if isinstance(request, wire.Spawn) else 0
     if len(files) != expected or flags & socket.MSG_CTRUNC:
         raise wire.WireError(f"{type(request).__name__} with {len(files)} file descriptors, or more")
     return request
-
-
-def _take(ancillary: list[tuple[int, int, bytes]], files: list[int]) -> bytes | None:
-    """Add the descriptors among what came with a datagram to `files`, and return its sender's credentials."""
-    sender = None
-    for _, kind, content in ancillary:
-        if kind == socket.SCM_RIGHTS:
-            files.extend(number for (number,) in _INT.iter_unpack(content))
-        else:  # SCM_CREDENTIALS: no other kind was asked for
-            sender = content
-    return sender
