@@ -75,7 +75,7 @@ def _provoke(spawner: Spawner, user: str, pid: int) -> None:
         ("children", "user = request.user"),
         ("children", "self._rates.pay(EVERYBODY, self._policy.start_rate)"),
         ("children", "self._audit.record(type(reply)"),
-        ("children", "said = _receive(report)"),
+        ("children", "said = report.recv("),
         ("children", "child.due = time.monotonic() + _KILL_AGAIN"),
         ("children", "sessions = {os.getsid(0)"),
         ("children", "child.state = State.ENDED"),
