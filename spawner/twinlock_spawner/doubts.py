@@ -36,12 +36,17 @@ def doubts(policy: Policy) -> Iterator[str]:
     for name, command in policy.programs.items():
         if os.path.basename(command[0]) in _SHELLS:
             yield f"programs: {name!r} is a shell; name a script of root's instead, which is checked before each start"
-    for key, (find, text) in _LOOK_UPS.items():
-        for name in getattr(policy, key):
-            if name not in getattr(Policy, key) and not _is_known(name, find):  # no host has all of the defaults
-                yield f"{key}: {text.format(name)}; correct the name"
+    yield from _unknown_names(policy)
     if policy.pam_service and not os.path.exists(f"/etc/pam.d/{policy.pam_service}"):
         yield f"pam_service: there is no /etc/pam.d/{policy.pam_service}, so PAM's rules for 'other' count; create it"
+
+
+def _unknown_names(policy: Policy) -> Iterator[str]:
+    """A line for each name that stands for nothing here, unless it is one of the defaults."""
+    for key, (find, text) in _LOOK_UPS.items():
+        for name in getattr(policy, key):
+            if name not in getattr(Policy, key) and not _is_known(name, find):
+                yield f"{key}: {text.format(name)}; correct the name"
 
 
 def _is_known(name: str, find: Callable[[str], object]) -> bool:
