@@ -178,6 +178,21 @@ def test_a_broken_protocol_ends_the_connection_only(
     assert len(os.listdir(f"/proc/{spawner.process.pid}/fd")) == before
 
 
+def test_descriptors_that_could_not_be_received_end_the_connection(start: Start) -> None:
+    """The spawner has no room for any, so none came; that there were some is all that the kernel says."""
+    spawner = start()
+    broker = spawner.connect()
+    pid = spawner.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    first_free = min(set(range(limits[0])) - set(descriptors(pid)))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free, limits[1]))
+    broker.send_bytes(LIST, [0])
+    assert broker.hung_up()
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert "List with 0 file descriptors, or more" in spawner.audit()[-1]["reason"]
+    assert spawner.connect().children() == {}
+
+
 @pytest.mark.parametrize(
     ("user", "program", "stage"),
     [

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from proc_rig import children, until
+from proc_rig import children, status, until
 from process_trees import program
 from spawner_rig import MANAGER, Broker, Output, Spawner, Start, acting_as, uep
 from twinlock_wire import wire
@@ -221,6 +221,20 @@ def test_what_was_said_at_an_old_socket_is_heard(start: Start, old: socket.socke
     spawner.brokers.append(waiting)
     waiting.hear_hello()
     assert waiting.receive(wire.Children).children == []
+
+
+def test_what_an_older_connection_says_last_costs_a_newer_one_nothing(start: Start) -> None:
+    """Both come in one turn of the spawner's: the older one has been hung up on when it is its turn."""
+    spawner = start()
+    older = spawner.connect()
+    spawner.process.send_signal(signal.SIGSTOP)
+    assert until(lambda: status(spawner.process.pid)["State"].startswith("T"))
+    newer = spawner.connect_raw()
+    older.send(wire.List())
+    spawner.process.send_signal(signal.SIGCONT)
+    newer.hear_hello()
+    assert newer.children() == {}
+    assert older.hung_up()
 
 
 def test_what_comes_without_credentials_is_not_heard(start: Start) -> None:

@@ -364,11 +364,10 @@ def test_going_away_in_the_middle_of_a_start(siege: Siege, alice: pwd.struct_pas
 def _process_with(pid: int) -> "subprocess.Popen[bytes] | None":
     """A process under a pid of the test's choice, if nobody was quicker (pid_namespaces(7), ns_last_pid)."""
     Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
-    process = subprocess.Popen(["sleep", "1000"])
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     if process.pid == pid:
         return process
-    process.kill()
-    process.wait()
+    process.communicate()
     return None
 
 
@@ -387,7 +386,8 @@ def test_a_pid_that_was_used_again_is_not_signalled(siege: Siege, alice: pwd.str
         for request in (kill, term, wire.Noted(uep(number)), kill, term):
             broker.send(request)
             _settle(broker)
-        assert victim.poll() is None
+        victim.communicate()
+        assert victim.returncode == 0, "a signal came before the end of its stdin"
     finally:
         victim.kill()
         victim.wait()

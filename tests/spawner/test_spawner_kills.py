@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from process_trees import alive, eventually, lives
+from process_trees import alive, eventually
 from spawner_rig import PYTHON, Start, uep
 from twinlock_spawner import tree
 from twinlock_wire import wire
@@ -89,19 +89,20 @@ def test_a_pid_that_comes_to_mean_another_process_is_spared(replaced: str) -> No
 
 
 @pytest.fixture
-def bystander() -> Iterator[int]:
-    """A process that isn't in any endpoint's cgroup, as the folder of one shows it."""
-    with subprocess.Popen(["sleep", "1000"]) as process:
-        yield process.pid
+def bystander() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that isn't in any endpoint's cgroup; it ends with its stdin, unless a signal has come before."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        yield process
         process.kill()
 
 
-def test_a_pid_that_has_left_the_cgroup_is_spared(tmp_path: Path, bystander: int) -> None:
+def test_a_pid_that_has_left_the_cgroup_is_spared(tmp_path: Path, bystander: "subprocess.Popen[bytes]") -> None:
     """The kernel's list shows a pid that is another's by the time of the signal."""
     (tmp_path / "cgroup.kill").touch()
-    (tmp_path / "cgroup.procs").write_text(f"{bystander}\n")
+    (tmp_path / "cgroup.procs").write_text(f"{bystander.pid}\n")
     assert not tree.kill_cgroup(str(tmp_path)), "the folder is still there"
-    assert lives(bystander)
+    bystander.communicate()
+    assert bystander.returncode == 0
 
 
 def test_the_kernel_is_asked_to_kill_all_in_a_cgroup_at_once(tmp_path: Path) -> None:

@@ -275,6 +275,23 @@ def test_nothing_that_lingers_is_waited_for(
     assert spawner.connect().children()[uep(BYSTANDER)].ended is None
 
 
+def test_who_has_a_copy_of_what_lingers_waits_for_the_spawners_close(start: Start, lingering: list[int]) -> None:
+    """That comes late here, behind the close of another file: the copy would be gone, and the spawner's the last."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    quietly = ("strace", "--daemonize", "--quiet=all", "-o", "/dev/null")
+    spawner = start({}, (*quietly, "--trace-path=/dev/full", "--trace=close", "--inject=close:delay_enter=2000000"))
+    broker = spawner.connect()
+    request = wire.encode(wire.Spawn(uep(1), "root", f"uep.{MANAGER}.{uep(1)}", "sleep"))
+    spawner.process.send_signal(signal.SIGSTOP)  # until only the spawner has the socket
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        broker.send_bytes(request, [full.fileno(), *lingering])
+    os.close(lingering.pop())
+    spawner.process.send_signal(signal.SIGCONT)
+    assert broker.receive(wire.Refused).stage == "stdio"
+    assert broker.children() == {}
+
+
 def _ends(broker: Broker) -> bool:
     """Whether the connection ends, whatever is said before."""
     with suppress(ConnectionError):
