@@ -25,6 +25,9 @@ _LOAD = "import twinlock_spawner.__main__, twinlock_spawner.doubts"
 _NOTHING_STARTS = "no line with started"
 """What the rig says of a spawner that doesn't come so far as to serve."""
 
+_WAITS = 3
+"""A test that waits in vain does so for this part of the limit, so that it is the test that fails, and says at what."""
+
 _TEARDOWN_LIMIT = 10.0
 """Seconds for tests that are called off to remove what they made."""
 
@@ -87,7 +90,7 @@ class Boxes:
 
     def _run_apart(self, box: Path, tests: Sequence[str], limit: float) -> tuple[int, str] | None:
         """pytest's exit code and what it says, or None where it takes longer than the limit."""
-        process = _start_apart(box, tests)
+        process = _start_apart(box, tests, limit / _WAITS)
         self._running.add(process)
         try:
             said, _ = process.communicate(timeout=limit)
@@ -125,14 +128,14 @@ def _load(code: Path) -> str:
     return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
 
 
-def _start_apart(box: Path, tests: Sequence[str]) -> "subprocess.Popen[str]":
+def _start_apart(box: Path, tests: Sequence[str], patience: float) -> "subprocess.Popen[str]":
     pytest = [sys.executable, "-m", "pytest", "-x", "--tb=no", "-p", "no:cacheprovider"]
     durations = ["--durations=0", "--durations-min=0.01"]
     folder = f"--basetemp={box / 'scratch/p'}"  # short, for the paths of sockets
     return subprocess.Popen(
         [_APART, sysconfig.get_paths()["purelib"], box / "code", box / "scratch", *pytest, *durations, folder, *tests],
         cwd=ROOT,
-        env=os.environ | {"COLUMNS": "300"},  # pytest cuts off what is longer
+        env=os.environ | {"COLUMNS": "300", "TWINLOCK_PATIENCE": str(patience)},  # pytest cuts off what is longer
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

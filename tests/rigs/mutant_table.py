@@ -87,8 +87,9 @@ def _read_file(path: Path) -> Iterator[Mutant]:
 
 
 def check_table(mutants: list[Mutant]) -> None:
-    """Raise `TableError` for an edit that can't be made or breaks the code, or for a test that isn't there."""
+    """Raise `TableError` for an edit that can't be made, breaks the code or is there twice, or for a missing test."""
     _check_names(mutants)
+    _check_edits(mutants)
     there = _collect(sorted({test.partition("::")[0] for mutant in mutants for test in mutant.tests}))
     for mutant in mutants:
         for test in mutant.tests:
@@ -107,6 +108,15 @@ def _collect(files: list[str]) -> set[str]:
         raise TableError(f"the tests can't be collected:\n{done.stdout}{done.stderr}")
     tests = {line for line in done.stdout.splitlines() if "::" in line}
     return tests | {test.partition("[")[0] for test in tests}
+
+
+def _check_edits(mutants: list[Mutant]) -> None:
+    """Raise `TableError` where two entries make one edit."""
+    made: dict[tuple[str, str], Mutant] = {}
+    for mutant in mutants:
+        other = made.setdefault((mutant.file, mutant.edited()), mutant)
+        if other is not mutant:
+            raise TableError(f"{mutant}: {other} is the same edit")
 
 
 def _check_names(mutants: list[Mutant]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proc_rig import children
+from proc_rig import PATIENCE, children
 
 _SOURCE = Path(__file__).with_name("nss_twltest.c")
 
@@ -55,8 +55,8 @@ class NameService:
             os.kill(int((self._hanging / f"{name}.pid").read_text()), signal.SIGKILL)
 
     def asked_by(self, spawner: int) -> int:
-        """The process below the spawner, guards between them or not, that asks; awaited for a minute at most."""
-        end = time.monotonic() + 60
+        """The process below the spawner, guards between them or not, that asks; which is awaited."""
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             below = [spawner]
             for pid in below:  # which grows meanwhile

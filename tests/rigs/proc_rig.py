@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+PATIENCE = float(os.environ.get("TWINLOCK_PATIENCE", "60"))
+"""Seconds that something is awaited. It comes, unless a check was taken away on purpose; those tests have less."""
+
 
 def descriptors(pid: int) -> dict[int, str]:
     """The open file descriptors of a process and what each stands for, as proc_pid_fd(5) names it."""
@@ -32,7 +35,7 @@ def resident(pid: int) -> int:
     return int(status(pid)["VmRSS"].split()[0])
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Whether the condition comes true within so many seconds."""
     end = time.monotonic() + seconds
     while not (true := condition()) and time.monotonic() < end:

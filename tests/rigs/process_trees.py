@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from proc_rig import PATIENCE
 
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
+
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Whether the condition comes true within so many seconds."""
     end = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < end:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from proc_rig import PATIENCE
 from twinlock_testbed.site import toml
 from twinlock_wire import wire
 
@@ -56,11 +57,11 @@ def acting_as(account: pwd.struct_passwd) -> Iterator[None]:
 
 
 class Broker:
-    """The broker's end. Replies are awaited for a minute at most."""
+    """The broker's end. Replies are awaited for `PATIENCE` at most."""
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(60)
+        self.socket.settimeout(PATIENCE)
         self.outputs: list[Output] = []
         self._account = pwd.getpwuid(os.geteuid())  # who has connected is who speaks
         self.socket.connect(str(path))
@@ -134,10 +135,10 @@ class Output:
         self._file.close()
 
     def line(self) -> str:
-        """The next line, awaited for a minute at most."""
+        """The next line, awaited for `PATIENCE` at most."""
         data = b""
         while not data.endswith(b"\n"):
-            ready, _, _ = select.select([self._file], [], [], 60)
+            ready, _, _ = select.select([self._file], [], [], PATIENCE)
             assert ready, f"no line came, only {data!r}"
             byte = self._file.read(1)
             assert byte, f"the output ended with {data!r}"
@@ -149,10 +150,10 @@ class Output:
         return json.loads(self.line())
 
     def rest(self) -> str:
-        """All until the end, when nobody has the output open any more; awaited for a minute at most."""
+        """All until the end, when nobody has the output open any more; awaited for `PATIENCE` at most."""
         data = b""
         while True:
-            ready, _, _ = select.select([self._file], [], [], 60)
+            ready, _, _ = select.select([self._file], [], [], PATIENCE)
             assert ready, f"the output didn't end after {data!r}"
             more = self._file.read(4096)
             if not more:
@@ -213,7 +214,7 @@ class Lines:
         self._ended = False
         threading.Thread(target=self._read, args=(process,), daemon=True).start()
 
-    def wait_for(self, text: str, seconds: float = 60, after: int = 0) -> str:
+    def wait_for(self, text: str, seconds: float = PATIENCE, after: int = 0) -> str:
         """The first line with `text` in it, not counting the first `after` lines; awaited so long at most."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._find(text, after), seconds)
@@ -272,7 +273,7 @@ class Spawner:
         return [json.loads(line) for line in whole.splitlines()]
 
 
-def gone(pid: int, seconds: float = 60) -> bool:
+def gone(pid: int, seconds: float = PATIENCE) -> bool:
     """Whether the process ends within so many seconds; one that is a zombie has ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -303,7 +304,7 @@ def launch(
     argv = [*prefix, python, "-m", "twinlock_spawner", "--policy", str(folder / "policy.toml")]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, cwd="/")
     said = Lines(process)
-    said.wait_for("started", 60)  # the keeper of an earlier one may still be at work
+    said.wait_for("started")  # the keeper of an earlier one may still be at work
     return Spawner(folder, process, said, Path(str(values["socket"])), str(values.get("cgroup", "")))
 
 
@@ -322,7 +323,7 @@ def stop(spawner: Spawner) -> None:
         for output in broker.outputs:
             output.close()
     spawner.process.send_signal(signal.SIGTERM)
-    spawner.process.wait(60)
+    spawner.process.wait(PATIENCE)
     if spawner.cgroup:
         remove_cgroups(Path(spawner.cgroup))
 
@@ -330,7 +331,7 @@ def stop(spawner: Spawner) -> None:
 def remove_cgroups(folder: Path) -> None:
     """Remove a cgroup and those below it, when what is in them has ended."""
     for place, _, _ in os.walk(folder, topdown=False):  # some go meanwhile, by the spawner or its keeper
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while Path(place).exists() and time.monotonic() < end:
             with contextlib.suppress(OSError):
                 Path(place).rmdir()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from nss_rig import NameService
-from proc_rig import children, descriptors, status, until
+from proc_rig import PATIENCE, children, descriptors, status, until
 from spawner_rig import Broker, Start, gone, remove_cgroups, uep, write_policy
 from twinlock_wire import wire
 
@@ -81,7 +81,7 @@ def test_a_container_that_refuses_keyrings_is_told_at_once(tmp_path: Path, error
     write_policy(tmp_path, {"broker_user": pwd.getpwuid(os.getuid()).pw_name} | paths)
     argv = [sys.executable, "-m", "twinlock_spawner", "--policy", str(tmp_path / "policy.toml")]
     prefix = failing(f"keyctl:error={error}")
-    ended = subprocess.run([*prefix, *argv], capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run([*prefix, *argv], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (ended.returncode, "keyctl(2)" in ended.stderr) == (111, True)
     assert not (tmp_path / "s.sock").exists()
 
@@ -155,7 +155,7 @@ def test_a_container_that_forbids_clone3(start: Start, cgroup: str, tmp_path: Pa
     paths = {"socket": str(tmp_path / "spawner.sock"), "audit_log": str(tmp_path / "audit.log")}
     write_policy(tmp_path, {"broker_user": "root", "cgroup": cgroup, **paths})
     argv = [*words, sys.executable, "-m", "twinlock_spawner", "--policy", str(tmp_path / "policy.toml")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/", check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, cwd="/", check=False)
     assert done.returncode == os.EX_CONFIG
     assert f"cgroup: [Errno {getattr(errno, error)}]" in done.stderr
     assert "no process can be made" in done.stderr
@@ -169,7 +169,7 @@ def test_a_cgroup_that_cannot_be_removed(start: Start, cgroup: str, tmp_path: Pa
     write_policy(tmp_path, {"broker_user": "root", "cgroup": cgroup, **paths})
     words = failing("rmdir:error=EBUSY")
     argv = [*words, sys.executable, "-m", "twinlock_spawner", "--policy", str(tmp_path / "policy.toml")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd="/", check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, cwd="/", check=False)
     assert done.returncode == os.EX_CONFIG
     assert "what has ended stays in it" in done.stderr
     remove_cgroups(Path(cgroup))

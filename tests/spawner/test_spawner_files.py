@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from nss_rig import NameService
-from proc_rig import children, descriptors, status, until
+from proc_rig import PATIENCE, children, descriptors, status, until
 from spawner_rig import Spawner, Start, uep, write_policy
 from twinlock_wire import wire
 
@@ -195,7 +195,7 @@ def _refused_to_start(folder: Path, values: dict[str, str]) -> int:
     policy = {"broker_user": "root", "socket": str(folder / "s.sock"), "audit_log": str(folder / "a.log")} | values
     write_policy(folder, policy)
     argv = [sys.executable, "-m", "twinlock_spawner", "--policy", str(folder / "policy.toml")]
-    return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode
+    return subprocess.run(argv, capture_output=True, timeout=PATIENCE, check=False).returncode
 
 
 class SmallDisk:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proc_rig import children
+from proc_rig import PATIENCE, children
 from spawner_rig import PYTHON, Start, write_policy
 from twinlock_wire import wire
 
@@ -47,7 +47,7 @@ def _not_started(folder: Path, prefix: tuple[str, ...]) -> subprocess.CompletedP
     paths = {"socket": str(folder / "s.sock"), "audit_log": str(folder / "a.log")}
     write_policy(folder, {"broker_user": "root"} | paths)
     argv = [*prefix, sys.executable, "-m", "twinlock_spawner", "--policy", str(folder / "policy.toml")]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
