@@ -45,6 +45,14 @@ def test_a_mutant_that_proves_nothing_is_an_error(tmp_path: Path, change: dict[s
         check_table(read_table(tmp_path))
 
 
+def test_one_edit_has_one_entry(tmp_path: Path) -> None:
+    for topic in ("first", "second"):
+        lines = "".join(f"{name} = {value!r}\n" for name, value in ENTRY.items())
+        (tmp_path / f"{topic}.toml").write_text(f"[[mutant]]\n{lines}")
+    with pytest.raises(TableError, match="second: something: first: something is the same edit"):
+        check_table(read_table(tmp_path))
+
+
 @pytest.fixture(scope="module")
 def made() -> Iterator[Boxes]:
     """Where mutants are run."""
