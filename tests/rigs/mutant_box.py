@@ -25,7 +25,7 @@ _LOAD = "import twinlock_spawner.__main__, twinlock_spawner.doubts"
 _NOTHING_STARTS = "no line with started"
 """What the rig says of a spawner that doesn't come so far as to serve."""
 
-_WAITS = 3
+_WAITS = 4
 """A test that waits in vain does so for this part of the limit, so that it is the test that fails, and says at what."""
 
 _TEARDOWN_LIMIT = 10.0

@@ -330,8 +330,10 @@ def stop(spawner: Spawner) -> None:
 
 def remove_cgroups(folder: Path) -> None:
     """Remove a cgroup and those below it, when what is in them has ended."""
+    end = time.monotonic() + PATIENCE
     for place, _, _ in os.walk(folder, topdown=False):  # some go meanwhile, by the spawner or its keeper
-        end = time.monotonic() + PATIENCE
         while Path(place).exists() and time.monotonic() < end:
-            with contextlib.suppress(OSError):
+            try:
                 Path(place).rmdir()
+            except OSError:
+                time.sleep(0.01)

@@ -14,6 +14,14 @@ from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 
+
+@pytest.fixture
+def alice(alice: pwd.struct_passwd) -> pwd.struct_passwd:
+    """The throw-away user, when what earlier tests have started has ended: some of it ends without being waited for."""
+    assert eventually(lambda: not alive(alice.pw_uid))
+    return alice
+
+
 # The first process of a pid namespace, in which a pid can be chosen: ns_last_pid in proc(5).
 AS_INIT = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-I", "-c"]
 _TOOLS = """

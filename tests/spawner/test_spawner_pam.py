@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -320,6 +321,28 @@ def test_an_end_that_comes_while_a_session_opens(
     assert output.rest() == ""
     assert gone(outer)
     assert hook.calls() == after.calls() == _both(alice)
+
+
+def test_a_program_whose_start_was_called_off_while_its_session_opened_never_runs(
+    start: Start, alice: pwd.struct_passwd, service: Service, tmp_path: Path, gate: Path
+) -> None:
+    """Not for a moment: guards that are so slow to take their signals would come too late to end it."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    hook = Hook(tmp_path, f'test "$PAM_TYPE" = close_session || read line < {gate}')
+    quietly = ("strace", "--daemonize", "--follow-forks", "--quiet=all", "-o", "/dev/null", "--trace=rt_sigtimedwait")
+    prefix = (*quietly, "--inject=rt_sigtimedwait:delay_enter=1000000")
+    spawner = start({"pam_service": service(*PERMIT, hook.rule)}, prefix)
+    broker = spawner.connect()
+    output = broker.spawn(1, alice.pw_name, "sleep")
+    assert eventually(lambda: len(hook.pids()) == 1)
+    [outer] = children(spawner.process.pid)
+    [inner] = children(outer)
+    broker.send(wire.Signal(uep(1), "KILL"))
+    assert eventually(lambda: pending(inner) != set())
+    gate.write_text("go on\n")
+    assert output.rest() == ""
+    assert broker.receive(wire.Refused).id == uep(1)
 
 
 def test_modules_find_no_signal_blocked_that_they_need(
