@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from proc_rig import PATIENCE
 from spawner_rig import Start, gone, uep
 from twinlock_wire import wire
 
@@ -250,7 +251,7 @@ def test_the_spawners_end_ends_all(start: Start, alice: pwd.struct_passwd) -> No
         pids.append(broker.receive(wire.Spawned).pid)
     daemon = int(broker.spawn(7, alice.pw_name, "daemon").line())
     spawner.process.send_signal(signal.SIGTERM)
-    assert spawner.process.wait(60) == 0
+    assert spawner.process.wait(PATIENCE) == 0
     assert all(gone(pid) for pid in [*pids, daemon])
     assert [line["event"] for line in spawner.audit()][-4:] == ["exited", "exited", "exited", "stopped"]
     with pytest.raises(ConnectionRefusedError):

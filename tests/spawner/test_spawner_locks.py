@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from nss_rig import NameService
-from proc_rig import descriptors
+from proc_rig import PATIENCE, descriptors
 from process_trees import alive, children, eventually, guards, lives, program
 from spawner_rig import Lines, Spawner, Start, remove_cgroups, uep, write_policy
 from spawner_versions import Version
@@ -52,7 +52,7 @@ class Second:
 
     def refusal(self) -> str:
         """Its only words, after it has ended with 75."""
-        assert self.process.wait(120) == os.EX_TEMPFAIL
+        assert self.process.wait(PATIENCE) == os.EX_TEMPFAIL
         word = self.said.wait_for("twinlock-spawner: ")
         assert self.said.last(2) == [word]
         return word
@@ -90,7 +90,7 @@ def begin() -> Iterator[Begin]:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
-    process.wait(60)
+    process.wait(PATIENCE)
 
 
 def lock_of(path: Path) -> Path:
@@ -150,7 +150,7 @@ def run(folder: Path, **values: Any) -> "subprocess.CompletedProcess[str]":
     paths = {"socket": str(folder / "spawner.sock"), "audit_log": str(folder / "audit.log")}
     write_policy(folder, {"broker_user": "root"} | paths | values)
     argv = [*SPAWNER, "--policy", str(folder / "policy.toml")]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd="/", check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, cwd="/", check=False)
 
 
 def test_a_second_spawner_changes_nothing(

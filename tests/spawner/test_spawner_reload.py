@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from proc_rig import PATIENCE
 from process_trees import alive, children, eventually, lives, program
 from spawner_rig import MANAGER, PYTHON, Broker, Spawner, Start, uep, write_policy
 from spawner_versions import Version
@@ -303,7 +304,7 @@ def test_term_while_the_spawner_starts_over(version: Version, alice: pwd.struct_
         spawner.process.send_signal(signal.SIGHUP)
         opened()
         spawner.process.send_signal(signal.SIGTERM)
-    assert spawner.process.wait(60) == 0
+    assert spawner.process.wait(PATIENCE) == 0
     assert spawner.audit()[-1]["event"] == "stopped"
     assert alive(alice.pw_uid) == set()
 

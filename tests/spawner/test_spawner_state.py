@@ -13,6 +13,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from proc_rig import PATIENCE
 from spawner_rig import Broker, write_policy
 from twinlock_wire import wire
 from wire_rig import SPAWN
@@ -60,7 +61,7 @@ class Earlier:
         """The spawner says so in one line, ends with 111, and hasn't served."""
         with self.succeed(data, listener) as spawner:
             try:
-                said = spawner.communicate(timeout=120)[1]
+                said = spawner.communicate(timeout=PATIENCE)[1]
             finally:
                 spawner.kill()
         assert said.startswith("twinlock-spawner: "), said
