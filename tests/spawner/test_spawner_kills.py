@@ -121,6 +121,13 @@ def test_the_kernel_is_asked_to_kill_all_in_a_cgroup_at_once(tmp_path: Path) -> 
     assert (tmp_path / "cgroup.kill").read_text() == "1"
 
 
+def test_a_cgroup_in_which_nothing_runs_is_removed(cgroup: str) -> None:
+    """With those below it, the lowest first."""
+    Path(cgroup, "below").mkdir(parents=True)
+    assert tree.kill_cgroup(cgroup)
+    assert not Path(cgroup).exists()
+
+
 def test_a_process_of_another_pid_namespace_in_the_cgroup(tmp_path: Path) -> None:
     """The kernel shows it as 0, and to kill(2) that is the caller's own process group."""
     (tmp_path / "cgroup.kill").touch()
