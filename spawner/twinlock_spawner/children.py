@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-import msgpack
 from twinlock_wire import wire
 
 from twinlock_spawner import guard, kernel, stages, tree
@@ -24,9 +23,6 @@ _EARLY = 5.0
 
 _KILL_AGAIN = 1.0
 """Seconds after which an endpoint is killed again that should have ended by then."""
-
-_MAX_REPORT = 8192
-"""Bytes of a child's report."""
 
 Tell = Callable[[wire.Reply], None]
 
@@ -192,9 +188,9 @@ class Children:
             self._selector.unregister(report)
             child.report = None
             with contextlib.suppress(BlockingIOError):  # a program of a name service may keep the other end open
-                said = report.recv(_MAX_REPORT, socket.MSG_DONTWAIT)
+                said = report.recv(wire.MAX_DATAGRAM, socket.MSG_DONTWAIT)
         if said and child.failure is None:
-            child.failure = _read_failure(said, child.request)
+            child.failure = _read_failure(said)
         if child.failure is None:
             child.state = State.RUNNING
             child.due = float("inf")
@@ -261,11 +257,10 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _read_failure(said: bytes, request: wire.Spawn) -> Failure:
+def _read_failure(said: bytes) -> Failure:
     """The stage and the reason. They are checked, since a module of the site may have written something there."""
     try:
-        stage, reason = msgpack.unpackb(said)
-        wire.check(wire.Refused(request.id, stage, reason))
-    except (ValueError, TypeError) as error:
-        return Failure("fork", f"the new process said something that is no report: {type(error).__name__}")
-    return Failure(stage, reason)
+        refused: wire.Refused = wire.decode(said, {"refused": wire.Refused})
+    except wire.WireError as error:
+        return Failure("fork", f"the new process said something that is no report: {error}")
+    return Failure(refused.stage, refused.reason)

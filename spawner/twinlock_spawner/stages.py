@@ -13,7 +13,6 @@ import signal
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
-import msgpack
 import prctl
 from twinlock_wire import wire
 
@@ -24,8 +23,9 @@ from twinlock_spawner.policy import is_system_uid, local_account
 from twinlock_spawner.start import Start
 from twinlock_spawner.trust import check_command
 
-_LONGEST_REASON = wire.MAX_TEXT
-"""Characters of a reason that are reported."""
+ROOT = True
+ALL = False
+"""Whether a stage needs root, or is for a spawner that serves its own user as well."""
 
 _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 _BOUNDING_SET = "CapBnd"
@@ -34,16 +34,17 @@ _BOUNDING_SET = "CapBnd"
 def run(start: Start, report: int) -> NoReturn:
     """Go through the stages in a process that was forked for it. Whatever happens, it doesn't come back.
 
-    `report` is where a failure goes: the array of its stage and its reason, in msgpack.
+    `report` is where a failure goes, as the message that the broker will get.
     """
     start.report = report
     try:
-        for name, stage in STAGES:
+        for name, stage, needs_root in STAGES:
             start.stage = name
-            stage(start)
+            if start.privileged or not needs_root:
+                stage(start)
     except BaseException as error:
-        reason = str(error)[:_LONGEST_REASON].encode(errors="replace").decode()
-        os.write(start.report, msgpack.packb([start.stage, reason]))
+        reason = str(error)[: wire.MAX_TEXT].encode(errors="replace").decode()
+        os.write(start.report, wire.encode(wire.Refused(start.request.id, start.stage, reason)))
     finally:
         os._exit(os.EX_OSERR)
 
@@ -107,8 +108,6 @@ def _has_allowed_group(start: Start) -> bool:
 
 def check_groups(start: Start) -> None:
     """Raise `ValueError` where the account's processes would be in a group that is as good as root, or the broker's."""
-    if not start.privileged:
-        return  # the groups stay as they are
     for name, gid in _find_groups(start.policy.deny_groups).items():
         if gid in start.groups:
             raise ValueError(f"account {start.request.user} is in the group {name}, which is in deny_groups")
@@ -153,8 +152,6 @@ def record_identity(start: Start) -> None:
 
 def set_limits(start: Start) -> None:
     """Set the policy's limits, and leave behind what is the service's and not the user's. PAM may set some anew."""
-    if not start.privileged:
-        return
     for name, (soft, hard) in start.policy.rlimits.items():
         limit = getattr(resource, f"RLIMIT_{name.upper()}")
         _, most = resource.getrlimit(limit)
@@ -172,13 +169,13 @@ def _at_most(value: int, most: int) -> int:
 
 def set_login_uid(start: Start) -> None:
     """Have the host's audit rules see the user in whatever the endpoint does, as after a login."""
-    if start.privileged and start.policy.login_uid:
+    if start.policy.login_uid:
         kernel.set_login_uid(start.account.pw_uid)
 
 
 def leave_keyring(start: Start) -> None:
     """Where PAM's modules may give the endpoint a keyring, none of them finds the service's: pam_keyinit(8)."""
-    if start.privileged and start.policy.pam_service:
+    if start.policy.pam_service:
         kernel.join_new_session_keyring()
 
 
@@ -194,29 +191,26 @@ def close_audit_log(start: Start) -> None:
 
 def drop_bounding_set(start: Start) -> None:
     """Let no program gain a capability. Where setuid programs shall work they need theirs."""
-    if start.privileged and start.policy.no_new_privs:
+    if start.policy.no_new_privs:
         kernel.drop_bounding_set()
 
 
 def set_groups(start: Start) -> None:
     """The account's groups, or with a PAM session those that its modules have set."""
-    if start.privileged:
-        os.setgroups(start.groups)
+    os.setgroups(start.groups)
 
 
 def set_gid(start: Start) -> None:
     """Real, effective and saved."""
-    if start.privileged:
-        gid = start.account.pw_gid
-        os.setresgid(gid, gid, gid)
+    gid = start.account.pw_gid
+    os.setresgid(gid, gid, gid)
 
 
 def set_uid(start: Start) -> None:
     """Real, effective and saved. No line after this runs as root."""
-    if start.privileged:
-        uid = start.account.pw_uid
-        os.setresuid(uid, uid, uid)
-        prctl.set_dumpable(0)  # until exec nobody traces what was the spawner; the change may have set it: proc(5)
+    uid = start.account.pw_uid
+    os.setresuid(uid, uid, uid)
+    prctl.set_dumpable(0)  # until exec nobody traces what was the spawner; the change may have set it: proc(5)
 
 
 def verify_identity(start: Start) -> None:
@@ -239,8 +233,6 @@ def verify_identity(start: Start) -> None:
 
 def verify_no_capabilities(start: Start) -> None:
     """Raise `ValueError` where one is left: proc(5), /proc/PID/status."""
-    if not start.privileged:
-        return
     empty = (*_CAPABILITIES, _BOUNDING_SET) if start.policy.no_new_privs else _CAPABILITIES
     with open("/proc/self/status") as status:
         for line in status:
@@ -251,7 +243,7 @@ def verify_no_capabilities(start: Start) -> None:
 
 def join_keyring(start: Start) -> None:
     """Have a session keyring of the user's own, which it is since the user makes it. With PAM that is the modules'."""
-    if start.privileged and not start.policy.pam_service:
+    if not start.policy.pam_service:
         kernel.join_new_session_keyring()
 
 
@@ -303,31 +295,31 @@ def execute(start: Start) -> None:
 
 
 STAGES = (
-    ("descriptors", Start.close_others),
-    ("fork", start_guard),
-    ("stdio", check_stdio),
-    ("lookup", look_up_account),
-    ("policy", check_account),
-    ("policy", check_groups),
-    ("program", check_program),
-    ("audit", record_identity),
-    ("limits", set_limits),
-    ("login-uid", set_login_uid),
-    ("keyring", leave_keyring),
-    ("session", open_session),
-    ("session", start_session),
-    ("session-groups", check_session_groups),
-    ("descriptors", close_audit_log),
-    ("bounding", drop_bounding_set),
-    ("groups", set_groups),
-    ("gid", set_gid),
-    ("uid", set_uid),
-    ("readback", verify_identity),
-    ("capabilities", verify_no_capabilities),
-    ("keyring", join_keyring),
-    ("parent", die_with_parent),
-    ("no-new-privs", set_no_new_privs),
-    ("directory", enter_home),
-    ("stdio", set_stdio),
-    ("exec", execute),
+    ("descriptors", Start.close_others, ALL),
+    ("fork", start_guard, ALL),
+    ("stdio", check_stdio, ALL),
+    ("lookup", look_up_account, ALL),
+    ("policy", check_account, ALL),
+    ("policy", check_groups, ROOT),
+    ("program", check_program, ALL),
+    ("audit", record_identity, ALL),
+    ("limits", set_limits, ROOT),
+    ("login-uid", set_login_uid, ROOT),
+    ("keyring", leave_keyring, ROOT),
+    ("session", open_session, ALL),
+    ("session", start_session, ALL),
+    ("session-groups", check_session_groups, ROOT),
+    ("descriptors", close_audit_log, ALL),
+    ("bounding", drop_bounding_set, ROOT),
+    ("groups", set_groups, ROOT),
+    ("gid", set_gid, ROOT),
+    ("uid", set_uid, ROOT),
+    ("readback", verify_identity, ALL),
+    ("capabilities", verify_no_capabilities, ROOT),
+    ("keyring", join_keyring, ROOT),
+    ("parent", die_with_parent, ALL),
+    ("no-new-privs", set_no_new_privs, ALL),
+    ("directory", enter_home, ALL),
+    ("stdio", set_stdio, ALL),
+    ("exec", execute, ALL),
 )

@@ -70,7 +70,7 @@ def _text(node: ast.expr) -> str:
 
 def stages() -> set[str]:
     """The names of the stages of a start, as the spawner and the broker's own refusals say them."""
-    return {name for name, _ in STAGES} | set(_failed()) | set(_explained())
+    return {name for name, *_ in STAGES} | set(_failed()) | set(_explained())
 
 
 def _failed() -> Iterator[str]:

@@ -64,7 +64,8 @@ enum nss_status _nss_twltest_getpwnam_r(const char *name, struct passwd *account
     if (strcmp(name, "twl-babbler") == 0)
         say("nonsense");
     if (strcmp(name, "twl-liar") == 0) {
-        say("\x92\xa6" "Any Of" "\xa4" "them"); /* an array of two texts in msgpack, the first of which names no stage */
+        say("\x84\xa4type\xa7refused\xa2id\xd9\x24" "00000000-0000-4000-8000-000000000001"
+            "\xa5stage\xa6" "Any Of" "\xa6reason\xa4them"); /* in msgpack; such a stage there isn't */
         _exit(0);
     }
     if (strcmp(name, "twl-alias") == 0) {
