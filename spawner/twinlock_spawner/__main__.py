@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from twinlock_spawner import kernel, reload
+from twinlock_spawner import cgroups, kernel, reload
 from twinlock_spawner.keeper import try_cgroup
 from twinlock_spawner.locks import PATIENCE, InUse, remove_dead_socket, take_locks
 from twinlock_spawner.policy import Policy, PolicyError, load, local_account
@@ -59,6 +59,7 @@ def _begin() -> None:
     """Read arguments and policy; then execute the process that serves, or return if it is not wanted."""
     options = _parse_arguments()
     policy = load(options.policy)
+    cgroups.check_controllers(policy)
     broker, group = local_account(policy.broker_user)
     head = reload.Head(vars(policy), broker, options.policy)
     if options.check != _A_PERSON_ASKS and os.geteuid() == 0:
@@ -68,7 +69,7 @@ def _begin() -> None:
         if not has_listener:
             os.dup2(2, reload.LISTENER)  # so that no lock gets this number, which the listener will take
         take_locks(policy.socket, policy.cgroup, PATIENCE)  # before anything of another spawner's is touched
-        try_cgroup(policy.cgroup)
+        try_cgroup(policy)
         if not has_listener:
             _listen(policy.socket, group)
         reload.execute_server(head)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from twinlock_wire import wire
 
-from twinlock_spawner import guard, kernel, stages, tree
+from twinlock_spawner import cgroups, guard, kernel, stages, tree
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.child import Child, State
 from twinlock_spawner.policy import Policy, is_system_uid
@@ -126,20 +126,22 @@ class Children:
     def _fork(self, request: wire.Spawn, files: list[int]) -> Failure | None:
         """Make the process that becomes the endpoint, or say why there is none."""
         policy = self._policy
-        cgroup = f"{policy.cgroup}/{os.getpid()}/{request.id}" if policy.cgroup else ""
-        if cgroup and not tree.kill_cgroup(cgroup):
+        cgroup = cgroups.path(policy, request.user, request.id)
+        if not cgroups.clear(cgroup):
             return Failure("fork", "what it left, in a file system that doesn't answer, can't be killed yet")
         guarded = guard.is_needed(policy)
         stdin, output = files
         start = Start(policy, self._audit, request, stdin, output, cgroup)
         child = Child(request, cgroup, guard.KILL if guarded else signal.SIGKILL)
         try:
+            cgroups.make(policy, cgroup)
             child.report, report = socket.socketpair()
             with report:
                 child.pid = os.fork() if guarded else kernel.fork_into(cgroup)
                 if child.pid == 0:
                     stages.run(start, report.fileno())
         except OSError as error:
+            cgroups.clear(cgroup)
             return _explain(error)
         child.due = child.since + policy.exec_timeout
         self.add(child)  # first of all: it runs, so it has to be known
@@ -226,7 +228,7 @@ class Children:
     def _clear(self, child: Child) -> bool:
         """Kill what a child has left that was reaped; return whether nothing is left."""
         if child.cgroup:
-            return tree.kill_cgroup(child.cgroup)
+            return cgroups.clear(child.cgroup)
         sessions = {os.getsid(0), *(other.pid for other in self)}
         return tree.kill_orphans(sessions, lambda uid: not is_system_uid(uid, self._policy))
 
@@ -245,9 +247,11 @@ class Children:
 
 
 def _explain(error: OSError) -> Failure:
-    """Why there is no process: fork(2), clone3(2). An error with a file name is about the cgroup's folder."""
-    if error.errno == errno.EAGAIN and error.filename is None:
-        return Failure("fork", "the host, the spawner's unit or its cgroup has as many processes as it may have")
+    """Why there is no process: fork(2), clone3(2). An error with a file name is about the cgroup."""
+    if error.filename is not None:
+        return Failure("cgroup", str(error))
+    if error.errno == errno.EAGAIN:
+        return Failure("fork", "the host, the spawner's unit or a cgroup has as many processes as it may have")
     return Failure("fork", f"the host can't start another: {error}")
 
 

@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import prctl
 
-from twinlock_spawner import kernel, tree
-from twinlock_spawner.policy import PolicyError
+from twinlock_spawner import cgroups, kernel, tree
+from twinlock_spawner.policy import Policy, PolicyError
 
 _PAUSE = 0.02
 """Seconds until it looks again whether all have died."""
@@ -22,19 +22,26 @@ _LOOKS = 50
 """So many times it looks whether a process that has ended has left its cgroup."""
 
 
-def try_cgroup(cgroup: str) -> None:
-    """Raise `PolicyError` where the kernel, or a container, refuses what each endpoint in the folder will need."""
+def try_cgroup(policy: Policy) -> None:
+    """Raise `PolicyError` where the kernel, or a container, refuses the cgroups and limits of each endpoint."""
+    cgroup = policy.cgroup
     if not cgroup:
         return
+    cgroups.check_controllers(policy)
     trial = f"{cgroup}/trial-{os.getpid()}"
+    endpoint = f"{trial}/account/endpoint"
     try:
-        pid = kernel.fork_into(trial)
+        cgroups.make(policy, endpoint)
+        pid = kernel.fork_into(endpoint)
         if pid == 0:
             os._exit(0)
         os.waitpid(pid, 0)
         _remove(trial)
     except OSError as error:
         raise PolicyError(f"cgroup: {error}: no process can be made in {cgroup} and ended there") from error
+    finally:
+        tree.kill_cgroup(trial)
+        cgroups.release(cgroup)
 
 
 def _remove(cgroup: str) -> None:
@@ -54,15 +61,15 @@ def fork_keeper(cgroup: str) -> None:
     spawner = os.pidfd_open(os.getpid())
     for path in glob.glob(f"{cgroup}/[0-9]*"):  # theirs: the cgroup may not be the spawner's alone, by mistake
         tree.kill_cgroup(path)
-    own = f"{cgroup}/{os.getpid()}"
+    own = cgroups.own_folder(cgroup)
     os.makedirs(own, exist_ok=True)
     if os.fork() == 0:
-        _keep(spawner, own)
+        _keep(spawner, cgroup, own)
     os.close(spawner)
 
 
-def _keep(spawner: int, own: str) -> NoReturn:
-    """Wait for the spawner's end, then kill everything in its folder `own`.
+def _keep(spawner: int, cgroup: str, own: str) -> NoReturn:
+    """Wait for the spawner's end, then kill everything in its folder `own` in `cgroup`.
 
     A file system that doesn't answer may keep a process in the kernel. It does nothing any more, and users can make
     such file systems (FUSE), so the next spawner isn't kept waiting for it.
@@ -74,4 +81,5 @@ def _keep(spawner: int, own: str) -> NoReturn:
     deadline = time.monotonic() + _GIVE_UP
     while not tree.kill_cgroup(own) and time.monotonic() < deadline:
         time.sleep(_PAUSE)
+    cgroups.release_all(cgroup)
     os._exit(0)

@@ -43,20 +43,11 @@ class _CloneArguments(ctypes.Structure):
 
 
 def fork_into(cgroup: str) -> int:
-    """Fork as `os.fork` does, the new process into a new folder `cgroup` of cgroup v2. Raises `OSError`.
+    """Fork as `os.fork` does, the new process into the folder `cgroup` of cgroup v2. Raises `OSError`.
 
-    To move a process there later, the kernel waits 6 to 23 ms for all processors.
+    To move a process there later, the kernel waits 6 to 23 ms for all processors. The calls around clone3(2) are those
+    that `os.fork` makes: docs.python.org/3/c-api/sys.html.
     """
-    os.mkdir(cgroup)
-    try:
-        return _clone_into(cgroup)
-    except OSError:
-        os.rmdir(cgroup)
-        raise
-
-
-def _clone_into(cgroup: str) -> int:
-    """The calls around clone3(2) are those that `os.fork` makes: docs.python.org/3/c-api/sys.html."""
     folder = os.open(cgroup, os.O_PATH | os.O_CLOEXEC)
     arguments = _CloneArguments(flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=folder)
     ctypes.pythonapi.PyOS_BeforeFork()

@@ -19,6 +19,10 @@ _MOST = 999_999_999
 _MOST_OF_A_LIMIT = 2**63 - 1
 
 
+CONTROLLERS = ("memory", "pids", "cpu", "io", "hugetlb")
+"""Of cgroups: whose files can be limits."""
+
+
 class PolicyError(ValueError):
     """The policy can't be used; the text names the key and the reason."""
 
@@ -59,16 +63,20 @@ def _is_command(value: Any) -> bool:
     return _are_texts(value) and value != [] and value[0].startswith("/")
 
 
+def _is_written_to_a_file(value: Any) -> bool:
+    """The kernel takes what is blank for 0, or for nothing at all."""
+    return _is_text(value) and value.strip() != ""
+
+
 def _list_of(accepts: Accepts) -> Accepts:
     return lambda value: type(value) is list and all(map(accepts, value))
 
 
-def _is_name(value: str) -> bool:
-    return re.fullmatch(r"[\w-]+", value) is not None
+def _table_of(accepts: Accepts, form: str = r"[\w-]+") -> Accepts:
+    def is_name(value: str) -> bool:
+        return re.fullmatch(form, value) is not None
 
-
-def _table_of(accepts: Accepts) -> Accepts:
-    return lambda value: type(value) is dict and all(map(_is_name, value)) and all(map(accepts, value.values()))
+    return lambda value: type(value) is dict and all(map(is_name, value)) and all(map(accepts, value.values()))
 
 
 _are_texts = _list_of(_is_text)
@@ -84,6 +92,10 @@ RANGES = Kind("a list of pairs of uids, each the first and the last of a range",
 COMMANDS = Kind("a table of lists of strings, the first an absolute path", _table_of(_is_command))
 VARIABLES = Kind("a table of strings", _table_of(_is_text))
 LIMITS = Kind("a table of pairs of whole numbers", _table_of(_is_pair_of_limits))
+CGROUP_LIMITS = Kind(
+    f'a table of strings, by files of {", ".join(CONTROLLERS)} in quotes: "memory.max" = "8G"',
+    _table_of(_is_written_to_a_file, rf"({'|'.join(CONTROLLERS)})\.[\w.]+"),
+)
 
 _SYSTEM_UIDS = [[0, 999], [60000, 65535], [2147352576, 4294967295]]
 """Where Debian, its packages and systemd put accounts of services; people of AD and sssd lie between the last two."""
@@ -142,6 +154,8 @@ class Policy(SimpleNamespace):
     environment: Annotated[dict[str, str], VARIABLES, "a child's, beside HOME, USER, LOGNAME and SHELL"] = {}
     rlimits: Annotated[dict[str, list[int]], LIMITS, "by name: [soft, hard]; -1: none"] = _RLIMITS
     cgroup: Annotated[str, PATH, "folder of a cgroup v2 that is the spawner's alone; empty: none"] = ""
+    limits: Annotated[dict[str, str], CGROUP_LIMITS, "what one endpoint may use: files of its cgroup"] = {}
+    user_limits: Annotated[dict[str, str], CGROUP_LIMITS, "what all endpoints of an account may use together"] = {}
 
 
 def load(path: str) -> Policy:
@@ -158,6 +172,8 @@ def load(path: str) -> Policy:
         _replace_min_uid(values, path)
         _check_keys(values)
         policy = Policy(**values)
+        if (policy.limits or policy.user_limits) and not policy.cgroup:
+            raise ValueError("limits and user_limits need a cgroup: name the folder of one in cgroup")
         for command in policy.programs.values():
             check_command(command)
         for made in (policy.socket, policy.audit_log):

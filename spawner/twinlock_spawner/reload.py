@@ -18,7 +18,7 @@ import msgpack
 import prctl
 from twinlock_wire import wire
 
-from twinlock_spawner import kernel
+from twinlock_spawner import cgroups, kernel, tree
 from twinlock_spawner.child import Child, State
 from twinlock_spawner.guard import KILL
 from twinlock_spawner.keeper import fork_keeper, try_cgroup
@@ -78,7 +78,7 @@ def serve(state: int) -> None:
     policy = Policy(**head.policy)
     take_locks(policy.socket, policy.cgroup, PATIENCE)  # they are here, unless an earlier self had none
     server = Server(policy, socket.socket(fileno=LISTENER), head.broker)
-    if policy.cgroup and (children is None or not os.path.isdir(f"{policy.cgroup}/{os.getpid()}")):
+    if policy.cgroup and (children is None or not os.path.isdir(cgroups.own_folder(policy.cgroup))):
         fork_keeper(policy.cgroup)  # an earlier self may have had no cgroups
     for child in children or []:
         server.children.add(child)
@@ -88,6 +88,9 @@ def serve(state: int) -> None:
         _notify_manager(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         server.audit.record("reload-failed", reason=_start_over(server, head.path))
         _notify_manager("READY=1")
+    if policy.cgroup:  # the keeper would do that as well, but a service manager may kill it now
+        tree.kill_cgroup(cgroups.own_folder(policy.cgroup))
+        cgroups.release_all(policy.cgroup)
     server.audit.record("stopped")
 
 
@@ -160,7 +163,7 @@ def _take_locks_of(state: int) -> None:
     head = Head(*msgpack.unpackb(os.pread(state, os.fstat(state).st_size, 0)))
     policy = Policy(**head.policy)
     take_locks(policy.socket, policy.cgroup, 0.0)
-    try_cgroup(policy.cgroup)
+    try_cgroup(policy)
 
 
 def _hand_over(child: Child) -> list[Any]:
@@ -212,9 +215,15 @@ def _check_handed_over(child: Child) -> None:
         wire.check(wire.Refused(request.id, *child.failure))
     if child.kill_signal not in (signal.SIGKILL, KILL):
         raise ValueError("a signal that ends no endpoint")
-    if child.cgroup != "" and not str(child.cgroup).endswith(f"/{os.getpid()}/{request.id}"):
-        raise ValueError("a cgroup that is another's")
+    _check_cgroup(child.cgroup, request)
     if math.isnan(child.due):
         raise ValueError("a time that is none")
     if child.wait_status is None:  # it has to be a child of this process that wasn't reaped
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+
+def _check_cgroup(cgroup: str, request: wire.Spawn) -> None:
+    """Raise `ValueError` unless the cgroup is the endpoint's, where this version or an earlier one makes it."""
+    own = cgroups.own_folder("")
+    if cgroup != "" and not str(cgroup).endswith((f"{own}/u-{request.user}/{request.id}", f"{own}/{request.id}")):
+        raise ValueError("a cgroup that is another's")

@@ -19,7 +19,7 @@ def kill_cgroup(cgroup: str) -> bool:
     Call again where some still die. cgroup.kill reaches processes that are just being forked as well (Linux 5.14).
     """
     with contextlib.suppress(OSError):  # it is gone already, or busy until they have died
-        _write(f"{cgroup}/cgroup.kill", b"1")
+        write(f"{cgroup}/cgroup.kill", "1")
         for folder, _, _ in os.walk(cgroup, topdown=False):
             _kill_members(folder)
             os.rmdir(folder)
@@ -33,7 +33,7 @@ def _kill_members(cgroup: str) -> None:
     def is_inside(pid: int) -> bool:
         return _cgroup(str(pid)).endswith(end_of_path)
 
-    for pid in _read(f"{cgroup}/cgroup.procs").split():
+    for pid in read(f"{cgroup}/cgroup.procs").split():
         _kill(int(pid), is_inside)
 
 
@@ -75,7 +75,7 @@ def kill_orphans(sessions: Container[int], is_users: Choice) -> bool:
     def is_orphan(pid: int) -> bool:
         return os.getsid(pid) not in sessions and _cgroup(str(pid)) == own_cgroup and is_users(_uid(pid))
 
-    own_children = _read("/proc/thread-self/children").split()
+    own_children = read("/proc/thread-self/children").split()
     if not any(is_orphan(int(pid)) for pid in own_children):  # most often, and the host may have many processes
         return True
     return kill_descendants(is_orphan)
@@ -106,28 +106,35 @@ def _children_by_parent() -> dict[int, list[int]]:
 
 def _parent(pid: int) -> int:
     """A process's parent: proc(5). Its name may have blanks and parentheses."""
-    return int(_read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
+    return int(read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
 
 
 def _cgroup(process: str) -> bytes:
     """The path of a process's cgroup of version 2. In others, one whose first thread has ended is shown elsewhere."""
-    return _read(f"/proc/{process}/cgroup").partition(b"0::")[2]
+    return read(f"/proc/{process}/cgroup").partition(b"0::")[2]
 
 
 def _uid(pid: int) -> int:
     """The real uid of a process."""
-    return int(_read(f"/proc/{pid}/status").partition(b"\nUid:")[2].split()[0])
+    return int(read(f"/proc/{pid}/status").partition(b"\nUid:")[2].split()[0])
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
+    """What is in a file of the kernel's."""
     with open(path, "rb", buffering=0) as file:
         return file.readall()
 
 
-def _write(path: str, data: bytes) -> None:
-    """Write to a file that is there, and that only root may read."""
-    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def write(path: str, text: str) -> None:
+    """Write to a file of the kernel's. Raises `OSError` that has both.
+
+    It may be closed to readers. What is written to memory.max can take long to come about, which isn't waited for
+    (O_NONBLOCK, Linux 6.16).
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        os.write(file, data)
+        os.write(file, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}, on writing {text!r}", path) from error
     finally:
         os.close(file)

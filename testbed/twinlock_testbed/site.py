@@ -233,7 +233,7 @@ class Manager:
 def toml(value: object) -> str:
     """A value in TOML: an inline table, or what JSON writes the same way."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{name} = {toml(item)}" for name, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{json.dumps(name)} = {toml(item)}" for name, item in value.items()) + " }"
     return json.dumps(value)
 
 

@@ -170,7 +170,7 @@ def _states() -> _Target:
         assert os.listdir("/proc/self/fd") == before, "a file descriptor is left, or one was closed"
 
     running = (SPAWN, "", signal.SIGUSR1, 12.5, pid, None, None)
-    in_a_cgroup = (SPAWN, f"/sys/fs/cgroup/{os.getpid()}/{UEP}", signal.SIGKILL, math.inf, pid, None, None)
+    in_a_cgroup = (SPAWN, f"/sys/fs/cgroup/{os.getpid()}/u-{SPAWN[1]}/{UEP}", signal.SIGKILL, math.inf, pid, None, None)
     ending = (SPAWN._replace(id=NAME[4:40]), "", signal.SIGKILL, 12.5, pid, 256, None)
     ended = (SPAWN, "", signal.SIGKILL, math.inf, pid, 0, 0)
     seeds = [

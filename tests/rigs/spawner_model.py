@@ -158,7 +158,7 @@ class Session:
             assert alive(account.pw_uid) == {pid for puppet in own for pid in puppet.processes}
         if self._spawner.cgroup:
             folder = Path(self._spawner.cgroup, str(self._spawner.process.pid))
-            assert {place.name for place in folder.iterdir() if place.is_dir()} == {uep(n) for n in self._running()}
+            assert {place.name for place in folder.glob("*/*/")} == {uep(n) for n in self._running()}
 
     def _go_away(self) -> None:
         """And come back, when something has happened meanwhile."""

@@ -242,7 +242,7 @@ def test_a_cgroup_that_there_is_no_descriptor_for_is_removed(
     resource.prlimit(spawner.process.pid, resource.RLIMIT_NOFILE, (max(before) + 5, limits[1]))  # and the connection's
     broker.spawn(1, alice.pw_name, "sleep")
     refused = broker.receive(wire.Refused)
-    assert (refused.stage, refused.reason.endswith(f"{uep(1)}'")) == ("fork", True)
+    assert (refused.stage, refused.reason.endswith(f"{uep(1)}'")) == ("cgroup", True)
     assert list(Path(cgroup).glob("*/*/")) == []
     resource.prlimit(spawner.process.pid, resource.RLIMIT_NOFILE, limits)
     broker.spawn(1, alice.pw_name, "sleep")

@@ -65,8 +65,8 @@ def test_what_becomes_the_user_has_nothing_of_the_spawners_open(
     """It is stopped with its first moment as the user: the report is its only socket, and the log is closed."""
     spawner = start({"cgroup": cgroup}, failing("setresuid:signal=STOP"))
     spawner.connect().spawn(1, alice.pw_name, "sleep")
-    procs = Path(cgroup, str(spawner.process.pid), uep(1), "cgroup.procs")
-    assert until(procs.exists)
+    procs = Path(cgroup, str(spawner.process.pid), f"u-{alice.pw_name}", uep(1), "cgroup.procs")
+    assert until(lambda: procs.exists() and procs.read_text() != "")
     (pid,) = map(int, procs.read_text().split())
     assert until(lambda: status(pid)["Uid"].split() == [str(alice.pw_uid)] * 4)
     links = [link for number, link in descriptors(pid).items() if number > 2]
@@ -150,7 +150,7 @@ def test_a_start_for_which_there_is_no_process(start: Start, cgroup: str, alice:
     assert list(Path(cgroup).glob("*/*/")) == []
     broker.spawn(1, alice.pw_name, "sleep")
     pid = broker.receive(wire.Spawned).pid
-    (own,) = Path(cgroup).glob("*/*/")
+    (own,) = Path(cgroup).glob("*/*/*/")
     assert (own / "cgroup.procs").read_text().split() == [str(pid)]
 
 
@@ -209,11 +209,14 @@ def test_a_start_for_which_there_is_no_cgroup(start: Start, cgroup: str, alice: 
     spawner = start({"cgroup": cgroup})
     broker = spawner.connect()
     own = Path(cgroup, str(spawner.process.pid))
-    (own / "cgroup.max.descendants").write_text("0")
-    broker.spawn(1, alice.pw_name, "sleep")
-    refused = broker.receive(wire.Refused)
-    assert (refused.stage, str(own / uep(1)) in refused.reason) == ("fork", True)
-    assert broker.children() == {}
+    account = own / f"u-{alice.pw_name}"
+    for room, folder in (("0", account), ("1", account / uep(1))):
+        (own / "cgroup.max.descendants").write_text(room)
+        broker.spawn(1, alice.pw_name, "sleep")
+        refused = broker.receive(wire.Refused)
+        assert (refused.stage, refused.reason.endswith(f"'{folder}'")) == ("cgroup", True)
+        assert broker.children() == {}
+        assert not account.exists()
     (own / "cgroup.max.descendants").write_text("max")
     broker.spawn(1, alice.pw_name, "sleep")
     broker.receive(wire.Spawned)

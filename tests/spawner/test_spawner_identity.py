@@ -271,7 +271,7 @@ def test_a_start_is_in_its_cgroup_from_the_beginning(
     with names.hangs(alice.pw_name):
         spawner.connect().spawn(1, alice.pw_name)
         asking = names.asked_by(spawner.process.pid)
-        own = Path(cgroup, str(spawner.process.pid), uep(1), "cgroup.procs")
+        own = Path(cgroup, str(spawner.process.pid), f"u-{alice.pw_name}", uep(1), "cgroup.procs")
         assert own.read_text().split() == [str(asking)]
 
 
@@ -349,7 +349,7 @@ def test_without_root_a_cgroup_is_ended(
     """One that systemd has delegated to the account; its kill file is for writing only."""
     broker = _connect_without_root(start, alice, cgroup, delegated)
     daemon = int(broker.spawn(1, alice.pw_name, "daemon").line())
-    [own] = Path(cgroup).glob(f"*/{uep(1)}")
+    [own] = Path(cgroup).glob(f"*/*/{uep(1)}")
     broker.receive(wire.Spawned)
     broker.send(wire.Signal(uep(1), "KILL"))
     assert broker.receive(wire.Exited).status == signal.SIGKILL

@@ -84,6 +84,13 @@ def test_a_good_policy(tmp_path: Path) -> None:
         (("[programs]", "stop_grace = 1_000_000_000\n[programs]"), ["stop_grace"]),
         (("[programs]", "rlimits = {core = [0]}\n[programs]"), ["rlimits"]),
         (("[programs]", "rlimits = {core = [0, -2]}\n[programs]"), ["rlimits"]),
+        (("[programs]", 'limits = {"memory.max" = "8G"}\n[programs]'), ["limits and user_limits need a cgroup"]),
+        (("[programs]", 'user_limits = {"memory.max" = "8G"}\n[programs]'), ["limits and user_limits need a cgroup"]),
+        (("[programs]", "limits = {'memory.max' = 8}\n[programs]"), ["limits has to be a table of strings"]),
+        (("[programs]", "limits = {'memory.max' = ' '}\n[programs]"), ["limits has to be a table of strings"]),
+        (("[programs]", "limits = {memory.max = '8G'}\n[programs]"), ["limits has to be a table of strings"]),
+        (("[programs]", "limits = {'memory.max/..' = '8G'}\n[programs]"), ["limits has to be a table of strings"]),
+        (("[programs]", "user_limits = {'cgroup.freeze' = '1'}\n[programs]"), ["user_limits has to be a table"]),
         (("[programs]", "[programs"), ["policy.toml"]),
     ],
 )

@@ -92,7 +92,9 @@ def test_an_end_is_told_though_something_is_left_that_cannot_be_killed(
         broker.send(wire.Noted(uep(1)))
         broker.spawn(1, alice.pw_name, "visit")
         assert "can't be killed yet" in broker.receive(wire.Refused).reason
-    assert eventually(lambda: not Path(f"{cgroup}/{spawner.process.pid}/{uep(1)}/cgroup.procs").read_text())
+    assert eventually(
+        lambda: not Path(f"{cgroup}/{spawner.process.pid}/u-{alice.pw_name}/{uep(1)}/cgroup.procs").read_text()
+    )
     broker.spawn(1, alice.pw_name, "visit")
     broker.receive(wire.Spawned)
 
@@ -114,7 +116,7 @@ def test_nobody_traces_a_start(start: Start, alice: pwd.struct_passwd, cgroup: s
     spawner = start({"cgroup": cgroup})
     with home_that_hangs(Path(alice.pw_dir)), _cores_of_all():
         spawner.connect().spawn(1, alice.pw_name)
-        procs = Path(f"{cgroup}/{spawner.process.pid}/{uep(1)}/cgroup.procs")
+        procs = Path(f"{cgroup}/{spawner.process.pid}/u-{alice.pw_name}/{uep(1)}/cgroup.procs")
         assert eventually(lambda: procs.exists() and procs.read_text() != "")
         process = Path("/proc", procs.read_text().strip())
         assert eventually(lambda: f"Uid:\t{alice.pw_uid}" in (process / "status").read_text())

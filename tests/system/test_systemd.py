@@ -76,7 +76,7 @@ def test_the_job_for_two_users(site: Site) -> None:
     scripts = site.script(ADA, "one", "two", tasks=2), site.script(BOB, "one", tasks=2)
     _good(site, ADA, scripts[0].outcomes(RESULT_TIMEOUT), 4)
     _good(site, BOB, scripts[1].outcomes(RESULT_TIMEOUT), 2)
-    cgroups = {path.name for path in (site.box.root / "sys/fs/cgroup" / SPAWNER).glob("*/*/")}
+    cgroups = {path.name for path in (site.box.root / "sys/fs/cgroup" / SPAWNER).glob("*/*/*/")}
     assert len(cgroups) >= 3, "each endpoint has a cgroup of its own below the unit's"
 
 
