@@ -83,6 +83,7 @@ def die_with_parent(start: Start, number: int) -> None:
 def _fork_below(start: Start, passed: Passed, session: pam.Session | None = None) -> None:
     """Return in a new process. The calling one is its guard from now on, which sends it what `passed` says."""
     prctl.set_child_subreaper(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, as by a module, nobody would have to be reaped
     die_with_parent(start, KILL)  # PAM's modules may change their identity for a moment, which clears the setting
     start.parent = os.getpid()
     pid = kernel.fork_into(start.cgroup) if session and start.cgroup else os.fork()

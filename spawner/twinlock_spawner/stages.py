@@ -277,6 +277,13 @@ def set_stdio(start: Start) -> None:
     os.closerange(4, 0x7FFFFFFF)
 
 
+def reset_signals(_start: Start) -> None:
+    """Undo what modules of the site have ignored or blocked: the program would, too. What has a handler exec resets."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
 def execute(start: Start) -> None:
     """Become the program. What the policy sets wins over PAM, and who the user is over both."""
     account = start.account
@@ -321,5 +328,6 @@ STAGES = (
     ("no-new-privs", set_no_new_privs, ALL),
     ("directory", enter_home, ALL),
     ("stdio", set_stdio, ALL),
+    ("exec", reset_signals, ALL),
     ("exec", execute, ALL),
 )

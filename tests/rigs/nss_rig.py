@@ -54,6 +54,16 @@ class NameService:
             path.unlink()
             os.kill(int((self._hanging / f"{name}.pid").read_text()), signal.SIGKILL)
 
+    @contextlib.contextmanager
+    def deafens(self, name: str) -> Iterator[None]:
+        """As long as this lasts, who has looked up the account isn't told any more when its children end."""
+        path = self._hanging / f"{name}.deaf"
+        path.touch()
+        try:
+            yield
+        finally:
+            path.unlink()
+
     def asked_by(self, spawner: int) -> int:
         """The process below the spawner, guards between them or not, that asks; which is awaited."""
         end = time.monotonic() + PATIENCE

@@ -1,6 +1,6 @@
 /* A name service as a site may have one, for nsswitch.conf(5): it hangs while a file with the account's name exists in
    $TWL_NSS_FOLDER; it starts a helper, which keeps what is open, where NAME.helper there names the cgroup that the helper
-   moves to; it writes into all sockets when it is asked for
+   moves to; it has ends of children ignored where there is NAME.deaf; it writes into all sockets when it is asked for
    twl-babbler, and a report that no stage would make when it is asked for twl-liar; it leaves files open; it knows
    accounts with any uid N under names twl-uid-N, the account twl-real under the name twl-alias too, root under the name
    twl-toor, and one whose name is long and odd under the name twl-odd. */
@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <nss.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,9 @@ enum nss_status _nss_twltest_getpwnam_r(const char *name, struct passwd *account
         while (access(path, F_OK) == 0)
             usleep(10000);
         start_helper(folder, name);
+        snprintf(path, sizeof path, "%s/%s.deaf", folder, name);
+        if (access(path, F_OK) == 0)
+            signal(SIGCHLD, SIG_IGN);
     }
     if (strcmp(name, "twl-babbler") == 0)
         say("nonsense");

@@ -350,3 +350,20 @@ def test_the_socket_of_a_spawner_that_was_killed_is_replaced(start: Start) -> No
     assert Broker(again.socket).receive(wire.Hello)
     assert not gone(again.process.pid, 0)
     os.unlink(spawner.socket)
+
+
+@pytest.mark.parametrize("guard", ["cgroup", "pam"])
+def test_a_name_service_that_ignores_ends_of_children(
+    request: pytest.FixtureRequest, start: Start, names: NameService, alice: pwd.struct_passwd, plain: str, guard: str
+) -> None:
+    """Neither the program does that, though exec hands it on, nor a guard, which would miss the program's end."""
+    kept = {"cgroup": request.getfixturevalue("cgroup")} if guard == "cgroup" else {"pam_service": plain}
+    broker = start(kept, names.prefix).connect()
+    with names.deafens(alice.pw_name):
+        ignored = int(broker.spawn(1, alice.pw_name, "report").json()["status"]["SigIgn"], 16)
+        broker.receive(wire.Spawned)
+        broker.receive(wire.Exited)
+        broker.spawn(2, alice.pw_name, "fail")
+        broker.receive(wire.Spawned)
+        assert broker.receive(wire.Exited).status == 7 << 8
+    assert not ignored & 1 << signal.SIGCHLD - 1

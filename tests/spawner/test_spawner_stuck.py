@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hanging_home import answer_init, home_that_hangs, take_request
+from proc_rig import PATIENCE
 from process_trees import eventually
 from spawner_rig import PYTHON, Spawner, Start, uep
 from twinlock_wire import wire
@@ -53,6 +54,7 @@ def test_a_start_that_cannot_be_killed_puts_off_no_reload(
         spawner.process.send_signal(signal.SIGHUP)
         spawner.said.wait_for('"started"', after=before)
         broker = spawner.connect()
+        assert broker.children() == {}
         broker.spawn(2, bob.pw_name)
         assert broker.receive(wire.Spawned).id == uep(2)
         assert broker.receive(wire.Exited).id == uep(2)
@@ -66,7 +68,7 @@ def test_a_process_that_cannot_be_killed_keeps_no_spawner_from_its_end_or_start(
     with home_that_hangs(Path(alice.pw_dir)) as device:
         _hold_a_start(spawner, alice, device)
         spawner.process.send_signal(signal.SIGTERM)
-        assert spawner.process.wait(60) == 0
+        assert spawner.process.wait(PATIENCE) == 0
         following = start(brief)
         broker = following.connect()
         broker.spawn(2, bob.pw_name)
