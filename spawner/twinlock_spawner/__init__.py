@@ -2,14 +2,16 @@
 
 docs/audit.md is the guided reading. Each file uses only those below it:
 
-    __main__    the command line
-    reload      begins to serve, and starts over in place
-    server      the socket, the requests, the loop
-    children    the table of endpoints: limits, states, ends
-    stages      from root to the user, stage by stage
-    guard, pam  a parent for an endpoint, without a cgroup or with a PAM session
-    keeper      kills what is left when the spawner has ended
-    start, tree, kernel, locks, audit, policy
+    __main__     the command line
+    reload       begins to serve, and starts over in place
+    server       the socket, the requests, the loop
+    children     the table of endpoints: limits, states, signals, ends
+    stages       from root to the user, stage by stage
+    descriptors  which file descriptors an endpoint gets, how all are closed
+    guard, pam   a parent for an endpoint, without a cgroup or with a PAM session
+    keeper       kills what is left when the spawner has ended
+    cgroups      where endpoints' cgroups are, and their limits
+    child, start, rates, tree, kernel, locks, audit, policy, trust
 """
 
 import os
