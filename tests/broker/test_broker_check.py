@@ -296,6 +296,7 @@ def test_the_brokers_own_account_is_nobodys(folder: Path, tmp_path: Path) -> Non
     [
         ("sudo", "", Kind.FAILURE, "keeps out: deny_groups: it is in sudo"),
         ("daemon", 'broker_user = "daemon"', Kind.FAILURE, "keeps out: broker_user: it is in the broker's own group"),
+        ("sudo", 'deny_groups = ["daemon"]', Kind.WARNING, "it is in sudo, as good as root"),
         ("adm", "", Kind.WARNING, "it is in adm, so its tasks can read the host's logs"),
         ("video", "", Kind.OK, "is the account"),
     ],
