@@ -19,6 +19,7 @@ from broker_rabbit import Rabbit
 from broker_rest import rest_service
 from broker_rig import ALICE, MANAGER, UEP
 from globus_compute_common import messagepack
+from hanging_memory import HOLD, memory_that_hangs
 from spawner_rig import PYTHON, Spawner
 
 
@@ -144,6 +145,32 @@ async def test_an_account_that_connects_without_end_stops_no_start_and_fills_no_
             while await next_state(rabbit) != {"heartbeat_period": 0}:
                 pass
             assert 0 < sum(f"uid {pwd.getpwnam('daemon').pw_uid} " in line for line in log.splitlines()) < 10
+
+
+@pytest.mark.system
+@pytest.mark.asyncio(loop_scope="package")
+async def test_who_keeps_its_output_from_being_read_stops_no_broker(rabbit: Rabbit, place: Path) -> None:
+    """Neither the one that started its endpoint, which can be stopped or killed, nor those that follow."""
+    (place / "fuse").mkdir()
+    code = f"import sys; sys.argv.append({str(place / 'fuse' / 'memory')!r})\n{HOLD}"
+    policy = {"broker_user": "nobody", "deny_users": ["root"], "system_uids": [], "programs": {"hold": [*PYTHON, code]}}
+    with (
+        rest_service(rabbit.url, MANAGER) as service,
+        running_spawner(place, policy) as spawner,
+        memory_that_hangs(place / "fuse") as memory,
+    ):
+        async with asyncio.timeout(240):
+            async with Broker.running(place, spawner, service, program="hold") as broker:
+                await start_command(rabbit)
+                await asyncio.to_thread(memory.wait_until_read)
+                await broker.stop()
+            async with Broker.running(place, spawner, service) as broker:
+                broker.process.kill()
+                await broker.process.wait()
+            async with Broker.running(place, spawner, service) as broker:
+                await broker.stop()
+    while await rabbit.waiting("beats"):
+        await rabbit.take("beats")
 
 
 @pytest.mark.system

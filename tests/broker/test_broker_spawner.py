@@ -14,6 +14,7 @@ import pytest
 from broker_rig import MANAGER, endpoint_user
 from spawner_rig import Spawner, sealed, uep
 from twinlock_broker.endpoints.output import Output
+from twinlock_broker.endpoints.readers import Readers
 from twinlock_broker.errors import Fatal
 from twinlock_broker.spawner.client import SpawnerClient
 from twinlock_wire import wire
@@ -52,14 +53,14 @@ async def running(client: SpawnerClient) -> AsyncIterator[Heard]:
 
 async def spawn(client: SpawnerClient, number: int, program: str) -> tuple[wire.Spawned | wire.Refused, Output]:
     """Have a child started whose stdin is empty."""
-    place = Path(tempfile.gettempdir(), f"twl-{uuid.uuid4()}")  # gone with the output
     request = wire.Spawn(uep(number), endpoint_user(), f"uep.{MANAGER}.{uep(number)}", program)
-    output, document = Output(place), sealed()
+    output = Output(Readers(), Path(tempfile.gettempdir()), str(uuid.uuid4()), endpoint_user())
+    writer, document = await output.writer(), sealed()
     try:
-        return await client.spawn(request, (document, output.writer)), output
+        return await client.spawn(request, (document, writer)), output
     finally:
         os.close(document)
-        output.close_writer()
+        os.close(writer)
 
 
 async def test_start_signal_end_and_start_again(client: SpawnerClient) -> None:
@@ -69,7 +70,7 @@ async def test_start_signal_end_and_start_again(client: SpawnerClient) -> None:
             assert isinstance(reply, wire.Spawned), reply
             await client.signal(uep(1), "TERM")
             assert await heard.end() == (uep(1), signal.SIGTERM)
-            output.finish()
+            await output.finish()
 
 
 async def test_what_a_child_prints_before_it_ends_is_there(client: SpawnerClient) -> None:
@@ -77,17 +78,18 @@ async def test_what_a_child_prints_before_it_ends_is_there(client: SpawnerClient
         reply, output = await spawn(client, 1, "report")
         assert isinstance(reply, wire.Spawned), reply
         assert await heard.end() == (uep(1), 0)
-        assert '"umask": 63' in output.finish()
+        await output.finish()
+        assert '"umask": 63' in output.text
 
 
 async def test_refusals(client: SpawnerClient) -> None:
     async with running(client):
         reply, output = await spawn(client, 1, "gone")
-        output.finish()
+        await output.finish()
         assert isinstance(reply, wire.Refused)
         assert reply.stage == "program"
         reply, output = await spawn(client, 1, "nosuch")
-        output.finish()
+        await output.finish()
         assert isinstance(reply, wire.Refused)
         assert reply.stage == "policy"
 
@@ -99,7 +101,7 @@ async def test_many_starts_at_once_get_their_own_answers(client: SpawnerClient) 
         assert [reply.id for reply in replies] == [uep(number) for number in range(6)]
         assert sum(isinstance(reply, wire.Spawned) for reply in replies) == 3  # max_children_per_user
         for _, output in answers:
-            output.finish()
+            await output.finish()
 
 
 async def test_a_new_broker_finds_the_children_and_the_ends_that_nobody_saw(spawner: Spawner) -> None:
@@ -117,7 +119,7 @@ async def test_a_new_broker_finds_the_children_and_the_ends_that_nobody_saw(spaw
     async with running(SpawnerClient(spawner.socket)) as heard:
         assert heard.tables[-1].keys() == {uep(1)}
     for _, output in replies:
-        output.finish()
+        await output.finish()
 
 
 async def test_two_brokers_of_one_spawner_do_not_wear_it_out(spawner: Spawner) -> None:
@@ -139,7 +141,7 @@ async def test_a_start_waits_for_a_spawner_that_is_away(spawner: Spawner) -> Non
     spawner.process.send_signal(signal.SIGCONT)
     reply, output = await asyncio.wait_for(starting, 60)
     assert isinstance(reply, wire.Spawned)
-    output.finish()
+    await output.finish()
     task.cancel()
 
 
@@ -200,7 +202,7 @@ async def lost_on_the_way(end: End) -> AsyncIterator[asyncio.Task[tuple[wire.Spa
     await end.accept_list()
     assert isinstance(await end.hear(), wire.Spawn)
     yield starting
-    (await starting)[1].finish()
+    await (await starting)[1].finish()
     running.cancel()
     end.close()
 
@@ -239,7 +241,7 @@ async def test_a_start_of_an_earlier_broker_between_fork_and_exec_is_waited_for(
     await end.say(wire.Refused(uep(1), "duplicate", "it is there"), wire.Spawned(uep(1), 79))
     reply, output = await starting
     assert reply == wire.Spawned(uep(1), 79)
-    output.finish()
+    await output.finish()
     running.cancel()
     end.close()
 

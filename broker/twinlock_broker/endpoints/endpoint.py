@@ -17,7 +17,7 @@ class Endpoint:
     of one that was up, and of one that never was; after one it may start `again` only then. `command` is the id of the
     command that it was started for. `restarted`: its
     predecessor may have done its tasks. `owes`: by its last word it has unfinished tasks, of which only its journal
-    knows.
+    knows. `ending`: it has ended, and its last output is awaited.
     """
 
     id: str
@@ -29,6 +29,7 @@ class Endpoint:
     started: float = 0.0
     pid: int = 0
     ended: int | None = None
+    ending: bool = False
     output: Output | None = None
     crashes: int = 0
     deaths: int = 0

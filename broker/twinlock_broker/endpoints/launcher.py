@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,11 @@ from twinlock_wire import wire
 
 from twinlock_broker.endpoints.admission import Admission
 from twinlock_broker.endpoints.endpoint import Endpoint
-from twinlock_broker.endpoints.output import Output
+from twinlock_broker.endpoints.output import OPEN_LIMIT, Output, left_by_others
+from twinlock_broker.endpoints.readers import MOST_STUCK, UNREAD, Readers, remove
 from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.endpoints.turns import Turns
 from twinlock_broker.spawner.client import SpawnerClient
-
-_PIPE = ".output"
 
 
 class Launcher:
@@ -30,36 +30,49 @@ class Launcher:
         self._admission = admission
         self._told = dict(told)
         self._outputs = outputs
+        self._readers = Readers()
         self._turns = Turns()
 
     def resume(self, endpoints: Iterable[Endpoint]) -> None:
-        """Listen again to what `endpoints`, which an earlier broker started, print while they start."""
+        """Listen again to what `endpoints`, which an earlier broker started, print while they start.
+
+        Blocks until their pipes are open, for `OPEN_LIMIT` at most.
+        """
         known = {endpoint.id: endpoint for endpoint in endpoints}
-        for path in self._outputs.glob(f"*{_PIPE}"):
-            with contextlib.suppress(OSError):
-                if path.stem in known:
-                    known[path.stem].output = Output(path, made=False)
-                else:
-                    path.unlink()
+        outputs = []
+        for endpoint_id, paths in left_by_others(self._outputs).items():
+            if endpoint_id in known:
+                output = known[endpoint_id].output = self._output(known[endpoint_id])
+                output.resume(paths)
+                outputs.append(output)
+            else:
+                for path in paths:
+                    remove(path)
+        deadline = time.monotonic() + OPEN_LIMIT
+        for output in outputs:
+            output.wait_until_open(deadline)
 
     async def launch(self, endpoint: Endpoint, request: StartRequest) -> wire.Spawned | wire.Refused:
         """The spawner's answer to `request`; where there is none, a refusal that says why. Sets the output."""
+        if self._readers.stuck(request.user) >= MOST_STUCK:
+            return wire.Refused(request.id, UNREAD, f"{MOST_STUCK} outputs of earlier endpoints can't be read")
         spawn = wire.Spawn(request.id, request.user, request.name, request.program, request.command)
         try:
             with contextlib.ExitStack() as stack:
-                if endpoint.output is None or not endpoint.output.reopen():
-                    endpoint.output = Output(self._outputs / f"{endpoint.id}{_PIPE}")
-                stack.callback(endpoint.output.close_writer)
+                if endpoint.output is None or not endpoint.output.open:
+                    endpoint.output = self._output(endpoint)
+                writer = await endpoint.output.writer()
+                stack.callback(os.close, writer)
                 document = request.document.seal(self._spawner.pid(), self._told | {"restarted": endpoint.restarted})
                 stack.callback(os.close, document)
-                fds = document, endpoint.output.writer
+                fds = document, writer
                 reply = await self._turns.take(request.user, lambda: self._ask(endpoint, spawn, fds))
         except TimeoutError:
             reply = wire.Refused(request.id, "unanswered", "no answer in time")
         except (OSError, wire.WireError) as error:
             reply = wire.Refused(request.id, "host", str(error))
         if isinstance(reply, wire.Refused) and endpoint.output is not None:
-            endpoint.output.finish()
+            await endpoint.output.finish()
         return reply
 
     async def stop(self, endpoint: Endpoint) -> None:
@@ -75,3 +88,6 @@ class Launcher:
     async def _ask(self, endpoint: Endpoint, spawn: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
         """Ask the spawner, if the administrator still has nothing against it: a start may have waited for its turn."""
         return self.refusal(endpoint, endpoint.owes) or await self._spawner.spawn(spawn, fds)
+
+    def _output(self, endpoint: Endpoint) -> Output:
+        return Output(self._readers, self._outputs, endpoint.id, endpoint.user)

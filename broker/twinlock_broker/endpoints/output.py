@@ -2,18 +2,27 @@
 
 import asyncio
 import contextlib
-import os
+import logging
 import re
+import secrets
+import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
+
+from twinlock_broker.endpoints.reader import CHUNK, FINISH
+from twinlock_broker.endpoints.readers import Readers, remove
 
 KEPT = 4096
 """Bytes that are kept, the last ones."""
 
-_CHUNK = 65536
-_MOST = 16
-"""Chunks that are read at the end, as much as a pipe can hold: whoever kept it open can't hold us up by writing on."""
+FINISH_LIMIT = 5.0
+"""Seconds for what is still there to come, after the end of the endpoint."""
 
+OPEN_LIMIT = 5.0
+"""Seconds for the pipes of an earlier broker to be open again, all together."""
+
+_NAME = ".output"
 _PAUSE = 0.05
 """Seconds until more is read of an endpoint that writes as fast as we read."""
 
@@ -21,88 +30,125 @@ _PAUSE = 0.05
 _LOGIN = re.compile(r"://[^\s/@]+@")
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
+log = logging.getLogger(__name__)
+
+
+def left_by_others(folder: Path) -> dict[str, list[Path]]:
+    """The pipes in `folder` that an earlier broker made, by the ids of their endpoints."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.glob(f"*{_NAME}"):
+        endpoint_id, _, _ = path.name.partition(".")
+        found.setdefault(endpoint_id, []).append(path)
+    return found
+
 
 class Output:
-    """A named pipe at `path`, which is there for as long as anybody may write to it: a broker that starts over opens it
-    again (`made` is False). The child gets `writer`; what it writes is read as it comes, so that it rarely blocks.
+    """Of the endpoint `endpoint_id` of the account `user`: named pipes in `folder`, which are there for as long as
+    anybody may write to them. What is written is read as it comes, so that an endpoint rarely blocks.
 
-    `writer` is open for reading too, so that a child can write while there is no broker. Otherwise a broker that is
-    killed would end all endpoints that are just starting: they would write to a pipe that nobody reads (SIGPIPE).
+    Each start has a pipe of its own. There are two only where a broker, which starts over, makes a start that the one
+    before it may have made already.
     """
 
-    def __init__(self, path: Path, made: bool = True) -> None:
-        """Raises OSError; for a new one only where this process has no file descriptors left."""
-        self._path = path
-        if made:
-            self._reader, self.writer = _make(path)
-        else:
-            self._reader, self.writer = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), -1
+    def __init__(self, readers: Readers, folder: Path, endpoint_id: str, user: str) -> None:
+        self._readers = readers
+        self._folder = folder
+        self._id = endpoint_id
+        self._user = user
+        self._paths: list[Path] = []
+        self._sources: set[socket.socket] = set()
+        self._all_read = asyncio.Event()
         self._tail = b""
-        self._open, self._full = True, False
         self.closed_at: float | None = None
         """time.monotonic() of when the last writer closed it: the endpoint writes its own log, or has ended."""
-        self._listen()
 
-    def reopen(self) -> bool:
-        """Have a writer again, for a start that an earlier broker may have made already. False where it is closed."""
-        if self._open:
-            self.writer = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        return self._open
+    @property
+    def open(self) -> bool:
+        """Whether something may still come."""
+        return bool(self._sources)
 
-    def close_writer(self) -> None:
-        """Close our own copy of the writing end, once the child has its."""
-        os.close(self.writer)
-
-    def finish(self) -> str:
-        """Read what is still there and close the pipe; the last text, without logins and what terminals act upon."""
-        for _ in range(_MOST):
-            if not (self._open and self._read()):
-                break
-        self._close()
+    @property
+    def text(self) -> str:
+        """The last of what came so far, without logins and what terminals act upon."""
         text = _LOGIN.sub("://<secret>@", _ESCAPES.sub("", self._tail.decode("utf-8", "replace")))
         return "".join(character for character in text if character.isprintable() or character in "\n\t").strip()
 
-    def _listen(self) -> None:
-        if self._open:
-            asyncio.get_running_loop().add_reader(self._reader, self._readable)
+    async def writer(self) -> int:
+        """The end of a new pipe for a child; see `Readers.make`."""
+        path = self._folder / f"{self._id}.{secrets.token_hex(4)}{_NAME}"
+        source, writer = await self._readers.make(path)
+        self._add(source, path)
+        self._listen(source)
+        return writer
 
-    def _readable(self) -> None:
-        if self._read() and self._full:
-            asyncio.get_running_loop().remove_reader(self._reader)
-            asyncio.get_running_loop().call_later(_PAUSE, self._listen)
+    def resume(self, paths: Iterable[Path]) -> None:
+        """Read also from the pipes at `paths`, which an earlier broker made; `wait_until_open` comes next."""
+        for path in paths:
+            with contextlib.suppress(OSError):  # there is no room for a process
+                self._add(self._readers.resume(path), path)
 
-    def _read(self) -> bool:
-        with contextlib.suppress(BlockingIOError):
-            data = os.read(self._reader, _CHUNK)
-            self._tail = (self._tail + data)[-KEPT:]
-            self._full = len(data) == _CHUNK
-            if data:
-                return True
+    def wait_until_open(self, deadline: float) -> None:
+        """Wait until `deadline` (time.monotonic()) for these pipes: what nobody has open is lost with its last writer.
+
+        Blocks. One that isn't open then is given up.
+        """
+        for source in list(self._sources):
+            if self._readers.wait_until_open(source, deadline):
+                self._listen(source)
+            else:
+                self._give_up(source)
+
+    async def finish(self) -> None:
+        """Wait for what is still there to come, and close the pipes.
+
+        It takes `FINISH_LIMIT` where a process of the user's keeps everybody from reading, see `reader.py`.
+        """
+        for source in self._sources:
+            with contextlib.suppress(OSError):  # it has ended
+                source.send(FINISH)
+        if self._sources:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FINISH_LIMIT):
+                    await self._all_read.wait()
+        for source in list(self._sources):
+            self._give_up(source)
+
+    def _add(self, source: socket.socket, path: Path) -> None:
+        self._paths.append(path)
+        self._sources.add(source)
+        self._all_read.clear()
+        self.closed_at = None
+
+    def _listen(self, source: socket.socket) -> None:
+        if source in self._sources:
+            asyncio.get_running_loop().add_reader(source, self._readable, source)
+
+    def _readable(self, source: socket.socket) -> None:
+        data = b""
+        with contextlib.suppress(ConnectionResetError):  # the process ended before it read what we sent
+            data = source.recv(CHUNK)
+        self._tail = (self._tail + data)[-KEPT:]
+        if not data:
+            self._forget(source)
+            source.close()
+        elif len(data) == CHUNK:
+            asyncio.get_running_loop().remove_reader(source)
+            asyncio.get_running_loop().call_later(_PAUSE, self._listen, source)
+
+    def _give_up(self, source: socket.socket) -> None:
+        self._forget(source)
+        self._readers.leave(source, self._user)
+        log.warning(
+            "its output couldn't be read to the end: a process of the account %s may keep everybody from that",
+            self._user,
+            extra={"endpoint": self._id, "user": self._user},
+        )
+
+    def _forget(self, source: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(source)
+        self._sources.discard(source)
+        if not self._sources:
             self.closed_at = time.monotonic()
-            self._close()
-        return False
-
-    def _close(self) -> None:
-        if self._open:
-            self._open = False
-            asyncio.get_running_loop().remove_reader(self._reader)
-            os.close(self._reader)
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
-
-
-def _make(path: Path) -> tuple[int, int]:
-    """Both ends of a new pipe at `path`, or of one without a name where the disk is full."""
-    try:
-        path.unlink(missing_ok=True)
-        os.mkfifo(path, 0o600)
-    except OSError:
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(reader, False)
-        return reader, writer
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return reader, os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        os.close(reader)
-        raise
+            self._all_read.set()
+            for path in self._paths:
+                remove(path)

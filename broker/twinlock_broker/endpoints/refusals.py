@@ -3,6 +3,7 @@
 from twinlock_wire import wire
 
 from twinlock_broker.endpoints.admission import BLOCKED, DRAINING
+from twinlock_broker.endpoints.readers import UNREAD
 
 _ADMINISTRATOR = "ask the endpoint's administrator"
 _POLICY = f"This site's policy doesn't let the account {{user!r}} run endpoints: {{reason}}; {_ADMINISTRATOR}"
@@ -20,9 +21,14 @@ _SAID = {
     "database, may not answer; submit again later, and where that doesn't help, tell the endpoint's administrator",
     "unanswered": "This site's spawner didn't answer in time; submit again later",
     "lost": "This site's spawner was restarted during the start; submit again",
+    UNREAD: "Processes of the account {user!r} have kept this site from reading what earlier endpoints of it printed, "
+    f"and still do: {{reason}}. End them, then submit again; where you know of none, {_ADMINISTRATOR}",
     "program": f"The endpoint program is missing on this host, or isn't safe to run; {_ADMINISTRATOR}",
     "exec": f"The endpoint program can't be executed on this host; {_ADMINISTRATOR}",
 }
+_SOURCES = {BLOCKED: "administrator", DRAINING: "administrator", UNREAD: "broker"}
+"""Who refused, at the stages that aren't the spawner's."""
+
 _OTHER = f"The endpoint couldn't be started (stage {{stage!r}}); {_ADMINISTRATOR}"
 
 
@@ -34,5 +40,5 @@ def explain(refusal: wire.Refused, user: str) -> str:
 
 def detail(refusal: wire.Refused) -> str:
     """The refusal for the administrator: who refused, at which stage, and why."""
-    source = "administrator" if refusal.stage in (BLOCKED, DRAINING) else "spawner"
+    source = _SOURCES.get(refusal.stage, "spawner")
     return f"{source}: {refusal.stage}: {refusal.reason}"

@@ -16,6 +16,7 @@ from twinlock_broker.endpoints.admission import BLOCKED
 from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.last_words import STOPPED, last_words
 from twinlock_broker.endpoints.launcher import Launcher
+from twinlock_broker.endpoints.output import Output
 from twinlock_broker.endpoints.refusals import detail, explain
 from twinlock_broker.endpoints.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
 from twinlock_broker.endpoints.start import StartRequest
@@ -97,15 +98,16 @@ class Supervisor:
         for endpoint in list(self._endpoints.values()):
             self._compare(endpoint, table.get(endpoint.id))
 
-    def exited(self, child: str, status: int) -> None:
-        """A child ended with the wait status `status`."""
+    def exited(self, child: str, status: int) -> Coroutine[Any, Any, None] | None:
+        """A child ended with the wait status `status`. What has to be waited for until that is dealt with, or None."""
         endpoint = self._endpoints.get(child)
         if endpoint is not None and endpoint.state is State.STARTING:
             endpoint.ended = status  # so soon that the answer "spawned" wasn't looked at yet
         elif endpoint is not None and endpoint.state in (State.RUNNING, State.STOPPING):
-            self._end(endpoint, status)
+            return self._end(endpoint, status)
         else:
             log.info("ended with wait status %d; nobody here waits for it", status, extra={"endpoint": child})
+        return None
 
     def summary(self) -> str:
         """How many endpoints there are in which state, for people."""
@@ -128,7 +130,9 @@ class Supervisor:
         if endpoint.pid and endpoint.launch is None:  # an earlier broker started it
             endpoint.started = processes.started(endpoint.pid) or endpoint.started
         if endpoint.state in (State.RUNNING, State.STOPPING) and not running:
-            self._end(endpoint, child.ended if child else None)
+            rest = self._end(endpoint, child.ended if child else None)
+            if rest is not None:
+                self._later(rest)
         elif endpoint.state is State.STARTING and endpoint.launch is None:
             self._on(endpoint, Event.SPAWNED if running else Event.RESUMED)
         elif endpoint.state is State.RESTART_PENDING and endpoint.timer is None:
@@ -193,7 +197,9 @@ class Supervisor:
         metrics.START_SECONDS.observe(endpoint.started - endpoint.arrived)
         self._on(endpoint, Event.SPAWNED)
         if endpoint.ended is not None:
-            self._end(endpoint, endpoint.ended)
+            rest = self._end(endpoint, endpoint.ended)
+            if rest is not None:
+                await rest
         elif endpoint.waiting and endpoint.request is not None and endpoint.request.user != endpoint.user:
             self._on(endpoint, Event.MOVED)
 
@@ -212,11 +218,26 @@ class Supervisor:
         refusal = self._launcher.refusal(endpoint)
         return STOPPED if refusal is None else explain(refusal, endpoint.user)
 
-    def _end(self, endpoint: Endpoint, status: int | None) -> None:
+    def _end(self, endpoint: Endpoint, status: int | None) -> Coroutine[Any, Any, None] | None:
+        """Do what follows from its end; where its last output isn't there yet, what has to be waited for first."""
+        if endpoint.ending:
+            return None
+        if endpoint.output is not None and endpoint.output.open:
+            endpoint.ending = True
+            return self._end_when_read(endpoint, endpoint.output, status)
+        self._conclude(endpoint, status, time.monotonic())
+        return None
+
+    async def _end_when_read(self, endpoint: Endpoint, output: Output, status: int | None) -> None:
         now = time.monotonic()
+        await output.finish()
+        endpoint.ending = False
+        self._conclude(endpoint, status, now)
+
+    def _conclude(self, endpoint: Endpoint, status: int | None, now: float) -> None:
         ending, text = Ending(status, settled=True), ""  # an adopted one was there long before us
         if endpoint.output is not None:
-            text = endpoint.output.finish()
+            text = endpoint.output.text
             ending = Ending(status, settled(now, endpoint.started, endpoint.output.closed_at))
         assert endpoint.state is not None, "an endpoint that ends has a state"
         stopping = endpoint.state is State.STOPPING

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from twinlock_wire import wire
 
@@ -31,8 +31,11 @@ class Listener(Protocol):
         `ended` in it isn't told of again.
         """
 
-    def exited(self, child: str, status: int) -> None:
-        """The child `child` ended with the wait status `status`."""
+    def exited(self, child: str, status: int) -> Coroutine[Any, Any, None] | None:
+        """The child `child` ended with the wait status `status`.
+
+        Returns what has to be waited for before the spawner may forget the end, if there is anything.
+        """
 
 
 class SpawnerLost(Exception):
@@ -48,6 +51,7 @@ class SpawnerClient:
         self._version = wire.VERSION
         self._table: dict[str, wire.Child] = {}
         self._answers: dict[str, asyncio.Future[wire.Spawned | wire.Refused]] = {}
+        self._noting: set[asyncio.Task[None]] = set()
         self._since = 0.0  # when the connection was ready, by the loop's clock
         self.peer: Peer | None = None
         self.ready = asyncio.Event()
@@ -168,7 +172,17 @@ class SpawnerClient:
             log.warning("unexpected reply of the spawner: %s", reply)
 
     async def _exited(self, child: str, status: int, listener: Listener) -> None:
-        listener.exited(child, status)
+        rest = listener.exited(child, status)
+        if rest is None:
+            await self._send(wire.Noted(child))
+            return
+        noting = asyncio.create_task(self._note(child, rest))
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+
+    async def _note(self, child: str, rest: Coroutine[Any, Any, None]) -> None:
+        """Have the spawner forget the end of a child, which it does before it can be asked for the next start."""
+        await rest
         await self._send(wire.Noted(child))
 
     async def _send(self, request: wire.Request, fds: Sequence[int] = ()) -> bool:
