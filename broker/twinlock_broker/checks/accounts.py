@@ -87,7 +87,9 @@ def doubt(local: Account) -> str:
     """Return what is odd about an account that the policy lets in; empty where nothing is."""
     as_root = account.groups_of(local, DEFAULTS["deny_groups"])
     if as_root:
-        return f"it is in {', '.join(as_root)}, as good as root: deny_groups in the policy takes the place of the default"
+        return (
+            f"it is in {', '.join(as_root)}, as good as root: deny_groups in the policy takes the place of the default"
+        )
     readers = account.groups_of(local, _READERS)
     return f"it is in {', '.join(readers)}, so its tasks can read the host's logs" if readers else ""
 
