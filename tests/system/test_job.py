@@ -60,8 +60,8 @@ def _check_processes(world: World, endpoint: Manager, uids: list[int]) -> None:
     assert sorted(child.uids().real for child in endpoints(spawner.pid)) == uids
     assert broker.username() == world.broker_user
     assert capabilities(broker.pid) == 0
-    for child in broker.children():  # processes of its own that render templates, and nobody else
-        assert child.cmdline()[-1] == "twinlock_broker.rendering.worker"
+    for child in broker.children():  # processes of its own that render templates or read outputs, and nobody else
+        assert child.cmdline()[-1].endswith(("twinlock_broker.rendering.worker", "twinlock_broker/endpoints/reader.py"))
         assert (child.username(), capabilities(child.pid)) == (world.broker_user, 0)
     everyone = [world.service.daemon.pid, *(child.pid for child in spawner.children(recursive=True))]
     helpers = keepers(spawner.pid) if endpoint.cgroup else guards(spawner.pid)
