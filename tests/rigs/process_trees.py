@@ -22,6 +22,12 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def only_child(pid: int) -> int:
+    """A process's only child. A spawner has another one for a moment while it closes what a broker has sent."""
+    assert eventually(lambda: len(children(pid)) == 1)
+    return children(pid)[0]
+
+
 def owner(pid: int) -> int:
     """The real uid of a process."""
     return int(Path(f"/proc/{pid}/status").read_text().split("\nUid:")[1].split()[0])

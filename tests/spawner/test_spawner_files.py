@@ -360,6 +360,9 @@ def test_the_spawner_and_what_it_forks_are_not_dumpable(
     finally:
         plain.kill()
         plain.wait()
+    assert until(
+        lambda: len(children(spawner.process.pid)) == 1 + len(mode)
+    )  # a keeper as well, where there are cgroups
     roots = [pid for pid in children(spawner.process.pid) if status(pid)["Uid"].split()[0] == "0"]
     assert roots  # the keeper, or the guard
     for pid in (spawner.process.pid, *roots):

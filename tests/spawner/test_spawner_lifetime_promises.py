@@ -53,7 +53,7 @@ def test_a_guard_that_is_killed_in_a_start_leaves_nothing(
     with names.hangs(alice.pw_name):
         output = broker.spawn(1, alice.pw_name, "sleep")
         child = names.asked_by(spawner.process.pid)
-        assert children(spawner.process.pid) == [_parent(child)]
+        assert until(lambda: children(spawner.process.pid) == [_parent(child)])
         os.kill(_parent(child), signal.SIGKILL)
         assert output.rest() == ""
         assert gone(child)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process_trees import children, eventually, guards, lives, pending, program
+from process_trees import children, eventually, guards, lives, only_child, pending, program
 from spawner_rig import PYTHON, Start, gone, uep
 from twinlock_testbed.daemons import run
 from twinlock_wire import wire
@@ -256,7 +256,7 @@ def test_a_module_that_hangs_when_it_opens(
     assert broker.receive(wire.Refused).stage == "timeout"
     assert output.rest() == ""
     assert not lives(hook.pids()[0])
-    assert children(spawner.process.pid) == []
+    assert eventually(lambda: children(spawner.process.pid) == [])
 
 
 def test_a_module_that_hangs_when_it_closes(
@@ -308,7 +308,7 @@ def test_an_end_that_comes_while_a_session_opens(
     broker = spawner.connect()
     output = broker.spawn(1, alice.pw_name, "sleep")
     assert eventually(lambda: len(hook.pids()) == 1)
-    [outer] = children(spawner.process.pid)
+    outer = only_child(spawner.process.pid)
     [inner] = children(outer)
     if by == "the-broker":
         broker.send(wire.Signal(uep(1), "KILL"))
@@ -336,7 +336,7 @@ def test_a_program_whose_start_was_called_off_while_its_session_opened_never_run
     broker = spawner.connect()
     output = broker.spawn(1, alice.pw_name, "sleep")
     assert eventually(lambda: len(hook.pids()) == 1)
-    [outer] = children(spawner.process.pid)
+    outer = only_child(spawner.process.pid)
     [inner] = children(outer)
     broker.send(wire.Signal(uep(1), "KILL"))
     assert eventually(lambda: pending(inner) != set())
