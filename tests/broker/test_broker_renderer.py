@@ -1,6 +1,9 @@
 """Rendering in a process of its own: no template and no option holds up, blows up or outlives its limit."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +57,18 @@ def test_a_folder_by_a_relative_path(renderer: Renderer, tmp_path: Path, monkeyp
     (tmp_path / "part.j2").write_text(ENGINE)
     monkeypatch.chdir(tmp_path)
     assert "ThreadPoolEngine" in renderer.render(replace(request("{% include 'part.j2' %}"), folder=Path()))
+
+
+def test_a_worker_whose_broker_is_gone_ends_without_a_word() -> None:
+    """Its stderr is the broker's log."""
+    command = [sys.executable, "-m", "twinlock_broker.rendering.worker"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        command, input=request(ENGINE).line(), stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, b"")
 
 
 def test_a_loop_without_end_is_killed_and_the_next_call_served(

@@ -5,6 +5,7 @@ It reads a request a line (JSON) from its stdin and answers with a line, until i
 
 import json
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def main() -> None:
     """Answer requests until there are no more."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a broker that is gone needs no answer, and its log no traceback
     for line in sys.stdin:
         _limit_time()
         print(json.dumps(_answer(json.loads(line))), flush=True)
