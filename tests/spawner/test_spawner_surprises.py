@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -224,16 +225,19 @@ def test_a_descriptor_whose_close_fails_is_its_senders_affair(start: Start, alic
     assert spawner.connect().children()[uep(BYSTANDER)].ended is None
 
 
+LINGER = 120
+
+
 @pytest.fixture
 def lingering() -> Iterator[list[int]]:
-    """A socket whose last close(2) takes two minutes, since what is to be sent there is never taken."""
+    """A socket whose last close(2) takes `LINGER` seconds, since what is to be sent there is never taken."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
         listener.listen(1)
         sender = socket.create_connection(listener.getsockname())
         stack.enter_context(listener.accept()[0])
-        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\x78\0\0\0")
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("2i", 1, LINGER))
         sender.setblocking(False)
         with suppress(BlockingIOError):
             while True:
@@ -254,6 +258,7 @@ def test_nothing_that_lingers_is_waited_for(
     _run(broker, alice.pw_name, BYSTANDER)
     request = wire.encode(wire.Spawn(uep(1), alice.pw_name, f"uep.{MANAGER}.{uep(1)}", "sleep"))
     document = sealed()
+    began = time.monotonic()
     spawner.process.send_signal(signal.SIGSTOP)  # until only the spawner has the socket
     if place == "unread":
         broker.send_bytes(b"junk", [])
@@ -273,6 +278,7 @@ def test_nothing_that_lingers_is_waited_for(
     else:
         assert _ends(broker)
     assert spawner.connect().children()[uep(BYSTANDER)].ended is None
+    assert time.monotonic() - began < LINGER
 
 
 def test_who_has_a_copy_of_what_lingers_waits_for_the_spawners_close(start: Start, lingering: list[int]) -> None:
