@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
@@ -13,9 +14,11 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from batch_rig import end_jobs, put_commands
+import yaml
+from batch_rig import end_jobs, environment, put_commands
 from endpoint_rig import NOBODY, AgentQueues, Broker, Queues, Running, start
 from slurm_rig import NODES, Faults, end_processes
+from twinlock_endpoint.engines import parsl_types
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, private_node
 from twinlock_testbed.slurm import Slurm, private_slurm
@@ -67,6 +70,19 @@ def batch() -> Iterator[Path]:
     yield folder
     end_jobs(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def provider(batch: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The template's provider, whose jobs run as whoever runs the tests."""
+    for name, text in environment(batch).items():
+        monkeypatch.setenv(name, text)
+    made = parsl_types.provider(yaml.safe_load(template)["engine"]["provider"])
+    made.script_dir = str(batch / "state")
+    yield made
+    for path in (batch / "state").glob("*.pid"):
+        with suppress(ProcessLookupError):
+            os.killpg(int(path.read_text()), signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

@@ -1,34 +1,15 @@
 """What the endpoint takes jobs of batch systems for that can't be had here: their commands are stand-ins."""
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from batch_rig import BATCH_SYSTEMS, CONDOR, GRID_ENGINE, LSF, PBS, TORQUE, environment
+from batch_rig import BATCH_SYSTEMS, CONDOR, GRID_ENGINE, LSF, PBS, TORQUE
 from parsl.jobs.states import JobState
-from twinlock_endpoint.engines import parsl_types
 
 pytestmark = pytest.mark.system
 
 schedulers = pytest.mark.parametrize("template", BATCH_SYSTEMS.values(), ids=BATCH_SYSTEMS)
-
-
-@pytest.fixture
-def provider(batch: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The template's provider, whose jobs run as whoever runs the tests."""
-    for name, text in environment(batch).items():
-        monkeypatch.setenv(name, text)
-    made = parsl_types.provider(yaml.safe_load(template)["engine"]["provider"])
-    made.script_dir = str(batch / "state")
-    yield made
-    for path in (batch / "state").glob("*.pid"):
-        with suppress(ProcessLookupError):
-            os.killpg(int(path.read_text()), signal.SIGKILL)
 
 
 def states(provider: Any, *jobs: str) -> list[JobState]:

@@ -2,19 +2,15 @@
 their manuals, sources and sites' pages."""
 
 import json
-import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from batch_rig import BATCH_SYSTEMS, CONDOR, GRID_ENGINE, LSF, PBS, TORQUE, environment
 from endpoint_rig import Queues, Running, until, value
 from parsl.jobs.states import JobState
-from twinlock_endpoint.engines import parsl_types, reasons
+from twinlock_endpoint.engines import reasons
 
 pytestmark = pytest.mark.system
 
@@ -114,19 +110,6 @@ TOLD = {
     ),
 }
 told = pytest.mark.parametrize(("template", "why", "reason"), TOLD.values(), ids=TOLD)
-
-
-@pytest.fixture
-def provider(batch: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The template's provider, whose jobs run as whoever runs the tests."""
-    for name, text in environment(batch).items():
-        monkeypatch.setenv(name, text)
-    made = parsl_types.provider(yaml.safe_load(template)["engine"]["provider"])
-    made.script_dir = str(batch / "state")
-    yield made
-    for path in (batch / "state").glob("*.pid"):
-        with suppress(ProcessLookupError):
-            os.killpg(int(path.read_text()), signal.SIGKILL)
 
 
 def double(number: int) -> int:

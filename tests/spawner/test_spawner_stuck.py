@@ -11,7 +11,7 @@ import pytest
 from hanging_home import answer_init, home_that_hangs, take_request
 from proc_rig import PATIENCE
 from process_trees import eventually
-from spawner_rig import PYTHON, Spawner, Start, uep
+from spawner_rig import PYTHON, Broker, Spawner, Start, uep
 from twinlock_wire import wire
 
 pytestmark = [
@@ -43,6 +43,13 @@ def _hold_a_start(spawner: Spawner, user: pwd.struct_passwd, device: int) -> Non
     take_request(device)
 
 
+def _start_another(broker: Broker, user: pwd.struct_passwd) -> None:
+    """One of another user's that isn't concerned."""
+    broker.spawn(2, user.pw_name)
+    assert broker.receive(wire.Spawned).id == uep(2)
+    assert broker.receive(wire.Exited).id == uep(2)
+
+
 def test_a_start_that_cannot_be_killed_puts_off_no_reload(
     start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd, brief: dict[str, object]
 ) -> None:
@@ -55,9 +62,7 @@ def test_a_start_that_cannot_be_killed_puts_off_no_reload(
         spawner.said.wait_for('"started"', after=before)
         broker = spawner.connect()
         assert broker.children() == {}
-        broker.spawn(2, bob.pw_name)
-        assert broker.receive(wire.Spawned).id == uep(2)
-        assert broker.receive(wire.Exited).id == uep(2)
+        _start_another(broker, bob)
     assert broker.receive(wire.Refused) == wire.Refused(uep(1), "timeout", "the start took too long, or was called off")
 
 
@@ -71,9 +76,7 @@ def test_a_process_that_cannot_be_killed_keeps_no_spawner_from_its_end_or_start(
         assert spawner.process.wait(PATIENCE) == 0
         following = start(brief)
         broker = following.connect()
-        broker.spawn(2, bob.pw_name)
-        assert broker.receive(wire.Spawned).id == uep(2)
-        assert broker.receive(wire.Exited).id == uep(2)
+        _start_another(broker, bob)
 
 
 def test_an_end_is_told_though_something_is_left_that_cannot_be_killed(
