@@ -1,7 +1,9 @@
 """Endpoints on batch systems that can't be had here: their commands are stand-ins, which record what was asked and run
 the jobs on this host."""
 
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,10 +94,11 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     running = endpoint(template, environment=environment(batch))
     pid = batch / "state" / "1.pid"
     until(lambda: pid.exists() and pid.read_text())
+    [job] = jobs(batch)
+    os.kill(job, signal.SIGSTOP)  # or it might end by itself, as its workers find nobody any more
     running.signal(9)
     (batch / "state" / "slow").unlink()
     running.end()
-    [job] = jobs(batch)
     assert lives(job)
     endpoint(template.replace("init_blocks: 1", "init_blocks: 0"), environment=environment(batch))
     until(lambda: not lives(job))
