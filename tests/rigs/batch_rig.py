@@ -19,7 +19,7 @@ engine:
   type: GlobusComputeEngine
   max_workers_per_node: 1
   address: 127.0.0.1
-  job_status_kwargs: {{max_idletime: 0, strategy_period: 1}}
+  job_status_kwargs: {{strategy_period: 1}}
   provider: {{type: {provider}, init_blocks: 1, max_blocks: 1, {options}}}
 """
 PBS = TEMPLATE.format(
