@@ -259,6 +259,19 @@ def test_a_module_that_hangs_when_it_opens(
     assert eventually(lambda: children(spawner.process.pid) == [])
 
 
+def test_signals_that_end_guards_count_though_a_service_manager_ignores_them(
+    start: Start, alice: pwd.struct_passwd, service: Service, tmp_path: Path
+) -> None:
+    """SIGXCPU ends the inner guard in a module that hangs, and SIGUSR1 before that; who ignores them stays for ever."""
+    hook = Hook(tmp_path, "exec sleep 1000")
+    ignoring = ("env", "--ignore-signal=USR1,XCPU")
+    spawner = start({"pam_service": service(*PERMIT, hook.rule), "exec_timeout": 2}, ignoring)
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep")
+    assert broker.receive(wire.Refused).stage == "timeout"
+    assert eventually(lambda: children(spawner.process.pid) == [])
+
+
 def test_a_module_that_hangs_when_it_closes(
     start: Start, alice: pwd.struct_passwd, service: Service, tmp_path: Path
 ) -> None:

@@ -248,7 +248,7 @@ def lingering() -> Iterator[list[int]]:
             os.close(file)
 
 
-@pytest.mark.parametrize("place", ["stdin", "third", "unread", "unread at a reload"])
+@pytest.mark.parametrize("place", ["stdin", "refused", "third", "unread", "unread at a reload"])
 def test_nothing_that_lingers_is_waited_for(
     start: Start, alice: pwd.struct_passwd, lingering: list[int], place: str
 ) -> None:
@@ -256,7 +256,8 @@ def test_nothing_that_lingers_is_waited_for(
     spawner = start()
     broker = spawner.connect()
     _run(broker, alice.pw_name, BYSTANDER)
-    request = wire.encode(wire.Spawn(uep(1), alice.pw_name, f"uep.{MANAGER}.{uep(1)}", "sleep"))
+    number = BYSTANDER if place == "refused" else 1  # twice the same is refused without a process that has copies
+    request = wire.encode(wire.Spawn(uep(number), alice.pw_name, f"uep.{MANAGER}.{uep(number)}", "sleep"))
     document = sealed()
     began = time.monotonic()
     spawner.process.send_signal(signal.SIGSTOP)  # until only the spawner has the socket
@@ -275,6 +276,8 @@ def test_nothing_that_lingers_is_waited_for(
     os.close(document)
     if place == "stdin":
         assert broker.receive(wire.Refused).stage == "stdio"
+    elif place == "refused":
+        assert broker.receive(wire.Refused).stage == "duplicate"
     else:
         assert _ends(broker)
     assert spawner.connect().children()[uep(BYSTANDER)].ended is None
