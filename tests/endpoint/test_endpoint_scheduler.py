@@ -230,12 +230,15 @@ def test_cancelling_is_tried_again_at_the_end(
 
 
 def test_a_job_that_can_not_be_cancelled_when_idle_keeps_no_task_waiting(
-    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, home: Path
 ) -> None:
     """Its workers take no more tasks, so another job has to; and it is cancelled in the end."""
     running = endpoint(quick(idle=1), environment=faults.environment(slurm))
-    first = value(queues.result(queues.submit(job)))
-    faults.fail(AWAY, "scancel")
+    task = queues.submit(wait_for, str(home / "go"))
+    first = began(home / "go.began")
+    faults.fail(AWAY, "scancel")  # while it isn't idle yet
+    (home / "go").touch()
+    assert value(queues.result(task)) == first
     until(lambda: faults.count("scancel") >= 1)
     second = value(queues.result(queues.submit(job)))
     assert second != first
