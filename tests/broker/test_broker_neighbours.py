@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -281,11 +282,18 @@ async def test_an_account_that_connects_without_end_makes_a_line_a_minute(
 async def test_the_line_of_the_next_minute_says_how_often(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Two lines as a rule; more where a busy host takes more than such a minute for the knocks."""
     monkeypatch.setattr(log_ration, "MINUTE", 5.0)
     await knock(site.runtime / "control.sock", 11)
-    assert len(said(caplog)) == 1
     async with asyncio.timeout(60):
-        while len(said(caplog)) < 2:
+        while sum(map(times, said(caplog))) < 11:
             await asyncio.sleep(0.01)
-    assert "is no user endpoint" in said(caplog)[1]
-    assert said(caplog)[1].endswith("(10 more times within a minute)")
+    assert sum(map(times, said(caplog))) == 11
+    assert len(said(caplog)) < 11
+
+
+def times(line: str) -> int:
+    """How often what a line says happened, beyond what lines before it say."""
+    assert "is no user endpoint" in line
+    more = re.search(r"\((\d+) more times within a minute\)$", line)
+    return int(more[1]) if more else 1
