@@ -278,14 +278,16 @@ def test_others_in_the_cgroup_are_left_alone(start: Start, cgroup: str) -> None:
     processes = []
     for folder in folders:
         folder.mkdir(parents=True)
-        processes.append(subprocess.Popen(["sleep", "1000"]))
+        processes.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         (folder / "cgroup.procs").write_text(str(processes[-1].pid))
     service, left = processes
     try:
         start({"cgroup": cgroup})
         assert left.wait(60) == -signal.SIGKILL
-        assert service.poll() is None
+        said, _ = service.communicate(b"alive", timeout=60)  # who is killed, but not dead yet, says nothing any more
+        assert said == b"alive"
     finally:
         service.kill()
         service.wait()
         left.kill()
+        left.communicate()
