@@ -138,8 +138,7 @@ def _listen(path: str, group: int) -> None:
     listener.bind(path)
     os.chown(path, -1, group)
     os.chmod(path, 0o660)
-    kept = os.dup(listener.detach())  # so that it isn't 3 itself, and dup2 has it kept by exec
-    os.dup2(kept, reload.LISTENER)
+    os.dup2(listener.fileno(), reload.LISTENER)  # which is taken until now, so that it isn't the same: exec keeps it
 
 
 if __name__ == "__main__":
