@@ -133,8 +133,9 @@ def _start_over(server: Server, path: str) -> str:
     """Execute what is installed now with the policy at `path`, if its ``--check`` is content; else return why not."""
     state = os.memfd_create("state", 0)
     try:
-        _check_installed(state, path)
-        _take_locks_of(state)
+        policy = _check_installed(state, path)
+        take_locks(policy.socket, policy.cgroup, 0.0)
+        try_cgroup(policy)
         os.write(state, msgpack.packb([_hand_over(child) for child in server.children]))
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # until there are handlers again
         if server.stops():
@@ -148,7 +149,7 @@ def _start_over(server: Server, path: str) -> str:
         os.close(state)
 
 
-def _check_installed(state: int, path: str) -> None:
+def _check_installed(state: int, path: str) -> Policy:
     """Have what is installed now read the policy and write it to `state`. Raises an error that says why it doesn't."""
     import subprocess  # not before it is needed: it isn't small
 
@@ -156,14 +157,8 @@ def _check_installed(state: int, path: str) -> None:
     check = subprocess.run(argv, check=False, capture_output=True, timeout=_CHECK_LIMIT, pass_fds=[state])
     if check.returncode != 0:
         raise ValueError(check.stderr.decode(errors="replace"))
-
-
-def _take_locks_of(state: int) -> None:
-    """Take the locks of the policy that was checked, and try out its cgroup, while there is still a way back."""
     head = Head(*msgpack.unpackb(os.pread(state, os.fstat(state).st_size, 0)))
-    policy = Policy(**head.policy)
-    take_locks(policy.socket, policy.cgroup, 0.0)
-    try_cgroup(policy)
+    return Policy(**head.policy)
 
 
 def _hand_over(child: Child) -> list[Any]:
@@ -215,15 +210,11 @@ def _check_handed_over(child: Child) -> None:
         wire.check(wire.Refused(request.id, *child.failure))
     if child.kill_signal not in (signal.SIGKILL, KILL):
         raise ValueError("a signal that ends no endpoint")
-    _check_cgroup(child.cgroup, request)
+    own = cgroups.own_folder("")
+    folders = (f"{own}/u-{request.user}/{request.id}", f"{own}/{request.id}")  # this version's, and an earlier one's
+    if child.cgroup != "" and not str(child.cgroup).endswith(folders):
+        raise ValueError("a cgroup that is another's")
     if math.isnan(child.due):
         raise ValueError("a time that is none")
     if child.wait_status is None:  # it has to be a child of this process that wasn't reaped
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-
-
-def _check_cgroup(cgroup: str, request: wire.Spawn) -> None:
-    """Raise `ValueError` unless the cgroup is the endpoint's, where this version or an earlier one makes it."""
-    own = cgroups.own_folder("")
-    if cgroup != "" and not str(cgroup).endswith((f"{own}/u-{request.user}/{request.id}", f"{own}/{request.id}")):
-        raise ValueError("a cgroup that is another's")

@@ -197,7 +197,7 @@ def test_what_goes_wrong_again_and_again_keeps_no_processor_busy(version: Versio
 
 
 def test_a_reload_that_goes_wrong_changes_nothing(version: Version, tmp_path: Path, alice: pwd.struct_passwd) -> None:
-    surprise = Surprise(version, tmp_path / "flag", "reload", "_check_installed(state, path)\n        _take")
+    surprise = Surprise(version, tmp_path / "flag", "reload", "policy = _check_installed(state, path)")
     spawner = version.start({})
     broker = spawner.connect()
     _run(broker, alice.pw_name, BYSTANDER)
