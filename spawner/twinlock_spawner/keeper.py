@@ -18,8 +18,8 @@ _PAUSE = 0.02
 _GIVE_UP = 8.0
 """Seconds after which what was killed and can't end is left to itself: the next spawner waits for ten."""
 
-_LOOKS = 50
-"""So many times it looks whether a process that has ended has left its cgroup."""
+_LEAVING = 1.0
+"""Seconds within which a process that has ended has left its cgroup."""
 
 
 def try_cgroup(policy: Policy) -> None:
@@ -36,7 +36,8 @@ def try_cgroup(policy: Policy) -> None:
         if pid == 0:
             os._exit(0)
         os.waitpid(pid, 0)
-        _remove(trial)
+        if not _remove(trial, _LEAVING):
+            raise OSError("what has ended stays in it")
     except OSError as error:
         raise PolicyError(f"cgroup: {error}: no process can be made in {cgroup} and ended there") from error
     finally:
@@ -44,13 +45,14 @@ def try_cgroup(policy: Policy) -> None:
         cgroups.release(cgroup)
 
 
-def _remove(cgroup: str) -> None:
-    """Kill what is in a cgroup, and remove it. Raises `OSError` where that doesn't come about."""
-    for _ in range(_LOOKS):
-        if tree.kill_cgroup(cgroup):
-            return
+def _remove(cgroup: str, seconds: float) -> bool:
+    """Kill what is in a cgroup, and remove it; return whether that has come about within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not tree.kill_cgroup(cgroup):
+        if time.monotonic() > deadline:
+            return False
         time.sleep(_PAUSE)
-    raise OSError("what has ended stays in it")
+    return True
 
 
 def fork_keeper(cgroup: str) -> None:
@@ -78,8 +80,6 @@ def _keep(spawner: int, cgroup: str, own: str) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     prctl.set_proctitle("twinlock-spawner-keeper")
     select.select([spawner], [], [])
-    deadline = time.monotonic() + _GIVE_UP
-    while not tree.kill_cgroup(own) and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
+    _remove(own, _GIVE_UP)
     cgroups.release_all(cgroup)
     os._exit(0)
