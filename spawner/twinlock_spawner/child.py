@@ -61,9 +61,6 @@ class Child:
     killed: float = math.inf
     """Since when it, or what it has left, is being killed, as `time.monotonic` has it."""
 
-    pause: float = 0.02
-    """Seconds until it is looked again whether all that it has left is gone. They double each time."""
-
     signals: set[str] = field(default_factory=set)
     """Those that the broker has had sent to it. It may ask for more of them without end."""
 

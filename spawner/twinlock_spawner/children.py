@@ -24,6 +24,9 @@ _EARLY = 5.0
 _KILL_AGAIN = 1.0
 """Seconds after which an endpoint is killed again that should have ended by then."""
 
+_PAUSE = 0.05
+"""Seconds until it is looked again whether all that an endpoint has left is gone."""
+
 Tell = Callable[[wire.Reply], None]
 
 
@@ -220,8 +223,7 @@ class Children:
             if child.wait_status is None:
                 self._kill(child)
             elif not self._clear(child) and not child.is_stuck:
-                child.due = time.monotonic() + child.pause
-                child.pause = min(2 * child.pause, _KILL_AGAIN)
+                child.due = time.monotonic() + _PAUSE
             else:
                 self._end(child)
 
