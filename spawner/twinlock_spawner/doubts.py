@@ -31,6 +31,8 @@ _LOOK_UPS: dict[str, tuple[Callable[[str], object], str]] = {
 
 def doubts(policy: Policy) -> Iterator[str]:
     """A line for each of them."""
+    if policy.broker_user == "root":
+        yield "broker_user: a broker that is root needs no spawner to do what it likes; give it an account of its own"
     if not policy.allow_groups:
         yield "allow_groups is empty, so every account that nothing keeps out may run endpoints; name a group"
     for name, command in policy.programs.items():

@@ -70,7 +70,7 @@ class Server:
         for number in (*STOP, RELOAD, signal.SIGCHLD, *_HARMLESS):
             signal.signal(number, lambda got, _: self.signals.add(got))
         for number in signal.valid_signals():
-            if signal.getsignal(number) == signal.SIG_IGN:  # it would be so in the programs too: exec keeps that
+            if signal.getsignal(number) == signal.SIG_IGN:  # it would be so in the guards, too, and they wait for some
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # an earlier self blocked them
         signal.raise_signal(signal.SIGCHLD)  # for children that ended while that became us

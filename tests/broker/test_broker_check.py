@@ -338,7 +338,8 @@ def test_what_is_odd_in_the_mapping_is_a_warning(folder: Path) -> None:
 def policy(path: Path, **values: str) -> Path:
     """A policy with these texts beside what it has to have."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = {"broker_user": pwd.getpwuid(os.getuid()).pw_name, "socket": f"{path}.sock", "audit_log": f"{path}.log"}
+    broker = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+    own = {"broker_user": broker, "socket": f"{path}.sock", "audit_log": f"{path}.log"}
     lines = [f'{key} = "{text}"\n' for key, text in (own | values).items()]
     program = Path(sys.executable).with_name("twinlock-endpoint")
     path.write_text("".join(lines) + f'allow_groups = ["daemon"]\n[programs]\nendpoint = ["{program}"]\n')

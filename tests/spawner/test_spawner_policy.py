@@ -12,7 +12,7 @@ from spawner_rig import UNMEASURED, Start
 from twinlock_spawner.policy import Policy
 
 GOOD = """\
-broker_user = "root"
+broker_user = "nobody"
 socket = "{folder}/spawner.sock"
 audit_log = "{folder}/audit.log"
 allow_groups = ["daemon"]
@@ -51,10 +51,10 @@ def test_a_good_policy(tmp_path: Path) -> None:
             ("[programs]", 'cgroup = "relative"\n[programs]'),
             ['cgroup has to be an absolute path in quotes, not "relative"'],
         ),
-        (('broker_user = "root"', ""), ["broker_user", "missing"]),
-        (('"root"', '"no-such-account"'), ["broker_user", "no-such-account"]),
-        (('"root"', '"roo"'), ["broker_user: there is no account roo"]),
-        (('"root"', "0"), ["broker_user has to be a string in quotes, not 0: account"]),
+        (('broker_user = "nobody"', ""), ["broker_user", "missing"]),
+        (('"nobody"', '"no-such-account"'), ["broker_user", "no-such-account"]),
+        (('"nobody"', '"roo"'), ["broker_user: there is no account roo"]),
+        (('"nobody"', "0"), ["broker_user has to be a string in quotes, not 0: account"]),
         (('["/bin/true"]', '"/bin/true"'), ["programs"]),
         (('["/bin/true"]', '["true"]'), ["programs", "absolute"]),
         (('["/bin/true"]', "[]"), ["programs"]),
@@ -139,6 +139,14 @@ def test_a_policy_that_lets_everybody_in_is_told_of(tmp_path: Path) -> None:
     assert done.returncode == 0
     [warning] = done.stderr.splitlines()
     assert "allow_groups is empty" in warning
+
+
+def test_a_broker_that_is_root_is_told_of(tmp_path: Path) -> None:
+    """There is nothing left to separate."""
+    done = check(tmp_path, GOOD.replace('"nobody"', '"root"'), "--check")
+    assert done.returncode == 0
+    [warning] = done.stderr.splitlines()
+    assert "broker_user: a broker that is root " in warning
 
 
 def test_a_shell_as_a_program_is_told_of(tmp_path: Path) -> None:
