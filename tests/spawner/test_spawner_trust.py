@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 POLICY = """\
-broker_user = "root"
+broker_user = "nobody"
 socket = "{folder}/spawner.sock"
 audit_log = "{folder}/audit.log"
 allow_groups = ["daemon"]
