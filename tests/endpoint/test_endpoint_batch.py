@@ -39,7 +39,7 @@ def test_tasks_run_in_the_jobs_that_the_template_asks_for(
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])
-    until(lambda: not any(map(lives, jobs(batch))))
+    until(lambda: not jobs(batch))
 
 
 def package() -> str:
@@ -83,7 +83,7 @@ def test_a_job_that_was_taken_though_its_submission_failed_is_used(
     end = running.end()
     assert (end.code, end.left) == (0, [])
     # One as a rule; another attempt may come before a busy host has found the first one's job.
-    until(lambda: not any(map(lives, jobs(batch))))
+    until(lambda: not jobs(batch))
 
 
 @schedulers
@@ -93,8 +93,8 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     (batch / "state" / "slow").touch()
     running = endpoint(template, environment=environment(batch))
     pid = batch / "state" / "1.pid"
-    until(lambda: pid.exists() and pid.read_text())
-    [job] = jobs(batch)
+    until(pid.exists)
+    job = int(pid.read_text())
     os.kill(job, signal.SIGSTOP)  # or it might end by itself, as its workers find nobody any more
     running.signal(9)
     (batch / "state" / "slow").unlink()
@@ -120,7 +120,7 @@ def test_a_job_whose_id_is_not_printed_is_used(
     end = running.end()
     assert (end.code, end.left) == (0, [])
     # One as a rule, as above.
-    until(lambda: not any(map(lives, jobs(batch))))
+    until(lambda: not jobs(batch))
 
 
 def test_a_held_job_is_not_replaced_by_another_and_its_user_can_see_why(

@@ -32,7 +32,12 @@ SLURM = """
 engine:
   type: GlobusComputeEngine
   max_workers_per_node: 1
-  provider: {{type: SlurmProvider, launcher: {{type: {launcher}}}, walltime: "00:10:00", exclusive: false}}
+  provider:
+    type: SlurmProvider
+    launcher: {{type: {launcher}}}
+    walltime: "00:10:00"
+    exclusive: false
+    cmd_timeout: 60
 """
 
 SHORT = {"TMPDIR": "/tmp"}  # else it is the home, which is too long for the sockets of Parsl's pool

@@ -21,6 +21,7 @@ engine:
     account: abc
     launcher: {type: SrunLauncher}
     walltime: "00:30:00"
+    cmd_timeout: 60
 """
 
 
@@ -47,6 +48,7 @@ engine:
     type: SlurmProvider
     launcher: {type: SimpleLauncher}
     walltime: "00:30:00"
+    cmd_timeout: 60
     nodes_per_block: 1
 """
 

@@ -145,7 +145,7 @@ def test_a_waiting_job_has_a_reason_where_sacct_tells_the_states(
 ) -> None:
     """As on every cluster that has accounting, whose database doesn't know the reason."""
     faults.do("exec /usr/bin/squeue --all --noheader --states=all --format='%i %T'", "sacct")
-    made = SlurmProvider(exclusive=False, walltime="00:10:00", scheduler_options="#SBATCH --hold")
+    made = SlurmProvider(exclusive=False, walltime="00:10:00", scheduler_options="#SBATCH --hold", cmd_timeout=60)
     made.script_dir = provider.script_dir
     job = made.submit("true", 1)
     until(lambda: "JobHeldUser" in (state(made, job).message or ""))

@@ -6,6 +6,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from endpoint_rig import NOBODY
 
 STANDIN = Path(__file__).with_name("batch_standin.py")
@@ -48,12 +49,22 @@ def put_commands(folder: Path) -> None:
 
 
 def jobs(batch: Path) -> list[int]:
-    """The processes that lead the jobs' sessions, of those that have ended too."""
-    return [int(path.read_text()) for path in (batch / "state").glob("*.pid")]
+    """The processes that lead the sessions of the jobs that haven't ended."""
+    leaders = [int(path.read_text()) for path in (batch / "state").glob("*.pid")]
+    return [leader for leader in leaders if _is_job(leader, batch / "state")]
+
+
+def _is_job(pid: int, state: Path) -> bool:
+    "The number of one that has ended may be another process's by now."
+    with suppress(psutil.Error):
+        variables = psutil.Process(pid).environ()
+        return "STANDIN_JOB" in variables and variables.get("STANDIN") == str(state)
+    return False
 
 
 def end_jobs(batch: Path) -> None:
-    """End those that a test has left."""
+    """End those that a test has left. An endpoint that still runs can't submit others in their place."""
+    shutil.rmtree(batch / "bin")
     for job in jobs(batch):
         with suppress(ProcessLookupError):
             os.killpg(job, signal.SIGKILL)

@@ -33,14 +33,29 @@ def main() -> int:
         return submit(name, words)
     if name in ("qdel", "bkill", "condor_rm"):
         for number in map(number_of, (word for word in words if word[0].isdigit())):
-            with suppress(OSError):
-                os.killpg(int((STATE / f"{number}.pid").read_text()), signal.SIGKILL)
+            if running(number):
+                with suppress(OSError):
+                    os.killpg(int(wish(f"{number}.pid")), signal.SIGKILL)
         return 0
-    if (STATE / "odd").exists():
-        code, _, said = (STATE / "odd").read_text().partition(" ")
+    if odd := wish("odd"):
+        code, _, said = odd.partition(" ")
         print(said, end="", file=sys.stderr)
         return int(code)
     return answer(name, words)
+
+
+def wish(name: str) -> str:
+    """What stands in this file of the folder; nothing where there is none, or none any more."""
+    with suppress(FileNotFoundError):
+        return (STATE / name).read_text()
+    return ""
+
+
+def put(name: str, text: str) -> None:
+    """Make a file of the folder, which nobody sees before it is whole."""
+    draft = STATE / f"{name}.draft"
+    draft.write_text(text)
+    draft.rename(STATE / name)
 
 
 def answer(name: str, words: list[str]) -> int:
@@ -91,15 +106,12 @@ def number_of(job: str) -> int:
 
 def submit(name: str, words: list[str]) -> int:
     """Start the job's script, and say its id as the scheduler does."""
-    if (STATE / "refuse").exists():
-        print((STATE / "refuse").read_text(), file=sys.stderr)
+    if refusal := wish("refuse"):
+        print(refusal, file=sys.stderr)
         return 1
     number = len(list(STATE.glob("*.job"))) + 1
     text = Path(words[-1]).read_text() if words else sys.stdin.read()
-    # Beside its place first: others may look at all jobs just now.
-    draft = STATE / f"{number}.draft"
-    draft.write_text(f"{name} {' '.join(words)}\n{text}")
-    draft.rename(STATE / f"{number}.job")
+    put(f"{number}.job", f"{name} {' '.join(words)}\n{text}")
     script = words[-1] if words else str(STATE / f"{number}.script")
     if name == "bsub":
         Path(script := str(STATE / f"{number}.script")).write_text(text)
@@ -115,7 +127,7 @@ def submit(name: str, words: list[str]) -> int:
             start_new_session=True,
             env={**os.environ, "STANDIN_JOB": str(number)},
         )
-    (STATE / f"{number}.pid").write_text(str(job.pid))
+    put(f"{number}.pid", str(job.pid))
     said = {
         "qsub": str(number) if "-terse" in words else f"{number}.server",
         "bsub": f"Job <{number}> is submitted to queue <normal>.",
@@ -123,12 +135,11 @@ def submit(name: str, words: list[str]) -> int:
     }
     while (STATE / "slow").exists():
         time.sleep(0.1)
-    if (STATE / "took").exists():
-        print((STATE / "took").read_text(), file=sys.stderr)
+    if took := wish("took"):
+        print(took, file=sys.stderr)
         return 1
     if not (STATE / "silent").exists():
-        banner = (STATE / "banner").read_text() if (STATE / "banner").exists() else ""
-        print(banner, said[name], banner, sep="\n")
+        print(wish("banner"), said[name], wish("banner"), sep="\n")
     return 0
 
 
@@ -155,9 +166,8 @@ def print_named(name: str) -> int:
 
 def state(job: str) -> str:
     """What the job is said to be: a letter of qstat's, or `forgotten`."""
-    said = STATE / f"{number_of(job)}.state"
-    if said.exists():
-        return said.read_text()
+    if said := wish(f"{number_of(job)}.state"):
+        return said
     if (STATE / "hold").exists():
         return "H"
     return "R" if running(number_of(job)) else "F"
@@ -225,12 +235,12 @@ def exists(asked: str) -> int:
 
 
 def running(number: int) -> bool:
-    """Whether the job's script hasn't ended."""
-    try:
-        pid = (STATE / f"{number}.pid").read_text()
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    """Whether the job's script hasn't ended. Another process, of anybody, may have got its number meanwhile."""
+    pid = wish(f"{number}.pid")
+    variables: list[bytes] = []
+    with suppress(OSError):
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if pid else []
+    return {f"STANDIN_JOB={number}".encode(), f"STANDIN={STATE}".encode()} <= set(variables)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ NODES = ("node1", "node2")
 _COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
 _WRAPPER = """\
 #!/bin/sh
-if [ -e {folder}/{name}.fault ]; then
+if fault=$(cat {folder}/{name}.fault 2>/dev/null); then
     echo "$*" >> {folder}/{name}.failed
-    . {folder}/{name}.fault
+    eval "$fault"
 fi
 exec /usr/bin/{name} "$@"
 """
@@ -86,7 +86,9 @@ class Faults:
     def do(self, script: str, *commands: str) -> None:
         """From now on these commands, all without any, do this instead."""
         for name in commands or _COMMANDS:
-            (self._folder / f"{name}.fault").write_text(script + "\n")
+            draft = self._folder / f"{name}.draft"  # nobody may come upon half of it
+            draft.write_text(script)
+            draft.rename(self._folder / f"{name}.fault")
 
     def mend(self) -> None:
         """Commands work again."""
