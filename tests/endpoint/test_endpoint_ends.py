@@ -1,6 +1,7 @@
 """Whole endpoints on a real RabbitMQ: lost connections, broken engines, idleness, shutdown."""
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -108,12 +109,13 @@ def test_a_signal_while_the_engine_starts(endpoint: Callable[..., Running], queu
 
 
 def test_an_idle_endpoint_says_so_and_shuts_down(endpoint: Callable[..., Running], queues: Queues) -> None:
-    running = endpoint(LOCAL + "heartbeat_period: 5\nidle_heartbeats_soft: 2\n")
+    running = endpoint(LOCAL + "heartbeat_period: 5\nidle_heartbeats_soft: 8\n")
     usual = f"Globus Compute Endpoint ({queues.endpoint_id}, {running.name})"
-    value(queues.result(queues.submit(double, 1)))
-    assert title(running) == usual
     assert queues.heartbeat()["active"]
-    until(lambda: title(running) == f"[idle; shut down in 5s] {usual}")
+    assert title(running) == usual
+    value(queues.result(queues.submit(double, 1)))
+    # Half a minute, in which this process has to look once.
+    until(lambda: re.fullmatch(rf"\[idle; shut down in \d+s\] {re.escape(usual)}", title(running)))
     assert queues.heartbeat(last=True)["heartbeat_period"] == 0
     end = running.end()
     assert (end.code, end.left) == (0, [])
