@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -38,9 +39,11 @@ def folder_of_temporary_files() -> str:
 
 def sockets(running: Running) -> set[Path]:
     """The folders elsewhere in which the endpoint and its descendants have sockets."""
-    processes = [psutil.Process(running.pid), *running.parts("")]
-    paths = [Path(str(each.laddr)) for process in processes for each in process.net_connections("unix") if each.laddr]
-    return {path.parent for path in paths if path.parent.name.startswith("pymp-")}
+    found = set()
+    for process in (psutil.Process(running.pid), *running.parts("")):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            found |= {Path(str(each.laddr)).parent for each in process.net_connections("unix") if each.laddr}
+    return {folder for folder in found if folder.name.startswith("pymp-")}
 
 
 @pytest.mark.system

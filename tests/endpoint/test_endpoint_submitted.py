@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from endpoint_rig import until
 from parsl.launchers import SimpleLauncher
 from parsl.providers import LocalProvider
+from process_trees import lives
 from twinlock_endpoint.engines.submitted import Submitted
 
 
@@ -30,9 +30,9 @@ def test_a_block_on_this_host_is_ended(block: tuple[LocalProvider, str], tmp_pat
     provider, job = block
     former = Submitted(tmp_path / "blocks.json")
     former.note(provider, job, set())
-    sleeping = psutil.Process(int(job))
+    assert lives(int(job))
     Submitted(tmp_path / "blocks.json").cancel_former(LocalProvider())
-    until(lambda: not sleeping.is_running() or sleeping.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not lives(int(job)))
 
 
 @pytest.mark.parametrize("changed", ["here", "session"])
@@ -45,7 +45,7 @@ def test_a_process_that_only_has_the_same_number_is_left_alone(
     old = {"here": '"here": "', "session": '"session": '}[changed]
     (tmp_path / "blocks.json").write_text(text.replace(old, f"{old}1"))
     Submitted(tmp_path / "blocks.json").cancel_former(LocalProvider())
-    assert psutil.Process(int(job)).status() != psutil.STATUS_ZOMBIE
+    assert lives(int(job))
 
 
 def test_a_job_that_could_not_be_cancelled_is_left_to_the_next(
