@@ -17,7 +17,8 @@ engine:
   provider: {type: LocalProvider, max_blocks: 1}
 """
 ONE = LOCAL.replace("max_workers_per_node: 2", "max_workers_per_node: 1")
-IMPATIENT = LOCAL.replace("provider:", "heartbeat_period: 1\n  heartbeat_threshold: 5\n  provider:")
+# With as much patience as a pool needs on a busy host.
+IMPATIENT = LOCAL.replace("provider:", "heartbeat_period: 1\n  heartbeat_threshold: 30\n  provider:")
 
 
 def lose_all_files(other: str) -> None:
@@ -61,10 +62,11 @@ def stop_pool() -> None:
     os.kill(os.getppid(), signal.SIGSTOP)
 
 
-def be_stopped_later() -> None:
+def be_stopped_later(when: str) -> None:
+    """As soon as there is a file of this name."""
     import subprocess
 
-    subprocess.Popen(["sh", "-c", "sleep 0.1; kill -STOP $PPID"])
+    subprocess.Popen(["sh", "-c", f"while [ ! -e {when} ]; do sleep 0.1; done; kill -STOP $PPID"])
 
 
 @pytest.mark.parametrize("function", [lose_all_files, leave_no_process])
@@ -93,8 +95,9 @@ def test_a_pool_that_was_stopped_makes_room_for_another(endpoint: Callable[..., 
     assert value(queues.result(queues.submit(double, 21))) == 42
 
 
-def test_an_idle_worker_that_was_stopped_goes_on(endpoint: Callable[..., Running], queues: Queues) -> None:
+def test_an_idle_worker_that_was_stopped_goes_on(endpoint: Callable[..., Running], queues: Queues, home: Path) -> None:
     running = endpoint(ONE)
-    value(queues.result(queues.submit(be_stopped_later)))
+    value(queues.result(queues.submit(be_stopped_later, str(home / "idle"))))
+    (home / "idle").touch()
     until(lambda: [one.status() for one in running.parts("HTEX worker")] == [psutil.STATUS_STOPPED])
     assert value(queues.result(queues.submit(double, 21))) == 42

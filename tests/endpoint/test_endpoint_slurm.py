@@ -144,7 +144,7 @@ def vanish(slurm: Slurm, node: str, job: str) -> None:
 
 def test_a_node_that_goes_away(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path) -> None:
     """Slurm puts the job back into its queue, from where the endpoint removes it when it ends."""
-    running = endpoint(quick(node="node2", threshold=15), environment=slurm.environment())
+    running = endpoint(quick(node="node2", threshold=30), environment=slurm.environment())
     task = queues.submit(hold, str(home / "runs"), every_time=True)
     job = began(home / "runs")
     vanish(slurm, "node2", job)
