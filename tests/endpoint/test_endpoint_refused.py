@@ -161,7 +161,8 @@ def test_an_exchange_that_is_missing_for_a_while_loses_nothing(
     queues.heartbeat()
     tasks = [queues.submit(double, number) for number in range(5)]
     until(lambda: "NOT_FOUND - no exchange" in running.log())
-    with pika.BlockingConnection(pika.URLParameters(str(broker.node.url))) as connection:
+    # Without heartbeats, which nobody would send while results are awaited.
+    with pika.BlockingConnection(pika.URLParameters(f"{broker.node.url}?heartbeat=0")) as connection:
         channel = connection.channel()
         channel.exchange_declare(exchange, "fanout", auto_delete=True)
         channel.queue_bind(queues.result_queue, exchange)
