@@ -130,7 +130,7 @@ def test_a_held_job_is_not_replaced_by_another_and_its_user_can_see_why(
     endpoint(PBS + "heartbeat_period: 5\n", environment=environment(batch))
     task = queues.submit(double, 4)
     until((batch / "state" / "1.job").exists)
-    while "held or suspended" not in (state := queues.heartbeat())["condition"]:
+    while "held or suspended" not in (state := queues.figures())["condition"]:
         assert state["total_workers"] == 0
     assert len(list((batch / "state").glob("*.job"))) == 1
     (batch / "state" / "hold").unlink()
@@ -152,7 +152,7 @@ def test_a_command_for_the_states_of_jobs_that_fails_is_told(
     running = endpoint(config + "heartbeat_period: 5\n", environment=environment(batch))
     task = queues.submit(double, 4)
     for _ in range(2):  # for longer than the lower limit
-        until(lambda: UNASKED.search(queues.heartbeat()["condition"]))
+        until(lambda: UNASKED.search(queues.figures()["condition"]))
     assert running.log().count("doesn't say what became of the batch jobs") == 1
     (batch / "state" / "odd").unlink()
     (batch / "state" / "hold").unlink()

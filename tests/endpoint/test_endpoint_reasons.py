@@ -325,7 +325,7 @@ def test_users_see_why_their_job_waits(
     running = endpoint(template + "heartbeat_period: 5\n", environment=environment(batch))
     task = queues.submit(double, 4)
     until((batch / "state" / "1.job").exists)
-    while reason not in (queues.heartbeat()["condition"] or ""):
+    while reason not in queues.figures()["condition"]:
         continue
     (told,) = [line for line in running.log().splitlines() if "The batch job 1" in line and reason in line]
     assert "INFO" in told

@@ -81,7 +81,7 @@ def test_tasks_are_run_and_nothing_is_left_behind(
 def test_heartbeats_say_who_and_what(endpoint: Callable[..., Running], queues: Queues) -> None:
     running = endpoint(LOCAL, ep_info={"posix_ppid": 17, "globus_matched_identity": "an-identity"})
     value(queues.result(queues.submit(double, 1)))
-    first = queues.heartbeat()
+    first = queues.figures()
     assert (first["posix_ppid"], first["globus_matched_identity"]) == (17, "an-identity")
     assert (first["posix_username"], first["posix_uid"], first["posix_gid"]) == ("nobody", NOBODY, NOBODY)
     assert (first["posix_pid"], first["posix_sid"], first["posix_groups"]) == (running.pid, running.pid, [])
@@ -129,7 +129,7 @@ def test_workers_may_run_in_an_environment_that_has_the_peers_agent_only(
     own_python = LOCAL.replace("max_blocks: 1", f"max_blocks: 1, worker_init: 'export PATH={peer}:$PATH'")
     endpoint(f"{own_python}heartbeat_period: 5\n")
     assert Path(value(queues.result(queues.submit(python)))) == peer.parent
-    while not (jobs := queues.heartbeat()["node_info"]):
+    while not (jobs := queues.figures()["node_info"]):
         pass
     ((node,),) = jobs.values()
     assert node["endpoint_version"] == version("globus-compute-sdk"), "the agent's, which is the SDK's"
@@ -188,7 +188,7 @@ def test_what_waits_for_a_worker_runs_by_priority_and_then_in_order(
         body = task_body(task, note, str(runs), number)
         queues.publish(body, task_uuid=task, resource_specification=f'{{"priority": {priority}}}')
     figures = ("outstanding_tasks", "pending_tasks", "idle_workers")
-    until(lambda: itemgetter(*figures)(queues.heartbeat()) == (5, 4, 0))  # one has begun, and the interchange has all
+    until(lambda: itemgetter(*figures)(queues.figures()) == (5, 4, 0))  # one has begun, and the interchange has all
     go.touch()
     for task in (first, *later):
         value(queues.result(task))

@@ -25,7 +25,7 @@ def job() -> str:
 
 def condition(queues: Queues, words: str) -> str:
     """What the first heartbeat that tells of this hindrance says; a job that waits is one too, for a while."""
-    while words not in (said := str(queues.heartbeat()["condition"])):
+    while words not in (said := str(queues.figures()["condition"])):
         continue
     return said
 

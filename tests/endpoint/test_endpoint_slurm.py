@@ -35,7 +35,7 @@ def test_the_administrators_template(endpoint: Callable[..., Running], queues: Q
     running = endpoint(TEMPLATE, environment=slurm.environment())
     assert value(queues.result(queues.submit(where))) == "abc"
     assert [job.split()[1:] for job in slurm.jobs()] == [["nobody", "RUNNING"]]
-    assert queues.heartbeat()["account"] == "abc"
+    assert queues.figures()["account"] == "abc"
     leave(running, slurm)
 
 
@@ -75,7 +75,7 @@ def test_an_mpi_program_gets_the_ranks_that_it_asks_for(
     assert "the task asks for 2 nodes (num_nodes), and a block has 1" in queues.result(large).data
     again = queues.submit(ranks, resource_specification=json.dumps(wanted))
     assert value(queues.result(again)) == ["rank 0 of 2", "rank 1 of 2"]
-    assert queues.heartbeat()["engine_type"] == "GlobusMPIEngine"
+    assert queues.figures()["engine_type"] == "GlobusMPIEngine"
     leave(running, slurm)
 
 

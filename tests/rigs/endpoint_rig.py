@@ -160,6 +160,12 @@ class Queues:
                 return state
         raise AssertionError("unreachable")
 
+    def figures(self) -> dict[str, Any]:
+        """The state in the next heartbeat that has the engine's figures: one that is slow to tell them delays none."""
+        while "engine_type" not in (state := self.heartbeat()):
+            continue
+        return state
+
     def waiting_tasks(self) -> int:
         """Tasks in the queue that nobody holds."""
         return int(self._channel.queue_declare(self.task_queue, passive=True).method.message_count)
