@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from endpoint_rig import Broker, Queues, until
+from endpoint_rig import LIMIT_S, Broker, Queues, until
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.link import Link, parameters
 
@@ -19,7 +19,7 @@ async def test_only_what_was_settled_leaves_the_queue(queues: Queues, broker: Br
     link = Link(parameters(broker.endpoint_url, None, 60), [consumer], lambda _reason: None)
     link.open()
     consumer.begin()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S):
         while len(got) < 6:
             await asyncio.sleep(0.01)
     for turn in (order[:2], order[2:]):

@@ -5,6 +5,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+from endpoint_rig import LIMIT_S
 from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.control import Control
 
@@ -27,12 +28,12 @@ async def test_records_that_the_manager_takes_slowly_are_all_written(tmp_path: P
         audit = Audit(lambda message: control.send(message))
         control = Control(str(tmp_path / "control.sock"), {"audited": audit.audited}, connected.set)
         running = asyncio.create_task(control.run())
-        await asyncio.wait_for(connected.wait(), 60)
+        await asyncio.wait_for(connected.wait(), LIMIT_S)
         for number in range(TASKS):
             task = f"{number:036}"
             audit.write(task, task, "RECEIVED", "EXEC_START", written=partial(written.append, number))
         read.set()
-        await audit.drain(120)
+        await audit.drain(LIMIT_S)
         running.cancel()
         await asyncio.wait((running,))
     assert written == list(range(TASKS))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
+from endpoint_rig import LIMIT_S
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.engines.base import Task
@@ -39,19 +40,19 @@ class Desk:
         """Take a task; when that is safe, or isn't."""
         safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
         self.book.take(Task(task_id, "f", b"\x01{}"), delivery(tag), attempts, safe.set_result)
-        return await asyncio.wait_for(safe, 60)
+        return await asyncio.wait_for(safe, LIMIT_S)
 
     async def answer(self, task_id: str) -> None:
         """Answer a task, until the answer is published."""
         published = len(self.published)
         self.book.answer(task_id, task_id.encode())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT_S):
             while len(self.published) == published:
                 await asyncio.sleep(0)
 
     async def sent(self, count: int) -> None:
         """Wait until so many answers are published."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT_S):
             while len(self.published) < count:
                 await asyncio.sleep(0)
 
@@ -71,7 +72,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """A desk, closed in the end."""
     made = Desk(tmp_path)
     yield made
-    await made.journal.close(60)
+    await made.journal.close(LIMIT_S)
 
 
 async def test_acknowledged_when_the_journal_has_it(desk: Desk, tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ async def test_out_of_the_journal_when_its_answer_is_confirmed(desk: Desk, tmp_p
     await desk.answer("a")
     assert journal.read(tmp_path).left["a"].result == b"a"
     await desk.confirm()
-    await desk.journal.close(60)
+    await desk.journal.close(LIMIT_S)
     assert not journal.read(tmp_path).left
     assert (len(desk.book), desk.book.settled, desk.kept, desk.tags) == (0, 1, [1, 0], [1])
 
@@ -114,10 +115,10 @@ async def test_a_done_task_is_known_to_the_next_endpoint(desk: Desk, tmp_path: P
     await desk.take("a", 1)
     await desk.answer("a")
     await desk.confirm()
-    await desk.journal.close(60)
+    await desk.journal.close(LIMIT_S)
     following = Desk(tmp_path)
     assert following.book.again("a", delivery(2))
-    await following.journal.close(60)
+    await following.journal.close(LIMIT_S)
 
 
 async def test_an_answer_that_is_refused_is_replaced(desk: Desk, tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ async def test_an_answer_that_is_refused_is_replaced(desk: Desk, tmp_path: Path)
     assert b"says no" in short
     assert journal.read(tmp_path).left["a"].result == short
     await desk.confirm()
-    await desk.journal.close(60)
+    await desk.journal.close(LIMIT_S)
     assert not journal.read(tmp_path).left
     assert desk.book.figures() == {"unsent_results": 0, "refused_results": 1, "dropped_results": 0}
 
@@ -142,7 +143,7 @@ async def test_a_task_whose_short_answer_is_refused_is_dropped(desk: Desk, tmp_p
         await desk.refuse()
         await desk.sent(2 * number)
         await desk.refuse()
-    await desk.journal.close(60)
+    await desk.journal.close(LIMIT_S)
     assert not journal.read(tmp_path).left
     assert (len(desk.book), desk.kept[-1], len(desk.published)) == (0, 0, 4)
     assert desk.book.figures() == {"unsent_results": 0, "refused_results": 2, "dropped_results": 2}
@@ -181,4 +182,4 @@ async def test_what_the_disk_doesnt_take_stays_with_the_queue_until_its_answer_i
     assert desk.tags == [1]
     (tmp_path / "journal").mkdir()
     assert await desk.take("b", 2) is None, "it goes on"
-    await desk.journal.close(60)
+    await desk.journal.close(LIMIT_S)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from endpoint_rig import LIMIT_S
 from hypothesis import given
 from hypothesis import strategies as st
 from twinlock_endpoint.engines.base import Task
@@ -32,7 +33,7 @@ class Diary:
         """The error, where the disk doesn't take it."""
         safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
         self.journal.taken(Task(task_id, "f", body, {"num_nodes": 2}, ("a.b",)), 1, safe.set_result)
-        return await asyncio.wait_for(safe, 60)
+        return await asyncio.wait_for(safe, LIMIT_S)
 
     def files(self) -> list[Path]:
         """The journal's files, the oldest first."""
@@ -40,7 +41,7 @@ class Diary:
 
     async def close(self) -> None:
         """All is written."""
-        await self.journal.close(60)
+        await self.journal.close(LIMIT_S)
 
 
 @pytest_asyncio.fixture

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import zmq
-from endpoint_rig import until
+from endpoint_rig import LIMIT_S, until
 from parsl.executors.high_throughput.zmq_pipes import CommandClient
 from twinlock_endpoint.engines.questions import InterchangeEndedError, Questions
 
@@ -23,7 +23,7 @@ class Interchange:
 
     def hear(self) -> object:
         """The next question."""
-        assert self._socket.poll(60_000)
+        assert self._socket.poll(1000 * LIMIT_S)
         return self._socket.recv_pyobj()
 
     def answer(self, answer: object) -> None:
@@ -61,7 +61,7 @@ class Asking:
 
     def wait(self) -> object:
         """What it got."""
-        self._thread.join(60)
+        self._thread.join(LIMIT_S)
         return self.outcome
 
 

@@ -10,7 +10,7 @@ import pika
 import pytest
 import pytest_asyncio
 from amqp_gate import Gate, no_accidents
-from endpoint_rig import Broker, Queues, Running, until, value
+from endpoint_rig import LIMIT_S, Broker, Queues, Running, until, value
 from endpoint_tasks import note, wait_for
 from network import Network
 from pika.channel import Channel
@@ -160,7 +160,7 @@ async def test_an_attempt_to_connect_that_is_given_up_amid_the_handshake(
 ) -> None:
     monkeypatch.setattr(link_module, "_OPEN_LIMIT_S", 0.5)
     lost: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-    async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(60):
+    async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(LIMIT_S):
         link = Link(parameters(gate.url, None, 60), [], lost.set_result)
         link.open()
         await gate.reached.wait()
@@ -190,7 +190,7 @@ class Waiting:
 async def test_a_connection_that_is_cut_amid_the_handshake_is_made_again(broker: Broker, frames: int) -> None:
     user = Waiting()
     down = asyncio.Event()
-    async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(60):
+    async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(LIMIT_S):
         link = Link(parameters(gate.url, None, 60), [user], lambda reason: down.set())
         link.open()
         await (gate.reached if frames < 4 else user.there).wait()
@@ -221,7 +221,7 @@ class Desk:
 
     async def number(self, tasks: int) -> None:
         """Wait until so many were taken."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT_S):
             while len(self.taken) < tasks:
                 await asyncio.sleep(0.01)
 
@@ -245,7 +245,7 @@ async def desk(broker: Broker, queues: Queues, tmp_path: Path) -> AsyncIterator[
     made.consumer.begin()
     yield made
     await made.link.close()
-    await made.journal.close(60)
+    await made.journal.close(LIMIT_S)
 
 
 async def test_what_a_busy_engine_doesnt_need_goes_back_to_the_queue(desk: Desk, queues: Queues) -> None:
@@ -253,7 +253,7 @@ async def test_what_a_busy_engine_doesnt_need_goes_back_to_the_queue(desk: Desk,
     for task in tasks:
         queues.publish(b"\x01{}", task_uuid=task)
     await desk.number(4)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S):
         while queues.waiting_tasks() < 8:  # the six that were delivered beyond the four, and two that never were
             await asyncio.sleep(0.05)
     for number, task in enumerate(tasks, start=5):

@@ -147,8 +147,8 @@ async def write_journal(folder: Path, answers: dict[str, bytes]) -> None:
         safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
         made.taken(Task(task, "f", b"\x01{}"), 1, lambda error: None)
         made.answered(task, answer, safe.set_result)
-        assert await asyncio.wait_for(safe, 60) is None
-    await made.close(60)
+        assert await asyncio.wait_for(safe, LIMIT_S) is None
+    await made.close(LIMIT_S)
 
 
 def test_an_exchange_that_is_missing_for_a_while_loses_nothing(
@@ -232,7 +232,7 @@ def destination(queues: Queues) -> Destination:
 async def test_one_of_many_in_flight(broker: Broker, queues: Queues) -> None:
     bodies = [b"%d" % number for number in range(60)]
     bodies[30] = b"z" * (LIMIT + 1)
-    async with publishing(broker.endpoint_url) as publisher, asyncio.timeout(60):
+    async with publishing(broker.endpoint_url) as publisher, asyncio.timeout(LIMIT_S):
         sent = [publisher.publish(destination(queues), body) for body in bodies]
         outcomes = await asyncio.gather(*sent, return_exceptions=True)
         channels = publisher.channels
@@ -262,7 +262,7 @@ def received(broker: Broker, queues: Queues) -> list[bytes]:
 
 @pytest.mark.usefixtures("low")
 async def test_what_is_lost_with_its_channel_is_not_sent_again(broker: Broker, queues: Queues) -> None:
-    async with publishing(broker.endpoint_url) as publisher, asyncio.timeout(60):
+    async with publishing(broker.endpoint_url) as publisher, asyncio.timeout(LIMIT_S):
         await publisher.publish(destination(queues), b"first")
         large = publisher.offer(destination(queues), b"h" * (LIMIT + 1))
         assert large is not None
@@ -274,7 +274,7 @@ async def test_what_is_lost_with_its_channel_is_not_sent_again(broker: Broker, q
 
 
 async def test_frames_are_as_small_as_rabbitmq_wants_them(broker: Broker, queues: Queues) -> None:
-    async with publishing(f"{broker.endpoint_url}?frame_max=8192") as publisher, asyncio.timeout(60):
+    async with publishing(f"{broker.endpoint_url}?frame_max=8192") as publisher, asyncio.timeout(LIMIT_S):
         for size in (8184, 8185, 60_000):
             await publisher.publish(destination(queues), b"f" * size)
     assert [len(body) for body in received(broker, queues)] == [8184, 8185, 60_000]
