@@ -65,8 +65,9 @@ def test_a_refusal_is_told_in_the_schedulers_words(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
 ) -> None:
     (batch / "state" / "refuse").write_text("no allocation for account phys")
+    task = queues.submit(double, 4)  # at once: the endpoint doesn't stay for long
     running = endpoint(template, environment=environment(batch))
-    assert "no allocation for account phys" in queues.result(queues.submit(double, 4)).data
+    assert "no allocation for account phys" in queues.result(task).data
     assert running.end().code == 69
 
 

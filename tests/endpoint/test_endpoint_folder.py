@@ -95,9 +95,10 @@ def test_a_folder_that_is_removed_in_the_same_moment_is_made_again(base: Path) -
     made = old(base, 0)
     lock = open(made / "lock", "w")  # noqa: SIM115 - closed below, in the middle of the other's wait
     fcntl.flock(lock, fcntl.LOCK_EX)
-    code = "import sys; from pathlib import Path; from twinlock_endpoint import unused; unused.hold(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from twinlock_endpoint import unused"
+    hold = "unused._REMOVAL_S = 600; unused.hold(Path(sys.argv[1]))"  # as patient as a busy host needs
     other = subprocess.Popen(
-        [sys.executable, "-c", f"{code}; print('held', flush=True); input()", made], stdin=-1, stdout=-1
+        [sys.executable, "-c", f"{code}; {hold}; print('held', flush=True); input()", made], stdin=-1, stdout=-1
     )
     with contextlib.suppress(OSError):  # the other one has put its lock there before the folder was gone
         shutil.rmtree(made)

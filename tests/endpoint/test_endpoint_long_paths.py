@@ -65,8 +65,9 @@ def test_tasks_run_and_have_that_folder(
 def test_parsls_own_pool_cannot_and_its_user_is_told_what_to_do(
     endpoint: Callable[..., Running], queues: Queues, temporary: Path
 ) -> None:
+    task = queues.submit(folder_of_temporary_files)  # at once: the endpoint doesn't stay for long
     endpoint(SHELL, environment={"TMPDIR": str(temporary)})
-    told = queues.result(queues.submit(folder_of_temporary_files)).data
+    told = queues.result(task).data
     assert "AF_UNIX path too long" in told
     assert "set a shorter one, for example with 'export TMPDIR=/tmp' in the provider's worker_init" in told
 

@@ -55,9 +55,12 @@ def use_up_all_files(marker: str) -> None:
 
 @pytest.fixture
 def impatient(broker: Broker) -> Iterator[None]:
-    """RabbitMQ closes channels on which a delivery waits for ten seconds, not for half an hour."""
+    """RabbitMQ closes channels on which a delivery waits for half a minute, not for half an hour.
+
+    Those that are opened from now on. A process that is busy may leave a delivery unacknowledged for some seconds.
+    """
     limit = "application:set_env(rabbit, consumer_timeout, {}), application:set_env(rabbit, channel_tick_interval, {})"
-    evaluate(broker.state, limit.format(10_000, 500))
+    evaluate(broker.state, limit.format(30_000, 500))
     yield
     evaluate(broker.state, limit.format(1800000, 60000))
 
@@ -73,9 +76,8 @@ def until_a_channel_is_closed(broker: Broker) -> None:
                 pass
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_task_may_run_for_longer_than_rabbitmq_waits_for_acknowledgements(
-    endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path, impatient: None
 ) -> None:
     running = endpoint(THREADS)
     go = home / "go"
@@ -98,7 +100,7 @@ def test_rabbitmq_is_restarted_under_load(
     queues.reconnect()
     assert [value(queues.result(task)) for task in tasks] == list(range(300))
     assert sorted(map(int, (home / "runs").read_text().split())) == list(range(300))
-    assert "No connection to the task queue's broker" in running.log()
+    until(lambda: "No connection to the task queue's broker" in running.log())
 
 
 def test_while_rabbitmq_is_silent_results_wait_on_disk(
@@ -158,16 +160,25 @@ async def test_a_connection_that_could_not_be_tried_for_want_of_a_file(
 async def test_an_attempt_to_connect_that_is_given_up_amid_the_handshake(
     broker: Broker, frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_module, "_OPEN_LIMIT_S", 0.5)
+    limit_s = 0.5
+    monkeypatch.setattr(link_module, "_OPEN_LIMIT_S", limit_s)
+    while not await given_up(broker, frames):  # RabbitMQ may need longer to get there
+        limit_s *= 4
+        monkeypatch.setattr(link_module, "_OPEN_LIMIT_S", limit_s)
+
+
+async def given_up(broker: Broker, frames: int) -> bool:
+    "Whether the handshake had got that far when the attempt was given up."
     lost: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(LIMIT_S):
         link = Link(parameters(gate.url, None, 60), [], lost.set_result)
         link.open()
-        await gate.reached.wait()
         assert "no connection within" in str(await lost)
         await link.close()
-        gate.release()
-        await gate.gone.wait()
+        if gate.reached.is_set():
+            gate.release()
+            await gate.gone.wait()
+        return gate.reached.is_set()
 
 
 class Waiting:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pika
 import pytest
-from endpoint_rig import LIMIT_S, NOBODY, Broker, Queues, Running, endpoint_name, until, value
+from endpoint_rig import LIMIT_S, NOBODY, Broker, Queues, Running, endpoint_name, journalled, until, value
 from endpoint_tasks import double
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Result
@@ -25,7 +25,6 @@ from twinlock_endpoint.document import Destination
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.journal.left import Reader
 from twinlock_endpoint.link import Link, parameters
 from twinlock_endpoint.publisher import Publisher
 from twinlock_endpoint.refusals import RefusedMessageError
@@ -60,13 +59,6 @@ def repeat(size: int) -> str:
 
 def shout(size: int) -> None:
     raise ValueError("w" * size)
-
-
-def journalled(running: Running) -> set[str]:
-    "The tasks that the journal still has."
-    reader = Reader(running.folder / "journal")
-    reader.read(None)
-    return set(reader.left)
 
 
 @pytest.mark.usefixtures("low")

@@ -80,8 +80,9 @@ def test_an_mpi_program_gets_the_ranks_that_it_asks_for(
 
 
 def test_a_job_that_the_scheduler_refuses(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm) -> None:
+    task = queues.submit(where)  # at once: the endpoint doesn't stay for long
     running = endpoint(TEMPLATE.replace("account: abc", "partition: nosuch"), environment=slurm.environment())
-    failed = queues.result(queues.submit(where))
+    failed = queues.result(task)
     assert "invalid partition specified: nosuch" in failed.data
     end = running.end()
     assert (end.code, end.left) == (69, [])
@@ -162,8 +163,9 @@ def test_two_blocks_share_the_work(endpoint: Callable[..., Running], queues: Que
 
 
 def test_an_account_that_the_scheduler_refuses(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm) -> None:
+    task = queues.submit(where)
     running = endpoint(TEMPLATE.replace("abc", REFUSED_ACCOUNT), environment=slurm.environment())
-    failed = queues.result(queues.submit(where)).data
+    failed = queues.result(task).data
     assert f"no hours are left on account {REFUSED_ACCOUNT}" in failed
     assert "Invalid account" in failed
     assert running.end().code == 69

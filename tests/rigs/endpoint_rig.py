@@ -20,6 +20,7 @@ import psutil
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Task
 from globus_compute_sdk.serialize import ComputeSerializer, PureSourceTextInspect
+from twinlock_endpoint.journal.left import Reader
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, Node
 from twinlock_testbed.processes import title
@@ -261,6 +262,13 @@ class Running:
         said = self.process.stdout.read().decode()
         self.process.wait(limit_s)
         return End(line["code"], line["left"], said)
+
+
+def journalled(running: Running) -> set[str]:
+    """The tasks that the journal still has."""
+    reader = Reader(running.folder / "journal")
+    reader.read(None)
+    return set(reader.left)
 
 
 def endpoint_name(queues: Queues) -> str:
