@@ -6,7 +6,7 @@ import shutil
 import signal
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 _NEEDS = {
     "system": ["rabbitmq-server", "setpriv", "useradd"],
@@ -23,7 +23,8 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A shell has what it runs in the background ignore it, and programs under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    settings.register_profile("untimed", deadline=None)  # a busy machine isn't a failure
+    # A busy machine isn't a failure.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("untimed")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from endpoint_rig import Queues, Running, value
+from endpoint_rig import LIMIT_S, Queues, Running, value
 from interchange_rig import BEAT_S, Site, site
 from slurm_rig import leave, quick, until
 from twinlock_testbed.slurm import Slurm
@@ -41,6 +41,14 @@ def job_of_this() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
+def connected(running: Running) -> bool:
+    """Whether the interchange has a connection to a pool, as far as it has noticed."""
+    [interchange] = running.parts("interchange")
+    found = interchange.net_connections("tcp")
+    ports = {each.laddr.port for each in found if each.status == psutil.CONN_LISTEN}
+    return any(each.laddr.port in ports for each in found if each.status != psutil.CONN_LISTEN)
+
+
 def kill_block(worker: int) -> None:
     """All processes of the block that has this worker, at once."""
     group = os.getpgid(worker)
@@ -50,15 +58,17 @@ def kill_block(worker: int) -> None:
             if os.getpgid(process.pid) == group:
                 processes.append(process)
     os.killpg(group, signal.SIGKILL)
-    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert psutil.wait_procs(processes, timeout=LIMIT_S)[1] == []
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("config", [SHELL, FORKED], ids=["pool of a shell", "forked pool"])
 def test_they_run_in_the_next_block(endpoint: Callable[..., Running], queues: Queues, home: Path, config: str) -> None:
-    endpoint(config, environment={"TMPDIR": "/tmp"})
+    running = endpoint(config, environment={"TMPDIR": "/tmp"})
     first = value(queues.result(queues.submit(note, str(home / "runs"))))
+    assert connected(running)
     kill_block(first)
+    until(lambda: not connected(running))  # what it sends before it has noticed counts as sent
     tasks = [queues.submit(note, str(home / "runs")) for _ in range(3)]
     assert first not in [value(queues.result(task)) for task in tasks]
     assert (home / "runs").read_text() == 4 * "x", "each ran once"
@@ -106,6 +116,6 @@ def test_they_run_in_the_next_job(endpoint: Callable[..., Running], queues: Queu
     running = endpoint(config, environment=slurm.environment())
     first = value(queues.result(queues.submit(job_of_this)))
     slurm.run("scancel", first)
-    until(lambda: not slurm.jobs())
+    until(lambda: not slurm.jobs() and not connected(running))
     assert value(queues.result(queues.submit(job_of_this))) != first
     leave(running, slurm)

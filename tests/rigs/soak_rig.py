@@ -222,11 +222,11 @@ class Administrator:
         address = f"{url.scheme}://{url.hostname}:{url.port}{url.path.rstrip('/')}/api/connections"
         passwords.add_password(None, address, url.username or "", url.password or "")
         opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
-        for connection in json.load(opener.open(address, timeout=60)):
+        for connection in json.load(opener.open(address, timeout=QUIET_LIMIT_S)):
             name = urllib.parse.quote(connection["name"])
             request = urllib.request.Request(f"{address}/{name}", method="DELETE")
             try:
-                opener.open(request, timeout=60).close()
+                opener.open(request, timeout=QUIET_LIMIT_S).close()
             except urllib.error.HTTPError as error:
                 if error.code != 404:  # it has ended by itself
                     raise
