@@ -33,6 +33,9 @@ TaskPlugin=task/none
 EnforcePartLimits=ALL
 JobSubmitPlugins=lua
 KillWait=2
+# A daemon of a busy host may keep the others waiting for more than the usual ten seconds.
+MessageTimeout=60
+BatchStartTimeout=60
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 # FORCE: Parsl asks for whole nodes, and there are few nodes for the blocks of several endpoints.

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from endpoint_rig import Queues, Running, value
 from globus_compute_sdk.errors import TaskExecutionFailed
-from slurm_rig import Faults, began, hold, leave, quick, until, wait_for
+from slurm_rig import Faults, began, cancel_jobs, hold, leave, quick, until, wait_for
 from twinlock_testbed.slurm import Slurm
 
 pytestmark = [pytest.mark.system, pytest.mark.slurm]
@@ -189,9 +189,7 @@ def test_a_task_whose_job_is_lost_is_told_what_became_of_the_job(
     assert "serialization" not in str(TaskExecutionFailed(failed))
     running.signal()
     assert running.end().left == []
-    for line in slurm.jobs():
-        slurm.run("scancel", line.split()[0])
-    until(lambda: not slurm.jobs())
+    cancel_jobs(slurm)
 
 
 def patient() -> str:

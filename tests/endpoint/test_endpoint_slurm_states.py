@@ -6,7 +6,7 @@ import pytest
 from parsl.jobs.states import JobState, JobStatus
 from parsl.launchers import SimpleLauncher
 from process_trees import lives
-from slurm_rig import Faults, until
+from slurm_rig import Faults, cancel_jobs, until
 from twinlock_endpoint.engines import scheduler
 from twinlock_endpoint.engines.slurm import SlurmProvider
 from twinlock_testbed.slurm import Slurm
@@ -24,9 +24,7 @@ def provider(slurm: Slurm, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> I
     made.script_dir = str(faults.bin.parent)
     yield made
     faults.mend()
-    for job in slurm.jobs():
-        slurm.run("scancel", job.split()[0])
-    until(lambda: not slurm.jobs())
+    cancel_jobs(slurm)
 
 
 def state(provider: SlurmProvider, job: str) -> JobStatus:

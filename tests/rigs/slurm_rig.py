@@ -8,6 +8,7 @@ from pathlib import Path
 import endpoint_rig
 import psutil
 from endpoint_rig import Running
+from twinlock_testbed.daemons import DaemonError
 from twinlock_testbed.slurm import Slurm
 
 NODES = ("node1", "node2")
@@ -121,6 +122,14 @@ def leave(running: Running, slurm: Slurm) -> None:
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])
+    until(lambda: not slurm.jobs())
+
+
+def cancel_jobs(slurm: Slurm) -> None:
+    """Cancel all that is in the queue, of which some may end by itself in the same moment."""
+    for line in slurm.jobs():
+        with suppress(DaemonError):
+            slurm.run("scancel", line.split()[0])
     until(lambda: not slurm.jobs())
 
 
