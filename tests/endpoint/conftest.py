@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 import pytest_asyncio
 import yaml
@@ -129,6 +130,6 @@ def endpoint(home: Path, queues: Queues) -> Iterator[Callable[..., Running]]:
 
 
 def _kill(running: Running) -> None:
-    with suppress(ProcessLookupError):
+    with suppress(psutil.NoSuchProcess):
         running.signal(9)
     running.process.wait(LIMIT_S)

@@ -4,9 +4,9 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from endpoint_rig import until
 from parsl.launchers import SimpleLauncher
@@ -21,9 +21,10 @@ def block(tmp_path: Path) -> Iterator[tuple[LocalProvider, str]]:
     provider = LocalProvider(launcher=SimpleLauncher())
     provider.script_dir = str(tmp_path)
     job = provider.submit("sleep 1000", 1)
+    process = psutil.Process(int(job))
     yield provider, job
-    with suppress(ProcessLookupError):
-        os.killpg(os.getpgid(int(job)), signal.SIGKILL)
+    if process.is_running():  # else its number may be another process's
+        os.killpg(os.getpgid(process.pid), signal.SIGKILL)
 
 
 def test_a_block_on_this_host_is_ended(block: tuple[LocalProvider, str], tmp_path: Path) -> None:

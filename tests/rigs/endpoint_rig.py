@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,8 @@ class Running:
     process: subprocess.Popen[bytes]
     pid: int
     report: int
+    itself: psutil.Process | None
+    """None for one that had ended before anybody could look."""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -244,16 +247,20 @@ class Running:
         return self.home / ".globus_compute" / self.name
 
     def log(self) -> str:
-        """The endpoint's log so far."""
-        return (self.folder / "endpoint.log").read_text()
+        """The endpoint's log so far; nothing where there is none yet."""
+        with suppress(FileNotFoundError):
+            return (self.folder / "endpoint.log").read_text()
+        return ""
 
     def parts(self, words: str) -> list[psutil.Process]:
         """The endpoint's descendants with these words in their titles."""
         return [child for child in psutil.Process(self.pid).children(recursive=True) if words in title(child)]
 
     def signal(self, number: int = signal.SIGTERM) -> None:
-        """Signal the endpoint itself."""
-        os.kill(self.pid, number)
+        """Signal the endpoint itself. NoSuchProcess where it has ended: its number may be another process's then."""
+        if self.itself is None:
+            raise psutil.NoSuchProcess(self.pid)
+        self.itself.send_signal(number)
 
     def end(self, limit_s: float = LIMIT_S) -> End:
         """Wait until it has ended."""
@@ -306,9 +313,17 @@ def run(
     )
     os.close(writing)
     assert process.stdin is not None
-    process.stdin.write(document)
-    process.stdin.close()
-    return Running(queues, home, process, _line(reading, LIMIT_S)["pid"], reading)
+    with suppress(BrokenPipeError):  # it ended without reading
+        process.stdin.write(document)
+        process.stdin.close()
+    pid = _line(reading, LIMIT_S)["pid"]
+    return Running(queues, home, process, pid, reading, _process(pid))
+
+
+def _process(pid: int) -> psutil.Process | None:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid)
+    return None
 
 
 def _line(descriptor: int, limit_s: float) -> dict[str, Any]:
