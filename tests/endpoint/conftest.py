@@ -130,6 +130,9 @@ def endpoint(home: Path, queues: Queues) -> Iterator[Callable[..., Running]]:
 
 
 def _kill(running: Running) -> None:
-    with suppress(psutil.NoSuchProcess):
-        running.signal(9)
+    "With all that it has started: nobody waits here for that to end by itself."
+    if running.process.poll() is None:
+        for process in psutil.Process(running.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
     running.process.wait(LIMIT_S)

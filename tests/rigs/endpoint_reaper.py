@@ -12,7 +12,7 @@ from contextlib import suppress
 import prctl
 import psutil
 
-_GRACE_S = 15.0  # what was killed with it needs a turn of the processor to end
+_GRACE_S = 60.0  # what was killed with it needs a turn of the processor to end
 
 
 def main() -> None:
