@@ -23,6 +23,7 @@ from twinlock_endpoint.zygote import fresh
 
 _EXECUTION = frozenset(Execution.__dataclass_fields__)
 _END_GRACE_S = 2.0
+_CLOSE_S = 15.0  # what was killed needs a turn of the processor to end
 
 
 class PoolEngine(Engine):
@@ -146,7 +147,7 @@ class ProcessPoolEngine(PoolEngine):
         for child in children:
             child.join(_END_GRACE_S)
             child.kill()
-        closing.join(_END_GRACE_S)
+        closing.join(_CLOSE_S)
         if self._sockets:
             shutil.rmtree(self._sockets, ignore_errors=True)
 
