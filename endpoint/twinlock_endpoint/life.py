@@ -180,6 +180,8 @@ class _Endpoint:
     def _consuming(self) -> None:
         log.info("Tasks are consumed")
         self._offline_since = None
+        if self._quiet is not None:
+            self._stop_when_quiet()
         self._wake.set()
 
     def _link_down(self, reason: BaseException) -> None:
@@ -212,8 +214,8 @@ class _Endpoint:
         self._quiet = self._loop.call_later(_QUIET_S, self._consider_quiet)
 
     def _consider_quiet(self) -> None:
-        "It is we who keep the queue from sending more while a slow disk or RabbitMQ has answers to make safe."
-        if len(self._book):
+        "Nothing comes without a connection, nor while a slow disk or RabbitMQ has answers to make safe."
+        if len(self._book) or self._offline_since is not None:
             self._stop_when_quiet()
         else:
             self._stop("the engine failed")

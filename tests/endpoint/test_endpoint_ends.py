@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import psutil
 import pytest
 from endpoint_rig import Broker, Queues, Running, until, value
 from endpoint_tasks import double, note, wait_for
+from network import Network
 
 pytestmark = pytest.mark.system
 
@@ -134,6 +136,21 @@ def test_a_block_that_cannot_start_workers_ends_all_tasks_with_its_words(
     end = running.end()
     assert (end.code, end.left) == (os.EX_UNAVAILABLE, [])
     until(lambda: not queues.waiting_tasks())
+
+
+def test_an_engine_that_fails_before_there_is_a_connection_ends_the_tasks_that_come_with_it(
+    endpoint: Callable[..., Running], queues: Queues, broker: Broker
+) -> None:
+    broken = LOCAL.replace("max_blocks: 1", "max_blocks: 1, worker_init: 'echo no such module: mpi; exit 3'")
+    task = queues.submit(double, 1)
+    with Network(int(broker.node.url.port or 0)) as network:
+        network.cut()
+        running = endpoint(broken + f"amqp_port: {network.port}\n")
+        until(lambda: "can't run tasks any more" in running.log())
+        time.sleep(2)  # without a connection a queue is always quiet
+        network.mend()
+        assert "no such module: mpi" in queues.result(task).data
+        assert running.end().code == os.EX_UNAVAILABLE
 
 
 def test_tasks_that_no_block_will_ever_take_are_told_so(endpoint: Callable[..., Running], queues: Queues) -> None:
