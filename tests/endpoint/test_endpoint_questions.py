@@ -23,7 +23,7 @@ class Interchange:
 
     def hear(self) -> object:
         """The next question."""
-        assert self._socket.poll(1000 * LIMIT_S)
+        assert self._socket.poll(int(1000 * LIMIT_S))
         return self._socket.recv_pyobj()
 
     def answer(self, answer: object) -> None:

@@ -64,5 +64,9 @@ def test_blocks_come_with_the_work_and_all_but_the_least_go_when_idle(
 def test_no_task_is_lost_as_blocks_come_and_go(endpoint: Callable[..., Running], queues: Queues) -> None:
     """A block is ended as soon as it is idle, and the next task is on its way then."""
     endpoint(RESTLESS)
-    processes = {value(queues.result(queues.submit(process))) for _ in range(50)}
-    until(lambda: len(processes) > 1 or processes.add(value(queues.result(queues.submit(process)))))
+    processes: set[int] = set()
+    for number in range(2000):  # on a busy host, nobody may look between two tasks for a while
+        processes.add(value(queues.result(queues.submit(process))))
+        if number >= 50 and len(processes) > 1:
+            break
+    assert len(processes) > 1, "more than one block was there"

@@ -24,8 +24,14 @@ def children(pid: int) -> list[int]:
 
 def only_child(pid: int) -> int:
     """A process's only child. A spawner has another one for a moment while it closes what a broker has sent."""
-    assert eventually(lambda: len(children(pid)) == 1)
-    return children(pid)[0]
+    found: list[int] = []
+
+    def alone() -> bool:
+        found[:] = children(pid)
+        return len(found) == 1
+
+    assert eventually(alone)
+    return found[0]
 
 
 def owner(pid: int) -> int:
