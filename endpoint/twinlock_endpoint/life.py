@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 _FLUSH_S = 5.0
 _ENGINE_STOP_S = 30.0
-_QUIET_S = 1.0
+_QUIET_S = 3.0  # a busy RabbitMQ may take one to answer
 _OFFLINE_S = 300.0
 _PREFETCH = 64  # hides the round trip of short tasks, and of an acknowledgement that waits for the disk
 

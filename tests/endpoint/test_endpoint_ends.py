@@ -12,6 +12,7 @@ import pytest
 from endpoint_rig import Broker, Queues, Running, until, value
 from endpoint_tasks import double, note, wait_for
 from network import Network
+from twinlock_endpoint import life
 
 pytestmark = pytest.mark.system
 
@@ -111,7 +112,7 @@ def test_a_signal_while_the_engine_starts(endpoint: Callable[..., Running], queu
 
 
 def test_an_idle_endpoint_says_so_and_shuts_down(endpoint: Callable[..., Running], queues: Queues) -> None:
-    running = endpoint(LOCAL + "heartbeat_period: 5\nidle_heartbeats_soft: 8\n")
+    running = endpoint(LOCAL + "heartbeat_period: 5\nidle_heartbeats_soft: 7\n")
     usual = f"Globus Compute Endpoint ({queues.endpoint_id}, {running.name})"
     assert queues.heartbeat()["active"]
     assert title(running) == usual
@@ -147,7 +148,7 @@ def test_an_engine_that_fails_before_there_is_a_connection_ends_the_tasks_that_c
         network.cut()
         running = endpoint(broken + f"amqp_port: {network.port}\n")
         until(lambda: "can't run tasks any more" in running.log())
-        time.sleep(2)  # without a connection a queue is always quiet
+        time.sleep(2 * life._QUIET_S)  # without a connection a queue is always quiet
         network.mend()
         assert "no such module: mpi" in queues.result(task).data
         assert running.end().code == os.EX_UNAVAILABLE
