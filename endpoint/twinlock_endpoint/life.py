@@ -201,7 +201,7 @@ class _Endpoint:
 
     def _fail(self, reason: Exception) -> None:
         "Answer everything with the reason: what is here, and what the queue still sends until it falls quiet."
-        if self._stopping:
+        if self._stopping or self._quiet is not None:  # Parsl's poller tells it each time that it looks
             return
         log.error("The engine can't run tasks any more: %s", reason)
         self._tasks.fail(reason)
