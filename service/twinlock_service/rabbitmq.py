@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import pwd
@@ -78,9 +79,9 @@ async def private_node(state: Path) -> AsyncIterator[Node]:
     _check_installed()
     end_stale(folder / "processes.json", STOP_SECONDS)
     _prepare_folder(folder, account)
-    ports, password = _ports(folder), _password(folder)
-    _write_config(folder, ports, password, account)
     async with contextlib.AsyncExitStack() as stack:
+        ports, password = _ports(folder, stack), _password(folder)
+        _write_config(folder, ports, password, account)
         epmd = await _start(folder, account, ports, ["epmd", "-address", "127.0.0.1", "-port", str(ports.epmd)])
         stack.push_async_callback(stop, epmd, STOP_SECONDS)
         server = await _start(folder, account, ports, [str(SERVER)])
@@ -124,22 +125,40 @@ def _prepare_folder(folder: Path, account: pwd.struct_passwd) -> None:
                 raise StartError(os.EX_CANTCREAT, text)
 
 
-def _ports(folder: Path) -> Ports:
+def _ports(folder: Path, claims: contextlib.AsyncExitStack) -> Ports:
     file = folder / "ports.json"
     if not file.exists():
+        chosen = Ports(*free_ports(4, claims))
         with open_private(file) as new:
-            json.dump(asdict(Ports(*_free_ports(4))), new)
+            json.dump(asdict(chosen), new)
+        return chosen
     ports = Ports(**json.loads(file.read_text()))
     for port in asdict(ports).values():
-        if not _is_free(port):
+        if not (_is_free(port) and _claim(port, claims)):
             text = f"port {port} of the private RabbitMQ node is in use by another program"
             raise StartError(os.EX_UNAVAILABLE, f"{text}; end that, or remove {file} to have other ports chosen")
     return ports
 
 
-def _free_ports(count: int) -> list[int]:
-    candidates = random.sample(PORTS, k=100)
-    return [port for port in candidates if _is_free(port)][:count]
+def free_ports(count: int, claims: contextlib.AsyncExitStack) -> list[int]:
+    """Ports that nobody listens on, and no other service is about to: a node takes a while until it does."""
+    candidates = random.sample(PORTS, k=len(PORTS))
+    free = (port for port in candidates if _is_free(port) and _claim(port, claims))
+    return list(itertools.islice(free, count))
+
+
+def _claim(port: int, claims: contextlib.AsyncExitStack) -> bool:
+    """Whether no other service has the port, whose node it is until `claims` end.
+
+    It is a name among the abstract ones (unix(7)): they are of the same network as the ports, and free again with the
+    end of whoever has them.
+    """
+    claim = claims.enter_context(socket.socket(socket.AF_UNIX))
+    try:
+        claim.bind(f"\0twinlock-service rabbitmq {port}")
+    except OSError:
+        return False
+    return True
 
 
 def _is_free(port: int) -> bool:

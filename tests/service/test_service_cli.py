@@ -4,10 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from service_rig import users_file
+from service_rig import free_port, users_file
+from twinlock_service import rabbitmq
 from twinlock_service.amqp_ports import hosted_ports
 from twinlock_service.errors import StartError
 
@@ -83,6 +85,16 @@ def test_missing_programs_are_named(tmp_path: Path) -> None:
     shown = run("--state", tmp_path / "state", "--users", users, PATH=str(tmp_path))
     assert shown.returncode == os.EX_UNAVAILABLE
     assert "apt-get install rabbitmq-server" in shown.stderr
+
+
+async def test_services_that_start_at_the_same_time_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their nodes listen on them only after a while."""
+    monkeypatch.setattr(rabbitmq, "PORTS", [free_port() for _ in range(8)])
+    async with AsyncExitStack() as first, AsyncExitStack() as second:
+        ports = [*rabbitmq.free_ports(4, first), *rabbitmq.free_ports(4, second)]
+        assert sorted(ports) == sorted(rabbitmq.PORTS)
+        await first.aclose()
+        assert set(rabbitmq.free_ports(4, second)) == {*ports[:4]}, "they are free again"
 
 
 async def test_a_port_for_rabbitmq_that_was_asked_for_and_is_taken_is_named() -> None:
