@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,9 @@ _NOLOGIN = "/usr/sbin/nologin"
 # and its processes are to be seen here under those.
 _SYSTEM_UIDS = ["--key=SYS_UID_MIN=500", "--key=SYS_UID_MAX=899"]
 _UIDS = ["--key=UID_MIN=20000", "--key=UID_MAX=29999"]
+_LOCKED = "try again later"
+_PATIENCE = 300.0
+"""Seconds that others may be at the accounts."""
 
 
 @contextmanager
@@ -31,10 +35,26 @@ def throw_away(name: str, *, system: bool = False) -> Iterator[pwd.struct_passwd
     kind = ["--system", "--no-create-home", *_SYSTEM_UIDS] if system else ["--create-home", *_UIDS]
     try:
         with _uninterrupted():
-            run("useradd", *kind, "--user-group", "--shell", _NOLOGIN, "--comment", _GECOS, name)
+            change("useradd", *kind, "--user-group", "--shell", _NOLOGIN, "--comment", _GECOS, name)
         yield pwd.getpwnam(name)
     finally:
         _remove_stale(name)
+
+
+def change(*argv: str) -> None:
+    """Have useradd(8) or one of its kind do its work, also while others are at the accounts. Raises `DaemonError`.
+
+    These programs wait for each other for 15 seconds, and then end without having changed anything.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            run(*argv)
+        except DaemonError as error:
+            if _LOCKED not in str(error) or time.monotonic() > end:
+                raise
+        else:
+            return
 
 
 @contextmanager
@@ -69,7 +89,7 @@ def _remove(name: str) -> None:
         with suppress(FileNotFoundError):  # somebody else's, who has removed it meanwhile
             if path.lstat().st_uid == account.pw_uid:
                 shutil.rmtree(path, ignore_errors=True)
-    run("userdel", "--force", *([] if account.pw_uid < 1000 else ["--remove"]), name)
+    change("userdel", "--force", *([] if account.pw_uid < 1000 else ["--remove"]), name)
 
 
 def _remove_stale(name: str) -> None:

@@ -18,8 +18,7 @@ from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject
 from twinlock_broker.checks.policy import check as check_policy
 from twinlock_broker.checks.sampling import NoSample, value
 from twinlock_spawner.policy import Policy
-from twinlock_testbed.daemons import run
-from twinlock_testbed.users import throw_away
+from twinlock_testbed.users import change, throw_away
 
 TWINLOCK = Path(sys.executable).with_name("twinlock")
 ADA = {"id": "7b1f2f6e-0000-4000-8000-000000000001", "username": "ada@example.org"}
@@ -307,7 +306,7 @@ def test_groups_that_give_more_than_most_people_have_are_told_of(
     path = tmp_path / "spawner.toml"
     path.write_text(f"{policy}\n")
     with throw_away(f"twl-member{os.getpid()}") as account:
-        run("usermod", "--append", "--groups", group, account.pw_name)
+        change("usermod", "--append", "--groups", group, account.pw_name)
         found = findings(folder, "--policy", path, "--identity", f"{account.pw_name}@example.org")
     [(told, text)] = [(told, text) for told, subject, text in found if subject == Subject.IDENTITY]
     assert (told, words in text) == (kind, True)
