@@ -13,11 +13,19 @@ from broker_rabbit import Rabbit, rabbit_node
 from broker_rest import Service
 from broker_rig import MANAGER, Told
 from broker_site import Site, serving
+from patience import BROKER, patient
 from spawner_rig import Spawner, launch, stop
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.spawner.client import SpawnerClient
+
+
+@pytest.fixture(autouse=True, scope="package")
+def time_enough() -> Iterator[None]:
+    """The limits of the broker's parts in this process are those of a machine that is busy."""
+    with patient(BROKER):
+        yield
 
 
 @pytest.fixture

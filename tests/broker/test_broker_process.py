@@ -160,14 +160,14 @@ async def test_who_keeps_its_output_from_being_read_stops_no_broker(rabbit: Rabb
         memory_that_hangs(place / "fuse") as memory,
     ):
         async with asyncio.timeout(240):
-            async with Broker.running(place, spawner, service, program="hold") as broker:
+            async with Broker.running(place, spawner, service, program="hold", patient=False) as broker:
                 await start_command(rabbit)
                 await asyncio.to_thread(memory.wait_until_read)
                 await broker.stop()
-            async with Broker.running(place, spawner, service) as broker:
+            async with Broker.running(place, spawner, service, patient=False) as broker:
                 broker.process.kill()
                 await broker.process.wait()
-            async with Broker.running(place, spawner, service) as broker:
+            async with Broker.running(place, spawner, service, patient=False) as broker:
                 await broker.stop()
     while await rabbit.waiting("beats"):
         await rabbit.take("beats")

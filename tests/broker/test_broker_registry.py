@@ -105,7 +105,9 @@ def test_restarts_have_an_end_and_growing_delays() -> None:
     assert (delays[0], delays[-1]) == (1, 60)
 
 
-def test_up_is_who_lives_on_after_closing_its_first_output_or_lives_long() -> None:
+def test_up_is_who_lives_on_after_closing_its_first_output_or_lives_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "SETTLED_AFTER", 30.0)
+    monkeypatch.setattr(registry, "SETTLED_AFTER_LOG", 3.0)
     assert not settled(now=100, started=99, log_opened=None)
     assert not settled(now=100, started=90, log_opened=99.9)
     assert settled(now=100, started=90, log_opened=96)

@@ -16,9 +16,14 @@ from pathlib import Path
 from broker_rabbit import Rabbit
 from broker_rest import Service
 from broker_rig import MANAGER, amqp_creds, identity, make_folder, message
+from patience import BROKER as LIMITS
+from patience import patient_program
 from spawner_rig import Spawner, launch, stop
 
 BROKER = [sys.executable, "-m", "twinlock_broker"]
+PATIENT = patient_program("twinlock_broker", LIMITS)
+"""The same, which isn't stopped by its limits on a machine that is busy."""
+
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=-all")
 MAPPED = "daemon"
 """An account that every Debian has, and that isn't the broker's here."""
@@ -56,10 +61,10 @@ def broker_place(output: str = MAPPED, template: str | None = None) -> Iterator[
         yield place
 
 
-def command(place: Path) -> list[str]:
-    """A broker of the place; who runs it writes its broker.yaml first."""
+def command(place: Path, patient: bool = True) -> list[str]:
+    """A broker of the place, with its own limits or `patient`; who runs it writes its broker.yaml first."""
     paths = ("--endpoint-dir", place / "ep", "--state", place / "state", "--config", place / "broker.yaml")
-    return [*NOBODY, *BROKER, *map(str, paths)]
+    return [*NOBODY, *(PATIENT if patient else BROKER), *map(str, paths)]
 
 
 def variables(service: Service) -> dict[str, str]:
@@ -89,15 +94,17 @@ class Broker:
         service: Service,
         environment: Mapping[str, str] | None = None,
         program: str = "report",
+        patient: bool = True,
     ) -> "AsyncIterator[Broker]":
         """It, when it says that it is ready; it ends with the block, however that ends.
 
-        `program` is the spawner rig's that it starts; `report` prints its document and ends.
+        `program` is the spawner rig's that it starts; `report` prints its document and ends. Its limits are its own
+        or `patient`.
         """
         (place / "broker.yaml").write_text(f"program: {program}\nspawner_socket: {spawner.socket}")
         log = os.open(place / "broker.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         process = await asyncio.create_subprocess_exec(
-            *command(place),
+            *command(place, patient),
             stdout=subprocess.PIPE,
             stderr=log,
             env=variables(service) | {**(environment or {})},

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pika
+from patience import SERVICE, patient
 from rabbit_control import evaluate
 from twinlock_broker.compute.queues import Target
 from twinlock_broker.secret import Secret
@@ -43,7 +44,7 @@ class Rabbit:
         await _declare_queues(self.management)
 
     async def take(self, queue: str) -> bytes:
-        """The next message of a queue, awaited for a minute at most."""
+        """The next message of a queue, awaited for three minutes at most."""
         return await asyncio.to_thread(_take, self.admin, queue)
 
     async def command(self, body: bytes, timestamp: int = 1700000000) -> None:
@@ -102,7 +103,7 @@ def _take(url: str, queue: str) -> bytes:
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         channel.basic_qos(prefetch_count=1)
-        method, _, body = next(channel.consume(queue, inactivity_timeout=60))
+        method, _, body = next(channel.consume(queue, inactivity_timeout=180))
         assert body is not None, f"no message came to {queue}"
         channel.basic_ack(method.delivery_tag)
         return bytes(body)
@@ -136,7 +137,10 @@ async def _declare_queues(management: Management) -> None:
 @asynccontextmanager
 async def rabbit_node() -> AsyncIterator[Rabbit]:
     """The node, while it runs."""
-    with tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp", ignore_cleanup_errors=True) as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp", ignore_cleanup_errors=True) as name,
+        patient(SERVICE),
+    ):
         Path(name).chmod(0o755)
         async with private_node(Path(name)) as node, aiohttp.ClientSession() as session:
             management = Management(session, node.management_url, VHOST)

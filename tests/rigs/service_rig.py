@@ -6,7 +6,6 @@ import os
 import random
 import secrets
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,9 +25,11 @@ from globus_compute_sdk.sdk.client import _ComputeWebClient
 from globus_compute_sdk.sdk.executor import _RESULT_WATCHERS
 from globus_compute_sdk.serialize import ComputeSerializer
 from globus_sdk import AccessTokenAuthorizer, ComputeClientV2, ComputeClientV3, ConfidentialAppAuthClient
+from patience import SERVICE, patient_program
 from pika.exceptions import AMQPError
 from twinlock_testbed.daemons import Daemon
 
+_PROGRAM = patient_program("twinlock_service", SERVICE)
 _CHOSEN: set[int] = set()
 
 
@@ -50,7 +51,7 @@ PORT = free_port()
 """The service's in this run; 5000, where the SDK looks, may be somebody else's at the moment."""
 
 URL = f"http://127.0.0.1:{PORT}"
-START, STOP, ANSWER = 180.0, 90.0, 60.0
+START, STOP, ANSWER = 400.0, 90.0, 180.0
 """Seconds for the service to start and stop, and for a message to come."""
 
 MANAGER_CLIENT = "7b1f2f6e-0000-4000-8000-0000000000ff"
@@ -107,7 +108,7 @@ class Service:
 
     def launch(self) -> None:
         """Start it."""
-        argv: list[str | Path] = [sys.executable, "-m", "twinlock_service", "--port", str(self.port)]
+        argv: list[str | Path] = [*_PROGRAM, "--port", str(self.port)]
         argv += ["--state", self.state, "--users", self._users, *self._arguments]
         self.daemon = Daemon("twinlock-service", argv, self.folder / "log", user=self._user)
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 from amqp_gate import Gate, no_accidents
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Result
+from patience import SERVICE, patient
 from rabbit_control import evaluate
 from service_rig import ALICE, users_file
 from twinlock_service import reports
@@ -44,10 +45,11 @@ def state() -> Iterator[Path]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def url(state: Path) -> AsyncIterator[str]:
     """A node that takes messages of at most `LIMIT` bytes, with a queue `there`."""
-    async with private_node(state) as node:
-        await asyncio.to_thread(evaluate, state, f"application:set_env(rabbit, max_message_size, {LIMIT})")
-        declare(str(node.url), "there")
-        yield str(node.url)
+    with patient(SERVICE):
+        async with private_node(state) as node:
+            await asyncio.to_thread(evaluate, state, f"application:set_env(rabbit, max_message_size, {LIMIT})")
+            declare(str(node.url), "there")
+            yield str(node.url)
 
 
 @asynccontextmanager
