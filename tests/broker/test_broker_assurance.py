@@ -68,7 +68,7 @@ async def test_each_task_stands_in_the_audit_log_with_its_account(rabbit: Rabbit
             await rabbit.commands([json.dumps(command).encode()], [properties()])
             await asyncio.to_thread(put, rabbit.admin, task_body(task, double, 4), headers)
             assert value(messagepack.unpack(await asyncio.to_thread(take, rabbit.admin))) == 8
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while "EXEC_END" not in log.read_text():
                     await asyncio.sleep(0.05)
             await broker.stop()
@@ -89,8 +89,8 @@ def put(url: str, body: bytes, headers: dict[str, str]) -> None:
 
 
 def take(url: str) -> bytes:
-    """The next result, awaited for a minute at most."""
+    """The next result, awaited for five minutes at most."""
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        _, _, body = next(connection.channel().consume("results", auto_ack=True, inactivity_timeout=60))
+        _, _, body = next(connection.channel().consume("results", auto_ack=True, inactivity_timeout=300))
         assert body is not None
         return bytes(body)

@@ -20,7 +20,7 @@ ADA = {"id": "7b1f2f6e-0000-4000-8000-000000000001", "username": "ada@example.or
 
 def run(*words: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
     """The command's outcome."""
-    return subprocess.run([TWINLOCK, *words], input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([TWINLOCK, *words], input=stdin, capture_output=True, text=True, timeout=300, check=False)
 
 
 SETTING_UP = ("configure", "check", "render", "map", "login", "logout", "whoami", "list", "delete")

@@ -68,7 +68,7 @@ def test_one_that_fails_leaves_it_to_the_next(make: Make, text: str) -> None:
 
 
 def test_one_that_hangs_is_ended_with_all_that_it_started(make: Make, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(external, "SECONDS", 10.0)
+    monkeypatch.setattr(external, "SECONDS", 20.0)
     text = f"import os, time; os.fork(); open('{tmp_path}/' + str(os.getpid()) + '.pid', 'w').close(); time.sleep(1000)"
     assert make(text, GOOD.format(manager=MANAGER)).map([identity()])[0].user == "alice"
     pids = [int(path.stem) for path in tmp_path.glob("*.pid")]

@@ -81,7 +81,7 @@ async def test_the_next_broker_waits_for_one_that_ends(rabbit: Rabbit, place: Pa
             assert await asyncio.to_thread(until, lambda: lock in descriptors(second.pid).values())
             await first.stop()
         assert second.stdout is not None
-        line = await asyncio.wait_for(second.stdout.readline(), 60)
+        line = await asyncio.wait_for(second.stdout.readline(), 180)
         assert line == f"twinlock-broker ready, endpoint {MANAGER}\n".encode()
         second.terminate()
         assert await asyncio.wait_for(second.wait(), 60) == 0

@@ -108,7 +108,7 @@ while True:
 
 async def next_state(rabbit: Rabbit) -> object:
     """What the next heartbeat or notice says."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while not await rabbit.waiting("beats"):
             await asyncio.sleep(0.05)
     return messagepack.unpack(await rabbit.take("beats")).global_state

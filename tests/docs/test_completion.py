@@ -14,7 +14,7 @@ def completions(line: str, program: str) -> set[str]:
     asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": "/dev/stdout", "_ARGCOMPLETE_IFS": "\n"}
     environment = os.environ | asked | {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9"}
     path = Path(sys.executable).with_name(program)
-    done = subprocess.run([path], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([path], env=environment, capture_output=True, text=True, timeout=180, check=True)
     return {word.strip() for word in done.stdout.split("\n")}
 
 
@@ -39,7 +39,7 @@ def test_users_are_completed(tmp_path: Path) -> None:
 
 def test_it_is_installed_for_the_programs_that_have_it(tmp_path: Path) -> None:
     (tmp_path / "bin").symlink_to(Path(sys.executable).parent)
-    subprocess.run([ROOT / "packaging/completion", tmp_path], check=True, timeout=60)
+    subprocess.run([ROOT / "packaging/completion", tmp_path], check=True, timeout=180)
     folder = tmp_path / "share/bash-completion/completions"
     assert {path.name for path in folder.iterdir()} == {"twinlock", "twinlock-service"}
     for path in folder.iterdir():

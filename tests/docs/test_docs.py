@@ -58,7 +58,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     mkdocs = Path(sys.executable).with_name("mkdocs")
     argv: list[str | Path] = [mkdocs, "build", "--strict", "-f", ROOT / "mkdocs.yml", "--site-dir", tmp_path]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "configuration.html").read_text()
     assert "max_children_per_user" in reference

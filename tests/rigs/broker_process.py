@@ -113,7 +113,7 @@ class Broker:
         os.close(log)
         assert process.stdout is not None
         try:
-            line = await asyncio.wait_for(process.stdout.readline(), 60)
+            line = await asyncio.wait_for(process.stdout.readline(), 180)
             assert line == f"twinlock-broker ready, endpoint {MANAGER}\n".encode()
             yield cls(process, place / "broker.log")
         finally:
@@ -124,7 +124,7 @@ class Broker:
     async def stop(self) -> str:
         """Ask it to end; its log."""
         self.process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(self.process.wait(), 60)
+        await asyncio.wait_for(self.process.wait(), 180)
         assert self.process.returncode == 0, self.log
         return self.log
 

@@ -184,5 +184,5 @@ def make_endpoint(site: Site, folder: str, login: Login) -> None:
     for unit in ("twinlock-broker.service", "twinlock-broker@.service"):
         override = site.box.root / f"etc/systemd/system/{unit}.d/local.conf"
         override.parent.mkdir(parents=True, exist_ok=True)
-        override.write_text(f"[Service]\nEnvironment=GLOBUS_SDK_SERVICE_URL_AUTH={URL}\nWatchdogSec=20\n")
+        override.write_text(f"[Service]\nEnvironment=GLOBUS_SDK_SERVICE_URL_AUTH={URL}\nWatchdogSec=60\n")
     site.box.run("systemctl", "daemon-reload")

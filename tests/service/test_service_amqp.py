@@ -57,7 +57,7 @@ async def connected(url: str) -> AsyncIterator[Amqp]:
     "The service's connection."
     amqp = Amqp(url)
     running = asyncio.create_task(amqp.run({}))
-    await asyncio.wait_for(amqp.connected(), 60)
+    await asyncio.wait_for(amqp.connected(), 180)
     yield amqp
     running.cancel()
     await asyncio.wait([running])
@@ -101,7 +101,7 @@ def received(url: str, queue: str = "there") -> list[bytes]:
 async def test_a_message_that_is_refused_holds_up_no_other(url: str, caplog: pytest.LogCaptureFixture) -> None:
     bodies = [b"%d" % number for number in range(40)]
     bodies[10] = bodies[20] = b"x" * (LIMIT + 1)
-    async with connected(url) as amqp, asyncio.timeout(60):
+    async with connected(url) as amqp, asyncio.timeout(180):
         outcomes = await asyncio.gather(*(amqp.publish("", "there", body) for body in bodies), return_exceptions=True)
         assert await amqp.publish("", "there", b"x" * LIMIT)
         assert not await amqp.publish("", "nowhere", b"last")
@@ -116,7 +116,7 @@ async def test_a_message_that_is_refused_holds_up_no_other(url: str, caplog: pyt
 
 async def test_a_result_that_is_refused_is_forwarded_as_an_error(url: str, tmp_path: Path) -> None:
     bodies = ["one", "x" * LIMIT, "two"]
-    async with context_at(url, tmp_path) as context, asyncio.timeout(60):
+    async with context_at(url, tmp_path) as context, asyncio.timeout(180):
         group, tasks = finished(context, url, bodies)
         await forward(context)
         assert context.tasks.unforwarded(9) == []
@@ -130,7 +130,7 @@ async def test_results_are_offered_after_a_disk_took_nothing_for_a_while(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reports, "FAILURE_SECONDS", 0.05)
-    async with context_at(url, tmp_path) as context, asyncio.timeout(60):
+    async with context_at(url, tmp_path) as context, asyncio.timeout(180):
         group, [task] = finished(context, url, ["one"])
         context.db.execute("PRAGMA query_only = ON")
         offering = asyncio.create_task(reports.forward_backlog(context))
@@ -145,21 +145,21 @@ async def test_results_are_offered_after_a_disk_took_nothing_for_a_while(
 
 
 async def test_a_message_that_cant_be_encoded_leaves_the_others_their_confirms(url: str) -> None:
-    async with connected(url) as amqp, asyncio.timeout(60):
+    async with connected(url) as amqp, asyncio.timeout(180):
         with pytest.raises(UnicodeEncodeError):
             await amqp.publish("", "there", b"x", headers={"text": "\ud800"})
         assert await amqp.publish("", "there", b"last")
 
 
 async def test_a_missing_exchange_is_no_refusal_of_the_message(url: str) -> None:
-    async with connected(url) as amqp, asyncio.timeout(60):
+    async with connected(url) as amqp, asyncio.timeout(180):
         with pytest.raises(AmqpDownError, match="NOT_FOUND"):
             await amqp.publish("nowhere", "there", b"x")
 
 
 @pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
 async def test_a_connection_that_isnt_wanted_any_more_while_it_is_opened(url: str, frames: int) -> None:
-    async with no_accidents(), Gate(url, frames) as gate, asyncio.timeout(60):
+    async with no_accidents(), Gate(url, frames) as gate, asyncio.timeout(180):
         running = asyncio.create_task(Amqp(gate.url).run({}))
         await gate.reached.wait()
         running.cancel()
@@ -170,7 +170,7 @@ async def test_a_connection_that_isnt_wanted_any_more_while_it_is_opened(url: st
 
 @pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
 async def test_a_connection_that_is_cut_while_it_is_opened_is_made_again(url: str, frames: int) -> None:
-    async with no_accidents(), Gate(url, frames) as gate, asyncio.timeout(60):
+    async with no_accidents(), Gate(url, frames) as gate, asyncio.timeout(180):
         amqp = Amqp(gate.url)
         running = asyncio.create_task(amqp.run({}))
         await gate.reached.wait()

@@ -65,7 +65,7 @@ def test_a_restart_forgets_nothing_and_leaves_nothing_behind(running: Service, e
         endpoint.run(endpoint.next_task()[1])
         assert running.owners() == {pwd.getpwnam("rabbitmq").pw_uid}
         os.kill(running.daemon.pid, end)
-        assert running.quiet(60)
+        assert running.quiet(180)
     assert running.stop() == code
     running.start()
     again = manager_clients()[1].update_endpoint(mep.id, {"endpoint_name": "mep", "multi_user": True})
@@ -80,9 +80,9 @@ def test_it_can_be_stopped_while_it_starts(running: Service) -> None:
     running.stop()
     running.launch()
     running.daemon.wait_for_line("starting a private RabbitMQ node", 180)
-    assert eventually(lambda: bool(running.processes()), 60)
+    assert eventually(lambda: bool(running.processes()), 180)
     assert running.stop() == 0
-    assert running.quiet(60)
+    assert running.quiet(180)
 
 
 def test_it_ends_when_its_rabbitmq_does(running: Service) -> None:
@@ -92,7 +92,7 @@ def test_it_ends_when_its_rabbitmq_does(running: Service) -> None:
     assert eventually(lambda: not running.daemon.alive(), 180)
     assert running.stop() == os.EX_UNAVAILABLE
     assert "ended by itself" in running.daemon.output()
-    assert running.quiet(60)
+    assert running.quiet(180)
 
 
 def test_it_connects_again_when_its_connection_breaks(running: Service) -> None:
@@ -169,7 +169,7 @@ def test_any_user_can_run_it(folder: Path) -> None:
         service.start()
         assert service.owners() == {account.pw_uid}
         assert service.stop() == 0
-        assert service.quiet(60)
+        assert service.quiet(180)
 
 
 def environment() -> dict[str, str]:

@@ -200,7 +200,7 @@ def test_a_renewed_certificate_is_used_without_a_restart(encrypted: tuple[Servic
     former = tmp_path / "former.pem"
     former.write_bytes(certificate.read_bytes())
     certificate.write_text("nonsense")
-    service.daemon.wait_for_line("the former certificate stays in use", 60)
+    service.daemon.wait_for_line("the former certificate stays in use", 180)
     assert get(port, former, "/v2/version").status == 200
     renewed = make_certificate(tmp_path, name="renewed")
     for new, old in zip(reversed(renewed), (key, certificate), strict=True):
@@ -208,7 +208,7 @@ def test_a_renewed_certificate_is_used_without_a_restart(encrypted: tuple[Servic
         beside.touch(mode=0o600)
         beside.write_bytes(new.read_bytes())
         beside.replace(old)
-    assert eventually(lambda: trusts(port, renewed[0]), 60)
+    assert eventually(lambda: trusts(port, renewed[0]), 180)
     assert not trusts(port, former)
 
 
