@@ -1,6 +1,7 @@
 """One broker for a state folder: a second one waits for the first, or ends and has changed nothing."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -46,8 +47,10 @@ async def test_a_second_broker_changes_nothing(rabbit: Rabbit, place: Path) -> N
             assert await asyncio.to_thread(until, lambda: not list((place / "state" / "notices").glob("*.json")))
             workers = children(broker.process.pid)
             assert workers, "what has rendered the template waits for more"
-            for pid in (broker.process.pid, *workers):
-                assert (lock in descriptors(pid).values()) == (pid == broker.process.pid)
+            assert lock in descriptors(broker.process.pid).values()
+            for pid in workers:
+                with contextlib.suppress(FileNotFoundError):  # what has read the output may end meanwhile
+                    assert lock not in descriptors(pid).values()
             before, asked, audited = contents(place / "state"), len(service.asked), len(spawner.audit())
             tokens = len(service.logins)
             second = await asyncio.to_thread(

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -64,6 +65,7 @@ async def served(port: int) -> bool:
 
 async def test_requests_sent_by_halves_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MOST_OF_PEER", 50)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 10 * LIMIT)
     async with server() as port:
         halves = [await asked(port, HALF) for _ in range(100)]
         assert await served(port)
@@ -150,18 +152,20 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off(monkeypatch: pytest.Mon
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.connect(("127.0.0.1", port))
             slow.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            await eventually(lambda: connected(port))
+            slow.settimeout(LIMIT)
+            assert await asyncio.to_thread(slow.recv, 1), "it is being answered"
             await eventually(lambda: not connected(port))
 
 
 async def test_who_takes_it_slowly_gets_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "STALL_SECONDS", 5.0)
+    monkeypatch.setattr(connections, "STALL_SECONDS", 20.0)
+    slow_until = time.monotonic() + 30
     async with server() as port:
         reader, writer = await asked(port, b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         read = 0
         while chunk := await asyncio.wait_for(reader.read(2**20), LIMIT):
             read += len(chunk)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1 if time.monotonic() < slow_until else 0)
         writer.close()
         assert read > LARGE
 

@@ -160,7 +160,6 @@ async def test_a_form_that_is_too_large_is_refused(rest: Rest) -> None:
 
 
 async def test_a_form_comes_as_browsers_send_it_or_not_at_all(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
     form = "application/x-www-form-urlencoded"
     for kind in (form, f"{form}; charset=none", "multipart/form-data", "multipart/form-data; boundary=b"):
         answer = await rest.post("/login", data=b"token=\xff", headers={"Content-Type": kind})
@@ -170,6 +169,7 @@ async def test_a_form_comes_as_browsers_send_it_or_not_at_all(rest: Rest, monkey
         yield b"token="
         await asyncio.sleep(60)
 
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
     assert (await rest.post("/login", data=endless())).status == 408
 
 
