@@ -143,21 +143,20 @@ async def test_a_process_of_another_account_is_no_endpoint(site: Site, caplog: p
 async def test_an_endpoint_may_connect_before_its_start_is_known(site: Site) -> None:
     await site.supervisor.command(request(endpoint_user(), "sleep"))
     [endpoint] = site.supervisor.endpoints
-    known = asyncio.Event()
+    known: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def start() -> None:
+        endpoint.pid = await known
+
+    endpoint.launch = asyncio.create_task(start())
     pipe, user = asyncio.subprocess.PIPE, endpoint_user() if os.geteuid() == 0 else None
     argv = (*PYTHON, EARLY, str(site.runtime / "control.sock"))
     process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, user=user)
-
-    async def start() -> None:
-        await known.wait()
-        endpoint.pid = process.pid
-
-    endpoint.launch = asyncio.create_task(start())
     assert process.stdout is not None
     assert await process.stdout.readline() == b"connected\n"
     for _ in range(100):
         await asyncio.sleep(0)
-    known.set()
+    known.set_result(process.pid)
     await site.figures("early")
     process.kill()
     await process.wait()
