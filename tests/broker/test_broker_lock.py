@@ -55,7 +55,7 @@ async def test_a_second_broker_changes_nothing(rabbit: Rabbit, place: Path) -> N
             tokens = len(service.logins)
             second = await asyncio.to_thread(
                 subprocess.run,
-                command(place, patient=False),
+                command(place, own=["twinlock_broker.config.lock.PATIENCE"]),
                 capture_output=True,
                 text=True,
                 env=variables(service),

@@ -154,6 +154,7 @@ async def test_an_account_that_connects_without_end_stops_no_start_and_fills_no_
 @pytest.mark.asyncio(loop_scope="package")
 async def test_who_keeps_its_output_from_being_read_stops_no_broker(rabbit: Rabbit, place: Path) -> None:
     """Neither the one that started its endpoint, which can be stopped or killed, nor those that follow."""
+    limits = "twinlock_broker.endpoints.output.FINISH_LIMIT", "twinlock_broker.endpoints.launcher.OPEN_LIMIT"
     (place / "fuse").mkdir()
     code = f"import sys; sys.argv.append({str(place / 'fuse' / 'memory')!r})\n{HOLD}"
     policy = {"broker_user": "nobody", "deny_users": ["root"], "system_uids": [], "programs": {"hold": [*PYTHON, code]}}
@@ -162,15 +163,15 @@ async def test_who_keeps_its_output_from_being_read_stops_no_broker(rabbit: Rabb
         running_spawner(place, policy) as spawner,
         memory_that_hangs(place / "fuse") as memory,
     ):
-        async with asyncio.timeout(240):
-            async with Broker.running(place, spawner, service, program="hold", patient=False) as broker:
+        async with asyncio.timeout(600):
+            async with Broker.running(place, spawner, service, program="hold", own=limits) as broker:
                 await start_command(rabbit)
                 await asyncio.to_thread(memory.wait_until_read)
                 await broker.stop()
-            async with Broker.running(place, spawner, service, patient=False) as broker:
+            async with Broker.running(place, spawner, service, own=limits) as broker:
                 broker.process.kill()
                 await broker.process.wait()
-            async with Broker.running(place, spawner, service, patient=False) as broker:
+            async with Broker.running(place, spawner, service, own=limits) as broker:
                 await broker.stop()
     while await rabbit.waiting("beats"):
         await rabbit.take("beats")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from pathlib import Path
 
 from broker_rabbit import Rabbit
@@ -21,9 +21,6 @@ from patience import patient_program
 from spawner_rig import Spawner, launch, stop
 
 BROKER = [sys.executable, "-m", "twinlock_broker"]
-PATIENT = patient_program("twinlock_broker", LIMITS)
-"""The same, which isn't stopped by its limits on a machine that is busy."""
-
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--inh-caps=-all")
 MAPPED = "daemon"
 """An account that every Debian has, and that isn't the broker's here."""
@@ -61,10 +58,14 @@ def broker_place(output: str = MAPPED, template: str | None = None) -> Iterator[
         yield place
 
 
-def command(place: Path, patient: bool = True) -> list[str]:
-    """A broker of the place, with its own limits or `patient`; who runs it writes its broker.yaml first."""
+def command(place: Path, own: Collection[str] = ()) -> list[str]:
+    """A broker of the place; who runs it writes its broker.yaml first.
+
+    Of its limits, which are those of a busy machine, it keeps its `own` of these names.
+    """
     paths = ("--endpoint-dir", place / "ep", "--state", place / "state", "--config", place / "broker.yaml")
-    return [*NOBODY, *(PATIENT if patient else BROKER), *map(str, paths)]
+    program = patient_program("twinlock_broker", [limit for limit in LIMITS if limit not in own])
+    return [*NOBODY, *program, *map(str, paths)]
 
 
 def variables(service: Service) -> dict[str, str]:
@@ -94,17 +95,17 @@ class Broker:
         service: Service,
         environment: Mapping[str, str] | None = None,
         program: str = "report",
-        patient: bool = True,
+        own: Collection[str] = (),
     ) -> "AsyncIterator[Broker]":
         """It, when it says that it is ready; it ends with the block, however that ends.
 
-        `program` is the spawner rig's that it starts; `report` prints its document and ends. Its limits are its own
-        or `patient`.
+        `program` is the spawner rig's that it starts; `report` prints its document and ends. For `own`
+        see `command`.
         """
         (place / "broker.yaml").write_text(f"program: {program}\nspawner_socket: {spawner.socket}")
         log = os.open(place / "broker.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         process = await asyncio.create_subprocess_exec(
-            *command(place, patient),
+            *command(place, own),
             stdout=subprocess.PIPE,
             stderr=log,
             env=variables(service) | {**(environment or {})},
