@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from proc_rig import PATIENCE
+from proc_rig import PATIENCE, until
 from twinlock_testbed.site import toml
 from twinlock_wire import wire
 
@@ -64,7 +64,11 @@ class Broker:
         self.socket.settimeout(PATIENCE)
         self.outputs: list[Output] = []
         self._account = pwd.getpwuid(os.geteuid())  # who has connected is who speaks
-        self.socket.connect(str(path))
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
 
     def close(self) -> None:
         """Go away."""
@@ -116,7 +120,7 @@ class Broker:
         rows: list[wire.Child] = []
         while True:
             page = wire.decode(self.socket.recv(wire.MAX_DATAGRAM + 1), wire.REPLIES)
-            if isinstance(page, wire.Spawned | wire.Exited):  # told meanwhile; the row says the same
+            if isinstance(page, wire.Spawned | wire.Exited | wire.Refused):  # told meanwhile of an earlier start
                 continue
             assert isinstance(page, wire.Children), page
             rows += page.children
@@ -235,10 +239,11 @@ class Lines:
 
     def _read(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stderr is not None
-        for line in process.stderr:
-            with self._changed:
-                self._lines.append(line.decode())
-                self._changed.notify_all()
+        with process.stderr as stderr:
+            for line in stderr:
+                with self._changed:
+                    self._lines.append(line.decode())
+                    self._changed.notify_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -275,15 +280,14 @@ class Spawner:
 
 def gone(pid: int, seconds: float = PATIENCE) -> bool:
     """Whether the process ends within so many seconds; one that is a zombie has ended."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.01)
-    return False
+    return until(lambda: _has_ended(pid), seconds)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 Start = Callable[..., Spawner]
