@@ -34,6 +34,25 @@ def only_child(pid: int) -> int:
     return found[0]
 
 
+def keeper_of(spawner: int) -> int:
+    """A spawner's keeper, when it has its name: it has left the spawner's group by then, and blocked all signals."""
+    found: list[int] = []
+
+    def is_there() -> bool:
+        found[:] = [pid for pid in children(spawner) if b"keeper" in _command(pid)]
+        return bool(found)
+
+    assert eventually(is_there)
+    return found[0]
+
+
+def _command(pid: int) -> bytes:
+    """A process's command line, or what it has set in its place; nothing where it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def owner(pid: int) -> int:
     """The real uid of a process."""
     return int(Path(f"/proc/{pid}/status").read_text().split("\nUid:")[1].split()[0])
@@ -87,6 +106,12 @@ def lives(pid: int) -> bool:
 
 
 def _runs(pid: int, thread: str) -> bool:
+    """Whether it hasn't ended. One may be held up in its end, the last step of which makes a zombie of it.
+
+    By then it has left its cgroup, which can be removed: it shows as deleted, see cgroups(7).
+    """
+    task = Path(f"/proc/{pid}/task/{thread}")
     with contextlib.suppress(OSError):  # it has ended meanwhile, and the next one may not have
-        return Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2][1] not in "ZX"
+        ended = (task / "stat").read_text().rpartition(")")[2][1] in "ZX"
+        return not ended and " (deleted)\n" not in (task / "cgroup").read_text()
     return False

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from nss_rig import NameService
 from proc_rig import PATIENCE, descriptors
-from process_trees import alive, children, eventually, guards, lives, program
+from process_trees import alive, eventually, guards, keeper_of, lives, program
 from spawner_rig import Lines, Spawner, Start, remove_cgroups, uep, write_policy
 from spawner_versions import Version
 from twinlock_wire import wire
@@ -118,16 +118,6 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(file)
     return False
-
-
-def keeper(spawner: Spawner) -> int:
-    """The keeper of a spawner."""
-
-    def found() -> list[int]:
-        return [pid for pid in children(spawner.process.pid) if b"keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-    assert eventually(lambda: bool(found()))
-    return found()[0]
 
 
 @contextmanager
@@ -369,7 +359,7 @@ def test_only_spawner_and_keeper_have_the_locks(
     files = {str(lock_of(spawner.socket))} | ({f"{mode['cgroup']}/cgroup.kill"} if mode else set())
     assert opened(spawner.process.pid) & files == files
     if mode:
-        assert opened(keeper(spawner)) & files == files
+        assert opened(keeper_of(spawner.process.pid)) & files == files
     broker = spawner.connect()
     broker.spawn(1, alice.pw_name, "sleep").line()
     pid = broker.receive(wire.Spawned).pid
@@ -406,7 +396,7 @@ def test_the_next_spawner_waits_for_the_keeper(
     broker = first.connect()
     broker.spawn(1, alice.pw_name, "daemon").line()
     broker.receive(wire.Spawned)
-    watcher = keeper(first)
+    watcher = keeper_of(first.process.pid)
     with frozen(watcher, Path(f"{cgroup}-frozen")):
         first.process.send_signal(end)
         first.process.wait(60)
@@ -422,7 +412,7 @@ def test_the_next_spawner_waits_for_the_keeper(
 
 def test_a_keeper_that_does_not_end_is_named(start: Start, begin: Begin, cgroup: str) -> None:
     first = start({"cgroup": cgroup})
-    with frozen(keeper(first), Path(f"{cgroup}-frozen")):
+    with frozen(keeper_of(first.process.pid), Path(f"{cgroup}-frozen")):
         first.process.kill()
         first.process.wait(60)
         assert "its keeper" in begin(first).refusal()

@@ -4,11 +4,11 @@ import os
 import pwd
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proc_rig import PATIENCE, children
+from proc_rig import PATIENCE, until
+from process_trees import owner, program
 from spawner_rig import PYTHON, Start, write_policy
 from twinlock_wire import wire
 
@@ -57,20 +57,12 @@ def test_an_endpoint_has_its_users_login_uid(
     """The spawner's own stays as it was, and so does its keeper's or guard's."""
     spawner = start({"login_uid": wanted} | mode)
     own = _login_uid(spawner.process.pid)
-    spawner.connect().spawn(1, alice.pw_name, "sleep").line()
-    endpoint = next(pid for pid in _all_below(spawner.process.pid) if _uid(pid) == alice.pw_uid)
+    broker = spawner.connect()
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    endpoint = program(broker.receive(wire.Spawned).pid)
+    assert owner(endpoint) == alice.pw_uid
     assert _login_uid(endpoint) == (alice.pw_uid if wanted and HAS_AUDIT else own)
     assert _login_uid(spawner.process.pid) == own
-
-
-def _all_below(pid: int) -> Iterator[int]:
-    for child in children(pid):
-        yield child
-        yield from _all_below(child)
-
-
-def _uid(pid: int) -> int:
-    return Path(f"/proc/{pid}").stat().st_uid
 
 
 @pytest.mark.parametrize("uid", [4711, 4712])
@@ -139,16 +131,24 @@ sys.stdin.read()
 """
 
 
+def _keys(uid: int) -> int:
+    """How many keys an account has by the kernel's count: proc_key-users(5)."""
+    lines = Path("/proc/key-users").read_text().splitlines()
+    return next((int(line.split()[3].partition("/")[0]) for line in lines if line.split()[0] == f"{uid}:"), 0)
+
+
 def test_a_user_without_room_for_a_keyring_is_told(start: Start, alice: pwd.struct_passwd) -> None:
     """Only that user is; the keys are the account's own."""
     broker = start(prefix=WITH_KEYRING).connect()
     argv = ["setpriv", f"--reuid={alice.pw_uid}", f"--regid={alice.pw_gid}", "--clear-groups", *PYTHON, HOARD]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hoarder:
         assert hoarder.stdout is not None
-        assert int(hoarder.stdout.readline()) > 0
+        hoarded = int(hoarder.stdout.readline())
+        assert hoarded > 0
         broker.spawn(1, alice.pw_name, "sleep")
         refused = broker.receive(wire.Refused)
         assert hoarder.stdin is not None
         hoarder.stdin.close()
     assert refused.stage == "keyring"
     assert refused.reason.endswith("Disk quota exceeded")
+    assert until(lambda: _keys(alice.pw_uid) < hoarded)  # the kernel takes its time; later tests need the account
