@@ -108,7 +108,7 @@ def test_children_stay_when_the_broker_goes(start: Start, alice: pwd.struct_pass
 
 
 def test_term_ends_a_child(start: Start, alice: pwd.struct_passwd) -> None:
-    broker = start().connect()
+    broker = start({"stop_grace": 1000}).connect()
     broker.spawn(1, alice.pw_name, "sleep").line()
     broker.receive(wire.Spawned)
     broker.send(wire.Signal(uep(1), "TERM"))
@@ -172,13 +172,15 @@ def test_a_broker_that_asks_again_and_again_puts_no_end_off(start: Start, alice:
 
 
 def test_nothing_starts_while_the_spawner_stops(start: Start, alice: pwd.struct_passwd) -> None:
-    spawner = start({"stop_grace": 3})
+    spawner = start({"stop_grace": 1000})
     broker = spawner.connect()
     broker.spawn(1, alice.pw_name, "stubborn").line()
     broker.receive(wire.Spawned)
     spawner.process.send_signal(signal.SIGTERM)
     broker.spawn(2, alice.pw_name, "fail")
     assert broker.receive(wire.Refused).stage == "rate"
+    broker.send(wire.Signal(uep(1), "KILL"))
+    assert broker.receive(wire.Exited).id == uep(1)
 
 
 @pytest.mark.parametrize("word", ["TERM", "KILL"])

@@ -39,7 +39,7 @@ def puppet() -> Iterator[str]:
 def test_random_steps(
     start: Start, mode: dict[str, str], puppet: str, alice: pwd.struct_passwd, bob: pwd.struct_passwd, seed: int
 ) -> None:
-    limits = {"max_children": 10, "max_children_per_user": PER_USER, "stop_grace": 0.2}
+    limits = {"max_children": 10, "max_children_per_user": PER_USER, "stop_grace": 20}
     rates = {"start_rate": 1_000_000, "start_rate_per_user": 1_000_000}
     spawner = start({"programs": {"puppet": [puppet]}} | limits | rates | mode, UNMEASURED)
     Session(spawner, [alice, bob], seed).run(STEPS)

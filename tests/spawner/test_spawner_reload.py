@@ -56,7 +56,7 @@ def _since(pid: int) -> str:
 
 
 def test_a_new_policy_takes_effect_and_children_do_not_notice(start: Start, alice: pwd.struct_passwd) -> None:
-    spawner = start()
+    spawner = start({"stop_grace": 1000})
     first = spawner.connect()
     daemon = int(first.spawn(1, alice.pw_name, "daemon").line())
     pid = first.receive(wire.Spawned).pid
@@ -314,11 +314,12 @@ def test_an_endpoint_that_is_to_end_keeps_its_deadline(start: Start, alice: pwd.
     broker = spawner.connect()
     broker.spawn(1, alice.pw_name, "stubborn").line()
     broker.receive(wire.Spawned)
+    began = time.monotonic()
     broker.send(wire.Signal(uep(1), "TERM"))
     spawner.said.wait_for('"signal"')
     broker = _reload(spawner, stop_grace=1000)
-    assert broker.children()[uep(1)].ended is None
-    assert os.waitstatus_to_exitcode(broker.receive(wire.Exited).status) == -signal.SIGKILL
+    assert broker.children()[uep(1)].ended is None or time.monotonic() > began + 15
+    assert eventually(lambda: broker.children()[uep(1)].ended == signal.SIGKILL)
 
 
 class Slow:
