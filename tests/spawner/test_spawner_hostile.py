@@ -49,6 +49,7 @@ class Siege:
 
     def __init__(self, spawner: Spawner, user: str) -> None:
         self.spawner, self._user = spawner, user
+        self._descriptors = set(descriptors(spawner.process.pid))
         broker = spawner.connect()
         broker.spawn(HONEST, user, "sleep").line()
         self._endpoint = broker.receive(wire.Spawned).pid
@@ -56,7 +57,6 @@ class Siege:
         broker.close()
         spawner.said.wait_for("disconnected")
         assert until(lambda: self._connections() == 0)
-        self._descriptors = set(descriptors(spawner.process.pid))
         self._resident = resident(spawner.process.pid)
         self._lines = len(spawner.audit())
 
@@ -150,8 +150,9 @@ def test_a_flood_of_requests(swift: Siege, data: bytes) -> None:
     swift.lift()
 
 
-def test_a_flood_of_starts_for_root(siege: Siege) -> None:
-    """Each is refused: by its child, or when they are too many, without one."""
+def test_a_flood_of_starts_for_root(start: Start, alice: pwd.struct_passwd, mode: dict[str, str]) -> None:
+    """Each is refused: by its child, or when they are too many, without one. For all to have one would take minutes."""
+    siege = Siege(start(mode | {"start_rate_per_user": 10}), alice.pw_name)
     with _stdio() as files:
         siege.flood(_spawn("root"), 2_000, files)
     assert until(lambda: siege.events().count("refused") == 2_000)
@@ -362,9 +363,17 @@ def test_going_away_in_the_middle_of_a_start(siege: Siege, alice: pwd.struct_pas
 
 
 def _process_with(pid: int) -> "subprocess.Popen[bytes] | None":
-    """A process under a pid of the test's choice, if nobody was quicker (pid_namespaces(7), ns_last_pid)."""
-    Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
-    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    """A process under a pid of the test's choice, if nobody was quicker (pid_namespaces(7), ns_last_pid).
+
+    Afterwards the kernel goes on where it was: tests beside this one may wait until nobody has a pid any more.
+    """
+    last = Path("/proc/sys/kernel/ns_last_pid")
+    before = last.read_text()
+    last.write_text(str(pid - 1))
+    try:
+        process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    finally:
+        last.write_text(before)
     if process.pid == pid:
         return process
     process.communicate()

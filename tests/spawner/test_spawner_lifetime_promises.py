@@ -138,14 +138,15 @@ def test_starts_in_all_are_rationed(start: Start, alice: pwd.struct_passwd, bob:
 
 
 def test_starts_are_allowed_again_with_time(start: Start, alice: pwd.struct_passwd) -> None:
-    broker = start({"start_rate_per_user": 0.5}).connect()
+    broker = start({"start_rate_per_user": 0.5, "max_children_per_user": 1000}).connect()
     assert _starts(broker, alice.pw_name, range(20)) >= 10
     assert until(lambda: _starts(broker, alice.pw_name, range(20, 21)) == 1)
 
 
 def test_the_least_rate_allows_one_start(start: Start, alice: pwd.struct_passwd) -> None:
     """A rate of 0 would allow none, and can't be divided by."""
-    assert _starts(start({"start_rate_per_user": 0}).connect(), alice.pw_name, range(3)) == 1
+    broker, began = start({"start_rate_per_user": 0}).connect(), time.monotonic()
+    assert 1 <= _starts(broker, alice.pw_name, range(3)) <= 0.055 * (20 + time.monotonic() - began)
 
 
 def test_accounts_that_do_not_exist_are_rationed_in_all(start: Start, alice: pwd.struct_passwd) -> None:
@@ -164,8 +165,11 @@ def _stage(broker: Broker, user: str) -> str:
 
 
 def test_a_program_that_dies_at_once_costs_more_than_one_start(start: Start, alice: pwd.struct_passwd) -> None:
-    broker, began = start({"start_rate_per_user": 0.25}).connect(), time.monotonic()  # five at once
-    broker.spawn(1, alice.pw_name, "fail")
-    broker.receive(wire.Spawned)
-    broker.receive(wire.Exited)
+    lived = 5.0
+    while lived >= 5:  # as on a machine on which nothing happens at once
+        broker, began = start({"start_rate_per_user": 0.25}).connect(), time.monotonic()  # five at once
+        broker.spawn(1, alice.pw_name, "fail")
+        broker.receive(wire.Spawned)
+        broker.receive(wire.Exited)
+        lived = time.monotonic() - began
     assert _starts(broker, alice.pw_name, range(2, 7)) <= 0.25 * (time.monotonic() - began)

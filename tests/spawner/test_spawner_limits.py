@@ -327,7 +327,7 @@ def test_who_cannot_be_killed_keeps_no_spawner_out_of_the_cgroup(
     start: Start, folder: Path, alice: pwd.struct_passwd
 ) -> None:
     """The limits of a process that is to die are given up for that."""
-    spawner = start(_policy(folder, limits=ONE_PAGE, exec_timeout=1), inside(folder))
+    spawner = start(_policy(folder, limits=ONE_PAGE), inside(folder))
     with home_that_hangs(Path(alice.pw_dir)) as device:
         answer_init(device)
         spawner.connect().spawn(1, alice.pw_name)

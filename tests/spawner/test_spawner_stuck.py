@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hanging_home import answer_init, home_that_hangs, take_request
 from proc_rig import PATIENCE
-from process_trees import eventually
-from spawner_rig import PYTHON, Broker, Spawner, Start, uep
+from process_trees import eventually, keeper_of
+from spawner_rig import PYTHON, Broker, Spawner, Start, gone, uep
 from twinlock_wire import wire
 
 pytestmark = [
@@ -30,17 +30,14 @@ signal.sigwait([signal.SIGUSR1])
 """
 
 
-@pytest.fixture
-def brief(mode: dict[str, str]) -> dict[str, object]:
-    """A policy that lets no start take longer than a second."""
-    return {**mode, "exec_timeout": 1}
-
-
 def _hold_a_start(spawner: Spawner, user: pwd.struct_passwd, device: int) -> None:
-    """Have a start of the user's wait for the file system, where nothing can kill it."""
+    """Have a start of the user's wait for the file system, where nothing can kill it, and call it off."""
     answer_init(device)
-    spawner.connect().spawn(1, user.pw_name)
+    broker = spawner.connect()
+    broker.spawn(1, user.pw_name)
     take_request(device)
+    broker.send(wire.Signal(uep(1), "KILL"))
+    assert broker.children() == {}  # when this is answered, that was read
 
 
 def _start_another(broker: Broker, user: pwd.struct_passwd) -> None:
@@ -51,10 +48,10 @@ def _start_another(broker: Broker, user: pwd.struct_passwd) -> None:
 
 
 def test_a_start_that_cannot_be_killed_puts_off_no_reload(
-    start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd, brief: dict[str, object]
+    start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd, mode: dict[str, str]
 ) -> None:
     """It is still in the new one's table, which tells its end."""
-    spawner = start(brief)
+    spawner = start(mode)
     with home_that_hangs(Path(alice.pw_dir)) as device:
         _hold_a_start(spawner, alice, device)
         before = spawner.said.count()
@@ -67,14 +64,17 @@ def test_a_start_that_cannot_be_killed_puts_off_no_reload(
 
 
 def test_a_process_that_cannot_be_killed_keeps_no_spawner_from_its_end_or_start(
-    start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd, brief: dict[str, object]
+    start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd, mode: dict[str, str]
 ) -> None:
-    spawner = start(brief)
+    """Its keeper gives up, too, which the next spawner would wait for."""
+    spawner = start(mode)
+    keepers = [keeper_of(spawner.process.pid)] if mode else []
     with home_that_hangs(Path(alice.pw_dir)) as device:
         _hold_a_start(spawner, alice, device)
         spawner.process.send_signal(signal.SIGTERM)
         assert spawner.process.wait(PATIENCE) == 0
-        following = start(brief)
+        assert all(gone(keeper) for keeper in keepers)
+        following = start(mode)
         broker = following.connect()
         _start_another(broker, bob)
 
