@@ -17,7 +17,7 @@
 
 static void start_helper(const char *folder, const char *name)
 {
-    char path[512], procs[512];
+    char path[512], procs[512], unfinished[520];
     FILE *file;
     snprintf(path, sizeof path, "%s/%s.helper", folder, name);
     file = fopen(path, "r");
@@ -31,9 +31,12 @@ static void start_helper(const char *folder, const char *name)
         file = fopen(procs, "w");
         fputs("0", file);
         fclose(file);
-        file = fopen(path, "w");
+        snprintf(unfinished, sizeof unfinished, "%s.new", path);
+        file = fopen(unfinished, "w");
         fprintf(file, "%d", getpid());
         fclose(file);
+        if (rename(unfinished, path) != 0) /* nobody sees it without the number */
+            abort();
         for (;;)
             pause();
     }

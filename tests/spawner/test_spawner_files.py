@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -165,7 +166,13 @@ def test_all_groups_are_recorded(start: Start, alice: pwd.struct_passwd, tmp_pat
     """As numbers, however many there are."""
     gids = [alice.pw_gid, *range(3_000_000_000, 3_000_000_100)]
     bound = tmp_path / "etc"  # all of it, since a bound /etc/group is lost when somebody adds a group meanwhile
-    subprocess.run(["cp", "-a", "/etc", bound], check=True, timeout=60)
+
+    def copied() -> bool:
+        """Whether no file has vanished meanwhile, as those do with which accounts are made."""
+        shutil.rmtree(bound, ignore_errors=True)
+        return subprocess.run(["cp", "-a", "/etc", bound], timeout=60, check=False).returncode == 0
+
+    assert until(copied)
     with (bound / "group").open("a") as table:
         table.writelines(f"twl-g{gid}:x:{gid}:{alice.pw_name}\n" for gid in gids[1:])
     spawner = start(prefix=("unshare", "--mount", "sh", "-c", f'mount --bind {bound} /etc && exec "$@"', "sh"))
