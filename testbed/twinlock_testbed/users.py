@@ -35,13 +35,13 @@ def throw_away(name: str, *, system: bool = False) -> Iterator[pwd.struct_passwd
     kind = ["--system", "--no-create-home", *_SYSTEM_UIDS] if system else ["--create-home", *_UIDS]
     try:
         with _uninterrupted():
-            change("useradd", *kind, "--user-group", "--shell", _NOLOGIN, "--comment", _GECOS, name)
+            change_accounts("useradd", *kind, "--user-group", "--shell", _NOLOGIN, "--comment", _GECOS, name)
         yield pwd.getpwnam(name)
     finally:
         _remove_stale(name)
 
 
-def change(*argv: str) -> None:
+def change_accounts(*argv: str) -> None:
     """Have useradd(8) or one of its kind do its work, also while others are at the accounts. Raises `DaemonError`.
 
     These programs wait for each other for 15 seconds, and then end without having changed anything.
@@ -89,7 +89,7 @@ def _remove(name: str) -> None:
         with suppress(FileNotFoundError):  # somebody else's, who has removed it meanwhile
             if path.lstat().st_uid == account.pw_uid:
                 shutil.rmtree(path, ignore_errors=True)
-    change("userdel", "--force", *([] if account.pw_uid < 1000 else ["--remove"]), name)
+    change_accounts("userdel", "--force", *([] if account.pw_uid < 1000 else ["--remove"]), name)
 
 
 def _remove_stale(name: str) -> None:

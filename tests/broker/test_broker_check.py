@@ -19,7 +19,7 @@ from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject
 from twinlock_broker.checks.policy import check as check_policy
 from twinlock_broker.checks.sampling import NoSample, value
 from twinlock_spawner.policy import Policy
-from twinlock_testbed.users import change, throw_away
+from twinlock_testbed.users import change_accounts, throw_away
 
 TWINLOCK = Path(sys.executable).with_name("twinlock")
 PATIENT = patient_program("twinlock_broker.commands", CHECK)
@@ -310,7 +310,7 @@ def test_groups_that_give_more_than_most_people_have_are_told_of(
     path = tmp_path / "spawner.toml"
     path.write_text(f"{policy}\n")
     with throw_away(f"twl-member{os.getpid()}") as account:
-        change("usermod", "--append", "--groups", group, account.pw_name)
+        change_accounts("usermod", "--append", "--groups", group, account.pw_name)
         found = findings(folder, "--policy", path, "--identity", f"{account.pw_name}@example.org")
     [(told, text)] = [(told, text) for told, subject, text in found if subject == Subject.IDENTITY]
     assert (told, words in text) == (kind, True)

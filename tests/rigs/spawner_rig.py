@@ -296,7 +296,10 @@ Start = Callable[..., Spawner]
 def launch(
     folder: Path, policy: Mapping[str, Any], prefix: tuple[str, ...] = (), python: str = sys.executable
 ) -> Spawner:
-    """A spawner with its files in `folder`; `prefix` are words before its command, `python` has it installed."""
+    """A spawner with its files in `folder`; `prefix` are words before its command, `python` has it installed.
+
+    One that has waited in vain for the keeper of an earlier one is started again, as by a service manager.
+    """
     values = {
         "broker_user": pwd.getpwuid(os.getuid()).pw_name,
         "socket": str(folder / "spawner.sock"),
@@ -306,10 +309,22 @@ def launch(
     } | dict(policy)
     write_policy(folder, values)
     argv = [*prefix, python, "-m", "twinlock_spawner", "--policy", str(folder / "policy.toml")]
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, cwd="/")
-    said = Lines(process)
-    said.wait_for("started")  # the keeper of an earlier one may still be at work
+    process, said = _begin(argv, time.monotonic() + PATIENCE)
     return Spawner(folder, process, said, Path(str(values["socket"])), str(values.get("cgroup", "")))
+
+
+def _begin(argv: list[str], deadline: float) -> tuple["subprocess.Popen[bytes]", Lines]:
+    while True:
+        process = subprocess.Popen(argv, stderr=subprocess.PIPE, cwd="/")
+        said = Lines(process)
+        try:
+            said.wait_for("started")
+        except AssertionError as error:
+            if " is locked by " not in str(error) or time.monotonic() > deadline:
+                raise
+            process.wait(PATIENCE)
+        else:
+            return process, said
 
 
 def write_policy(folder: Path, values: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from nss_rig import NameService
 from process_trees import lives
 from spawner_rig import MANAGER, PYTHON, Broker, Spawner, Start, acting_as, gone, sealed, uep
-from twinlock_testbed.daemons import run
+from twinlock_testbed.users import change_accounts
 from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
@@ -50,13 +50,13 @@ def test_the_kernel_shows_the_mapped_user(start: Start, alice: pwd.struct_passwd
 
 def test_supplementary_groups_are_the_users(start: Start, bob: pwd.struct_passwd) -> None:
     """All of them, and none of the spawner's own."""
-    run("usermod", "--append", "--groups", "games", bob.pw_name)
+    change_accounts("usermod", "--append", "--groups", "games", bob.pw_name)
     try:
         broker = start(prefix=("setpriv", "--groups=0,4,24")).connect()
         output = broker.spawn(1, bob.pw_name)
         assert set(output.json()["status"]["Groups"].split()) == {str(bob.pw_gid), "60"}
     finally:
-        run("usermod", "--groups", "", bob.pw_name)
+        change_accounts("usermod", "--groups", "", bob.pw_name)
 
 
 REGAIN = """
@@ -171,13 +171,13 @@ def test_the_brokers_own_uid_is_nobodys(start: Start, names: NameService, bob: p
 
 @pytest.mark.parametrize("name", ["sudo", "shadow", "staff", "disk"])
 def test_groups_as_good_as_root_are_denied(start: Start, bob: pwd.struct_passwd, name: str) -> None:
-    run("usermod", "--append", "--groups", name, bob.pw_name)
+    change_accounts("usermod", "--append", "--groups", name, bob.pw_name)
     try:
         broker = start().connect()
         broker.spawn(1, bob.pw_name)
         refused = broker.receive(wire.Refused)
     finally:
-        run("usermod", "--groups", "", bob.pw_name)
+        change_accounts("usermod", "--groups", "", bob.pw_name)
     assert refused.stage == "policy"
     assert f"is in the group {name}, which is in deny_groups" in refused.reason
 
@@ -185,15 +185,15 @@ def test_groups_as_good_as_root_are_denied(start: Start, bob: pwd.struct_passwd,
 def test_a_denied_group_counts_by_its_gid(start: Start, bob: pwd.struct_passwd) -> None:
     """Another name of it may be the one that the account's membership is by; a group that isn't there is nobody's."""
     alias = f"twl-games{os.getpid()}"
-    run("groupadd", "--non-unique", "--gid", "60", alias)
+    change_accounts("groupadd", "--non-unique", "--gid", "60", alias)
     try:
-        run("usermod", "--append", "--groups", "games", bob.pw_name)
+        change_accounts("usermod", "--append", "--groups", "games", bob.pw_name)
         broker = start({"deny_groups": ["no-such-group", alias]}).connect()
         broker.spawn(1, bob.pw_name)
         assert f"is in the group {alias}" in broker.receive(wire.Refused).reason
     finally:
-        run("usermod", "--groups", "", bob.pw_name)
-        run("groupdel", "--force", alias)  # it is the first group of an account, by its gid
+        change_accounts("usermod", "--groups", "", bob.pw_name)
+        change_accounts("groupdel", "--force", alias)  # it is the first group of an account, by its gid
 
 
 def test_an_accounts_first_group_may_be_denied_as_well(start: Start, alice: pwd.struct_passwd) -> None:
@@ -205,12 +205,12 @@ def test_an_accounts_first_group_may_be_denied_as_well(start: Start, alice: pwd.
 def test_the_brokers_group_is_nobodys(start: Start, alice: pwd.struct_passwd, bob: pwd.struct_passwd) -> None:
     """Who is in it reaches the socket, and reads what the broker reads."""
     broker = _start_for(bob, start)
-    run("usermod", "--append", "--groups", bob.pw_name, alice.pw_name)
+    change_accounts("usermod", "--append", "--groups", bob.pw_name, alice.pw_name)
     try:
         broker.spawn(1, alice.pw_name)
         refused = broker.receive(wire.Refused)
     finally:
-        run("usermod", "--groups", "", alice.pw_name)
+        change_accounts("usermod", "--groups", "", alice.pw_name)
     assert (refused.stage, "is in the broker's own group" in refused.reason) == ("policy", True)
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -58,8 +58,8 @@ class Second:
         return word
 
     def waits_for(self, lock: Path) -> bool:
-        """Whether it comes so far that it has opened the lock file."""
-        return eventually(lambda: str(lock) in opened(self.process.pid))
+        """Whether it comes so far that it has opened the lock file, or has waited for it long enough."""
+        return eventually(lambda: self.process.poll() == os.EX_TEMPFAIL or str(lock) in opened(self.process.pid))
 
     def serving(self) -> Spawner:
         """The spawner, when it serves."""
@@ -75,17 +75,26 @@ def begin() -> Iterator[Begin]:
     """Run a spawner with the policy of `first` but for the changes, and don't wait for it to serve."""
     with ExitStack() as stack:
 
-        def begin(first: Spawner, *, prefix: tuple[str, ...] = (), **changes: Any) -> Second:
+        def begin(
+            first: Spawner, *, prefix: tuple[str, ...] = (), command: Sequence[str] = SPAWNER, **changes: Any
+        ) -> Second:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twl-", dir="/var/tmp")))
             folder.chmod(0o755)
             values = tomllib.loads((first.folder / "policy.toml").read_text()) | changes
             write_policy(folder, values)
-            argv = [*prefix, *SPAWNER, "--policy", str(folder / "policy.toml")]
+            argv = [*prefix, *command, "--policy", str(folder / "policy.toml")]
             process = subprocess.Popen(argv, stderr=subprocess.PIPE, cwd="/")
             stack.callback(_end, process)
             return Second(folder, process, Lines(process), Path(values["socket"]), values.get("cgroup", ""))
 
         yield begin
+
+
+@pytest.fixture
+def patient(version: Version) -> list[str]:
+    """The command of a spawner that waits for a lock as long as it takes, however slow the test is meanwhile."""
+    version.change("twinlock_spawner/locks.py", partial(_replace, "PATIENCE = 10.0", "PATIENCE = 1000.0"))
+    return version.command()
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -389,7 +398,7 @@ def test_a_signal_during_a_start_is_written_nowhere(
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_the_next_spawner_waits_for_the_keeper(
-    start: Start, begin: Begin, cgroup: str, alice: pwd.struct_passwd, end: signal.Signals
+    start: Start, begin: Begin, patient: list[str], cgroup: str, alice: pwd.struct_passwd, end: signal.Signals
 ) -> None:
     """Until it has killed all; then the next one starts."""
     first = start({"cgroup": cgroup})
@@ -402,7 +411,7 @@ def test_the_next_spawner_waits_for_the_keeper(
         first.process.wait(60)
         files = lock_of(first.socket), Path(cgroup, "cgroup.kill")
         assert [is_locked(file) for file in files] == [True, True]
-        second = begin(first)
+        second = begin(first, command=patient)
         assert second.waits_for(files[0])
     spawner = second.serving()
     assert not lives(watcher)
@@ -436,11 +445,11 @@ def test_the_lock_is_kept_until_the_spawner_serves(version: Version, tmp_path: P
         starting.result()
 
 
-def test_a_lock_file_that_is_removed_keeps_nobody_away(start: Start, begin: Begin) -> None:
+def test_a_lock_file_that_is_removed_keeps_nobody_away(start: Start, begin: Begin, patient: list[str]) -> None:
     """Who waited for it locks the one that is there then: a lock that nobody else can find is none."""
     first = start()
     lock, before = lock_of(first.socket), made(first.socket)
-    second = begin(first)
+    second = begin(first, command=patient)
     assert second.waits_for(lock)
     lock.unlink()
     with lock.open("w") as another:

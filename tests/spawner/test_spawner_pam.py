@@ -13,7 +13,7 @@ import pytest
 from proc_rig import descriptors
 from process_trees import children, eventually, guards, lives, only_child, pending, processes, program
 from spawner_rig import PYTHON, Start, gone, uep
-from twinlock_testbed.daemons import run
+from twinlock_testbed.users import change_accounts
 from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
@@ -132,11 +132,11 @@ def test_groups_that_a_module_adds(
 ) -> None:
     name = service("auth required pam_group.so", *PERMIT)
     group_rule(f"{name};*;{bob.pw_name};Al0000-2400;games")
-    run("usermod", "--append", "--groups", "video", bob.pw_name)
+    change_accounts("usermod", "--append", "--groups", "video", bob.pw_name)
     try:
         status = start({"pam_service": name}).connect().spawn(1, bob.pw_name).json()["status"]
     finally:
-        run("usermod", "--groups", "", bob.pw_name)
+        change_accounts("usermod", "--groups", "", bob.pw_name)
     assert set(status["Groups"].split()) == {str(bob.pw_gid), "44", "60"}
     assert status["Uid"].split() == [str(bob.pw_uid)] * 4
 
@@ -414,10 +414,10 @@ def test_the_example(start: Start, alice: pwd.struct_passwd, bob: pwd.struct_pas
     broker = start({"pam_service": service(EXAMPLE.read_text())}).connect()
     broker.spawn(1, alice.pw_name, "sleep").line()
     broker.receive(wire.Spawned)
-    run("usermod", "--expiredate", "1", bob.pw_name)
+    change_accounts("usermod", "--expiredate", "1", bob.pw_name)
     try:
         broker.spawn(2, bob.pw_name, "sleep")
         refused = broker.receive(wire.Refused)
     finally:
-        run("usermod", "--expiredate", "", bob.pw_name)
+        change_accounts("usermod", "--expiredate", "", bob.pw_name)
     assert (refused.stage, refused.reason) == ("session", OPAQUE)
