@@ -143,7 +143,8 @@ def _leader(boot: "subprocess.Popen[bytes]", name: str) -> int:
 def _end(boot: "subprocess.Popen[bytes]", name: str) -> None:
     """Power off; kill what doesn't. A container ends with its PID 1."""
     if leader := _leader(boot, name):
-        os.kill(leader, _POWER_OFF)
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(leader, _POWER_OFF)
     try:
         boot.wait(_STOP_LIMIT)
     except subprocess.TimeoutExpired:

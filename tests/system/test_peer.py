@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -55,10 +55,12 @@ def agent(world: World, program: Path) -> Iterator[str]:
 
 
 def _endpoint_id(daemon: Daemon, folder: Path) -> str:
-    known = folder / "endpoint.json"
-    daemon.wait_until(lambda: known.exists() and known.read_text(), 180, "register")
-    endpoint_id: str = json.loads(known.read_text())["endpoint_id"]
-    return endpoint_id
+    def known() -> str | None:
+        with suppress(FileNotFoundError, ValueError):  # it isn't there yet, or is just being written
+            return str(json.loads((folder / "endpoint.json").read_text())["endpoint_id"])
+        return None
+
+    return daemon.wait_until(known, 180, "register")
 
 
 def test_the_job(world: World, agent: str) -> None:
