@@ -22,7 +22,7 @@ from twinlock_testbed.site import remove_cgroup
 
 _APART = ROOT / "tests/mutants/apart"
 _LOAD = "import twinlock_spawner.__main__, twinlock_spawner.doubts"
-_NOTHING_STARTS = "no line with started"
+_NOTHING_STARTS = 'no line with "started"'
 """What the rig says of a spawner that doesn't come so far as to serve."""
 
 _WAITS = 4

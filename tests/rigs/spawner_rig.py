@@ -318,7 +318,7 @@ def _begin(argv: list[str], deadline: float) -> tuple["subprocess.Popen[bytes]",
         process = subprocess.Popen(argv, stderr=subprocess.PIPE, cwd="/")
         said = Lines(process)
         try:
-            said.wait_for("started")
+            said.wait_for('"started"')
         except AssertionError as error:
             if " is locked by " not in str(error) or time.monotonic() > deadline:
                 raise
