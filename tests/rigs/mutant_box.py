@@ -152,8 +152,9 @@ def _call_off(process: "subprocess.Popen[str]") -> None:
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """Call it off, and kill what is left in the end."""
-    _call_off(process)
+    """Call it off unless it has ended, when its pid may be another's; and kill what is left in the end."""
+    if process.poll() is None:
+        _call_off(process)
     try:
         process.wait(_TEARDOWN_LIMIT)
     except subprocess.TimeoutExpired:

@@ -69,7 +69,8 @@ def removed(folder: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def pages() -> Iterator[None]:
-    """The kernel makes huge pages when they are asked for, as many more as a test takes."""
+    """The kernel makes huge pages when they are asked for, as many more as a test takes: it has joined free memory."""
+    Path("/proc/sys/vm/compact_memory").write_text("1")
     _let_overcommit(8)
     yield
     _let_overcommit(-8)

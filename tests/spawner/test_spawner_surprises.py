@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from proc_rig import until
+from proc_rig import status, until
 from process_trees import lives, program
 from spawner_rig import MANAGER, Broker, Spawner, Start, sealed, uep
 from spawner_versions import Version
@@ -261,6 +261,7 @@ def test_nothing_that_lingers_is_waited_for(
     document = sealed()
     began = time.monotonic()
     spawner.process.send_signal(signal.SIGSTOP)  # until only the spawner has the socket
+    assert until(lambda: status(spawner.process.pid)["State"].startswith("T"))
     if place == "unread":
         broker.send_bytes(b"junk", [])
     elif place == "unread at a reload":
