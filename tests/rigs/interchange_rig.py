@@ -1,6 +1,7 @@
 """An interchange in the test's own process, round by round."""
 
 import logging
+import pickle
 import time
 import uuid
 from collections.abc import Iterator
@@ -59,6 +60,22 @@ class Site:
         self.interchange._ready_managers[name.encode()] = here | now
         self.interesting.add(name.encode())
 
+    def beat(self, **said: Any) -> Any:
+        """The interchange's answer to a heartbeat of the pool, which says more than Parsl's."""
+        self.pool.send(pickle.dumps({"type": "heartbeat", **said}))
+        assert self.interchange.manager_sock.poll(int(LIMIT_S * 1000))
+        self.interchange.socks = {self.interchange.manager_sock: zmq.POLLIN}
+        self.interesting.clear()
+        self.interchange.process_manager_socket_message(self.interesting, None, None)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        while True:
+            assert self.pool.poll(int(LIMIT_S * 1000))
+            message = pickle.loads(self.pool.recv())
+            if not isinstance(message, list):  # of tasks
+                return message
+
     def be_silent(self, seconds: float) -> None:
         """The pool was last heard of so long ago."""
         self.interchange._ready_managers[b"pool"]["last_heartbeat"] = time.time() - seconds
@@ -71,7 +88,7 @@ class Site:
     def ask(self, question: Any) -> Any:
         """The interchange's answer to its executor."""
         self._questions.send_pyobj(question)
-        assert self.interchange.command_channel.poll(LIMIT_S * 1000)
+        assert self.interchange.command_channel.poll(int(LIMIT_S * 1000))
         self.interchange.socks = {self.interchange.command_channel: zmq.POLLIN}
         self.interchange.process_command(None)
         return self._questions.recv_pyobj()
@@ -105,6 +122,17 @@ class Site:
     def takers(self) -> list[str]:
         """The pools that may get tasks."""
         return [name.decode() for name, pool in self.interchange._ready_managers.items() if pool["active"]]
+
+    def connect_again(self) -> "zmq.Socket[bytes]":
+        """Another connection of the pool's name, which the interchange has by now."""
+        monitor = self.interchange.manager_sock.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        again = self.context.socket(zmq.DEALER)
+        again.setsockopt(zmq.IDENTITY, b"pool")
+        again.connect(f"tcp://127.0.0.1:{self.interchange.worker_port}")
+        assert monitor.poll(int(LIMIT_S * 1000))
+        self.interchange.manager_sock.disable_monitor()
+        self.interchange.manager_sock.poll(0)  # ZeroMQ takes note of it
+        return again
 
     def leave(self) -> None:
         """Disconnect the pool, and wait until that is known here."""

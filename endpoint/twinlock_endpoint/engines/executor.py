@@ -19,8 +19,6 @@ import zmq
 from parsl.executors.high_throughput.errors import ManagerLost
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
-from parsl.serialize import deserialize
-from parsl.serialize.concretes import DillSerializer
 
 from twinlock_endpoint.engines import forked
 from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses, require_own
@@ -33,6 +31,7 @@ from twinlock_endpoint.engines.questions import Questions
 from twinlock_endpoint.engines.scaling import ScalingExecutor
 from twinlock_endpoint.engines.shipped import literal
 from twinlock_endpoint.errors import ConfigError
+from twinlock_endpoint.zygote import messages
 from twinlock_endpoint.zygote.client import Zygote
 from twinlock_endpoint.zygote.programs import InterchangeProgram
 from twinlock_endpoint.zygote.sockets import readable
@@ -43,7 +42,6 @@ INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.inte
 _POLL_MS = 100  # how often interchange and result thread look up when nothing happens; what happens wakes them at once
 _SEND_MS = 50  # between two looks whether the interchange lives, while a task can't be sent to it
 _PATHS = re.compile(r"(?<!\{)\{(cert_dir|logdir)\}(?!\})")  # in a launch command
-_DILL = DillSerializer.identifier + b"\n"
 
 
 class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
@@ -76,6 +74,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
             raise ValueError(f"the resource specification's priority has to be a number, not {priority!r}")
 
     def start(self) -> None:
+        self._messages: dict[int, dict[str, Any]] = {}  # of the tasks that have no result yet
         super().start()
         self.command_client = Questions(self.command_client, lambda: self.interchange_proc.poll() is not None)
         self.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _SEND_MS)
@@ -129,6 +128,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
 
     def _put_while_it_lives(self, message: dict[str, Any]) -> None:
         "ZeroMQ waits for somebody to send to, and would for ever when the interchange has ended; its watcher says so."
+        self._messages[message["task_id"]] = message
         while not (self.bad_state_is_set or self._result_queue_thread_exit.is_set()):
             with suppress(zmq.Again):
                 self._put(message)
@@ -169,12 +169,17 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         if message["type"] == "unreachable":
             self._last_poll_time = 0.0  # the poller asks the scheduler next time
             return
+        sent = self._messages.pop(message["task_id"], None)
+        if message["type"] == "undelivered":
+            if sent is not None:
+                self._put_while_it_lives(sent)
+            return
         future: Future[Any] | None = self.tasks.pop(message["task_id"], None)
         if future is None:  # the interchange gave it up before
             return
         try:
-            error = _exception(message["exception"]) if "exception" in message else None
-            result = None if error else _result(message["result"])
+            error = messages.exception(message["exception"]) if "exception" in message else None
+            result = None if error else messages.result(message["result"])
         except Exception as unreadable:
             error = unreadable
         if isinstance(error, ManagerLost):
@@ -189,22 +194,6 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         status = self.interchange_proc.wait()
         if not self._result_queue_thread_exit.is_set() and not self.bad_state_is_set:
             self.set_bad_state_and_fail_all(RuntimeError(f"Parsl's interchange ended with exit code {status}"))
-
-
-def _exception(payload: bytes) -> BaseException:
-    """With the remote traceback only: whoever raised it here would add a frame.
-
-    From the words in such a frame the SDK concludes that its user has a problem with serialization.
-    """
-    error: BaseException = deserialize(payload).get_exception()
-    return error
-
-
-def _result(payload: bytes) -> Any:
-    "Parsl has dill read everything; the bytes that `execute_task` returns are a plain pickle behind dill's identifier."
-    if payload.startswith(_DILL):
-        return pickle.loads(memoryview(payload)[len(_DILL) :])  # noqa: S301
-    return deserialize(payload)
 
 
 class MPIExecutor(Executor, ParslMPIExecutor):  # type: ignore[misc]

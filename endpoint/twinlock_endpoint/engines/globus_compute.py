@@ -83,6 +83,7 @@ class GlobusComputeEngine(Engine):
         parsl.run_dir = str(place.folder)
         parsl.provider.script_dir = str(place.folder / "submit_scripts")
         Path(parsl.provider.script_dir).mkdir(exist_ok=True)
+        launcher = type(getattr(parsl.provider, "launcher", None)).__name__
         if hasattr(parsl.provider, "launcher") and not is_plain(parsl.provider.script_dir):
             parsl.provider.launcher = InWorkingFolder(parsl.provider.launcher)
         noted = begun.path_in(place.folder)
@@ -92,7 +93,7 @@ class GlobusComputeEngine(Engine):
             parsl.provider.begun = noted
         else:
             parsl.begun = noted
-            command = shipped.with_code(parsl.launch_cmd, place.folder, type(parsl.provider).__name__)
+            command = shipped.with_code(parsl.launch_cmd, place.folder, type(parsl.provider).__name__, launcher)
             parsl.launch_cmd = self._container.wrap(command, place.folder)
         parsl.on_failure = place.on_failure
         parsl.submitted = Submitted(place.folder / "blocks.json")

@@ -15,15 +15,34 @@ import twinlock_endpoint
 from twinlock_endpoint.engines.any_folder import quoted
 
 _NAME = twinlock_endpoint.__name__
-_FILES = ("__init__.py", "foreign_code.py", "messages.py", "pythons.py", "texts.py", "variables.py", "worker.py")
+_MODULES = ("foreign_code", "messages", "node_pool", "pool_line", "pythons", "texts", "variables", "worker")
+_FILES = ("__init__.py", *(f"{name}.py" for name in _MODULES))
 _WITHOUT_HOME = ("AWSProvider", "AzureProvider", "CondorProvider", "GoogleCloudProvider", "KubernetesProvider")
 
+_BASH = ("SimpleLauncher", "SingleNodeLauncher", "SrunLauncher")  # the others may run the command with sh
+_POOL = "process_worker_pool.py "  # how Parsl's launch command begins
+# With the Python that the pool's program names in its first line. Where that is another interpreter, or the node
+# doesn't see the code, the program runs as it is.
+_START_POOL = """\
+code=$1
+shift
+program=$(command -v "$0") && IFS= read -r first < "$program"
+case $first in
+"#!"*python*) test -r "$code" && exec ${first#??} "$code" "$program" "$@" ;;
+esac
+exec "$0" "$@"
+"""
 
-def with_code(command: str, folder: Path, provider: str) -> str:
+
+def with_code(command: str, folder: Path, provider: str, launcher: str) -> str:
     """The workers' launch command, changed so that they find the code; `folder` is the endpoint's."""
     if provider in _WITHOUT_HOME:
         return _carrying(command)
-    path = quoted(str(_copy(folder / "worker_code")))
+    copy = _copy(folder / "worker_code")
+    if command.startswith(_POOL) and launcher in _BASH:
+        code = quoted(str(copy / _NAME / "node_pool.py"))
+        command = f"sh -c {literal(quoted(_START_POOL))} {_POOL}{literal(code)} {command.removeprefix(_POOL)}"
+    path = quoted(str(copy))
     return f"env PYTHONPATH={literal(path)}{literal('${PYTHONPATH:+:$PYTHONPATH}')} {command}"
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import signal
 import time
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
     A pool that missed two heartbeats gets no task until it is heard of: its node may have vanished. `beat_s` is the
     time between two.
 
+    A task that was lost on its way to a pool goes back to the executor, which still has it.
+
     A block that is to be given back gets no task from the moment in which it is known to have none.
     """
 
@@ -54,8 +57,11 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         self._unsent: dict[bytes, Sequence[dict[str, Any]]] = {}
         self._retired: set[str] = set()
         self._command: Any = None
+        self._message: list[bytes] = []
+        self._relieved: set[bytes] = set()
         self.manager_sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._send, self.manager_sock.send_multipart = self.manager_sock.send_multipart, self._send_if_there
+        self._receive, self.manager_sock.recv_multipart = self.manager_sock.recv_multipart, self._receive_and_keep
         self._next_command, self.command_channel.recv_pyobj = self.command_channel.recv_pyobj, lambda: self._command
 
     def process_command(self, *arguments: Any) -> None:
@@ -82,11 +88,38 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
             self.socks[self.task_incoming] = zmq.POLLIN
             super().process_task_incoming()
 
-    def process_manager_socket_message(self, *arguments: Any) -> None:
-        super().process_manager_socket_message(*arguments)
+    def process_manager_socket_message(self, interesting: set[bytes], *arguments: Any) -> None:
+        super().process_manager_socket_message(interesting, *arguments)
         while readable(self.manager_sock):
             self.socks[self.manager_sock] = zmq.POLLIN
-            super().process_manager_socket_message(*arguments)
+            super().process_manager_socket_message(interesting, *arguments)
+        interesting |= self._relieved
+        self._relieved.clear()
+
+    def _receive_and_keep(self) -> list[bytes]:
+        "A pool's next message, which is still needed when it is answered."
+        self._message = self._receive()
+        return self._message
+
+    def _answer(self, pool: bytes) -> bytes:
+        """To the heartbeat that just came: where the pool compares (`pool_line.py`), the tasks that should be its own.
+
+        Such a pool may be back before its last connection has ended here, and then takes its place. One that doesn't
+        compare had better be given up: nobody would learn of what was lost.
+        """
+        heartbeat = pickle.loads(self._message[1])  # noqa: S301 - Parsl's protocol
+        if "number" not in heartbeat:
+            return bytes(parsl_interchange.PKL_HEARTBEAT_CODE)
+        self.manager_sock.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        manager = self._ready_managers[pool]
+        lost = _lost_on_the_way(manager, heartbeat)
+        if lost:
+            _take_from(manager, lost)
+            manager["relieved_at"] = heartbeat["number"]
+            self._relieved.add(pool)
+            for number in lost:
+                self.results_outgoing.send(messages.undelivered(number))
+        return pickle.dumps({"number": heartbeat["number"], "tasks": manager["tasks"]})
 
     def get_tasks(self, count: int) -> Sequence[dict[str, Any]]:
         tasks: Sequence[dict[str, Any]] = super().get_tasks(count)
@@ -101,6 +134,8 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         Parsl sends what it took from the queue at once; other messages have no tasks in them.
         """
         tasks, self._taken = self._taken, ()
+        if parts[1] == parsl_interchange.PKL_HEARTBEAT_CODE:
+            parts = [parts[0], self._answer(parts[0])]
         try:
             self._send(parts)
         except zmq.ZMQError as error:
@@ -125,9 +160,7 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
             self.pending_task_queue.add((-priority, -number, task))
         manager = self._ready_managers.get(pool)
         if manager is not None:
-            unsent = {task["task_id"] for task in tasks}
-            manager["tasks"] = [number for number in manager["tasks"] if number not in unsent]
-            manager["idle_since"] = None if manager["tasks"] else time.time()
+            _take_from(manager, {task["task_id"] for task in tasks})
             _doubt(manager)
 
     def _see_to_unreachable(self, interesting: set[bytes]) -> None:
@@ -157,6 +190,23 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
             if not manager["active"] and now > manager.setdefault("held_at", now) + _HELD_S:
                 manager["last_heartbeat"] = now - self.heartbeat_threshold - 1
         super().expire_bad_managers(interesting, *arguments)
+
+
+def _lost_on_the_way(manager: dict[str, Any], heartbeat: dict[str, Any]) -> set[int]:
+    """The tasks that were sent to the pool and never reached it.
+
+    What it says of an answer from before tasks were last taken from it is out of date: one of them may have been sent
+    to it again meanwhile.
+    """
+    if heartbeat["answer"] < manager.get("relieved_at", 0):
+        return set()
+    return set(heartbeat["missing"]).intersection(manager["tasks"])
+
+
+def _take_from(manager: dict[str, Any], tasks: set[int]) -> None:
+    "The pool doesn't have these tasks."
+    manager["tasks"] = [number for number in manager["tasks"] if number not in tasks]
+    manager["idle_since"] = None if manager["tasks"] else time.time()
 
 
 def _doubt(manager: dict[str, Any]) -> None:

@@ -7,12 +7,20 @@ from typing import Any
 
 from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors.high_throughput.errors import WorkerLost
-from parsl.serialize import serialize
+from parsl.serialize import deserialize, serialize
+from parsl.serialize.concretes import DillSerializer
 
 _NO_PRIORITY = float("inf")
+_DILL = DillSerializer.identifier + b"\n"
 
 UNREACHABLE = pickle.dumps({"type": "unreachable"})
 """From our interchange to the executor, among the results: a pool can't be reached, its job has perhaps ended."""
+
+
+def undelivered(task: int) -> bytes:
+    """From our interchange to the executor, among the results: the task of this number was lost before it began."""
+    return pickle.dumps({"type": "undelivered", "task_id": task})
+
 
 RETIRE_BLOCK = "RETIRE_BLOCK"
 """To our interchange, in a list with a block's name: send it no task any more. The answer: whether it has none."""
@@ -44,3 +52,22 @@ def lost(number: int, task: int, how: str) -> bytes:
     except WorkerLost:
         exception = serialize(RemoteExceptionWrapper(*sys.exc_info()))
     return pickle.dumps({"type": "result", "task_id": task, "exception": exception})
+
+
+def exception(payload: bytes) -> BaseException:
+    """The error of a result, with the remote traceback only: whoever raised it here would add a frame.
+
+    From the words in such a frame the SDK concludes that its user has a problem with serialization.
+    """
+    error: BaseException = deserialize(payload).get_exception()
+    return error
+
+
+def result(payload: bytes) -> Any:
+    """The value of a result.
+
+    Parsl has dill read everything; the bytes that `execute_task` returns are a plain pickle behind dill's identifier.
+    """
+    if payload.startswith(_DILL):
+        return pickle.loads(memoryview(payload)[len(_DILL) :])  # noqa: S301
+    return deserialize(payload)
