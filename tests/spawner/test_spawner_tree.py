@@ -223,7 +223,7 @@ def test_nothing_outlives_the_spawner(
     assert eventually(lambda: not alive(alice.pw_uid) | alive(bob.pw_uid))
 
 
-@pytest.mark.parametrize("grace", [1])
+@pytest.mark.parametrize("grace", [1], ids=[pytest.HIDDEN_PARAM])
 @pytest.mark.parametrize("by", ["KILL", "TERM", "spawner-KILL", "spawner-TERM"])
 def test_an_endpoint_cannot_hide_its_end(spawner: Spawner, alice: pwd.struct_passwd, by: str) -> None:
     """What traces it gets its signals and hears of its end in its parent's place (ptrace(2)); KILL ends both."""
