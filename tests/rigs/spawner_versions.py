@@ -39,10 +39,6 @@ class Version:
         self._stack.callback(stop, spawner)
         return spawner
 
-    def command(self) -> list[str]:
-        """The words that run a spawner of this version."""
-        return [str(self._python), "-m", "twinlock_spawner"]
-
     def change(self, module: str, change: Callable[[str], str]) -> None:
         """Install a version whose text of `module` is what `change` makes of it."""
         path = self._code / module

@@ -29,6 +29,13 @@ from twinlock_wire import wire
 pytestmark = pytest.mark.system
 
 SPAWNER = [sys.executable, "-m", "twinlock_spawner"]
+# One that waits for a lock as long as it takes, however slow the test is meanwhile.
+PATIENT = [
+    sys.executable,
+    "-I",
+    "-c",
+    "import twinlock_spawner.__main__ as spawner; spawner.PATIENCE = 1000.0; spawner.main()",
+]
 AS_THE_SERVICE_MANAGER = """
 import os, socket, sys
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -88,13 +95,6 @@ def begin() -> Iterator[Begin]:
             return Second(folder, process, Lines(process), Path(values["socket"]), values.get("cgroup", ""))
 
         yield begin
-
-
-@pytest.fixture
-def patient(version: Version) -> list[str]:
-    """The command of a spawner that waits for a lock as long as it takes, however slow the test is meanwhile."""
-    version.change("twinlock_spawner/locks.py", partial(_replace, "PATIENCE = 10.0", "PATIENCE = 1000.0"))
-    return version.command()
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -398,7 +398,7 @@ def test_a_signal_during_a_start_is_written_nowhere(
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_the_next_spawner_waits_for_the_keeper(
-    start: Start, begin: Begin, patient: list[str], cgroup: str, alice: pwd.struct_passwd, end: signal.Signals
+    start: Start, begin: Begin, cgroup: str, alice: pwd.struct_passwd, end: signal.Signals
 ) -> None:
     """Until it has killed all; then the next one starts."""
     first = start({"cgroup": cgroup})
@@ -411,7 +411,7 @@ def test_the_next_spawner_waits_for_the_keeper(
         first.process.wait(60)
         files = lock_of(first.socket), Path(cgroup, "cgroup.kill")
         assert [is_locked(file) for file in files] == [True, True]
-        second = begin(first, command=patient)
+        second = begin(first, command=PATIENT)
         assert second.waits_for(files[0])
     spawner = second.serving()
     assert not lives(watcher)
@@ -445,11 +445,11 @@ def test_the_lock_is_kept_until_the_spawner_serves(version: Version, tmp_path: P
         starting.result()
 
 
-def test_a_lock_file_that_is_removed_keeps_nobody_away(start: Start, begin: Begin, patient: list[str]) -> None:
+def test_a_lock_file_that_is_removed_keeps_nobody_away(start: Start, begin: Begin) -> None:
     """Who waited for it locks the one that is there then: a lock that nobody else can find is none."""
     first = start()
     lock, before = lock_of(first.socket), made(first.socket)
-    second = begin(first, command=patient)
+    second = begin(first, command=PATIENT)
     assert second.waits_for(lock)
     lock.unlink()
     with lock.open("w") as another:
