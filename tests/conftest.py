@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import signal
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,9 +24,25 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A shell has what it runs in the background ignore it, and programs under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    examples = 100 if os.environ.get("TWINLOCK_THOROUGH") else 25
     # A busy machine isn't a failure.
-    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    calm = [HealthCheck.too_slow]
+    settings.register_profile("untimed", deadline=None, max_examples=examples, suppress_health_check=calm)
     settings.load_profile("untimed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Beyond the first cases of a test that is marked so, each is thorough. Before those that -m names are chosen."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        marker = item.get_closest_marker("cases")
+        if marker is None:
+            continue
+        test = item.nodeid.partition("[")[0]
+        seen[test] += 1
+        if seen[test] > marker.args[0]:
+            item.add_marker("thorough")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

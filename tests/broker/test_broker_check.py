@@ -64,6 +64,7 @@ def failures(folder: Path, *words: str | Path) -> list[str]:
 ENGINE = "engine: {type: GlobusComputeEngine, provider: {type: LocalProvider}}\n"
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("template", "words"),
     [
@@ -253,6 +254,7 @@ def test_given_identities_are_mapped(folder: Path, tmp_path: Path) -> None:
     assert "ada@elsewhere.org" in found[2][1]
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -293,6 +295,7 @@ def test_the_brokers_own_account_is_nobodys(folder: Path, tmp_path: Path) -> Non
     assert "broker_user" in text
 
 
+@pytest.mark.cases(2)
 @pytest.mark.system
 @pytest.mark.parametrize(
     ("group", "policy", "kind", "words"),
@@ -406,6 +409,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_a_loader_that_hangs_is_ended(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "LIMIT", 20.0)
     argv = program(place, "echo '{}'; exec sleep 600")

@@ -54,6 +54,7 @@ def test_a_command_starts_without_what_others_stand_on() -> None:
     assert not re.search("globus_sdk|globus_identity_mapping|jinja2", done.stderr)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("words", [(), ("chek",), ("render", "--nonsense"), ("map", "-"), ("render",)])
 def test_usage_errors_exit_with_100(words: tuple[str, ...]) -> None:
     done = run(*words)
@@ -135,6 +136,7 @@ def test_check_says_all_that_would_fail(folder: Path) -> None:
     assert "public has to be true or false" in failures[1]
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
@@ -236,6 +238,7 @@ def test_a_template_with_a_syntax_error_is_shown_with_its_line(folder: Path) -> 
         assert (done.returncode, place in done.stderr) == (os.EX_DATAERR, True), done.stderr
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("mapped", "words"),
     [
@@ -298,6 +301,7 @@ def test_map_of_nobody_exits_with_67(folder: Path) -> None:
     assert "ada@example.com" in done.stderr
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("text", ["", "7", "[[]]", '{"id": 7}', '{"username": "x"}'])
 def test_map_of_no_identity(folder: Path, text: str) -> None:
     assert run("map", "-e", folder, "-", stdin=text).returncode == os.EX_DATAERR
@@ -325,6 +329,7 @@ def test_list_shows_the_folders_with_their_uuids(tmp_path: Path) -> None:
     assert (missing.returncode, "nowhere" in missing.stderr) == (os.EX_NOINPUT, True)
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_a_help_that_ends_with_its_exit_codes(name: str) -> None:
     done = run(name, "--help")

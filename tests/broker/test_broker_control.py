@@ -95,6 +95,7 @@ async def test_a_newer_command_gives_the_running_endpoint_its_credentials(site: 
     assert sum(line["event"] == "spawned" for line in spawner.audit()) == 1
 
 
+@pytest.mark.cases(5)
 @pytest.mark.parametrize(
     "message",
     [

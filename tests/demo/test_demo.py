@@ -96,6 +96,7 @@ def test_a_prefix_that_everybody_can_enter_is_taken(closed: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.slurm
 @pytest.mark.parametrize("moment", ["making two users", "starting RabbitMQ", "starting twinlock-spawner", "submits"])
 def test_an_interruption_leaves_nothing(tmp_path: Path, before: set[Path | str], moment: str) -> None:

@@ -28,6 +28,7 @@ def double(number: int) -> int:
     return number * 2
 
 
+@pytest.mark.cases(1)
 @schedulers
 def test_tasks_run_in_the_jobs_that_the_template_asks_for(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
@@ -48,6 +49,7 @@ def package() -> str:
     return twinlock_endpoint.__path__[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.peer
 def test_the_code_that_workers_need_comes_along_where_they_dont_see_the_users_home(
     endpoint: Callable[..., Running], queues: Queues, home: Path, batch: Path, peer: Path
@@ -60,6 +62,7 @@ def test_the_code_that_workers_need_comes_along_where_they_dont_see_the_users_ho
     assert not found.is_relative_to(home / ".globus_compute")
 
 
+@pytest.mark.cases(1)
 @schedulers
 def test_a_refusal_is_told_in_the_schedulers_words(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
@@ -71,6 +74,7 @@ def test_a_refusal_is_told_in_the_schedulers_words(
     assert running.end().code == 69
 
 
+@pytest.mark.cases(1)
 @schedulers
 def test_a_job_that_was_taken_though_its_submission_failed_is_used(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
@@ -87,6 +91,7 @@ def test_a_job_that_was_taken_though_its_submission_failed_is_used(
     until(lambda: not jobs(batch))
 
 
+@pytest.mark.cases(1)
 @schedulers
 def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by_the_next(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
@@ -105,6 +110,7 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     until(lambda: not lives(job))
 
 
+@pytest.mark.cases(1)
 @schedulers
 @pytest.mark.parametrize(
     ("odd", "words"),
@@ -143,6 +149,7 @@ AWAY = "1 cannot connect to server"
 UNASKED = re.compile(r"hasn't said for \d+ minutes what became of the batch jobs: ")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("odd", "limit"), [("127 command not found", 900), (AWAY, 1)], ids=["not found", "away"])
 def test_a_command_for_the_states_of_jobs_that_fails_is_told(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, odd: str, limit: int
@@ -160,6 +167,7 @@ def test_a_command_for_the_states_of_jobs_that_fails_is_told(
     assert value(queues.result(task)) == 8
 
 
+@pytest.mark.cases(1)
 @schedulers
 def test_users_wait_for_no_job_whose_state_can_not_be_asked_for_good(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str

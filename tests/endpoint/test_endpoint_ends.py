@@ -139,6 +139,7 @@ def test_a_block_that_cannot_start_workers_ends_all_tasks_with_its_words(
     until(lambda: not queues.waiting_tasks())
 
 
+@pytest.mark.thorough
 def test_an_engine_that_fails_before_there_is_a_connection_ends_the_tasks_that_come_with_it(
     endpoint: Callable[..., Running], queues: Queues, broker: Broker
 ) -> None:

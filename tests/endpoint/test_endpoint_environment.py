@@ -118,6 +118,7 @@ def expected(python: str | Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_variables_act_on_tasks(endpoint: Callable[..., Running], queues: Queues, home: Path, engine: str) -> None:
     running = endpoint(ENGINES[engine], environment=site(home / "site"))
@@ -197,6 +198,7 @@ def refusal(home: Path, queues: Queues, environment: dict[str, str], code: int =
     return line
 
 
+@pytest.mark.thorough
 @pytest.mark.peer
 def test_variables_act_on_tasks_of_the_official_agent(home: Path, agent_queues: AgentQueues, peer: Path) -> None:
     told = {"amqp_creds": agent_queues.creds(), "config": LOCAL, "ep_info": {}, "environment": site(home / "site")}

@@ -68,6 +68,7 @@ def print_place() -> str:
     return os.getcwd()
 
 
+@pytest.mark.cases(5)
 @pytest.mark.parametrize("engine", LOCAL)
 def test_engines_on_this_host(endpoint: Callable[..., Running], queues: Queues, engine: str) -> None:
     running = endpoint(LOCAL[engine], environment=SHORT)
@@ -77,6 +78,7 @@ def test_engines_on_this_host(endpoint: Callable[..., Running], queues: Queues, 
     assert (end.code, end.left) == (0, [])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("scheduler", BATCH)
 def test_batch_systems(endpoint: Callable[..., Running], queues: Queues, batch: Path, scheduler: str) -> None:
     running = endpoint(BATCH[scheduler], environment=SHORT | environment(batch))
@@ -86,6 +88,7 @@ def test_batch_systems(endpoint: Callable[..., Running], queues: Queues, batch: 
     assert (end.code, end.left) == (0, [])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.slurm
 @pytest.mark.parametrize("launcher", ["SrunLauncher", "SingleNodeLauncher", "SimpleLauncher"])
 def test_slurm(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, launcher: str) -> None:

@@ -76,6 +76,7 @@ def until_a_channel_is_closed(broker: Broker) -> None:
                 pass
 
 
+@pytest.mark.thorough
 def test_a_task_may_run_for_longer_than_rabbitmq_waits_for_acknowledgements(
     endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path, impatient: None
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_network_that_is_cut_under_load(
     until(lambda: not queues.waiting_tasks())
 
 
+@pytest.mark.thorough
 async def test_a_connection_that_could_not_be_tried_for_want_of_a_file(
     endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
 ) -> None:

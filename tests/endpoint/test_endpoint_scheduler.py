@@ -45,6 +45,7 @@ def test_a_further_block_that_is_refused_while_one_runs_costs_nothing(
     leave(running, slurm)
 
 
+@pytest.mark.thorough
 def test_a_further_block_that_is_refused_while_one_waits_costs_nothing(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, home: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_further_block_that_is_refused_while_one_waits_costs_nothing(
     leave(running, slurm)
 
 
+@pytest.mark.thorough
 def test_a_refusal_right_after_a_block_has_worked_is_tried_again(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, home: Path
 ) -> None:
@@ -94,6 +96,7 @@ def test_new_tasks_wait_while_the_scheduler_can_not_be_reached(
     leave(running, slurm)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("strategy", ["simple", "none"])
 def test_the_very_first_block_waits_for_the_scheduler_too(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, strategy: str
@@ -125,6 +128,7 @@ def test_first_blocks_that_were_refused_come_later(
     leave(running, slurm)
 
 
+@pytest.mark.thorough
 def test_a_scheduler_that_stays_away_too_long_is_told(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:
@@ -160,6 +164,7 @@ def kill_pool(slurm: Slurm, job: str) -> None:
                 process.kill()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("what", "told"),
     [
@@ -225,6 +230,7 @@ def test_cancelling_is_tried_again_at_the_end(
     until(lambda: not slurm.jobs())
 
 
+@pytest.mark.thorough
 def test_a_job_that_can_not_be_cancelled_when_idle_keeps_no_task_waiting(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, home: Path
 ) -> None:
@@ -243,6 +249,7 @@ def test_a_job_that_can_not_be_cancelled_when_idle_keeps_no_task_waiting(
     leave(running, slurm)
 
 
+@pytest.mark.thorough
 def test_the_end_of_a_job_is_told_before_its_heartbeats_are_missed(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path
 ) -> None:
@@ -270,6 +277,7 @@ def test_a_job_that_slurm_took_though_sbatch_failed_is_used(
     leave(running, slurm)
 
 
+@pytest.mark.thorough
 def test_a_job_that_could_not_be_found_in_time_is_used_when_it_is(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:
@@ -305,6 +313,7 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     leave(following, slurm)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "sbatch",
     [

@@ -120,6 +120,7 @@ def test_a_job_that_is_cancelled_under_a_task(
     leave(running, slurm)
 
 
+@pytest.mark.thorough
 def test_walltime_that_is_over(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path) -> None:
     """With a retry the task ends well in the next job."""
     running = endpoint(quick(retries=1), environment=slurm.environment())
@@ -143,6 +144,7 @@ def vanish(slurm: Slurm, node: str, job: str) -> None:
     slurm.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=gone")
 
 
+@pytest.mark.thorough
 def test_a_node_that_goes_away(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path) -> None:
     """Slurm puts the job back into its queue, from where the endpoint removes it when it ends."""
     running = endpoint(quick(node="node2", threshold=30), environment=slurm.environment())

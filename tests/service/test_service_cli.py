@@ -29,6 +29,7 @@ def test_help_says_how_it_is_used() -> None:
         assert word in shown.stdout
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -218,6 +218,7 @@ def test_an_endpoint_may_choose_it_too(service: Service, mep: Manager) -> None:
     elsewhere.close()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("body", [b"nonsense", b"x" * 16 * 2**20], ids=["small", "large"])
 def test_an_endpoint_that_sends_nothing_but_nonsense_is_cut_off_and_comes_back(
     service: Service, mep: Manager, body: bytes

@@ -58,6 +58,7 @@ def reloaded(group: str) -> list[object]:
     return sorted(future.result(0) for future in futures)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("end", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_restart_forgets_nothing_and_leaves_nothing_behind(running: Service, end: signal.Signals, code: int) -> None:
     with manager() as mep:
@@ -158,6 +159,7 @@ def test_a_port_that_is_taken_is_named(running: Service, tmp_path: Path) -> None
     assert f"127.0.0.1:{PORT}" in second.stderr
 
 
+@pytest.mark.thorough
 def test_any_user_can_run_it(folder: Path) -> None:
     with throw_away(f"twl-runner{os.getpid()}") as account:
         home = folder / "runner"

@@ -69,6 +69,7 @@ def test_a_good_pair_is_taken_and_an_encrypted_rabbitmq_managed_encrypted(tmp_pa
     assert "127.0.0.1:15671 can't be reached" in shown.stderr
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("kind", "code", "reason"),
     [

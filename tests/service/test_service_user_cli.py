@@ -140,6 +140,7 @@ def test_changes_at_the_same_time_are_all_made(file: Path) -> None:
     assert all(users.by_token(each.stdout.strip()) for each in done)
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [

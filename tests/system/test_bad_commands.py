@@ -109,6 +109,7 @@ def no_task_queue(command: Command) -> Command:
     return command.changed(lambda document: document["kwargs"]["amqp_creds"].update(task_queue_info=None))
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -149,6 +150,7 @@ def no_object(command: Command) -> Command:
     return Command(b"[1, 2]", command.properties)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("spoil", [cut_early, null_kwargs, no_object])
 def test_a_command_that_nobody_can_answer_stops_nothing(
     world: World, endpoint: Manager, spoil: Callable[[Command], Command]

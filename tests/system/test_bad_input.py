@@ -47,6 +47,7 @@ def everyone_else_goes_on(world: World, endpoint: Manager) -> Iterator[None]:
     assert after.result["pid"] == before.result["pid"]
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize(
     ("who", "config", "reason"),
     [

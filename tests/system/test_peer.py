@@ -97,6 +97,7 @@ SHELL = 'mkdir -p -m 700 "$HOME/.globus_compute/$1"; PATH="${0%/*}:$PATH" exec "
 """How older policies start it: it wants its folder, which its own manager makes, and its programs on PATH."""
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("policy", ["by ours", "by a shell"])
 def test_the_official_endpoint_under_our_manager(world: World, program: Path, launch: Launch, policy: str) -> None:
     ours = policy == "by ours"

@@ -146,6 +146,7 @@ def test_a_reload_with_a_wrong_policy_is_refused(site: Site) -> None:
     assert site.endpoints() == before
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("unit", UNITS)
 def test_what_is_killed_is_started_again(site: Site, unit: str) -> None:
     before = site.main_pid(unit)
@@ -163,6 +164,7 @@ def _restarted(site: Site, unit: str, before: int) -> bool:
 _CONNECT = "import socket; socket.create_connection(('localhost', 5000))"
 
 
+@pytest.mark.thorough
 def test_a_broker_that_hangs_is_started_again(site: Site) -> None:
     before, endpoints = site.main_pid("twinlock-broker"), set(site.endpoints())
     site.box.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "twinlock-broker")
@@ -171,6 +173,7 @@ def test_a_broker_that_hangs_is_started_again(site: Site) -> None:
     _answers(site)
 
 
+@pytest.mark.thorough
 def test_an_upgrade_under_load_keeps_the_endpoints(site: Site) -> None:
     _good(site, ADA, site.run(ADA, "kept"), 1)
     pids = {unit: site.main_pid(unit) for unit in UNITS}
@@ -240,6 +243,7 @@ def test_a_stop_of_the_spawner_leaves_no_process(site: Site) -> None:
     _answers(site)
 
 
+@pytest.mark.thorough
 def test_a_second_manager_endpoint_beside_the_first(site: Site) -> None:
     """By the recipe in the manual: commands, and what its policy has instead of the first one's values."""
     commands, policy = re.findall(r"```(?:toml)?\n(.*?)```", (ROOT / "docs/several.md").read_text(), re.DOTALL)[:2]
