@@ -80,6 +80,7 @@ def test_a_refusal_right_after_a_block_has_worked_is_tried_again(
     leave(running, slurm)
 
 
+@pytest.mark.thorough
 def test_new_tasks_wait_while_the_scheduler_can_not_be_reached(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:
@@ -298,6 +299,7 @@ def test_a_job_that_could_not_be_found_in_time_is_used_when_it_is(
     leave(running, slurm)
 
 
+@pytest.mark.thorough
 def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by_the_next(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:

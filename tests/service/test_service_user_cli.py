@@ -60,6 +60,7 @@ def test_the_identity_can_be_given(file: Path) -> None:
     assert (carol.username, carol.administrator) == (CAROL, True)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("settings", "words", "days"),
     [({}, [], 30), ({"token_days": 7}, [], 7), ({"token_days": 7}, ["--days", "2"], 2)],

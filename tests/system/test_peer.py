@@ -63,6 +63,7 @@ def _endpoint_id(daemon: Daemon, folder: Path) -> str:
     return daemon.wait_until(known, 180, "register")
 
 
+@pytest.mark.thorough
 def test_the_job(world: World, agent: str) -> None:
     first = world.script(ADA, agent, {"account_id": "one"}, {"account_id": "two"})
     second = world.script(BOB, agent, {"account_id": "three"})
@@ -97,7 +98,7 @@ SHELL = 'mkdir -p -m 700 "$HOME/.globus_compute/$1"; PATH="${0%/*}:$PATH" exec "
 """How older policies start it: it wants its folder, which its own manager makes, and its programs on PATH."""
 
 
-@pytest.mark.cases(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("policy", ["by ours", "by a shell"])
 def test_the_official_endpoint_under_our_manager(world: World, program: Path, launch: Launch, policy: str) -> None:
     ours = policy == "by ours"
