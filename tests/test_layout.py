@@ -1,6 +1,7 @@
 """The layout that everything else relies on: imports run one way."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,9 @@ MAY_IMPORT = {
     "service": set[str](),
 }
 ROOTS_PACKAGES = {"msgpack", "prctl"}
+DOOR = ROOT / "endpoint/twinlock_endpoint/htex"
+"""The only folder that may know what Parsl is like inside."""
+BEHIND_NO_DOOR = ("shared", "spawner", "broker", "endpoint", "service", "testbed", "benchmarks", "docs/tools")
 
 
 def imported(part: str) -> set[str]:
@@ -41,6 +45,45 @@ def test_imports_run_one_way(part: str) -> None:
 def test_root_imports_the_standard_library_and_two_packages(part: str) -> None:
     foreign = {name for name in imported(part) - sys.stdlib_module_names if not name.startswith("twinlock_")}
     assert foreign <= ROOTS_PACKAGES
+
+
+def names_parsl(node: ast.AST) -> bool:
+    """Whether it imports Parsl, or has the dotted name of something in Parsl as a text, such as for `python -m`."""
+    match node:
+        case ast.Import():
+            return any(alias.name.partition(".")[0] == "parsl" for alias in node.names)
+        case ast.ImportFrom():
+            return str(node.module).partition(".")[0] == "parsl"
+        case ast.Constant(value=str(text)):
+            return re.fullmatch(r"parsl(\.[a-z_]+)+", text) is not None
+    return False
+
+
+@pytest.mark.parametrize("folder", BEHIND_NO_DOOR)
+def test_nothing_but_htex_names_what_is_inside_parsl(folder: str) -> None:
+    """Not even its documented modules: what a template names is looked up in `htex/parsl_types.py`.
+
+    Without an import nobody can come by a private member either, but through an object that htex hands out.
+    """
+    outside = [path for path in (ROOT / folder).rglob("*.py") if not path.is_relative_to(DOOR)]
+    assert outside
+    assert [str(path) for path in outside if any(map(names_parsl, ast.walk(ast.parse(path.read_text()))))] == []
+
+
+@pytest.mark.parametrize("code", ["import os, parsl.config", "def f():\n from parsl import File", "a = 'parsl.app'"])
+def test_an_import_of_parsl_is_found(code: str) -> None:
+    assert any(map(names_parsl, ast.walk(ast.parse(code))))
+
+
+def test_engines_reach_for_no_private_member_of_what_htex_hands_out() -> None:
+    found = [
+        f"{path.name}: {node.value.id}.{node.attr}"
+        for path in (DOOR.parent / "engines").glob("globus_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        if re.match("_[^_]", node.attr) and node.value.id != "self"
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)

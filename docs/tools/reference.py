@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-import parsl.launchers
-import parsl.providers
 from twinlock_broker import metrics
 from twinlock_broker.checks.finding import MEANINGS
 from twinlock_broker.config import keys as broker_keys
 from twinlock_endpoint import config as endpoint_config
 from twinlock_endpoint.engines import ENGINES
 from twinlock_endpoint.engines.options import Options
+from twinlock_endpoint.htex import parsl_types
 from twinlock_service.users_file import Settings
 from twinlock_spawner.policy import Policy
 
@@ -116,6 +115,6 @@ _TABLES: dict[str, Callable[[], Iterable[Row]]] = {
 }
 _LISTS: dict[str, Iterable[str]] = {
     "engines": ENGINES,
-    "providers": parsl.providers.__all__,
-    "launchers": parsl.launchers.__all__,
+    "providers": parsl_types.PROVIDERS,
+    "launchers": parsl_types.LAUNCHERS,
 }

@@ -88,10 +88,9 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
     seconds = float(os.environ.get("GC_TASK_TIMEOUT") or 0)
     if seconds <= 0:
         return function
-    from parsl.app.python import timeout
+    from twinlock_endpoint.htex import time_limit  # few tasks have one
 
-    limited: Callable[..., Any] = timeout(function, seconds)
-    return limited
+    return time_limit.limited(function, seconds)
 
 
 def _describe(exception: BaseException, hint: str) -> tuple[str, tuple[str, str]]:

@@ -18,7 +18,7 @@ import yaml
 from batch_rig import end_jobs, environment, put_commands
 from endpoint_rig import LIMIT_S, NOBODY, AgentQueues, Broker, Queues, Running, start
 from slurm_rig import NODES, Faults, end_processes
-from twinlock_endpoint.engines import parsl_types
+from twinlock_endpoint.htex import parsl_types
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, private_node
 from twinlock_testbed.slurm import Slurm, private_slurm

@@ -10,8 +10,8 @@ import yaml
 from parsl.jobs.states import JobState, JobStatus
 from twinlock_endpoint.engines import build
 from twinlock_endpoint.engines.containers import Container
-from twinlock_endpoint.engines.submitted import Submitted
 from twinlock_endpoint.errors import ConfigError
+from twinlock_endpoint.htex.submitted import Submitted
 from twinlock_endpoint.life import window
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from interchange_rig import site
 from parsl.jobs.states import JobState, JobStatus
-from twinlock_endpoint.engines.idle_blocks import idlest
-from twinlock_endpoint.zygote.messages import RETIRE_BLOCK
+from twinlock_endpoint.htex.idle_blocks import idlest
+from twinlock_endpoint.htex.messages import RETIRE_BLOCK
 
 RUNNING = JobStatus(JobState.RUNNING)
 

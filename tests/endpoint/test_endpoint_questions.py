@@ -7,7 +7,7 @@ import pytest
 import zmq
 from endpoint_rig import LIMIT_S, until
 from parsl.executors.high_throughput.zmq_pipes import CommandClient
-from twinlock_endpoint.engines.questions import InterchangeEndedError, Questions
+from twinlock_endpoint.htex.questions import InterchangeEndedError, Questions
 
 
 class Interchange:

@@ -10,7 +10,7 @@ import pytest
 from batch_rig import BATCH_SYSTEMS, CONDOR, GRID_ENGINE, LSF, PBS, TORQUE, environment
 from endpoint_rig import Queues, Running, until, value
 from parsl.jobs.states import JobState
-from twinlock_endpoint.engines import reasons
+from twinlock_endpoint.htex.providers import reasons
 
 pytestmark = pytest.mark.system
 

@@ -7,8 +7,8 @@ from parsl.jobs.states import JobState, JobStatus
 from parsl.launchers import SimpleLauncher
 from process_trees import lives
 from slurm_rig import Faults, cancel_jobs, until
-from twinlock_endpoint.engines import scheduler
-from twinlock_endpoint.engines.slurm import SlurmProvider
+from twinlock_endpoint.htex.providers import scheduler
+from twinlock_endpoint.htex.providers.slurm import SlurmProvider
 from twinlock_testbed.slurm import Slurm
 
 pytestmark = [pytest.mark.system, pytest.mark.slurm]

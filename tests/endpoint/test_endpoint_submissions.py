@@ -1,8 +1,8 @@
 """When a batch scheduler is asked for a block again, and what its words mean."""
 
 import pytest
-from twinlock_endpoint.engines.scheduler import is_unreachable
-from twinlock_endpoint.engines.submissions import Submissions
+from twinlock_endpoint.htex.providers.scheduler import is_unreachable
+from twinlock_endpoint.htex.submissions import Submissions
 
 
 class Clock:

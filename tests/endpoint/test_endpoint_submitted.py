@@ -12,7 +12,7 @@ from endpoint_rig import until
 from parsl.launchers import SimpleLauncher
 from parsl.providers import LocalProvider
 from process_trees import lives
-from twinlock_endpoint.engines.submitted import Submitted
+from twinlock_endpoint.htex.submitted import Submitted
 
 
 @pytest.fixture

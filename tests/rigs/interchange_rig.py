@@ -12,7 +12,7 @@ from typing import Any
 import zmq
 from endpoint_rig import LIMIT_S, until
 from parsl.executors.high_throughput.manager_selector import RandomManagerSelector
-from twinlock_endpoint.zygote.interchange import Interchange
+from twinlock_endpoint.htex.interchange import Interchange
 
 BEAT_S = 30.0
 """Seconds between two heartbeats."""

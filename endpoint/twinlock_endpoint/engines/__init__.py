@@ -3,9 +3,9 @@
 from importlib import import_module
 from typing import Any
 
-from twinlock_endpoint import deferred
 from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_endpoint.htex import lazy_imports
 
 # Module and class, imported only when a configuration asks for it.
 ENGINES = {
@@ -28,8 +28,8 @@ def build(description: dict[str, Any]) -> Engine:
         raise ConfigError(f"There is no {kind} any more; GlobusComputeEngine has its place, with the same arguments.")
     if kind not in ENGINES:
         raise ConfigError(f"The engine type {kind!r} is unknown; {nearest(str(kind), ENGINES)}")
-    deferred.sdk()
-    with deferred.parsl():
+    lazy_imports.sdk()
+    with lazy_imports.parsl():
         module = import_module(ENGINES[kind])
     engine: Engine = getattr(module, kind).from_config(arguments)
     return engine

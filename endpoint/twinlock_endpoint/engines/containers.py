@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinlock_endpoint.engines.any_folder import quoted
-from twinlock_endpoint.engines.shipped import literal
 from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_endpoint.htex.any_folder import quoted
+from twinlock_endpoint.htex.shipped import literal
 
 _DOCKER = ("docker", "podman", "podman-hpc")
 _APPTAINER = ("apptainer", "singularity")

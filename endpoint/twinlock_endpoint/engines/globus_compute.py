@@ -2,25 +2,23 @@
 
 import asyncio
 import os
-import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
-from parsl.jobs.job_status_poller import JobStatusPoller
-
-from twinlock_endpoint.engines import blocks, executor, failures, forked, parsl_types, shipped
-from twinlock_endpoint.engines.any_folder import InWorkingFolder, is_plain
 from twinlock_endpoint.engines.base import Engine, Place, Task
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
-from twinlock_endpoint.engines.lost_workers import LostWorkers
 from twinlock_endpoint.engines.options import Options
-from twinlock_endpoint.engines.strategies import poller_arguments
-from twinlock_endpoint.engines.submissions import Submissions
-from twinlock_endpoint.engines.submitted import Submitted
 from twinlock_endpoint.errors import ConfigError, nearest
-from twinlock_endpoint.journal import begun
+from twinlock_endpoint.htex import blocks, dispatched, executor, failures, parsl_types, shipped
+from twinlock_endpoint.htex.any_folder import InWorkingFolder, is_plain
+from twinlock_endpoint.htex.lost_workers import LostWorkers
+from twinlock_endpoint.htex.poller import Poller
+from twinlock_endpoint.htex.providers import forked
+from twinlock_endpoint.htex.strategies import poller_arguments
+from twinlock_endpoint.htex.submissions import Submissions
+from twinlock_endpoint.htex.submitted import Submitted
 from twinlock_endpoint.zygote.client import Zygote
 
 _OPTIONS = frozenset(Options.__dataclass_fields__)
@@ -38,7 +36,7 @@ class GlobusComputeEngine(Engine):
         self._scaling = poller_arguments(options.strategy, options.job_status_kwargs)
         self._container = Container(options.container_type, options.container_uri, options.container_cmd_options)
         self._container.fits(type(executor.provider).__name__)
-        self._poller: JobStatusPoller | None = None
+        self._poller: Poller | None = None
         self._zygote: Zygote | None = None
         self._place: Place
         executor.lost_workers = LostWorkers(executor)
@@ -75,7 +73,7 @@ class GlobusComputeEngine(Engine):
         worker.environment()
         parsl.zygote = self._zygote = Zygote()
         if self._container.type is None and forked.possible(parsl):
-            parsl._provider = forked.LocalProvider(parsl.provider, self._zygote)  # Parsl sets it only once
+            parsl.use_provider(forked.LocalProvider(parsl.provider, self._zygote))
 
     def start(self, place: Place) -> None:
         self._place = place
@@ -86,9 +84,9 @@ class GlobusComputeEngine(Engine):
         launcher = type(getattr(parsl.provider, "launcher", None)).__name__
         if hasattr(parsl.provider, "launcher") and not is_plain(parsl.provider.script_dir):
             parsl.provider.launcher = InWorkingFolder(parsl.provider.launcher)
-        noted = begun.path_in(place.folder)
+        noted = dispatched.path_in(place.folder)
         if self._zygote is not None:
-            begun.create(noted)
+            dispatched.create(noted)
         if isinstance(parsl.provider, forked.LocalProvider):
             parsl.provider.begun = noted
         else:
@@ -101,7 +99,7 @@ class GlobusComputeEngine(Engine):
         if hasattr(parsl.provider, "submitting"):
             parsl.provider.submitting = parsl.submitted.intend
         parsl.start()
-        self._poller = _Poller(parsl, self._scaling)
+        self._poller = Poller(parsl, self._scaling)
 
     def submit(self, task: Task) -> Future[bytes]:
         if not self._executor.takes_results:
@@ -132,37 +130,6 @@ class GlobusComputeEngine(Engine):
         self._executor.submitted.end(self._executor.provider)
         if self._zygote is not None:
             self._zygote.close()
-
-
-class _Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
-    """Parsl's poller polls as soon as it is made, before it has an executor; the first block would wait a period."""
-
-    def __init__(self, parsl: executor.Executor, arguments: dict[str, Any]) -> None:
-        self._filled = threading.Event()
-        self._strategy_name = arguments["strategy"]
-        super().__init__(**arguments)
-        self.add_executors([parsl])
-        self._filled.set()
-
-    def poll(self) -> None:
-        self._filled.wait()
-        for parsl in self._executors:
-            parsl.adopt_found_jobs()
-        super().poll()
-        for parsl in self._executors:
-            if parsl.submissions.due():
-                parsl.submitted.cancel_unwanted(parsl.provider)
-            managers = parsl.connected_managers()
-            parsl.lost_workers.remember(managers)
-            parsl.give_up_ended_blocks(managers)
-            if self._strategy_name == "none" and parsl.submissions.condition():
-                _make_up_for_missed_blocks(parsl)
-            failures.fail_where_nothing_will_run(parsl, self._strategy_name)
-
-
-def _make_up_for_missed_blocks(parsl: executor.Executor) -> None:
-    "The strategy `none` asks for the first blocks once, whatever the scheduler says then."
-    parsl.scale_out_facade(parsl.provider.init_blocks - len(parsl.blocks_to_job_id))
 
 
 def _most_workers(parsl: executor.Executor) -> int:

@@ -1,7 +1,7 @@
 """GlobusMPIEngine: tasks that are MPI programs, each on as many nodes of a block as its resource specification says."""
 
-from twinlock_endpoint.engines import executor
 from twinlock_endpoint.engines.globus_compute import GlobusComputeEngine
+from twinlock_endpoint.htex import executor
 
 
 class GlobusMPIEngine(GlobusComputeEngine):

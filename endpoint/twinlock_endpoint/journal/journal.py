@@ -7,7 +7,8 @@ from pathlib import Path
 from twinlock_endpoint import obstacles
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.errors import JournalError
-from twinlock_endpoint.journal import begun, records
+from twinlock_endpoint.htex import dispatched
+from twinlock_endpoint.journal import records
 from twinlock_endpoint.journal.left import Left, Reader
 from twinlock_endpoint.journal.records import Kind, Record
 from twinlock_endpoint.journal.segments import Segments
@@ -27,7 +28,7 @@ def read(folder: Path) -> Reader:
     except OSError as error:
         raise JournalError(f"The endpoint's journal can't be made: {obstacles.explain(own, error)}") from error
     reader = Reader(own)
-    reader.read(begun.take(begun.path_in(folder)))
+    reader.read(dispatched.take(dispatched.path_in(folder)))
     if reader.left:
         log.info("The journal has %d unfinished tasks of an endpoint before this one", len(reader.left))
     return reader
@@ -39,7 +40,7 @@ class Journal:
     def __init__(self, reader: Reader) -> None:
         self.left: dict[str, Left] = reader.left
         """What predecessors left; whoever has dealt with it empties it."""
-        self._begun = begun.path_in(reader.folder.parent)
+        self._begun = dispatched.path_in(reader.folder.parent)
         self.done = tuple(reader.done)
         self._writer = Writer(Segments(reader.folder, reader.index))
 
@@ -57,11 +58,11 @@ class Journal:
 
     def begun(self) -> Set[str] | None:
         """The tasks that the engine has sent to workers; None where it doesn't tell."""
-        return begun.peek(self._begun)
+        return dispatched.peek(self._begun)
 
     def none_begun(self) -> None:
         """There is no unfinished task."""
-        begun.empty(self._begun)
+        dispatched.empty(self._begun)
 
     def answered(self, task_id: str, result: bytes, safe: Safe) -> None:
         """There is a result."""

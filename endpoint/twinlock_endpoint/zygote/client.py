@@ -68,7 +68,7 @@ class Zygote:
 
 
 class Child:
-    """A process that the zygote forked, with as much of subprocess.Popen's methods as Parsl calls."""
+    """A process that the zygote forked, with the methods of subprocess.Popen that are called of it."""
 
     def __init__(self, report: int) -> None:
         self._report = os.fdopen(report, "rb", buffering=0)

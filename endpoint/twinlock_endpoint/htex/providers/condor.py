@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import parsl.providers
 from parsl.jobs.states import JobState
 
-from twinlock_endpoint.engines import endings
-from twinlock_endpoint.engines.careful import CarefulStatus, Said
-from twinlock_endpoint.engines.named import NamedJobs
-from twinlock_endpoint.engines.reasons import CONDOR
+from twinlock_endpoint.htex.providers import endings
+from twinlock_endpoint.htex.providers.careful import CarefulStatus, Said
+from twinlock_endpoint.htex.providers.named import NamedJobs
+from twinlock_endpoint.htex.providers.reasons import CONDOR
 
 _STATES = {
     "1": JobState.PENDING,

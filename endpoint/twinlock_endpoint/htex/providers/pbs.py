@@ -9,12 +9,12 @@ import parsl.providers
 from parsl.jobs.states import JobState
 from parsl.providers.torque.torque import translate_table
 
-from twinlock_endpoint.engines import endings
-from twinlock_endpoint.engines.any_folder import AnyFolder
-from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
-from twinlock_endpoint.engines.named import FoundOneByOne
-from twinlock_endpoint.engines.only_id import OnlyId
-from twinlock_endpoint.engines.reasons import PBS
+from twinlock_endpoint.htex.any_folder import AnyFolder
+from twinlock_endpoint.htex.providers import endings
+from twinlock_endpoint.htex.providers.careful import CarefulStatus, Said, together
+from twinlock_endpoint.htex.providers.named import FoundOneByOne
+from twinlock_endpoint.htex.providers.only_id import OnlyId
+from twinlock_endpoint.htex.providers.reasons import PBS
 
 _STATES = {**translate_table, "M": JobState.PENDING}
 """A moved job waits or runs at another server, which PBS Pro names in the comment."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 
-from twinlock_endpoint.engines.jobs import WAITING
-from twinlock_endpoint.engines.reasons import Inquiry, Question, answer, brief
-from twinlock_endpoint.engines.scheduler import failure
-from twinlock_endpoint.engines.submissions import Outage
+from twinlock_endpoint.htex.jobs import WAITING
+from twinlock_endpoint.htex.providers.reasons import Inquiry, Question, answer, brief
+from twinlock_endpoint.htex.providers.scheduler import failure
+from twinlock_endpoint.htex.submissions import Outage
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from parsl.jobs.error_handlers import simple_error_handler, windowed_error_handl
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 
-from twinlock_endpoint.engines.executor import Executor
-from twinlock_endpoint.engines.jobs import describe_ended
-from twinlock_endpoint.engines.submissions import Submissions
+from twinlock_endpoint.htex.executor import Executor
+from twinlock_endpoint.htex.jobs import describe_ended
+from twinlock_endpoint.htex.submissions import Submissions
 
 _REFUSALS = 3
 _JUST_WORKED_S = 300.0

@@ -19,8 +19,8 @@ from parsl.serialize.concretes import DillSerializer
 from setproctitle import setproctitle
 
 from twinlock_endpoint import exits
+from twinlock_endpoint.htex.pipe import PoolEnd, WorkerEnd, pair
 from twinlock_endpoint.zygote import fresh
-from twinlock_endpoint.zygote.pipe import PoolEnd, WorkerEnd, pair
 
 _END_S = 1.0  # from the end of a worker's pipe to the end of its process
 

@@ -14,8 +14,8 @@ from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD, HighThr
 from parsl.jobs.states import JobState, JobStatus
 from parsl.launchers import SimpleLauncher, SingleNodeLauncher
 
+from twinlock_endpoint.htex.programs import PoolProgram
 from twinlock_endpoint.zygote.client import Child, Zygote
-from twinlock_endpoint.zygote.programs import PoolProgram
 
 _POOL = "process_worker_pool.py"
 _AHEAD = 16  # tasks that the only pool has at hand; with more than one they might wait there while another is idle

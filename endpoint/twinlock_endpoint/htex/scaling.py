@@ -10,12 +10,12 @@ from parsl.executors.errors import ScalingFailed
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.jobs.states import JobState, JobStatus
 
-from twinlock_endpoint.engines.idle_blocks import idlest
-from twinlock_endpoint.engines.jobs import describe, with_details
-from twinlock_endpoint.engines.scheduler import LastWords, is_unreachable
-from twinlock_endpoint.engines.submissions import Outage, Submissions
-from twinlock_endpoint.engines.submitted import Submitted
-from twinlock_endpoint.zygote.messages import RETIRE_BLOCK
+from twinlock_endpoint.htex.idle_blocks import idlest
+from twinlock_endpoint.htex.jobs import describe, with_details
+from twinlock_endpoint.htex.messages import RETIRE_BLOCK
+from twinlock_endpoint.htex.providers.scheduler import LastWords, is_unreachable
+from twinlock_endpoint.htex.submissions import Outage, Submissions
+from twinlock_endpoint.htex.submitted import Submitted
 
 log = logging.getLogger(__name__)
 

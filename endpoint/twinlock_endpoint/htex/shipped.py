@@ -12,11 +12,15 @@ import tarfile
 from pathlib import Path
 
 import twinlock_endpoint
-from twinlock_endpoint.engines.any_folder import quoted
+from twinlock_endpoint.htex.any_folder import quoted
 
 _NAME = twinlock_endpoint.__name__
-_MODULES = ("foreign_code", "messages", "node_pool", "pool_line", "pythons", "texts", "variables", "worker")
-_FILES = ("__init__.py", *(f"{name}.py" for name in _MODULES))
+_MODULES = ("foreign_code", "messages", "pythons", "texts", "variables", "worker")
+_WITH_PARSL = ("node_pool", "pool_line", "time_limit")
+_FILES = (
+    *(f"{name}.py" for name in ("__init__", *_MODULES)),
+    *(f"htex/{name}.py" for name in ("__init__", *_WITH_PARSL)),
+)
 _WITHOUT_HOME = ("AWSProvider", "AzureProvider", "CondorProvider", "GoogleCloudProvider", "KubernetesProvider")
 
 _BASH = ("SimpleLauncher", "SingleNodeLauncher", "SrunLauncher")  # the others may run the command with sh
@@ -40,7 +44,7 @@ def with_code(command: str, folder: Path, provider: str, launcher: str) -> str:
         return _carrying(command)
     copy = _copy(folder / "worker_code")
     if command.startswith(_POOL) and launcher in _BASH:
-        code = quoted(str(copy / _NAME / "node_pool.py"))
+        code = quoted(str(copy / _NAME / "htex" / "node_pool.py"))
         command = f"sh -c {literal(quoted(_START_POOL))} {_POOL}{literal(code)} {command.removeprefix(_POOL)}"
     path = quoted(str(copy))
     return f"env PYTHONPATH={literal(path)}{literal('${PYTHONPATH:+:$PYTHONPATH}')} {command}"
@@ -48,7 +52,7 @@ def with_code(command: str, folder: Path, provider: str, launcher: str) -> str:
 
 def _copy(path: Path) -> Path:
     package = path / _NAME
-    package.mkdir(parents=True, exist_ok=True)
+    (package / "htex").mkdir(parents=True, exist_ok=True)
     for name, code in _code().items():
         copy = package / name
         if not copy.exists() or copy.read_bytes() != code:  # workers of a predecessor's job may be reading it

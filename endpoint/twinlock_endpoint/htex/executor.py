@@ -19,22 +19,23 @@ import zmq
 from parsl.executors.high_throughput.errors import ManagerLost
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
+from parsl.providers.base import ExecutionProvider
 
-from twinlock_endpoint.engines import forked
-from twinlock_endpoint.engines.addresses import LOOPBACK, local_addresses, require_own
-from twinlock_endpoint.engines.any_folder import quoted
 from twinlock_endpoint.engines.construct import construct
-from twinlock_endpoint.engines.jobs import advise
-from twinlock_endpoint.engines.local import LocalProvider
-from twinlock_endpoint.engines.lost_workers import LostWorkers
-from twinlock_endpoint.engines.questions import Questions
-from twinlock_endpoint.engines.scaling import ScalingExecutor
-from twinlock_endpoint.engines.shipped import literal
 from twinlock_endpoint.errors import ConfigError
-from twinlock_endpoint.zygote import messages
+from twinlock_endpoint.htex import messages
+from twinlock_endpoint.htex.addresses import LOOPBACK, local_addresses, require_own
+from twinlock_endpoint.htex.any_folder import quoted
+from twinlock_endpoint.htex.jobs import advise
+from twinlock_endpoint.htex.lost_workers import LostWorkers
+from twinlock_endpoint.htex.programs import InterchangeProgram
+from twinlock_endpoint.htex.providers import forked
+from twinlock_endpoint.htex.providers.local import LocalProvider
+from twinlock_endpoint.htex.questions import Questions
+from twinlock_endpoint.htex.scaling import ScalingExecutor
+from twinlock_endpoint.htex.shipped import literal
+from twinlock_endpoint.htex.sockets import readable
 from twinlock_endpoint.zygote.client import Zygote
-from twinlock_endpoint.zygote.programs import InterchangeProgram
-from twinlock_endpoint.zygote.sockets import readable
 
 # Not "interchange.py" from PATH: a batch site may have another Parsl there. -P keeps the user's folder off sys.path.
 INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
@@ -80,6 +81,10 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         self.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _SEND_MS)
         self._put, self.outgoing_q.put = self.outgoing_q.put, self._put_while_it_lives
         threading.Thread(target=self._watch_interchange, name="interchange-watch", daemon=True).start()
+
+    def use_provider(self, provider: ExecutionProvider) -> None:
+        """Take this provider in the place of the one that the executor was made with; before `start`."""
+        self._provider = provider  # Parsl's property sets it only once
 
     def initialize_scaling(self) -> None:
         "With paths in the workers' command that may contain anything."

@@ -12,8 +12,8 @@ from parsl.jobs.states import TERMINAL_STATES
 from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
 
-from twinlock_endpoint.engines import forked
-from twinlock_endpoint.engines.executor import Executor
+from twinlock_endpoint.htex.executor import Executor
+from twinlock_endpoint.htex.providers import forked
 
 _GROUP_GRACE_S = 3.0
 

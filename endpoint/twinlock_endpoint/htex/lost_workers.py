@@ -10,7 +10,7 @@ from parsl.executors.high_throughput.errors import ManagerLost
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.jobs.states import JobStatus
 
-from twinlock_endpoint.engines.jobs import describe, describe_ended
+from twinlock_endpoint.htex.jobs import describe, describe_ended
 
 log = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ def _connect_by_pool_line() -> None:
     if int(zmq.__version__.partition(".")[0]) < _ZMQ_WITH_CLASSES:
         return
 
-    from twinlock_endpoint.pool_line import PoolLine
+    from twinlock_endpoint.htex.pool_line import PoolLine
 
     make = curvezmq.ClientContext.socket
     find = probe.probe_addresses

@@ -4,11 +4,11 @@ import parsl.providers
 from parsl.jobs.states import JobState
 from parsl.providers.lsf.lsf import translate_table
 
-from twinlock_endpoint.engines import endings
-from twinlock_endpoint.engines.any_folder import AnyFolder
-from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
-from twinlock_endpoint.engines.named import FoundOneByOne
-from twinlock_endpoint.engines.reasons import LSF
+from twinlock_endpoint.htex.any_folder import AnyFolder
+from twinlock_endpoint.htex.providers import endings
+from twinlock_endpoint.htex.providers.careful import CarefulStatus, Said, together
+from twinlock_endpoint.htex.providers.named import FoundOneByOne
+from twinlock_endpoint.htex.providers.reasons import LSF
 
 _STATES = {
     **translate_table,

@@ -13,18 +13,18 @@ import parsl.providers
 from parsl.launchers.base import Launcher
 from parsl.providers.base import ExecutionProvider
 
-from twinlock_endpoint.engines import scheduler
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_endpoint.htex.providers import scheduler
 
 _OURS = {
-    "CondorProvider": "twinlock_endpoint.engines.condor",
-    "GridEngineProvider": "twinlock_endpoint.engines.grid_engine",
-    "LSFProvider": "twinlock_endpoint.engines.lsf",
-    "LocalProvider": "twinlock_endpoint.engines.local",
-    "PBSProProvider": "twinlock_endpoint.engines.pbs",
-    "SlurmProvider": "twinlock_endpoint.engines.slurm",
-    "TorqueProvider": "twinlock_endpoint.engines.pbs",
+    "CondorProvider": "twinlock_endpoint.htex.providers.condor",
+    "GridEngineProvider": "twinlock_endpoint.htex.providers.grid_engine",
+    "LSFProvider": "twinlock_endpoint.htex.providers.lsf",
+    "LocalProvider": "twinlock_endpoint.htex.providers.local",
+    "PBSProProvider": "twinlock_endpoint.htex.providers.pbs",
+    "SlurmProvider": "twinlock_endpoint.htex.providers.slurm",
+    "TorqueProvider": "twinlock_endpoint.htex.providers.pbs",
 }
 """Providers of Parsl's that have one of ours in their place."""
 
@@ -38,6 +38,10 @@ _LEAST = {
 }
 """The least value of arguments that a provider may have."""
 
+PROVIDERS: Collection[str] = parsl.providers.__all__
+LAUNCHERS: Collection[str] = parsl.launchers.__all__
+"""The names of all that Parsl has; some stand twice."""
+
 GONE = ("AdHocProvider", "CobaltProvider")
 """Providers that templates of older sites name, and that Parsl has no more."""
 
@@ -45,10 +49,10 @@ GONE = ("AdHocProvider", "CobaltProvider")
 def provider(description: Any) -> ExecutionProvider:
     """The provider that `provider:` describes, with its launcher."""
     if isinstance(description, dict) and description.get("launcher") is not None:
-        launcher: Launcher = _typed("launcher", parsl.launchers, parsl.launchers.__all__, description["launcher"])
+        launcher: Launcher = _typed("launcher", parsl.launchers, LAUNCHERS, description["launcher"])
         description = {**description, "launcher": launcher}
     scheduler.use_time_limits()
-    made: ExecutionProvider = _typed("provider", parsl.providers, parsl.providers.__all__, description)
+    made: ExecutionProvider = _typed("provider", parsl.providers, PROVIDERS, description)
     _require_usable(made)
     return made
 

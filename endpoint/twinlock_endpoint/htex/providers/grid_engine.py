@@ -5,12 +5,12 @@ import re
 import parsl.providers
 from parsl.jobs.states import JobState
 
-from twinlock_endpoint.engines import endings
-from twinlock_endpoint.engines.any_folder import AnyFolder
-from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
-from twinlock_endpoint.engines.named import FoundOneByOne
-from twinlock_endpoint.engines.only_id import OnlyId
-from twinlock_endpoint.engines.reasons import GRID_ENGINE
+from twinlock_endpoint.htex.any_folder import AnyFolder
+from twinlock_endpoint.htex.providers import endings
+from twinlock_endpoint.htex.providers.careful import CarefulStatus, Said, together
+from twinlock_endpoint.htex.providers.named import FoundOneByOne
+from twinlock_endpoint.htex.providers.only_id import OnlyId
+from twinlock_endpoint.htex.providers.reasons import GRID_ENGINE
 
 _STATES = {
     "E": JobState.FAILED,

@@ -5,7 +5,7 @@ As with reasons, an answer that isn't understood is none.
 
 import re
 
-from twinlock_endpoint.engines.reasons import Question
+from twinlock_endpoint.htex.providers.reasons import Question
 
 _VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|\S+')
 _SIGNALS_FROM = 256

@@ -26,11 +26,11 @@ from parsl.executors.high_throughput import process_worker_pool as parsl_pool
 from parsl.executors.high_throughput.probe import probe_addresses
 from parsl.log_utils import set_file_logger
 
-from twinlock_endpoint.journal.begun import Notes
-from twinlock_endpoint.zygote import messages, worker
-from twinlock_endpoint.zygote.pipe import WorkerEnd
-from twinlock_endpoint.zygote.pool_arguments import manager_arguments
-from twinlock_endpoint.zygote.together import Together
+from twinlock_endpoint.htex import messages, pool_worker
+from twinlock_endpoint.htex.batching import Together
+from twinlock_endpoint.htex.dispatched import Notes
+from twinlock_endpoint.htex.pipe import WorkerEnd
+from twinlock_endpoint.htex.pool_arguments import manager_arguments
 
 log = logging.getLogger(parsl_pool.logger.name)
 
@@ -84,9 +84,9 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         self.prefetch_capacity: int = max(self.prefetch_capacity, ahead)
         self._chosen = chosen
         self._notes = notes
-        self._workers: dict[int, worker.Worker] = {}  # by the descriptors of pipes
-        self._processes: dict[int, worker.Worker] = {}  # by those of processes
-        self._idle: list[worker.Worker] = []
+        self._workers: dict[int, pool_worker.Worker] = {}  # by the descriptors of pipes
+        self._processes: dict[int, pool_worker.Worker] = {}  # by those of processes
+        self._idle: list[pool_worker.Worker] = []
         self._tasks: list[tuple[tuple[float, int], dict[str, Any]]] = []  # a heap
         self._poller = zmq.Poller()
         self._missing: list[tuple[float, int]] = []  # when to start which worker again
@@ -158,7 +158,7 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
             if descriptor in self._processes:
                 self._died(ended)
 
-    def _done(self, chosen: worker.Worker) -> None:
+    def _done(self, chosen: pool_worker.Worker) -> None:
         try:
             result = chosen.take()
         except OSError:
@@ -168,7 +168,7 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
             self._results.send(result)
             self._idle.append(chosen)
 
-    def _died(self, chosen: worker.Worker) -> None:
+    def _died(self, chosen: pool_worker.Worker) -> None:
         self._drop(chosen)
         how = chosen.end()
         log.error("Worker %d %s", chosen.number, how)
@@ -193,7 +193,7 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
     def _add_worker(self, number: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        added = worker.start(number, partial(self._work, number, os.getpid()))
+        added = pool_worker.start(number, partial(self._work, number, os.getpid()))
         self._workers[added.pipe.fileno()] = added
         self._processes[added.pidfd] = added
         self._idle.append(added)
@@ -201,7 +201,7 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
             self._poller.register(descriptor, zmq.POLLIN)
 
     def _work(self, number: int, pool: int, pipe: WorkerEnd) -> NoReturn:
-        worker.run(
+        pool_worker.run(
             pipe,
             pool,
             worker_id=number,
@@ -216,7 +216,7 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
             mpi_launcher=self.mpi_launcher,
         )
 
-    def _drop(self, chosen: worker.Worker) -> None:
+    def _drop(self, chosen: pool_worker.Worker) -> None:
         for descriptor in (chosen.pipe.fileno(), chosen.pidfd):
             self._poller.unregister(descriptor)
         del self._workers[chosen.pipe.fileno()], self._processes[chosen.pidfd]

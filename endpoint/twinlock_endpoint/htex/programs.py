@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twinlock_endpoint.zygote import interchange, pool
+from twinlock_endpoint.htex import interchange, pool
 from twinlock_endpoint.zygote.program import Program
 
 

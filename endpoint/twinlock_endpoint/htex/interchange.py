@@ -13,9 +13,9 @@ from typing import Any
 import zmq
 from parsl.executors.high_throughput import interchange as parsl_interchange
 
-from twinlock_endpoint.journal.begun import Notes
-from twinlock_endpoint.zygote import messages
-from twinlock_endpoint.zygote.sockets import readable
+from twinlock_endpoint.htex import messages
+from twinlock_endpoint.htex.dispatched import Notes
+from twinlock_endpoint.htex.sockets import readable
 
 
 def main(begun: Path | None, beat_s: float, config: dict[str, Any]) -> None:

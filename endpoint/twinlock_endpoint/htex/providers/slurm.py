@@ -8,10 +8,10 @@ from dataclasses import replace
 import parsl.providers
 from parsl.jobs.states import JobState
 
-from twinlock_endpoint.engines.any_folder import AnyFolder
-from twinlock_endpoint.engines.careful import CarefulStatus, Said, together
-from twinlock_endpoint.engines.named import NamedJobs
-from twinlock_endpoint.engines.reasons import SLURM, Question
+from twinlock_endpoint.htex.any_folder import AnyFolder
+from twinlock_endpoint.htex.providers.careful import CarefulStatus, Said, together
+from twinlock_endpoint.htex.providers.named import NamedJobs
+from twinlock_endpoint.htex.providers.reasons import SLURM, Question
 
 # Codes of squeue(1) and words of sacct(1) that Parsl doesn't know, or takes for something else: a job in SPECIAL_EXIT
 # was put back into the queue and is held there.

@@ -1,0 +1,1 @@
+"""Parsl's providers, and what batch schedulers are asked and say."""
