@@ -170,3 +170,22 @@ def test_only_a_pool_that_compares_comes_back_while_its_last_connection_lives(si
 
 def test_parsls_own_pool_gets_the_answer_that_it_knows(site: Site) -> None:
     assert site.beat() == 2**32 - 1
+
+
+@pytest.mark.parametrize("parts", [[result(1)], [pickle.dumps({"type": "result"}), result(1)]], ids=["today", "before"])
+def test_a_result_may_have_its_type_in_front_as_parsl_had_it(site: Site, parts: list[bytes]) -> None:
+    """Of a pool that runs as it is."""
+    manager: Any = site.interchange._ready_managers[b"pool"]
+    manager["tasks"] = [1, 2]
+    site.pool.send_multipart(parts)
+    site.hear()
+    assert manager["tasks"] == [2]
+
+
+def test_a_pool_that_puts_the_type_in_front_sends_the_result_alone(ends: Ends) -> None:
+    ends.say([{"task_id": 1}])
+    ends.pool.send_multipart([pickle.dumps({"type": "result"}), result(1)])
+    assert ends.heard()["task_id"] == 1
+    number = ends.beat()["number"]
+    ends.say({"number": number, "tasks": [1]})
+    assert ends.heard()["task_id"] == 1, "it was kept"

@@ -63,11 +63,15 @@ class Site:
     def beat(self, **said: Any) -> Any:
         """The interchange's answer to a heartbeat of the pool, which says more than Parsl's."""
         self.pool.send(pickle.dumps({"type": "heartbeat", **said}))
+        self.hear()
+        return self._answer()
+
+    def hear(self) -> None:
+        """The interchange's round for what the pool has sent."""
         assert self.interchange.manager_sock.poll(int(LIMIT_S * 1000))
         self.interchange.socks = {self.interchange.manager_sock: zmq.POLLIN}
         self.interesting.clear()
         self.interchange.process_manager_socket_message(self.interesting, None, None)
-        return self._answer()
 
     def _answer(self) -> Any:
         while True:

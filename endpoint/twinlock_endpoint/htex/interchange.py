@@ -97,8 +97,12 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         self._relieved.clear()
 
     def _receive_and_keep(self) -> list[bytes]:
-        "A pool's next message, which is still needed when it is answered."
-        self._message = self._receive()
+        """A pool's next message, which is still needed when it is answered.
+
+        Parsl before 2026.10.5, which a node may have, puts the type of a result in front of it.
+        """
+        pool, *_, message = self._receive()
+        self._message = [pool, message]
         return self._message
 
     def _answer(self, pool: bytes) -> bytes:

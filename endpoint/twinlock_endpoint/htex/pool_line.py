@@ -59,6 +59,10 @@ class PoolLine(zmq.Socket):  # type: ignore[type-arg]
             self._beat()  # so that the interchange knows at once that this pool compares
         return sent
 
+    def send_multipart(self, msg_parts: Any, *arguments: Any, **keywords: Any) -> Any:
+        """Send a result of Parsl before 2026.10.5, without its type in front."""
+        return self.send(msg_parts[-1], *arguments, **keywords)
+
     def recv(self, *arguments: Any, **keywords: Any) -> Any:
         """The interchange's next message."""
         message = super().recv(*arguments, **keywords)
