@@ -6,6 +6,7 @@ from typing import Any
 from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import ConfigError, nearest
 from twinlock_endpoint.htex import lazy_imports
+from twinlock_endpoint.htex.compat import check
 
 # Module and class, imported only when a configuration asks for it.
 ENGINES = {
@@ -14,6 +15,7 @@ ENGINES = {
     "ProcessPoolEngine": "twinlock_endpoint.engines.pools",
     "ThreadPoolEngine": "twinlock_endpoint.engines.pools",
 }
+_ON_PARSL = ("GlobusComputeEngine", "GlobusMPIEngine")
 # What the peer's first agents called theirs.
 _OLD = ("HighThroughputEngine", "HighThroughputExecutor")
 
@@ -30,6 +32,8 @@ def build(description: dict[str, Any]) -> Engine:
         raise ConfigError(f"The engine type {kind!r} is unknown; {nearest(str(kind), ENGINES)}")
     lazy_imports.sdk()
     with lazy_imports.parsl():
+        if kind in _ON_PARSL:
+            check.require()
         module = import_module(ENGINES[kind])
     engine: Engine = getattr(module, kind).from_config(arguments)
     return engine

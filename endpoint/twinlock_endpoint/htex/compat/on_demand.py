@@ -1,0 +1,43 @@
+"""What only some endpoints and tasks load: providers, and the time limit of a task."""
+
+from twinlock_endpoint.htex.compat.use import Use
+
+USES = (
+    Use("parsl.app.python:timeout", "time_limit", "GC_TASK_TIMEOUT", "2026.1.5", takes="f seconds"),
+    Use(
+        "parsl.providers.cluster_provider:execute_wait",
+        "providers.scheduler",
+        "replaced: a command is ended at its time limit",
+        "2026.1.5",
+    ),
+    Use(
+        "parsl.providers.cluster_provider:ClusterProvider._write_submit_script",
+        "providers.named",
+        "extended: the job's name is known before it is submitted",
+        "2026.1.5",
+        takes="template script_filename job_name configs",
+    ),
+    Use(
+        "parsl.providers.cluster_provider:ClusterProvider.execute_wait",
+        "providers.only_id",
+        "runs a scheduler's command",
+        "2026.1.5",
+        takes="cmd timeout",
+    ),
+    Use(
+        "parsl.providers.local.local:LocalProvider._write_submit_script",
+        "providers.local",
+        "writes a block's script",
+        "2026.1.5",
+        takes="script_string script_filename",
+    ),
+    Use(
+        "parsl.providers.slurm.slurm:SlurmProvider.__init__",
+        "providers.slurm",
+        "its command for states",
+        "2026.1.5",
+        names="_cmd _translate_table",
+    ),
+    Use("parsl.providers.lsf.lsf:translate_table", "providers.lsf", "LSF's states", "2026.1.5"),
+    Use("parsl.providers.torque.torque:translate_table", "providers.pbs", "the states of PBS", "2026.1.5"),
+)
