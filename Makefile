@@ -1,4 +1,4 @@
-# The front door: `make demo`, `make test`, `make thorough`, `make deep`, `make mutants`, `make lint`, `make fuzz`,
+# The front door: `make demo`, `make test`, `make thorough`, `make deep`, `make parsl-next`, `make mutants`, `make lint`, `make fuzz`,
 # `make bench`, `make install`, `make deb`, `make system-test`.
 
 ROOT := $(filter 0,$(shell id -u))
@@ -21,7 +21,7 @@ PEER_VERSION := 4.19.0
 CODE := shared/twinlock_wire spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
         service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
-.PHONY: help install install-dev demo test thorough deep mutants lint fuzz bench docs man deb lintian wheel container system-test
+.PHONY: help install install-dev demo test thorough deep parsl-next mutants lint fuzz bench docs man deb lintian wheel container system-test
 .SILENT:
 
 help:
@@ -30,6 +30,7 @@ help:
 	echo 'make test      run the tests; ARGS="-k NAME" chooses some'
 	echo 'make thorough  those too that take long, and measure that every line that root runs is tested'
 	echo 'make deep      that, and what takes longer: mutants, and a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
+	echo 'make parsl-next  the tests of what is used of Parsl, with the newest release at the registry'
 	echo 'make mutants   take each check of root'"'"'s code away, and see that a test notices; ARGS=WORD chooses some; as root'
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its bounds'
 	echo 'make deb       the Debian packages, in build/deb; make wheel: for pip, in build/wheel'
@@ -68,6 +69,11 @@ deep: install-dev
 	$(MAKE) --no-print-directory mutants ARGS=
 	packaging/debian-packages $(SITE_PACKAGES)
 	SOAK_MINUTES=$(SOAK_MINUTES) SOAK_SEED=$(SOAK_SEED) TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/soak -s
+
+parsl-next: export TWINLOCK_PARSL = newest
+parsl-next: install-dev
+	packaging/debian-packages $(SITE_PACKAGES)
+	TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/endpoint/test_parsl_contract.py $(ARGS)
 
 mutants: export PYTHONPATH = testbed:tests/rigs
 mutants: install-dev

@@ -283,10 +283,12 @@ def endpoint_name(queues: Queues) -> str:
     return f"uep.{uuid.UUID(int=1)}.{queues.endpoint_id}"
 
 
-def start(home: Path, queues: Queues, config: str, *, fds: Sequence[int] = (), **document: Any) -> Running:
+def start(
+    home: Path, queues: Queues, config: str, *, program: Path = PROGRAM, fds: Sequence[int] = (), **document: Any
+) -> Running:
     """Start an endpoint as `nobody` with that home, which inherits these file descriptors."""
     told = {"amqp_creds": queues.creds(), "config": config, "ep_info": {"posix_ppid": os.getpid()}, **document}
-    return run(home, queues, json.dumps(told).encode(), endpoint_name(queues), fds=fds)
+    return run(home, queues, json.dumps(told).encode(), endpoint_name(queues), program=program, fds=fds)
 
 
 def run(
