@@ -13,7 +13,7 @@ SOAK_SEED ?= $(shell date +%s)
 BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 SITE_PACKAGES := rabbitmq-server
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge
-TEST_PACKAGES := strace iproute2
+TEST_PACKAGES := strace iproute2 patch
 DEB_PACKAGES := debhelper dh-python dpkg-dev lintian
 CONTAINER_PACKAGES := debootstrap systemd-container
 PEER_VERSION := 4.19.0
@@ -72,7 +72,7 @@ deep: install-dev
 
 parsl-next: export TWINLOCK_PARSL = newest
 parsl-next: install-dev
-	packaging/debian-packages $(SITE_PACKAGES)
+	packaging/debian-packages $(SITE_PACKAGES) $(TEST_PACKAGES)
 	TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/endpoint/test_parsl_contract.py $(ARGS)
 
 mutants: export PYTHONPATH = testbed:tests/rigs
