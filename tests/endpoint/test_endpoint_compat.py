@@ -1,7 +1,9 @@
 """The tables of what is used of Parsl: what a row finds, and what is said of a Parsl that differs."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,16 @@ from twinlock_endpoint import htex
 from twinlock_endpoint.htex.compat import check
 from twinlock_endpoint.htex.compat.use import Use
 
+HTEX = Path(htex.__path__[0])
+DOCUMENTED = {
+    "parsl.addresses",
+    "parsl.launchers",
+    "parsl.launchers.base",
+    "parsl.providers",
+    "parsl.providers.base",
+    "parsl.version",
+}
+"""Modules whose names are in Parsl's reference, and that configurations name or that tell its release."""
 CHANGED = """
 from twinlock_endpoint.htex import lazy_imports
 from twinlock_endpoint.htex.compat import check
@@ -58,11 +70,28 @@ def test_what_is_not_there_or_otherwise(row: Use) -> None:
 
 
 def test_each_row_names_a_module_of_htex_and_why() -> None:
-    folder = Path(htex.__path__[0])
     for row in check.USES:
-        assert folder.joinpath(*row.where.split(".")).with_suffix(".py").is_file(), row
+        assert HTEX.joinpath(*row.where.split(".")).with_suffix(".py").is_file(), row
         assert row.why
         assert row.since.startswith("2026."), row
+
+
+def imported(path: Path) -> Iterator[str]:
+    """What a file imports of Parsl, each as the tables would name it; a module with a colon behind it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (f"{alias.name}:" for alias in node.names if alias.name.startswith("parsl"))
+        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("parsl"):
+            yield from (f"{node.module}:{alias.name}" for alias in node.names)
+
+
+def test_all_that_is_imported_has_a_row() -> None:
+    rows = [row.name for row in check.USES]
+    found = {name for path in HTEX.rglob("*.py") for name in imported(path) if name.split(":")[0] not in DOCUMENTED}
+    assert found
+    for name in found:
+        module = name.replace(":", ".") + ":"
+        assert any(row == name or row.startswith((f"{name}.", module)) for row in rows), name
 
 
 def test_a_parsl_that_was_changed_is_refused_with_what_is_different() -> None:

@@ -214,4 +214,27 @@ USES = (
         "2026.1.5",
         names="results_receiver port",
     ),
+    Use("parsl.jobs.states:JobState", "providers.careful", "what a job is said to be", "2026.1.5"),
+    Use(
+        "parsl.jobs.states:JobStatus.__init__",
+        "providers.careful",
+        "the same with details",
+        "2026.1.5",
+        takes="state message exit_code stdout_path stderr_path",
+    ),
+    Use("parsl.jobs.states:TERMINAL_STATES", "failures", "whether a job has ended", "2026.1.5"),
+    Use("parsl.jobs.errors:TooManyJobFailuresError", "failures", "raised where there is no hope", "2026.1.5"),
+    Use(
+        "parsl.executors.errors:ScalingFailed.__init__",
+        "scaling",
+        "raised for a job that isn't taken",
+        "2026.1.5",
+        takes="executor reason",
+    ),
+    Use(
+        "parsl.executors.high_throughput.errors:ManagerLost",
+        "lost_workers",
+        "explained by what became of its job",
+        "2026.1.5",
+    ),
 )

@@ -40,4 +40,11 @@ USES = (
     ),
     Use("parsl.providers.lsf.lsf:translate_table", "providers.lsf", "LSF's states", "2026.1.5"),
     Use("parsl.providers.torque.torque:translate_table", "providers.pbs", "the states of PBS", "2026.1.5"),
+    Use(
+        "parsl.providers.errors:SubmitException.__init__",
+        "providers.local",
+        "raised for a block that can't be started",
+        "2026.1.5",
+        takes="job_name message stdout stderr",
+    ),
 )

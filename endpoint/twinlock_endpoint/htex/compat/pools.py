@@ -137,4 +137,13 @@ USES = (
         "2026.1.5",
     ),
     Use("parsl.log_utils:set_file_logger", "pool", "a pool's log", "2026.1.5", takes="filename level"),
+    Use("parsl.serialize:serialize", "messages", "an error as a result", "2026.1.5", takes="obj buffer_threshold"),
+    Use("parsl.serialize:deserialize", "messages", "the error of a result", "2026.1.5", takes="payload"),
+    Use(
+        "parsl.executors.high_throughput.errors:WorkerLost.__init__",
+        "messages",
+        "raised for a worker that died",
+        "2026.1.5",
+        takes="worker_id hostname",
+    ),
 )
