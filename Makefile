@@ -18,8 +18,8 @@ DEB_PACKAGES := debhelper dh-python dpkg-dev lintian
 CONTAINER_PACKAGES := debootstrap systemd-container
 PEER_VERSION := 4.19.0
 
-CODE := shared/twinlock_wire spawner/twinlock_spawner broker/twinlock_broker endpoint/twinlock_endpoint \
-        service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
+CODE := shared/twinlock_wire shared/twinlock_common spawner/twinlock_spawner broker/twinlock_broker \
+        endpoint/twinlock_endpoint service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
 .PHONY: help install install-dev demo test thorough deep parsl-next mutants lint fuzz bench docs man deb lintian wheel container system-test
 .SILENT:
@@ -86,7 +86,7 @@ install-dev:
 lint: install-dev
 	'$(PREFIX)/bin/ruff' format --check --quiet .
 	'$(PREFIX)/bin/ruff' check --quiet .
-	'$(PREFIX)/bin/ruff' check --quiet --select C901,SLF001 --config 'lint.mccabe.max-complexity=8' shared spawner
+	'$(PREFIX)/bin/ruff' check --quiet --select C901,SLF001 --config 'lint.mccabe.max-complexity=8' shared/twinlock_wire spawner
 	'$(PREFIX)/bin/mypy' $(CODE) tests
 	'$(PREFIX)/bin/python' benchmarks/size_report.py
 

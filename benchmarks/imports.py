@@ -9,6 +9,7 @@ PACKAGES = tuple(
     _ROOT / folder
     for folder in (
         "shared/twinlock_wire",
+        "shared/twinlock_common",
         "spawner/twinlock_spawner",
         "broker/twinlock_broker",
         "endpoint/twinlock_endpoint",

@@ -1,8 +1,9 @@
 """What root runs: its code in tokens and lines, third-party code, the modules loaded and the memory of a real spawner.
 
 Exits with 1 where a bound is exceeded, a module is loaded that isn't allowed, or imports of any part go in a circle.
-Code is all of spawner and shared, guards and PAM included, without comments and docstrings. The bounds are for its
-readers: in tokens, since lines can be saved by writing more on each, and for what stands on a line and in a function.
+Code is all of spawner and twinlock_wire, guards and PAM included, without comments and docstrings. The bounds are for
+its readers: in tokens, since lines can be saved by writing more on each, and for what stands on a line and in a
+function.
 The spawner is the installed one of the running interpreter. It serves with a throw-away policy, and starts /bin/true
 once, so it has also loaded what it loads late.
 """
@@ -76,7 +77,7 @@ def _code(table: Table) -> None:
 
 def _circles(table: Table) -> None:
     for folder in PACKAGES:
-        _none(table, f"circles of imports in {folder.parent.name}", sorted(in_circles(folder)))
+        _none(table, f"circles of imports in {folder.name}", sorted(in_circles(folder)))
 
 
 def _none(table: Table, name: str, found: list[str]) -> None:

@@ -9,16 +9,16 @@ this one dies.
 import asyncio
 import json
 import logging
-import random
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from twinlock_common.backoff import delays
 
 from twinlock_endpoint.errors import DocumentError
 
 log = logging.getLogger(__name__)
 
 _MAX_LINE = 1 << 20
-_FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 15.0
 
 Handler = Callable[[dict[str, Any]], None]
@@ -38,20 +38,20 @@ class Control:
         """Connect, listen, and begin again, without end; not at all where there is no path."""
         if not self._path:
             return
-        delay = _FIRST_DELAY_S
+        waits, level = delays(most=_LONGEST_DELAY_S), logging.INFO
         while True:
             try:
                 reader, self._writer = await asyncio.open_unix_connection(self._path, limit=_MAX_LINE)
                 log.info("Connected to the manager endpoint")
                 self._connected()
-                delay = _FIRST_DELAY_S
+                waits, level = delays(most=_LONGEST_DELAY_S), logging.INFO
                 await self._listen(reader)
                 log.info("The manager endpoint hung up")
             except (OSError, ValueError, DocumentError) as error:
-                log.log(logging.INFO if delay == _FIRST_DELAY_S else logging.DEBUG, "No manager endpoint: %s", error)
+                log.log(level, "No manager endpoint: %s", error)
             self._drop()
-            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter
-            delay = min(_LONGEST_DELAY_S, 2 * delay)
+            level = logging.DEBUG
+            await asyncio.sleep(next(waits))
 
     def send(self, message: dict[str, Any]) -> bool:
         """Send a message. False while there is no connection, or nobody reads at its other end."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -11,11 +10,10 @@ import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationError
+from twinlock_common.backoff import delays
 
 log = logging.getLogger(__name__)
 
-_FIRST_DELAY_S = 0.5
-_LONGEST_DELAY_S = 30.0
 _STABLE_S = 60.0
 _OPEN_LIMIT_S = 30.0
 _CLOSE_LIMIT_S = 3.0
@@ -82,7 +80,7 @@ class Link:
         self._connection: Any = None  # of pika, which ships no types
         self._retry: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
-        self._failures = 0
+        self._waits = delays()
         self._opened_at = 0.0
         self._closing = False
         self._down = asyncio.Event()
@@ -108,7 +106,7 @@ class Link:
     def renew(self, parameters: pika.URLParameters) -> None:
         """Connect with these from the next time on; at once where there is no connection and none is being made."""
         self._parameters = parameters
-        self._failures = 0
+        self._waits = delays()
         if self._retry is not None and not self._closing:
             self._retry.cancel()
             self.open()
@@ -170,9 +168,8 @@ class Link:
             return
         loop = asyncio.get_running_loop()
         if self._opened_at and loop.time() - self._opened_at > _STABLE_S:
-            self._failures = 0
-        delay = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**self._failures) * random.uniform(0.5, 1)  # noqa: S311 - jitter
-        self._failures += 1
+            self._waits = delays()
+        delay = next(self._waits)
         log.warning("No connection to the task queue's broker, next try in %.1f s: %s", delay, reason)
         self._retry = loop.call_later(delay, self.open)
         self._on_down(reason)

@@ -16,6 +16,7 @@ import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 from pika.exceptions import AMQPError
+from twinlock_common.backoff import delays
 
 from twinlock_service.publishing import MessageRefusedError, PublishingChannel, SuspectError, refusal
 
@@ -24,8 +25,8 @@ log = logging.getLogger(__name__)
 BATCH = 16
 """How many messages are handled, and committed, at once; also how many RabbitMQ sends ahead into memory."""
 
-FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0
-"""Seconds between attempts to connect."""
+LONGEST_DELAY = 10.0
+"""Seconds between attempts to connect, at most."""
 
 OPEN_LIMIT = 30.0
 """Seconds for an attempt: of one that fails in a callback, for want of a descriptor for example, pika says nothing."""
@@ -201,29 +202,28 @@ class Amqp:
 
     async def run(self, handlers: Mapping[str, Handler]) -> None:
         """Keeps the connection up until it is cancelled. `handlers`: what is done with the messages of which queue."""
-        delay = FIRST_DELAY
+        waits = delays(most=LONGEST_DELAY)
         while True:
             session = _Session()
             try:
                 await session.open(self._parameters)
                 # Handlers publish, too, so they come second.
-                self._session, delay = session, FIRST_DELAY
+                self._session, waits = session, delays(most=LONGEST_DELAY)
                 for queue, handler in handlers.items():
                     await session.read(queue, handler)
                 self._up.set()
                 log.info("connected to RabbitMQ at %s:%d", self._parameters.host, self._parameters.port)
                 await session.wait_ended()
             except AmqpDownError as error:
-                log.warning("%s; trying again in %.1f s", error, delay)
+                log.warning("%s; connecting again", error)
             except Exception:
                 # What was not acknowledged comes again after the reconnect.
-                log.exception("a message could not be handled; connecting again in %.1f s", delay)
+                log.exception("a message could not be handled; connecting again")
             finally:
                 self._session = None
                 self._up.clear()
                 await session.close()
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, LONGEST_DELAY)
+            await asyncio.sleep(next(waits))
 
     async def connected(self) -> None:
         """Returns when there is a connection."""

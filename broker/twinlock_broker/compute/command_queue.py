@@ -6,8 +6,9 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from twinlock_common.backoff import delays
+
 from twinlock_broker import metrics
-from twinlock_broker.backoff import delays
 from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused
 from twinlock_broker.compute.command import Delivery
 from twinlock_broker.compute.registrar import Registrar

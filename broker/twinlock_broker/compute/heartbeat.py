@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 
+from twinlock_common.backoff import delays
+
 from twinlock_broker import metrics
-from twinlock_broker.backoff import delays
 from twinlock_broker.compute import report
 from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused
 from twinlock_broker.compute.registrar import Registrar

@@ -6,8 +6,9 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from twinlock_common.backoff import delays
+
 from twinlock_broker import metrics
-from twinlock_broker.backoff import delays
 from twinlock_broker.compute import report
 from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused, MessageRefused
 from twinlock_broker.compute.command import Credentials, new_id

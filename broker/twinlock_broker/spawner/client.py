@@ -7,10 +7,10 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from twinlock_common.backoff import delays
 from twinlock_wire import wire
 
 from twinlock_broker import metrics
-from twinlock_broker.backoff import delays
 from twinlock_broker.errors import Fatal
 from twinlock_broker.spawner.connection import Peer, SpawnerSocket
 

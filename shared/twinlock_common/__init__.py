@@ -1,0 +1,1 @@
+"""What the parts that run without root share; nothing of it is loaded by root."""
