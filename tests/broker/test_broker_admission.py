@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from broker_rig import MANAGER, Told, endpoint_user, numbered, request
 from spawner_rig import Spawner
-from twinlock_broker.config.state import write_durably
 from twinlock_broker.endpoints import drain, registry
 from twinlock_broker.endpoints.admission import Admission, Entry
 from twinlock_broker.endpoints.drain import Drain
@@ -252,12 +250,3 @@ def test_a_file_that_cant_be_read_lets_nobody_in(tmp_path: Path, text: str) -> N
     with pytest.raises(Fatal, match=r"admission\.json: the blocked accounts can't be read: .*remove it") as refused:
         Admission(tmp_path / "admission.json")
     assert refused.value.status == os.EX_CONFIG
-
-
-def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "file.json"
-    write_durably(path, json.dumps("one"))
-    with path.open() as before:
-        write_durably(path, json.dumps("two"))
-        assert before.read() == '"one"', "who reads it meanwhile sees no half of another"
-    assert path.read_text() == '"two"'

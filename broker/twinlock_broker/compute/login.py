@@ -11,6 +11,7 @@ import globus_sdk
 from globus_sdk.authorizers import GlobusAuthorizer
 from globus_sdk.token_storage import JSONTokenStorage
 from globus_sdk.transport import RetryConfig
+from twinlock_common.files import replacing
 
 from twinlock_broker.errors import Fatal
 from twinlock_broker.secret import Secret
@@ -94,10 +95,9 @@ class PersonLogin:
 
     def _keep(self, tokens: globus_sdk.OAuthTokenResponse) -> None:
         """Replace the file as a whole: a disk that is full mustn't cost the login. Raises `OSError`."""
-        draft = self.path.with_suffix(".new")
-        shutil.copy(self.path, draft)
-        JSONTokenStorage(draft).store_token_response(tokens)
-        draft.replace(self.path)
+        with replacing(self.path) as draft:
+            shutil.copy(self.path, draft)
+            JSONTokenStorage(draft).store_token_response(tokens)
 
 
 def native_client(environment: str | None) -> globus_sdk.NativeAppAuthClient:

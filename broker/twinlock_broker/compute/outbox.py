@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twinlock_common.files import replacing
+
 from twinlock_broker.compute.command import Credentials, read_credentials
 
 log = logging.getLogger(__name__)
@@ -44,11 +46,10 @@ class Outbox:
     def save(self, notice: Notice) -> None:
         """Write it down. A disk that is full is told in the log, and the notice is sent all the same."""
         path = self._path(notice)
-        draft = path.with_suffix(".new")
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            draft.write_text(_dump(notice))
-            draft.replace(path)
+            with replacing(path) as draft:
+                draft.write_text(_dump(notice))
         except OSError as error:
             log.error("%s: %s; should the broker end now, a user isn't told", path, error.strerror, extra=notice.about)
 

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twinlock_common.files import replacing
 from twinlock_wire import wire
 
 from twinlock_broker import metrics
-from twinlock_broker.config.state import write_durably
 from twinlock_broker.errors import Fatal
 from twinlock_broker.offload import Offload
 
@@ -96,9 +96,13 @@ class Admission:
 
     async def _change(self, blocked: Mapping[str, Entry], drain: Entry | None) -> None:
         text = json.dumps(_describe(blocked, drain))
-        await self._disk.run(WRITE_LIMIT, lambda: write_durably(self._path, text))
+        await self._disk.run(WRITE_LIMIT, lambda: self._write(text))
         self.blocked, self.drain = blocked, drain
         self._show()
+
+    def _write(self, text: str) -> None:
+        with replacing(self._path, durable=True) as draft:
+            draft.write_text(text)
 
     def _show(self) -> None:
         metrics.DRAINING.set(self.drain is not None)

@@ -1,9 +1,10 @@
 """Syncs files to the disk in a thread, each with its folder, which knows its name."""
 
 import contextlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from twinlock_common.files import sync
 
 
 class Disk:
@@ -23,8 +24,4 @@ class Disk:
         self._waiting.discard(path)
         for each in (path, path.parent):
             with contextlib.suppress(OSError):  # it is gone, or the disk is: whoever wrote it has said so
-                opened = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(opened)
-                finally:
-                    os.close(opened)
+                sync(each)

@@ -5,6 +5,8 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from twinlock_common.files import replacing
+
 from twinlock_broker.endpoints import record
 from twinlock_broker.endpoints.disk import Disk
 from twinlock_broker.endpoints.endpoint import Endpoint
@@ -27,10 +29,9 @@ class Store:
     def save(self, endpoint: Endpoint) -> None:
         """Write the endpoint down. A disk that is full is told in the log and stops nothing: what runs, runs."""
         path = self._path(endpoint)
-        draft = path.with_suffix(".new")
         try:
-            draft.write_text(record.dump(endpoint))
-            draft.replace(path)
+            with replacing(path) as draft:
+                draft.write_text(record.dump(endpoint))
             if endpoint.owes:
                 self._disk.sync_soon(path)
         except OSError as error:

@@ -20,6 +20,7 @@ from typing import Any
 from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
+from twinlock_common.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -150,13 +151,9 @@ class Submitted:
     def _write(self) -> None:
         intended = [self._intended] if self._intended else []
         jobs = [*self._unwanted, *self._ours.values(), *self._doubtful.values(), *intended]
-        draft = self._path.with_suffix(".new")
         try:
-            with draft.open("w") as file:
-                json.dump({"here": _here(), "jobs": [asdict(job) for job in jobs]}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
+            with replacing(self._path, durable=True) as draft:
+                draft.write_text(json.dumps({"here": _here(), "jobs": [asdict(job) for job in jobs]}))
         except OSError as error:
             log.error("Submitted jobs can't be noted (%s); should this endpoint be killed, they go on", error.strerror)
 

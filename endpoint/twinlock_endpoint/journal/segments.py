@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from twinlock_common.files import sync
+
 from twinlock_endpoint.journal import frames
 from twinlock_endpoint.journal.index import Index, Place
 from twinlock_endpoint.journal.records import Kind, Record
@@ -86,7 +88,7 @@ class Segments:
         opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(opened, frames.HEADER)
-            _sync_folder(self._folder)
+            sync(self._folder)  # a new file may otherwise be gone with the host, however well its content was synced
             self.sync()
         except OSError:
             os.close(opened)
@@ -141,12 +143,3 @@ def _write_all(file: int, buffers: list[bytes]) -> None:
             written = 0
         else:
             written -= len(buffer)
-
-
-def _sync_folder(folder: Path) -> None:
-    "A new file may otherwise be gone with the host, however well its content was synced."
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -1,0 +1,34 @@
+"""Files that are replaced as a whole."""
+
+from pathlib import Path
+
+import pytest
+from twinlock_common.files import replacing, sync
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_reader_meets_the_old_file_or_the_new_one(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "file.json"
+    path.write_text("one")
+    with path.open() as opened_before:
+        with replacing(path, durable=durable) as draft:
+            draft.write_text("two")
+            assert path.read_text() == "one"
+        assert opened_before.read() == "one"
+    assert path.read_text() == "two"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_writer_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text("one")
+    (tmp_path / "file.new").mkdir()  # in the way of the draft
+    with pytest.raises(IsADirectoryError), replacing(path) as draft:
+        draft.write_text("two")
+    assert path.read_text() == "one"
+
+
+def test_files_and_folders_can_be_synced_if_they_are_there(tmp_path: Path) -> None:
+    sync(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        sync(tmp_path / "file.json")
