@@ -10,9 +10,10 @@ import logging
 import os
 from pathlib import Path
 
+from twinlock_common.offload import Offload
+
 from twinlock_broker import metrics
 from twinlock_broker.errors import Fatal
-from twinlock_broker.offload import Offload
 from twinlock_broker.printable import printable
 
 MAX_RECORD = 1000

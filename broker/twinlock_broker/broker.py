@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import setproctitle
+from twinlock_common.notify import notify, tell_systemd
+from twinlock_common.offload import Offload
 
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute import register
@@ -38,8 +40,6 @@ from twinlock_broker.endpoints.supervisor import Supervisor, Tell
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.resolver import Resolver
-from twinlock_broker.notify import notify, tell_systemd
-from twinlock_broker.offload import Offload
 from twinlock_broker.spawner.client import SpawnerClient
 
 log = logging.getLogger(__name__)

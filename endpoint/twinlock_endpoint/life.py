@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from setproctitle import setproctitle
+from twinlock_common.offload import in_thread
 
 from twinlock_endpoint import deliveries, status
 from twinlock_endpoint.book import Book
@@ -28,7 +29,6 @@ from twinlock_endpoint.manager import Manager
 from twinlock_endpoint.pythons import mismatch
 from twinlock_endpoint.report import StartReport
 from twinlock_endpoint.tasks import Tasks
-from twinlock_endpoint.threads import in_thread
 
 log = logging.getLogger(__name__)
 

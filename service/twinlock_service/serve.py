@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import aiohttp
+from twinlock_common.notify import notify
 from yarl import URL
 
 from twinlock_service.amqp import Amqp
@@ -107,16 +107,8 @@ async def serve(options: Options) -> None:
             await stack.enter_async_context(hosted_ports(options.amqp_ports, *node))
         urls = await stack.enter_async_context(_listening(options, context, certificate))
         print(f"twinlock-service ready on {' and '.join(urls)}", flush=True)
-        _tell_systemd("READY=1")
+        notify("READY=1")
         await _forever(rabbitmq.server)
-
-
-def _tell_systemd(state: str) -> None:
-    """sd_notify(3), where systemd asked for it; RabbitMQ's own processes mustn't answer in our place."""
-    address = os.environ.pop("NOTIFY_SOCKET", "")
-    if address:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-            systemd.sendto(state.encode(), address)
 
 
 def _cancel_on_signal() -> None:

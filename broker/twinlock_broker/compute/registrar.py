@@ -5,9 +5,10 @@ import logging
 import os
 from collections.abc import Callable
 
+from twinlock_common.offload import Offload
+
 from twinlock_broker.compute.register import Registration
 from twinlock_broker.errors import Fatal
-from twinlock_broker.offload import Offload
 
 LIMIT = 300.0
 """Seconds for a registration; globus-sdk's own limits and retries come first."""

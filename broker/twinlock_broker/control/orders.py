@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from twinlock_common.offload import Offload
+
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.control.listener import Caller
 from twinlock_broker.endpoints.admission import Admission, Entry
-from twinlock_broker.offload import Offload
 from twinlock_broker.printable import printable
 
 LONGEST_REASON = 500

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from twinlock_common.files import replacing
+from twinlock_common.offload import Offload
 from twinlock_wire import wire
 
 from twinlock_broker import metrics
 from twinlock_broker.errors import Fatal
-from twinlock_broker.offload import Offload
 
 FILE = "admission.json"
 """Its name in the state folder."""

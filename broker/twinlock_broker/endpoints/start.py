@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from twinlock_common.offload import Offload
 from twinlock_wire import wire
 
 from twinlock_broker.audit import AuditLog
@@ -12,7 +13,7 @@ from twinlock_broker.identity import account
 from twinlock_broker.identity.account import Account
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.identity.resolver import Resolver
-from twinlock_broker.offload import Offload, limited
+from twinlock_broker.limited import limited
 from twinlock_broker.rendering.document import Document
 from twinlock_broker.rendering.renderer import Renderer, Request
 from twinlock_broker.rendering.template import Reserved

@@ -11,12 +11,12 @@ from typing import Any
 
 from globus_identity_mapping.loader import load_mappers
 from globus_identity_mapping.mappers.external_program import ExternalIdentityMapping
+from twinlock_common.offload import Offload
 
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.documents import in_words, read_documents, require_known
 from twinlock_broker.identity.external import ExternalMapper
 from twinlock_broker.identity.inotify import changes
-from twinlock_broker.offload import Offload
 
 POSIX_CONNECTOR = "145812c8-decc-41f1-83cf-bb2a85a2a70b"
 """Globus' id of its POSIX connector; external mappers get it as ``-c``, as from the peer."""

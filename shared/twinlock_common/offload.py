@@ -1,4 +1,8 @@
-"""Calls that can block (name services, mappers, templates, REST), off the loop and with a time limit."""
+"""Blocking calls beside the loop, in threads that keep no process alive.
+
+Not asyncio.to_thread: its threads are joined when the interpreter ends, and a call may never come back: a dead NFS
+server, a mapper, Parsl.
+"""
 
 import asyncio
 import contextlib
@@ -7,15 +11,17 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from twinlock_broker.errors import CommandError
-
 T = TypeVar("T")
 
 
-class Offload:
-    """Runs blocking calls in daemon threads, at most `threads` at once.
+def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
+    """Run `call` in a daemon thread; the future of the running loop gets its value or its exception."""
+    return asyncio.wrap_future(_started(call, getattr(call, "__name__", "call")))
 
-    Not asyncio's default executor: a thread that hangs there (a dead NFS server, a mapper) would be waited for at exit.
+
+class Offload:
+    """Runs blocking calls with a time limit, at most `threads` at once.
+
     A call that overran its limit keeps its place until it really ends, so that hung calls can't pile up without bound.
     """
 
@@ -27,16 +33,21 @@ class Offload:
         """What `call` returns or raises; `TimeoutError` if it, or the wait for a free thread, took `limit` seconds."""
         async with asyncio.timeout(limit):
             await self._places.acquire()
-            outcome: Future[T] = Future()
-            outcome.set_running_or_notify_cancel()  # from here on a caller who gives up can't cancel it
             loop = asyncio.get_running_loop()
+            outcome = _started(call, self._name)
             outcome.add_done_callback(lambda _: self._release(loop))
-            threading.Thread(target=_work, args=(outcome, call), name=self._name, daemon=True).start()
             return await asyncio.wrap_future(outcome)
 
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, nobody waits for the place
             loop.call_soon_threadsafe(self._places.release)
+
+
+def _started(call: Callable[[], T], name: str) -> Future[T]:
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()  # from here on a caller who gives up can't cancel it
+    threading.Thread(target=_work, args=(outcome, call), name=name, daemon=True).start()
+    return outcome
 
 
 def _work(outcome: Future[T], call: Callable[[], T]) -> None:
@@ -46,14 +57,3 @@ def _work(outcome: Future[T], call: Callable[[], T]) -> None:
         outcome.set_exception(error)
     else:
         outcome.set_result(value)
-
-
-async def limited(offload: Offload, limit: float, doing: str, call: Callable[[], T]) -> T:
-    """`Offload.run` for a user who waits: an overrun becomes a `CommandError` that says what this site was `doing`."""
-    try:
-        return await offload.run(limit, call)
-    except TimeoutError as error:
-        raise CommandError(
-            f"This site took more than {limit:.0f} seconds for {doing}. Submit again later; where that doesn't help, "
-            "tell the endpoint's administrator"
-        ) from error

@@ -1,0 +1,44 @@
+"""The sealed document."""
+
+import json
+import os
+
+import pytest
+from broker_rig import amqp_creds
+from twinlock_broker.identity.mapping import Match
+from twinlock_broker.rendering.document import Document
+from twinlock_broker.secret import Secret
+
+
+def test_a_document_is_sealed_and_complete() -> None:
+    match = Match("ada", "some-uuid", [[{"some-uuid": ["ada"]}]])
+    fd = Document(Secret(amqp_creds()), "engine: {}", match, ("f",), {"A": "b"}).seal(
+        parent=42, further={"restarted": True}
+    )
+    try:
+        for write in (lambda: os.pwrite(fd, b"x", 0), lambda: os.ftruncate(fd, 0)):
+            with pytest.raises(PermissionError):
+                write()
+        found = json.loads(os.read(fd, 1 << 20))
+    finally:
+        os.close(fd)
+    assert found == {
+        "amqp_creds": amqp_creds(),
+        "config": "engine: {}",
+        "ep_info": {
+            "posix_ppid": 42,
+            "globus_candidate_identities": [[{"some-uuid": ["ada"]}]],
+            "globus_matched_identity": "some-uuid",
+        },
+        "allowed_functions": ["f"],
+        "environment": {"A": "b"},
+        "restarted": True,
+    }
+
+
+def test_a_document_without_a_mapping() -> None:
+    fd = Document(Secret({}), "x", Match("me"), None, {}).seal(parent=1, further={})
+    found = json.loads(os.read(fd, 1 << 20))
+    os.close(fd)
+    assert found["ep_info"] == {"posix_ppid": 1}
+    assert "allowed_functions" not in found
