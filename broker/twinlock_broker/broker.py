@@ -173,7 +173,7 @@ async def _who(
 ) -> Mapper | frozenset[str]:
     """Whom the endpoint serves: everybody who is mapped, or in same-user mode the identities of the login."""
     path = folder.mapping_path
-    if spawner.peer is not None and spawner.peer.privileged:
+    if spawner.peer is not None and spawner.peer.is_root:
         if path is None:
             raise Fatal(
                 os.EX_CONFIG,

@@ -6,9 +6,10 @@ A connection that isn't wanted is closed as it is accepted, which costs little. 
 import asyncio
 import logging
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+from twinlock_common.peercred import Peer, peer_of
 
 from twinlock_broker import descriptors
 from twinlock_broker.control import bytes_only
@@ -24,7 +25,6 @@ RATE = 16.0
 AT_ONCE = 256.0
 """Connections that an account may make at once: all its endpoints come when a broker starts."""
 
-_UCRED = struct.Struct("3i")
 _PAUSE = 1.0  # seconds until the next try, where the kernel has no descriptor or no memory for a connection
 
 log = logging.getLogger(__name__)
@@ -82,13 +82,13 @@ class Door:
             await asyncio.sleep(_PAUSE)
             return
         sock = bytes_only.BytesOnly(accepted)
-        pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        reason = self._objection(sock, uid)
+        peer = peer_of(sock)
+        reason = self._objection(sock, peer.uid)
         if reason:
             sock.close()
-            self._log.warning(uid, "%s: a connection of uid %d was refused: %s", self._name, uid, reason)
+            self._log.warning(peer.uid, "%s: a connection of uid %d was refused: %s", self._name, peer.uid, reason)
         else:
-            self._admit(sock, pid, uid)
+            self._admit(sock, peer)
 
     def _objection(self, sock: socket.socket, uid: int) -> str:
         ration = self._rations.of(uid)
@@ -99,9 +99,9 @@ class Door:
             return f"{MOST_UNKNOWN} of that account are open already"
         return "the broker has too many files open" if descriptors.reserved(sock.fileno()) else ""
 
-    def _admit(self, sock: socket.socket, pid: int, uid: int) -> None:
-        self._unknown.setdefault(uid, set()).add(sock)
-        visitor = Visitor(sock, pid, uid, lambda: self._forget(sock, uid))
+    def _admit(self, sock: socket.socket, peer: Peer) -> None:
+        self._unknown.setdefault(peer.uid, set()).add(sock)
+        visitor = Visitor(sock, peer.pid, peer.uid, lambda: self._forget(sock, peer.uid))
         task = asyncio.create_task(self._receive(visitor))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from twinlock_common.backoff import delays
+from twinlock_common.peercred import Peer
 from twinlock_wire import wire
 
 from twinlock_broker import metrics
 from twinlock_broker.errors import Fatal
-from twinlock_broker.spawner.connection import Peer, SpawnerSocket
+from twinlock_broker.spawner.connection import SpawnerSocket
 
 ANSWER_LIMIT = 60.0
 """Seconds that a start waits for the spawner to be there and to answer."""
@@ -121,7 +122,7 @@ class SpawnerClient:
             raise Fatal(
                 os.EX_PROTOCOL, f"{self._path}: not a spawner of this version (it said {hello}): update both together"
             )
-        if self.peer is not None and self.peer.privileged != connection.peer.privileged:
+        if self.peer is not None and self.peer.is_root != connection.peer.is_root:
             raise Fatal(os.EX_NOPERM, f"{self._path}: the spawner changed between root and same-user mode; restart")
         self._socket, self.peer, self._version = connection, connection.peer, hello.version
         await self._list(connection, listener)

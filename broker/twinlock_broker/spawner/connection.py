@@ -4,29 +4,13 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from twinlock_common.peercred import peer_of
 from twinlock_wire import wire
 
 from twinlock_broker.errors import Fatal
-
-_UCRED = struct.Struct("3i")
-"""struct ucred (unix(7)): pid, uid, gid."""
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The spawner's process, by SO_PEERCRED. `privileged`: it is root, and identities are mapped."""
-
-    pid: int
-    uid: int
-
-    @property
-    def privileged(self) -> bool:
-        return self.uid == 0
 
 
 class SpawnerSocket:
@@ -35,8 +19,8 @@ class SpawnerSocket:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._sending = asyncio.Lock()
-        pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        self.peer = Peer(pid, uid)
+        self.peer = peer_of(sock)
+        """The spawner's process: where it is root's, identities are mapped."""
 
     @classmethod
     async def connect(cls, path: Path) -> "SpawnerSocket":
