@@ -9,8 +9,9 @@ from typing import Any
 
 from twinlock_broker import metrics
 from twinlock_broker.checks.finding import MEANINGS
-from twinlock_broker.config import keys as broker_keys
-from twinlock_endpoint import config as endpoint_config
+from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS
+from twinlock_common.keys import Key
+from twinlock_endpoint.config import KEYS
 from twinlock_endpoint.engines import ENGINES
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.htex import parsl_types
@@ -41,14 +42,14 @@ def names(table: str) -> list[str]:
 
 
 def _manager() -> Iterable[Row]:
-    return (_of_broker(key) for key in broker_keys.MANAGER_KEYS)
+    return map(_row, MANAGER_KEYS)
 
 
 def _broker() -> Iterable[Row]:
-    return (_of_broker(key) for key in broker_keys.BROKER_KEYS)
+    return map(_row, BROKER_KEYS)
 
 
-def _of_broker(key: broker_keys.Key) -> Row:
+def _row(key: Key) -> Row:
     return Row(key.name, _unit(key.kind.name, key.unit), _value(key.default), key.meaning)
 
 
@@ -60,7 +61,7 @@ def _policy() -> Iterable[Row]:
 
 
 def _endpoint() -> Iterable[Row]:
-    for name, key in endpoint_config.KEYS.items():
+    for name, key in KEYS.items():
         default = REQUIRED if name == "engine" else _value(key.default)
         yield Row(name, key.unit, default, key.meaning)
 

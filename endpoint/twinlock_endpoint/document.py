@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from twinlock_endpoint.errors import DocumentError, nearest
+from twinlock_common.keys import nearest
+
+from twinlock_endpoint.errors import DocumentError
 
 T = TypeVar("T")
 

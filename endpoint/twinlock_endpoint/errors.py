@@ -1,8 +1,6 @@
 """Why an endpoint can't start: errors whose text is for the user, each with the exit code that goes with it."""
 
-import difflib
 import os
-from collections.abc import Iterable
 
 
 class StartError(Exception):
@@ -74,11 +72,3 @@ class DamagedError(Exception):
             "The endpoint was interrupted while it had this task, and its record of the task on disk is damaged. The "
             "task may have begun to run. Look at what it left, then submit it again"
         )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Half a sentence for an error about an unknown name: the name that was probably meant, else all that there are."""
-    names = sorted(known)
-    lowered = {candidate.lower(): candidate for candidate in names}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1)
-    return f"did you mean {lowered[close[0]]!r}?" if close else f"known are: {', '.join(names)}"

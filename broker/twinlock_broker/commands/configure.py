@@ -7,9 +7,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from twinlock_common.keys import Key
+
 from twinlock_broker.command_line import USAGE_ERROR, add_command, find_folder
 from twinlock_broker.commands import policy
-from twinlock_broker.config.keys import MANAGER_KEYS, Key, read_keys
+from twinlock_broker.config.keys import MANAGER_KEYS, read_keys
 from twinlock_broker.errors import Fatal
 from twinlock_broker.migration import from_globus, keeper, to_globus
 from twinlock_broker.migration.keeper import Keeper

@@ -1,68 +1,19 @@
-"""The configuration keys, each in one row: what validation, error texts and the documentation are made from."""
+"""The keys of the broker's configuration files."""
 
-import difflib
 import ipaddress
 import os
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from twinlock_common.keys import FLAG, NAME, TEXT, Key, Kind, nearest
 
 from twinlock_broker.errors import Fatal
 
 LEAST_HEARTBEAT = 5.0
 """Seconds; the peer's minimum for `heartbeat_period`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A type of value: its name for people, and what turns YAML's value into ours (ValueError where it isn't one).
-
-    `unset` are YAML's values that mean the same as leaving the key out.
-    """
-
-    name: str
-    read: Callable[[Any], Any]
-    unset: tuple[Any, ...] = (None,)
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key of a configuration file. `unit` is empty where the value has none."""
-
-    name: str
-    kind: Kind
-    default: Any
-    unit: str
-    meaning: str
-
-
-_YES, _NO = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n", "off")
-
-
-def _flag(value: Any) -> bool:
-    """The peer takes words and 0 and 1 too (pydantic's lax mode)."""
-    word = str(value).lower()
-    if type(value) not in (bool, int, str) or word not in _YES + _NO:
-        raise ValueError
-    return word in _YES
-
-
-def _exactly(*types: type) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        if type(value) not in types:
-            raise ValueError
-        return value
-
-    return read
-
-
-def _name(value: Any) -> str | None:
-    """The peer once wrote `display_name: None` into every config.yaml and has read it as "no name" since."""
-    text: str = _exactly(str)(value)
-    return None if text == "None" else text
 
 
 def _seconds(value: Any) -> float:
@@ -114,7 +65,7 @@ def _path(value: Any) -> Path:
 
 def _address(value: Any) -> str:
     """A path, or HOST:PORT on loopback."""
-    text: str = _exactly(str)(value)
+    text: str = TEXT.read(value)
     if not text.startswith("/"):
         host, _, port = text.rpartition(":")
         loopback = ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
@@ -126,12 +77,9 @@ def _address(value: Any) -> str:
 def _pam(value: Any) -> dict[str, Any]:
     if type(value) is not dict or not value.keys() <= {"enable", "service_name"}:
         raise ValueError
-    return {"enable": _flag(value.get("enable", True)), "service_name": str(value.get("service_name", ""))}
+    return {"enable": FLAG.read(value.get("enable", True)), "service_name": str(value.get("service_name", ""))}
 
 
-TEXT = Kind("a text", _exactly(str))
-NAME = Kind("a text", _name)
-FLAG = Kind("true or false", _flag)
 SECONDS = Kind("a number, 0 or more", _seconds)
 HEARTBEAT = Kind("a number, 0 or more", _heartbeat)
 PORT = Kind("a port number", _port)
@@ -213,7 +161,7 @@ def read_keys(
     """
     table = {key.name: key for key in keys}
     unknown = [name for name in found if name not in table]
-    wrong = [hints.get(name) or f"unknown key {name!r}{_nearest(str(name), table)}" for name in unknown]
+    wrong = [hints.get(name) or f"unknown key {name!r}; {nearest(str(name), table)}" for name in unknown]
     values = {}
     for key in keys:
         try:
@@ -225,17 +173,10 @@ def read_keys(
     return values
 
 
-def _nearest(name: str, table: Mapping[str, Key]) -> str:
-    near = difflib.get_close_matches(name, table, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(table))}"
-
-
 def _read(key: Key, value: Any) -> Any:
-    if value in key.kind.unset:
-        return key.default
     try:
-        return key.kind.read(value)
-    except (ValueError, OverflowError):
+        return key.read(value)
+    except ValueError:
         unit = f" in {key.unit}" if key.unit else ""
         raise ValueError(f"{key.name} has to be {key.kind.name}{unit}, not {value!r}") from None
 

@@ -3,8 +3,10 @@
 from importlib import import_module
 from typing import Any
 
+from twinlock_common.keys import nearest
+
 from twinlock_endpoint.engines.base import Engine
-from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex import lazy_imports
 from twinlock_endpoint.htex.compat import check
 

@@ -9,7 +9,9 @@ from numbers import Real
 from types import UnionType
 from typing import Any, TypeVar
 
-from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_common.keys import nearest
+
+from twinlock_endpoint.errors import ConfigError
 
 T = TypeVar("T")
 

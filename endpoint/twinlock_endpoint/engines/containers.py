@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_common.keys import nearest
+
+from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex.any_folder import quoted
 from twinlock_endpoint.htex.shipped import literal
 

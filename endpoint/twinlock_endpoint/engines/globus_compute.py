@@ -6,11 +6,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
+from twinlock_common.keys import nearest
+
 from twinlock_endpoint.engines.base import Engine, Place, Task
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.engines.options import Options
-from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex import blocks, dispatched, executor, failures, parsl_types, shipped
 from twinlock_endpoint.htex.any_folder import InWorkingFolder, is_plain
 from twinlock_endpoint.htex.lost_workers import LostWorkers

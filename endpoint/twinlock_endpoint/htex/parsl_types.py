@@ -12,9 +12,10 @@ import parsl.launchers
 import parsl.providers
 from parsl.launchers.base import Launcher
 from parsl.providers.base import ExecutionProvider
+from twinlock_common.keys import nearest
 
 from twinlock_endpoint.engines.construct import construct
-from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex.providers import scheduler
 
 _OURS = {

@@ -4,8 +4,9 @@ from numbers import Real
 from typing import Any
 
 from parsl.jobs.strategy import Strategy
+from twinlock_common.keys import nearest
 
-from twinlock_endpoint.errors import ConfigError, nearest
+from twinlock_endpoint.errors import ConfigError
 
 _DEFAULTS = {"strategy": "simple", "max_idletime": 120.0, "strategy_period": 5.0}
 # Templates made for the peer's first agents name the strategy by its class then.
