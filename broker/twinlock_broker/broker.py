@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 import setproctitle
+from twinlock_common.document import Entries
 from twinlock_common.notify import notify, tell_systemd
 from twinlock_common.offload import Offload
 
@@ -131,7 +132,7 @@ def _supervisor(
     admission: Admission,
     tell: Tell,
 ) -> Supervisor:
-    told = {"control": str(settings.control_socket), "audited": folder.audit_path is not None}
+    told: Entries = {"control": str(settings.control_socket), "audited": folder.audit_path is not None}
     kept = settings.state / "endpoints"
     store, launcher = Store(kept, folder.settings["amqp_port"]), Launcher(spawner, told, kept, admission)
     grace = folder.settings["mu_child_ep_grace_period_s"]

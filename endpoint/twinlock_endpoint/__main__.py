@@ -9,8 +9,11 @@ import logging
 import os
 import sys
 
-from twinlock_endpoint import agent, arguments, document, environment, main_module
-from twinlock_endpoint.errors import DocumentError, StartError
+from twinlock_common import document
+from twinlock_common.document import DocumentError
+
+from twinlock_endpoint import agent, arguments, environment, main_module
+from twinlock_endpoint.errors import StartError
 from twinlock_endpoint.report import StartReport
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ def main() -> None:
 def _run(report: StartReport) -> int:
     try:
         return _endpoint(report)
-    except StartError as error:
+    except (StartError, DocumentError) as error:
         log.error("%s", error)
         report.fail(str(error))
         return error.exit_code

@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from twinlock_endpoint import document, environment, obstacles, probe
-from twinlock_endpoint.errors import FolderError
+from twinlock_common import document
 
-_OURS = ("environment", "restarted", "control", "audited")
-"""Entries of the document that the agent doesn't know."""
+from twinlock_endpoint import environment, obstacles, probe
+from twinlock_endpoint.errors import FolderError
 
 
 def execute(agent: Path, name: str, told: document.Document, raw: bytes) -> NoReturn:
@@ -32,7 +31,7 @@ def execute(agent: Path, name: str, told: document.Document, raw: bytes) -> NoRe
     base = os.fsdecode(variables.get(b"GLOBUS_COMPUTE_USER_DIR") or b"") or f"{home}/.globus_compute"
     _make(Path(base, name))
     argv = [str(agent), "_start-user-endpoint", name]
-    environment.execute("The official agent", argv, variables, document.without(raw, _OURS))
+    environment.execute("The official agent", argv, variables, document.without(raw, document.OURS))
 
 
 def _make(folder: Path) -> None:

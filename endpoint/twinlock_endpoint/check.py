@@ -11,8 +11,10 @@ import os
 import sys
 from typing import Any
 
+from twinlock_common.document import DocumentError
+
 from twinlock_endpoint import config, environment, start
-from twinlock_endpoint.errors import ConfigError, DocumentError
+from twinlock_endpoint.errors import ConfigError
 
 _ELSEWHERE = ("AWSProvider", "AzureProvider", "GoogleCloudProvider", "KubernetesProvider")
 """Providers that contact their cloud, or make things there, as soon as they are made."""

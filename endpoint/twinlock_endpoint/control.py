@@ -14,15 +14,13 @@ from typing import Any
 
 from twinlock_common.backoff import delays
 
-from twinlock_endpoint.errors import DocumentError
-
 log = logging.getLogger(__name__)
 
 _MAX_LINE = 1 << 20
 _LONGEST_DELAY_S = 15.0
 
 Handler = Callable[[dict[str, Any]], None]
-"""Takes a message; ValueError (or a DocumentError) where it makes no sense, which ends the connection."""
+"""Takes a message; ValueError where it makes no sense, which ends the connection."""
 
 
 class Control:
@@ -47,7 +45,7 @@ class Control:
                 waits, level = delays(most=_LONGEST_DELAY_S), logging.INFO
                 await self._listen(reader)
                 log.info("The manager endpoint hung up")
-            except (OSError, ValueError, DocumentError) as error:
+            except (OSError, ValueError) as error:
                 log.log(level, "No manager endpoint: %s", error)
             self._drop()
             level = logging.DEBUG

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
-from twinlock_endpoint import document, probe
+from twinlock_common import document
+
+from twinlock_endpoint import probe
 from twinlock_endpoint.errors import ConfigError
 
 _READ_LATER = ("GC_", "GLOBUS_COMPUTE_")

@@ -17,12 +17,6 @@ class UsageError(StartError):
     exit_code = 100
 
 
-class DocumentError(StartError):
-    """The document on standard input is not what the manager endpoint has to write."""
-
-    exit_code = os.EX_DATAERR
-
-
 class ConfigError(StartError):
     """The rendered configuration can't be used."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from setproctitle import setproctitle
+from twinlock_common.document import Document
 from twinlock_common.offload import in_thread
 
 from twinlock_endpoint import deliveries, status
@@ -15,7 +16,6 @@ from twinlock_endpoint.book import Book
 from twinlock_endpoint.config import Config
 from twinlock_endpoint.connections import Connections
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
-from twinlock_endpoint.document import Document
 from twinlock_endpoint.engines.base import Engine, Place
 from twinlock_endpoint.errors import EngineError
 from twinlock_endpoint.folder import Output

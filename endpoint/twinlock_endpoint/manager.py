@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from twinlock_common.document import Document, DocumentError, queues
+
 from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.connections import Connections
 from twinlock_endpoint.control import Control
 from twinlock_endpoint.debt import Debt
-from twinlock_endpoint.document import Document, queues
-from twinlock_endpoint.errors import DocumentError
 from twinlock_endpoint.peer import AuditPipe, SharedCredentials
 
 _LONGEST_CONDITION = 1000

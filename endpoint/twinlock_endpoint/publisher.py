@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pika.channel import Channel
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties
+from twinlock_common.document import Destination
 
-from twinlock_endpoint.document import Destination
 from twinlock_endpoint.envelope import Envelope
 from twinlock_endpoint.refusals import RefusedMessageError, refusal
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
+from twinlock_common.document import Document
 
 from twinlock_endpoint import commands, config, folder
 from twinlock_endpoint.arguments import Arguments
-from twinlock_endpoint.document import Document
 from twinlock_endpoint.errors import ConfigError, StartError
 from twinlock_endpoint.report import StartReport
 

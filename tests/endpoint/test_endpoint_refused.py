@@ -21,7 +21,7 @@ from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Result
 from pika.channel import Channel
 from rabbit_control import evaluate
-from twinlock_endpoint.document import Destination
+from twinlock_common.document import Destination
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal

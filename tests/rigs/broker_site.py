@@ -22,6 +22,7 @@ from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.spawner.client import SpawnerClient
+from twinlock_common.document import Entries
 
 # An endpoint that says what its configuration holds, a line a message, and tells the length of each answer.
 CALLER = """
@@ -68,7 +69,7 @@ async def serving(
 ) -> AsyncIterator[Site]:
     """The site, while the block runs."""
     client = SpawnerClient(spawner.socket)
-    control = {"control": str(runtime / "control.sock"), "audited": audit is not None}
+    control: Entries = {"control": str(runtime / "control.sock"), "audited": audit is not None}
     launcher = Launcher(client, control, state / "endpoints")
     supervisor = Supervisor(MANAGER, 30.0, launcher, Store(state / "endpoints", None), told.send)
     sessions = Sessions(supervisor, audit)

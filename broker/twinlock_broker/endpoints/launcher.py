@@ -3,10 +3,10 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from twinlock_common.document import Entries
 from twinlock_wire import wire
 
 from twinlock_broker.endpoints.admission import Admission
@@ -24,11 +24,11 @@ class Launcher:
     """
 
     def __init__(
-        self, spawner: SpawnerClient, told: Mapping[str, Any], outputs: Path, admission: Admission | None = None
+        self, spawner: SpawnerClient, told: Entries, outputs: Path, admission: Admission | None = None
     ) -> None:
         self._spawner = spawner
         self._admission = admission
-        self._told = dict(told)
+        self._told = told
         self._outputs = outputs
         self._readers = Readers()
         self._turns = Turns()

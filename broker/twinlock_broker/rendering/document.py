@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twinlock_common.document import Entries
+
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.secret import Secret
 
@@ -27,12 +29,10 @@ class Document:
     allowed_functions: tuple[str, ...] | None
     environment: Mapping[str, str]
 
-    def seal(self, parent: int, further: Mapping[str, Any]) -> int:
+    def seal(self, parent: int, further: Entries) -> int:
         """A file descriptor of the sealed document, at its beginning; the caller closes it.
 
-        `parent` is the spawner's pid. `further` goes in as it is: `restarted` tells the endpoint that it follows one
-        that has ended, so that the tasks that it is started for may be done already, and it needn't have seen one to be
-        idle; `control` is the path of the broker's socket, `audited` says that task events have to be audited there.
+        `parent` is the spawner's pid. `further` goes in as it is.
         """
         fd = os.memfd_create("twinlock-document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -45,17 +45,17 @@ class Document:
             raise
         return fd
 
-    def _text(self, parent: int, further: Mapping[str, Any]) -> str:
+    def _text(self, parent: int, further: Entries) -> str:
         info: dict[str, Any] = {"posix_ppid": parent}
         if self.match.identity is not None:
             info["globus_candidate_identities"] = self.match.candidates
             info["globus_matched_identity"] = self.match.identity
-        values = {
+        values: Entries = {
             "amqp_creds": self.amqp.reveal(),
             "config": self.config,
             "ep_info": info,
             "environment": dict(self.environment),
-        } | dict(further)
+        } | further
         if self.allowed_functions is not None:
             values["allowed_functions"] = list(self.allowed_functions)
         return json.dumps(values)

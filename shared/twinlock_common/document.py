@@ -1,21 +1,51 @@
-"""The document that a manager endpoint writes to a user endpoint's standard input.
+"""The start document, which a manager endpoint writes to a user endpoint's standard input: one JSON object.
 
-One JSON object, compatible with what the peer's `_start-user-endpoint` reads, plus `environment`, `restarted`, which
-says that this endpoint follows one that has ended: its tasks may be done already; `control`, the path of the manager
-endpoint's socket; and `audited`, which says that task events have to be audited there. The peer has `mem_fd`, `enckey`
-and `audit_fd` in their place, see `peer`.
+It is compatible with what the peer's `_start-user-endpoint` reads, plus `OURS`. The peer's manager has `PEER_KEYS` in
+their place: a file in memory with fresh credentials, its key, and a pipe for audit records.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from twinlock_common.keys import nearest
 
-from twinlock_endpoint.errors import DocumentError
-
 T = TypeVar("T")
+
+
+class Entries(TypedDict, total=False):
+    """The document as JSON, which a manager of ours writes."""
+
+    amqp_creds: dict[str, Any]
+    """The service's, as they came with the start command."""
+    config: str
+    """The rendered configuration, in YAML."""
+    ep_info: dict[str, Any]
+    """Of the manager: its pid, and the identities that were mapped."""
+    allowed_functions: list[str]
+    """Uuids of the only functions that may run; without it, all."""
+    environment: dict[str, str]
+    """Variables for the endpoint and its tasks."""
+    restarted: bool
+    """It follows an endpoint that has ended: its tasks may be done already, and it needn't have seen one to be idle."""
+    control: str
+    """The path of the manager's socket."""
+    audited: bool
+    """Task events have to be audited over that socket."""
+
+
+KEYS = tuple(Entries.__annotations__)
+OURS = ("environment", "restarted", "control", "audited")
+PEER_KEYS = ("mem_fd", "enckey", "audit_fd")
+PUBLISH_KEYS = ("exchange", "routing_key", "mandatory", "properties")
+
+
+class DocumentError(ValueError):
+    """The document isn't what a manager endpoint has to write. The text is for the user."""
+
+    exit_code = os.EX_DATAERR
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +89,6 @@ class Document:
     shared_fd: int | None
     shared_key: str = field(repr=False)
     audit_fd: int | None
-
-
-KEYS = ("amqp_creds", "config", "ep_info", "allowed_functions", "environment", "restarted", "control", "audited")
-PEER_KEYS = ("mem_fd", "enckey", "audit_fd")
-PUBLISH_KEYS = ("exchange", "routing_key", "mandatory", "properties")
 
 
 def parse(raw: bytes) -> Document:

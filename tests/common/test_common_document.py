@@ -4,8 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from twinlock_endpoint.document import parse
-from twinlock_endpoint.errors import DocumentError
+from twinlock_common.document import DocumentError, parse
 
 PASSWORD = "a-secret"
 
