@@ -13,11 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from twinlock_common.amqp.errors import RefusedMessageError
+
 from twinlock_endpoint import results
 from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.journal.journal import Journal, Safe
-from twinlock_endpoint.refusals import RefusedMessageError
 
 log = logging.getLogger(__name__)
 

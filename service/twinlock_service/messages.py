@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails
+from twinlock_common.amqp.link import Message
 
-from twinlock_service.amqp import Delivery
 from twinlock_service.json_limits import JsonLimitError, check_json, check_json_in_turns
 from twinlock_service.rationed_log import RationedLog
 from twinlock_service.topology import endpoint_of
@@ -41,7 +41,7 @@ class LimitError(Exception):
     """A message is beyond a limit; the text says which, for whoever waits for what it says."""
 
 
-async def read_result(delivery: Delivery) -> tuple[Result, bytes] | None:
+async def read_result(delivery: Message) -> tuple[Result, bytes] | None:
     """
     A result, and the message for whoever waits for it, while others work. None: it can't be used.
 
@@ -61,7 +61,7 @@ async def read_result(delivery: Delivery) -> tuple[Result, bytes] | None:
         return instead, messagepack.pack(instead)
 
 
-def read_report(delivery: Delivery) -> EPStatusReport | None:
+def read_report(delivery: Message) -> EPStatusReport | None:
     """A status report. None: it can't be used."""
     try:
         _check_size(delivery, MAX_REPORT)
@@ -78,19 +78,19 @@ def failed(task_id: str, text: str) -> Result:
     return Result(task_id=uuid.UUID(task_id), data=text, error_details=details)
 
 
-def warn(delivery: Delivery, text: str) -> None:
+def warn(delivery: Message, text: str) -> None:
     """Log what is wrong with a message, once a minute for each endpoint."""
     origin = f"endpoint {endpoint_of(delivery.exchange)}"
     warnings.warn(origin, f"{origin} {text}")
 
 
-def _check_size(delivery: Delivery, limit: int) -> None:
+def _check_size(delivery: Message, limit: int) -> None:
     size = len(delivery.body)
     if size > limit:
         raise LimitError(f"it has {size:,} bytes, and at most {limit:,} are allowed")
 
 
-def _read(delivery: Delivery, kind: type[M]) -> M | None:
+def _read(delivery: Message, kind: type[M]) -> M | None:
     try:
         message = messagepack.unpack(delivery.body)
     # On hostile input the decoder raises ValueError, KeyError, RecursionError and more; nobody else may suffer from it.

@@ -15,15 +15,16 @@ from typing import Any
 
 from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport
+from twinlock_common.amqp.errors import LinkError, RefusedMessageError
+from twinlock_common.amqp.link import Message
 
-from twinlock_service.amqp import BATCH, AmqpDownError, Delivery, Handler
+from twinlock_service.amqp import BATCH, Handler
 from twinlock_service.chunks import TimeSlice
 from twinlock_service.context import Context
 from twinlock_service.database import transaction
 from twinlock_service.floods import Floods, cut_off
 from twinlock_service.management import ManagementError
 from twinlock_service.messages import MAX_TEXT, failed, read_report, read_result, warn
-from twinlock_service.publishing import MessageRefusedError
 from twinlock_service.tasks import Status
 from twinlock_service.topology import HEARTBEATS, RESULTS, endpoint_of, result_prefix
 
@@ -51,7 +52,7 @@ def handlers(context: Context) -> dict[str, Handler]:
     return {RESULTS: partial(take_results, context, floods), HEARTBEATS: partial(take_status_reports, context, floods)}
 
 
-async def take_results(context: Context, floods: Floods, batch: list[Delivery]) -> None:
+async def take_results(context: Context, floods: Floods, batch: list[Message]) -> None:
     """Records results of tasks and offers them to the SDK."""
     results, time_slice = [], TimeSlice()
     for delivery in batch:
@@ -68,12 +69,12 @@ async def take_results(context: Context, floods: Floods, batch: list[Delivery]) 
         await _count(context, floods, delivery)
     try:
         await _offer_all(context, new)
-    except AmqpDownError:
+    except LinkError:
         context.backlog.set()
         raise
 
 
-async def take_status_reports(context: Context, floods: Floods, batch: list[Delivery]) -> None:
+async def take_status_reports(context: Context, floods: Floods, batch: list[Message]) -> None:
     """Records heartbeats; ends the tasks of endpoints that say that they could not start."""
     time_slice = TimeSlice()
     for delivery in batch:
@@ -116,7 +117,7 @@ async def forward_backlog(context: Context) -> None:
         await context.amqp.connected()
         try:
             await forward(context)
-        except AmqpDownError:
+        except LinkError:
             context.backlog.set()
             await asyncio.sleep(RETRY_SECONDS)
         except Exception:
@@ -127,14 +128,14 @@ async def forward_backlog(context: Context) -> None:
         await context.backlog.wait()
 
 
-async def _count(context: Context, floods: Floods, delivery: Delivery) -> None:
+async def _count(context: Context, floods: Floods, delivery: Message) -> None:
     """Count a message that ends no task; cut its sender off if there are too many."""
     origin = endpoint_of(delivery.exchange)
     if origin is not None and floods.too_many(origin, len(delivery.body)):
         await cut_off(context, origin)
 
 
-async def _ended(context: Context, delivery: Delivery) -> tuple[str, Status, bytes] | None:
+async def _ended(context: Context, delivery: Message) -> tuple[str, Status, bytes] | None:
     """The task that a message ends, how it ended, and its result. None: it ends none of its sender's."""
     found = await read_result(delivery)
     if found is None:
@@ -171,7 +172,7 @@ def _period(state: dict[str, Any]) -> float:
 
 
 async def _offer_all(context: Context, tasks: list[str]) -> None:
-    """Offers the results of tasks that were not offered yet. AmqpDownError: some were not, and still wait."""
+    """Offers the results of tasks that were not offered yet. LinkError: some were not, and still wait."""
     async with context.forwarding:
         waiting = [task for task in tasks if context.tasks.is_unforwarded(task)]
         await asyncio.gather(*(_offer(context, task) for task in waiting))
@@ -187,7 +188,7 @@ async def _offer(context: Context, task_id: str) -> None:
     # The SDK shows the timestamp as the time when the task failed.
     try:
         await context.amqp.publish("", queue, task.result, timestamp=int(task.completed))
-    except MessageRefusedError as error:
+    except RefusedMessageError as error:
         log.error("task %s: %s", task.id, error)
         short = messagepack.pack(failed(task.id, f"The result can't be sent: {error}"))
         await context.amqp.publish("", queue, short, timestamp=int(task.completed))

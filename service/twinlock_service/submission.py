@@ -12,9 +12,9 @@ from typing import Any
 
 from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import Task as TaskMessage
+from twinlock_common.amqp.errors import LinkError, RefusedMessageError
 
 from twinlock_service.access import find_function, usable_endpoint
-from twinlock_service.amqp import AmqpDownError
 from twinlock_service.chunks import TimeSlice, chunks
 from twinlock_service.context import Context
 from twinlock_service.database import transaction
@@ -22,7 +22,6 @@ from twinlock_service.endpoints import Endpoint, user_endpoint_id
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.functions import Function
 from twinlock_service.models import MAX_BODY, MAX_TASKS, Submission, check_documents
-from twinlock_service.publishing import MessageRefusedError
 from twinlock_service.topology import command_queue, task_queue
 from twinlock_service.users import Identity
 
@@ -88,9 +87,9 @@ def _refused(context: Context, error: BaseException) -> BaseException:
         case _UndeliverableError():
             context.topology.forget(error.endpoint)
             return ApiError(503, Code.INTERNAL_ERROR, str(error))
-        case MessageRefusedError():
+        case RefusedMessageError():
             return ApiError(413, Code.REQUEST_MALFORMED, f"a task or its options are too large: {error}")
-        case AmqpDownError():
+        case LinkError():
             return ApiError(503, Code.INTERNAL_ERROR, f"the tasks can't be queued now: {error}; try again")
     return error
 

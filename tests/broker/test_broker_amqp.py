@@ -17,7 +17,6 @@ from broker_rabbit import Rabbit
 from broker_rig import MANAGER, UEP, amqp_creds, message
 from globus_compute_common import messagepack
 from twinlock_broker.compute import command, notices
-from twinlock_broker.compute.amqp import Link, LinkError, MessageRefused
 from twinlock_broker.compute.command import Credentials, Delivery
 from twinlock_broker.compute.command_queue import CommandQueue
 from twinlock_broker.compute.heartbeat import Heartbeat
@@ -28,6 +27,8 @@ from twinlock_broker.compute.register import Registration
 from twinlock_broker.compute.registrar import Registrar
 from twinlock_broker.errors import Fatal
 from twinlock_broker.secret import Secret
+from twinlock_common.amqp.errors import LinkError, RefusedMessageError
+from twinlock_common.amqp.link import Link, Message
 
 pytestmark = [pytest.mark.system, pytest.mark.asyncio(loop_scope="package")]
 
@@ -35,31 +36,36 @@ pytestmark = [pytest.mark.system, pytest.mark.asyncio(loop_scope="package")]
 @asynccontextmanager
 async def linked(url: str) -> AsyncIterator[Link]:
     """An open link."""
-    link = await Link.open(Secret(url))
+    link = await Link.open(url)
     try:
         yield link
     finally:
         await link.close()
 
 
+async def publish(link: Link, target: Target, body: bytes) -> None:
+    """Publish it there."""
+    await link.publish(target.exchange, target.routing_key, body, target.properties)
+
+
 async def test_publish_and_consume(rabbit: Rabbit) -> None:
-    got: asyncio.Queue[tuple[Delivery, int]] = asyncio.Queue()
+    got: asyncio.Queue[Message] = asyncio.Queue()
     async with linked(rabbit.url) as link:
-        consumer = await link.consume("cmds", 1, lambda found, tag: got.put_nowait((found, tag)))
+        consumer = await link.consume("cmds", 1, got.put_nowait)
         await rabbit.command(b"{}")
-        found, tag = await asyncio.wait_for(got.get(), 60)
-        assert found == Delivery("application/json", 1700000000, b"{}")
-        link.ack(tag)
+        found = await asyncio.wait_for(got.get(), 60)
+        assert (found.content_type, found.timestamp, found.body) == ("application/json", 1700000000, b"{}")
+        found.ack()
         await link.cancel(consumer)
-        await asyncio.gather(*(link.publish(rabbit.target, f"{number}".encode()) for number in range(20)))
+        await asyncio.gather(*(publish(link, rabbit.target, f"{number}".encode()) for number in range(20)))
     assert {await rabbit.take("beats") for _ in range(20)} == {f"{number}".encode() for number in range(20)}
 
 
 async def test_a_message_that_no_queue_takes(rabbit: Rabbit) -> None:
     async with linked(rabbit.url) as link:
         with pytest.raises(LinkError, match="no queue takes the message"):
-            await link.publish(Target(Secret(""), "ep", "nowhere", 2), b"x")
-        await link.publish(rabbit.target, b"after")
+            await link.publish("ep", "nowhere", b"x", {})
+        await publish(link, rabbit.target, b"after")
     assert await rabbit.take("beats") == b"after"
 
 
@@ -75,10 +81,10 @@ async def low(rabbit: Rabbit) -> AsyncIterator[int]:
 
 async def test_a_message_that_rabbitmq_never_accepts(rabbit: Rabbit, low: int) -> None:
     async with linked(rabbit.url) as link:
-        with pytest.raises(MessageRefused, match=f"configured max size {low}"):
-            await link.publish(rabbit.target, b"x" * (low + 1))
+        with pytest.raises(RefusedMessageError, match=f"configured max size {low}"):
+            await publish(link, rabbit.target, b"x" * (low + 1))
     async with linked(rabbit.url) as link:
-        await link.publish(rabbit.target, b"x" * low)
+        await publish(link, rabbit.target, b"x" * low)
     assert await rabbit.take("beats") == b"x" * low
 
 
@@ -94,16 +100,16 @@ async def test_a_notice_that_rabbitmq_never_accepts_is_given_up(
 async def test_what_isnt_allowed_ends_the_link(rabbit: Rabbit) -> None:
     async with linked(rabbit.url) as link:
         with pytest.raises(LinkError, match="ACCESS_REFUSED"):
-            await link.consume("beats", 1, lambda found, tag: None)
+            await link.consume("beats", 1, lambda found: None)
         assert "ACCESS_REFUSED" in await link.closed()
         with pytest.raises(LinkError):
-            await link.publish(rabbit.target, b"x")
+            await publish(link, rabbit.target, b"x")
 
 
 @pytest.mark.parametrize("url", ["amqp://ep-user:wrong@{}", "amqp://u:hush@127.0.0.1:1/v", "amqp://%zz"])
 async def test_a_link_that_cant_be_opened_shows_no_password(rabbit: Rabbit, url: str) -> None:
     with pytest.raises(LinkError) as failed:
-        await Link.open(Secret(url.format(rabbit.url.split("@")[1])))
+        await Link.open(url.format(rabbit.url.split("@")[1]))
     assert "wrong" not in str(failed.value)
     assert "hush" not in str(failed.value)
 
@@ -111,7 +117,7 @@ async def test_a_link_that_cant_be_opened_shows_no_password(rabbit: Rabbit, url:
 @pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
 async def test_a_link_that_isnt_wanted_any_more_while_it_is_opened(rabbit: Rabbit, frames: int) -> None:
     async with no_accidents(), Gate(rabbit.url, frames) as gate, asyncio.timeout(60):
-        opening = asyncio.create_task(Link.open(Secret(gate.url)))
+        opening = asyncio.create_task(Link.open(gate.url))
         await gate.reached.wait()
         opening.cancel()
         await asyncio.wait([opening])
@@ -123,7 +129,7 @@ async def test_a_link_that_isnt_wanted_any_more_while_it_is_opened(rabbit: Rabbi
 @pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
 async def test_a_link_that_is_cut_while_it_is_opened(rabbit: Rabbit, frames: int) -> None:
     async with no_accidents(), Gate(rabbit.url, frames) as gate, asyncio.timeout(60):
-        opening = asyncio.create_task(Link.open(Secret(gate.url)))
+        opening = asyncio.create_task(Link.open(gate.url))
         await gate.reached.wait()
         gate.cut()
         with pytest.raises(LinkError, match="StreamLostError"):
@@ -135,7 +141,7 @@ async def test_a_link_that_is_cut_while_it_is_opened(rabbit: Rabbit, frames: int
 async def test_a_server_that_goes_silent_while_a_link_is_opened(rabbit: Rabbit, frames: int) -> None:
     async with no_accidents(), Gate(rabbit.url, frames) as gate, asyncio.timeout(60):
         with pytest.raises(LinkError, match="Timeout while setting up AMQP"):
-            await Link.open(Secret(f"{gate.url}?stack_timeout=3"))
+            await Link.open(f"{gate.url}?stack_timeout=3")
         await gate.gone.wait()
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest_asyncio
 from endpoint_rig import LIMIT_S
+from twinlock_common.amqp.errors import RefusedMessageError
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.refusals import RefusedMessageError
 
 CHANNEL: Any = object()
 

@@ -15,7 +15,7 @@ SECONDS = 180.0
 
 BROKER = (
     "twinlock_broker.audit.WRITE_LIMIT",
-    "twinlock_broker.compute.amqp.OPEN_LIMIT",
+    "twinlock_common.amqp.link.OPEN_LIMIT",
     "twinlock_broker.compute.heartbeat._CONFIRM_LIMIT",
     "twinlock_broker.compute.notices._ATTEMPT_LIMIT",
     "twinlock_broker.config.lock.PATIENCE",
@@ -46,7 +46,7 @@ CHECK = (
 """Those of `twinlock check`, in the same form."""
 
 SERVICE = (
-    "twinlock_service.amqp.OPEN_LIMIT",
+    "twinlock_common.amqp.link.OPEN_LIMIT",
     "twinlock_service.amqp_ports.CONNECT_SECONDS",
     "twinlock_service.rabbitmq.START_SECONDS",
     "twinlock_service.serve.CONNECT_SECONDS",

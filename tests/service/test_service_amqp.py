@@ -17,12 +17,12 @@ from globus_compute_common.messagepack.message_types import Result
 from patience import SERVICE, patient
 from rabbit_control import evaluate
 from service_rig import ALICE, users_file
+from twinlock_common.amqp.errors import LinkError, RefusedMessageError
 from twinlock_service import reports
-from twinlock_service.amqp import Amqp, AmqpDownError
+from twinlock_service.amqp import Amqp
 from twinlock_service.context import Context
 from twinlock_service.database import open_database
 from twinlock_service.management import Management
-from twinlock_service.publishing import MessageRefusedError
 from twinlock_service.rabbitmq import private_node
 from twinlock_service.reports import forward
 from twinlock_service.topology import Topology, result_prefix
@@ -106,12 +106,12 @@ async def test_a_message_that_is_refused_holds_up_no_other(url: str, caplog: pyt
         assert await amqp.publish("", "there", b"x" * LIMIT)
         assert not await amqp.publish("", "nowhere", b"last")
     for refused in (outcomes.pop(20), outcomes.pop(10)):
-        assert isinstance(refused, MessageRefusedError)
+        assert isinstance(refused, RefusedMessageError)
         assert f"{LIMIT + 1:,} bytes" in str(refused)
         assert f"configured max size {LIMIT}" in str(refused)
     assert outcomes == [True] * 38
     assert set(received(url)) == {*bodies, b"x" * LIMIT} - {b"x" * (LIMIT + 1)}
-    assert "trying again" not in caplog.text, "it is the same connection all the time"
+    assert "connecting again" not in caplog.text, "it is the same connection all the time"
 
 
 async def test_a_result_that_is_refused_is_forwarded_as_an_error(url: str, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ async def test_a_message_that_cant_be_encoded_leaves_the_others_their_confirms(u
 
 async def test_a_missing_exchange_is_no_refusal_of_the_message(url: str) -> None:
     async with connected(url) as amqp, asyncio.timeout(180):
-        with pytest.raises(AmqpDownError, match="NOT_FOUND"):
+        with pytest.raises(LinkError, match="NOT_FOUND"):
             await amqp.publish("nowhere", "there", b"x")
 
 

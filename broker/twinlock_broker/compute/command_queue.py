@@ -6,10 +6,11 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from twinlock_common.amqp.errors import LinkError, LinkRefused
+from twinlock_common.amqp.link import Consumer, Link, Message
 from twinlock_common.backoff import delays
 
 from twinlock_broker import metrics
-from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused
 from twinlock_broker.compute.command import Delivery
 from twinlock_broker.compute.registrar import Registrar
 
@@ -34,10 +35,10 @@ class CommandQueue:
         self._registrar = registrar
         self._handle = handle
         self._decided: OrderedDict[bytes, None] = OrderedDict()
-        self._working: dict[bytes, list[tuple[Link, int]]] = {}
+        self._working: dict[bytes, list[Message]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._link: Link | None = None
-        self._consumer = ""
+        self._consumer: Consumer | None = None
         self.ready = asyncio.Event()
         """Set as soon as commands are consumed."""
 
@@ -47,8 +48,8 @@ class CommandQueue:
         while True:
             registration = self._registrar.current
             try:
-                self._link = link = await Link.open(registration.commands.url)
-                self._consumer = await link.consume(registration.commands.queue, PREFETCH, self._start(link))
+                self._link = link = await Link.open(registration.commands.url.reveal())
+                self._consumer = await link.consume(registration.commands.queue, PREFETCH, self._start)
                 log.info("consuming commands")
                 metrics.AMQP_CONNECTIONS.labels("commands").inc()
                 metrics.AMQP_CONNECTED.labels("commands").set(1)
@@ -73,22 +74,20 @@ class CommandQueue:
             task.cancel()
         await self._drop()
 
-    def _start(self, link: Link) -> Callable[[Delivery, int], None]:
-        def deliver(delivery: Delivery, tag: int) -> None:
-            fingerprint = delivery.fingerprint()
-            if delivery.redelivered and fingerprint in self._decided:
-                log.info("a command was delivered again whose outcome is decided")
-                metrics.COMMANDS.labels("duplicate").inc()
-                link.ack(tag)
-            elif delivery.redelivered and fingerprint in self._working:
-                self._working[fingerprint].append((link, tag))
-            else:
-                self._working.setdefault(fingerprint, []).append((link, tag))
-                task = asyncio.create_task(self._work(fingerprint, delivery))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-
-        return deliver
+    def _start(self, message: Message) -> None:
+        delivery = Delivery(message.content_type, message.timestamp, message.body, message.redelivered)
+        fingerprint = delivery.fingerprint()
+        if delivery.redelivered and fingerprint in self._decided:
+            log.info("a command was delivered again whose outcome is decided")
+            metrics.COMMANDS.labels("duplicate").inc()
+            message.ack()
+        elif delivery.redelivered and fingerprint in self._working:
+            self._working[fingerprint].append(message)
+        else:
+            self._working.setdefault(fingerprint, []).append(message)
+            task = asyncio.create_task(self._work(fingerprint, delivery))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _work(self, fingerprint: bytes, delivery: Delivery) -> None:
         try:
@@ -98,11 +97,11 @@ class CommandQueue:
         self._decided[fingerprint] = None
         if len(self._decided) > REMEMBERED:
             self._decided.popitem(last=False)
-        for link, tag in self._working.pop(fingerprint, ()):
-            link.ack(tag)
+        for message in self._working.pop(fingerprint, ()):
+            message.ack()
 
     async def _drop(self) -> None:
         metrics.AMQP_CONNECTED.labels("commands").set(0)
         if self._link is not None:
             await self._link.close()
-            self._link, self._consumer = None, ""
+            self._link = self._consumer = None

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import logging
 
+from twinlock_common.amqp.errors import LinkError, LinkRefused, RefusedMessageError
+from twinlock_common.amqp.link import Link
 from twinlock_common.backoff import delays
 
 from twinlock_broker import metrics
 from twinlock_broker.compute import report
-from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused
 from twinlock_broker.compute.registrar import Registrar
 
 _CONFIRM_LIMIT = 10.0
@@ -33,7 +34,7 @@ class Heartbeat:
         while True:
             self._used = self._registrar.current
             try:
-                self._link = await Link.open(self._used.heartbeats.url)
+                self._link = await Link.open(self._used.heartbeats.url.reveal())
                 metrics.AMQP_CONNECTIONS.labels("heartbeats").inc()
                 metrics.AMQP_CONNECTED.labels("heartbeats").set(1)
                 while True:
@@ -44,7 +45,7 @@ class Heartbeat:
                     await self._pause()
             except LinkRefused:
                 await self._registrar.renew(self._used)
-            except LinkError as error:
+            except (LinkError, RefusedMessageError) as error:
                 log.warning("no heartbeat goes out, the connection is made anew: %s", error)
                 await self._drop()
             await asyncio.sleep(next(waits))
@@ -52,16 +53,17 @@ class Heartbeat:
     async def say_goodbye(self) -> None:
         """Tell the service that the endpoint shuts down. Without a connection it finds out by itself."""
         if self._link is not None:
-            with contextlib.suppress(LinkError):
+            with contextlib.suppress(LinkError, RefusedMessageError):
                 await self._send(0)
         await self._drop()
 
     async def _send(self, period: float) -> None:
         if self._link is None:
             raise LinkError("there is no connection")
+        target, body = self._used.heartbeats, report.heartbeat(self._used.endpoint_id, period)
         try:
             async with asyncio.timeout(_CONFIRM_LIMIT):
-                await self._link.publish(self._used.heartbeats, report.heartbeat(self._used.endpoint_id, period))
+                await self._link.publish(target.exchange, target.routing_key, body, target.properties)
         except TimeoutError as error:
             raise LinkError("a heartbeat wasn't confirmed in time") from error
 

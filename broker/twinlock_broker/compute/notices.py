@@ -6,11 +6,12 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from twinlock_common.amqp.errors import LinkError, LinkRefused, RefusedMessageError
+from twinlock_common.amqp.link import Link
 from twinlock_common.backoff import delays
 
 from twinlock_broker import metrics
 from twinlock_broker.compute import report
-from twinlock_broker.compute.amqp import Link, LinkError, LinkRefused, MessageRefused
 from twinlock_broker.compute.command import Credentials, new_id
 from twinlock_broker.compute.outbox import Notice, Outbox
 
@@ -80,9 +81,9 @@ class Notices:
                         await _publish(notice)
                     self._drop(notice, "sent")
                     return
-                except (LinkError, TimeoutError) as error:
+                except (LinkError, RefusedMessageError, TimeoutError) as error:
                     log.warning("could not notify the user: %r", error, extra=notice.about)
-                    refused, hopeless = isinstance(error, LinkRefused), isinstance(error, MessageRefused)
+                    refused, hopeless = isinstance(error, LinkRefused), isinstance(error, RefusedMessageError)
                 if hopeless:
                     break
                 await asyncio.sleep(delay)
@@ -100,9 +101,11 @@ class Notices:
 
 
 async def _publish(notice: Notice) -> None:
-    link = await Link.open(notice.credentials.notices.url)
+    target = notice.credentials.notices
+    link = await Link.open(target.url.reveal())
     try:
         text = f"{notice.text}\n(error id {notice.error_id})"
-        await link.publish(notice.credentials.notices, report.failure(notice.endpoint, text))
+        body = report.failure(notice.endpoint, text)
+        await link.publish(target.exchange, target.routing_key, body, target.properties)
     finally:
         await link.close()

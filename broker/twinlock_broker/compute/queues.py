@@ -27,6 +27,11 @@ class Target:
     routing_key: str
     delivery_mode: int
 
+    @property
+    def properties(self) -> dict[str, Any]:
+        """Those of a message to it."""
+        return {"delivery_mode": self.delivery_mode}
+
 
 def read_source(info: Any, port: int | None) -> Source:
     """The `command_queue_info` of a registration; `port` replaces the URL's. Raises ValueError."""

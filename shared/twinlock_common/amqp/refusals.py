@@ -20,15 +20,6 @@ class Refusal:
     size: bool
 
 
-class RefusedMessageError(Exception):
-    """RabbitMQ will never accept this message. `size` is in bytes, `words` are RabbitMQ's."""
-
-    def __init__(self, size: int, words: str) -> None:
-        super().__init__(f"RabbitMQ refuses a message of {size:,} bytes: {words}")
-        self.size = size
-        self.words = words
-
-
 def refusal(reason: BaseException) -> Refusal | None:
     """Read the reason for which a channel or a connection was closed.
 

@@ -1,0 +1,1 @@
+"""The parts' client of RabbitMQ, on pika and asyncio."""

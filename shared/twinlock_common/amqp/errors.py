@@ -1,0 +1,26 @@
+"""What can become of a connection to RabbitMQ, and of a message."""
+
+
+class LinkError(Exception):
+    """The connection couldn't be made, ended, or didn't take a message. The text holds no credentials."""
+
+
+class LinkRefused(LinkError):
+    """RabbitMQ doesn't take the credentials, or takes them no longer."""
+
+
+class NotTaken(LinkError):
+    """There is no queue for the message, or it is full."""
+
+
+class Suspect(LinkError):
+    """RabbitMQ closed the channel over one of the messages that weren't confirmed yet; the text is RabbitMQ's."""
+
+
+class RefusedMessageError(Exception):
+    """RabbitMQ will never accept this message. `size` is in bytes, `words` are RabbitMQ's."""
+
+    def __init__(self, size: int, words: str) -> None:
+        super().__init__(f"RabbitMQ refuses a message of {size:,} bytes: {words}")
+        self.size = size
+        self.words = words
