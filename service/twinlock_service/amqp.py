@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
+import pika
 from twinlock_common.amqp.errors import LinkError, NotTaken
 from twinlock_common.amqp.link import Link, Message
 from twinlock_common.backoff import delays
@@ -83,7 +84,8 @@ class Amqp:
                 await link.consume(queue, BATCH, inbox.put_nowait)
                 workers.append(asyncio.create_task(_work(inbox, handler), name=f"amqp {queue}"))
             self._up.set()
-            log.info("connected to RabbitMQ")
+            address = pika.URLParameters(self._url)
+            log.info("connected to RabbitMQ at %s:%d", address.host, address.port)
             await asyncio.wait((closed, *workers), return_when=asyncio.FIRST_COMPLETED)
             for worker in workers:
                 if worker.done():

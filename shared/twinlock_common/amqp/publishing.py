@@ -42,8 +42,9 @@ class PublishingChannel:
         method, last = frame.method, frame.method.delivery_tag
         tags = [tag for tag in self._confirms if tag <= last] if method.multiple else [last]
         for tag in tags:
-            waiting, returned = self._confirms.pop(tag), self._returned.pop(str(tag), None)
-            if waiting.done():
+            waiting = self._confirms.pop(tag, None)
+            returned = self._returned.pop(str(tag), None)
+            if waiting is None or waiting.done():  # `fail` was first, or nobody waits any more
                 continue
             if returned is not None:
                 waiting.set_exception(NotTaken(f"no queue takes the message: {returned}"))
