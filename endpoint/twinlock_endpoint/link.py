@@ -10,6 +10,7 @@ import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationError
+from twinlock_common.amqp.connection import Connection
 from twinlock_common.backoff import delays
 
 log = logging.getLogger(__name__)
@@ -17,7 +18,6 @@ log = logging.getLogger(__name__)
 _STABLE_S = 60.0
 _OPEN_LIMIT_S = 30.0
 _CLOSE_LIMIT_S = 3.0
-_TOGETHER = 1 << 16  # bytes; of more, what a socket doesn't take at once would be copied again and again
 
 REFUSED = (ProbableAuthenticationError, ProbableAccessDeniedError)
 """What pika reports when the credentials are not good (any more)."""
@@ -37,35 +37,6 @@ class ChannelUser(Protocol):
 
     def closed(self, reason: BaseException) -> None:
         """The connection is gone, and the channel with it."""
-
-
-def parameters(url: str, port: int | None, silence_s: int) -> pika.URLParameters:
-    """Connection parameters of a URL; `port` replaces the URL's, and after `silence_s` the peer is taken for dead."""
-    made = pika.URLParameters(url)
-    if port is not None:
-        made.port = port
-    made.heartbeat = silence_s
-    return made
-
-
-class _Connection(AsyncioConnection):  # type: ignore[misc]  # pika ships no types
-    """Sends what is written in one turn of the loop together: pika sends each frame by itself, four for each task."""
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        self._gathered: list[bytes] = []
-        super().__init__(*arguments, **keywords)
-
-    def _adapter_emit_data(self, data: bytes) -> None:
-        self._gathered.append(data)
-        if len(self._gathered) == 1:
-            asyncio.get_running_loop().call_soon(self._emit)
-
-    def _emit(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        together = sum(map(len, gathered)) <= _TOGETHER
-        for data in [b"".join(gathered)] if together else gathered:
-            if self._transport is not None:  # else the connection is gone, and with it what was to be sent
-                super()._adapter_emit_data(data)
 
 
 class Link:
@@ -91,7 +62,7 @@ class Link:
         self._retry = None
         self._down.clear()
         try:
-            self._connection = _Connection(
+            self._connection = Connection(
                 self._parameters,
                 on_open_callback=self._opened,
                 on_open_error_callback=self._lost,

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pika.channel import Channel
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties
+from twinlock_common.amqp.envelope import Envelope
 from twinlock_common.amqp.errors import RefusedMessageError
 from twinlock_common.amqp.refusals import refusal
 from twinlock_common.document import Destination
-
-from twinlock_endpoint.envelope import Envelope
 
 log = logging.getLogger(__name__)
 

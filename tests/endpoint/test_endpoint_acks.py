@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 from endpoint_rig import LIMIT_S, Broker, Queues, until
+from twinlock_common.amqp.connection import parameters
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
-from twinlock_endpoint.link import Link, parameters
+from twinlock_endpoint.link import Link
 
 pytestmark = pytest.mark.system
 

@@ -16,6 +16,7 @@ from network import Network
 from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 from rabbit_control import evaluate, restart
+from twinlock_common.amqp.connection import parameters
 from twinlock_endpoint import link as link_module
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
@@ -24,7 +25,7 @@ from twinlock_endpoint.intake import Intake
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.left import Reader
-from twinlock_endpoint.link import Link, parameters
+from twinlock_endpoint.link import Link
 
 pytestmark = pytest.mark.system
 

@@ -21,12 +21,13 @@ from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Result
 from pika.channel import Channel
 from rabbit_control import evaluate
+from twinlock_common.amqp.connection import parameters
 from twinlock_common.amqp.errors import RefusedMessageError
 from twinlock_common.document import Destination
 from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.link import Link, parameters
+from twinlock_endpoint.link import Link
 from twinlock_endpoint.publisher import Publisher
 
 pytestmark = pytest.mark.system

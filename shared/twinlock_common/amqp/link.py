@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pika
-from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError, AuthenticationError, ProbableAccessDeniedError, ProbableAuthenticationError
 
+from twinlock_common.amqp.connection import Connection, parameters
 from twinlock_common.amqp.errors import LinkError, LinkRefused, RefusedMessageError, Suspect
 from twinlock_common.amqp.publishing import PublishingChannel
 from twinlock_common.amqp.refusals import refusal
@@ -142,12 +141,9 @@ class Link:
         self._end("closed")
 
     async def _connect(self, url: str, heartbeat: int | None) -> None:
-        parameters = pika.URLParameters(url)
-        if heartbeat is not None:
-            parameters.heartbeat = heartbeat
         opened: asyncio.Future[Any] = self._loop.create_future()
-        self._connection = AsyncioConnection(
-            parameters,
+        self._connection = Connection(
+            parameters(url, silence_s=heartbeat),
             on_open_callback=lambda connection: self._opened(connection, opened),
             on_open_error_callback=lambda _, error: self._end_by(error),
             on_close_callback=lambda _, error: self._end_by(error),
