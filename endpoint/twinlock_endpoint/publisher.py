@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pika.channel import Channel
 from pika.frame import Method
 from pika.spec import Basic, BasicProperties
-from twinlock_common.amqp.envelope import Envelope
+from twinlock_common.amqp.envelope import Envelope, number_of
 from twinlock_common.amqp.errors import RefusedMessageError
 from twinlock_common.amqp.refusals import refusal
 from twinlock_common.document import Destination
@@ -143,7 +143,7 @@ class Publisher:
             message.returned = False
             self._published += 1
             self._unconfirmed[self._published] = message
-            self._envelope(message.destination).send(message.body)
+            self._envelope(message.destination).send(message.body, self._published)
 
     def _envelope(self, destination: Destination) -> Envelope:
         known = self._envelopes.get(id(destination))
@@ -165,13 +165,10 @@ class Publisher:
             self._suspects -= 1
             self._flush()
 
-    def _returned(self, _channel: Channel, method: Basic.Return, _properties: BasicProperties, body: bytes) -> None:
+    def _returned(self, _channel: Channel, method: Basic.Return, properties: BasicProperties, _body: bytes) -> None:
         "Unroutable: the return comes just before the confirm of the same message, which will look like success."
         log.error("A message found no queue (%s), next try in %.0f s", method.reply_text, _RETRY_S)
-        for message in self._unconfirmed.values():
-            if not message.returned and message.body == body:
-                message.returned = True
-                return
+        self._unconfirmed[number_of(properties)].returned = True
 
     def _again_later(self, message: _Message) -> None:
         if not message.lasting:

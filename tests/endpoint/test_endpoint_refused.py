@@ -243,6 +243,16 @@ async def test_one_of_many_in_flight(broker: Broker, queues: Queues) -> None:
     assert list(dict.fromkeys(arrived)) == [*bodies[:30], *bodies[31:], b"last"], "in order"
 
 
+async def test_what_found_no_queue_is_known_from_its_equal_that_did(broker: Broker, queues: Queues) -> None:
+    there = destination(queues)
+    nowhere = Destination(there.url, {**there.publish, "routing_key": "nowhere"})
+    async with publishing(broker.endpoint_url) as publisher, asyncio.timeout(LIMIT_S):
+        for body in (b"small", b"l" * 100_000):
+            sent = [(publisher.publish(there, body), publisher.publish(nowhere, body)) for _ in range(20)]
+            await asyncio.gather(*(good for good, _ in sent), publisher.publish(there, b"last"))
+            assert not any(lost.done() for _, lost in sent)
+
+
 def received(broker: Broker, queues: Queues) -> list[bytes]:
     "What is in the result queue."
     with pika.BlockingConnection(pika.URLParameters(str(broker.node.url))) as connection:

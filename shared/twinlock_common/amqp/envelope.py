@@ -12,6 +12,8 @@ _CONTENT_S = struct.Struct(">HxxQ")
 _LARGEST = 1 << 16  # bytes of a body that goes out in one frame, where RabbitMQ takes frames of that size
 _AROUND = 8  # bytes of a frame beside its payload
 _END = bytes([FRAME_END])
+_ID = "%016x"
+_NO_ID = "of 16 characters"
 
 
 class Envelope:
@@ -21,23 +23,32 @@ class Envelope:
     """
 
     def __init__(self, channel: Channel, publish: dict[str, Any]) -> None:
-        properties = BasicProperties(**publish.get("properties") or {})
+        self._properties = publish.get("properties") or {}
         self._channel = channel
         most = channel.connection.params.frame_max  # as agreed with RabbitMQ; 0: no limit
         self._largest = min(_LARGEST, most - _AROUND) if most else _LARGEST
-        self._arguments = {**publish, "properties": properties}
-        method = {name: value for name, value in publish.items() if name != "properties"}
-        self._method = Method(channel.channel_number, Basic.Publish(**method)).marshal()
-        self._properties = b"".join(properties.encode())
+        self._method_arguments = {name: value for name, value in publish.items() if name != "properties"}
+        self._method = Method(channel.channel_number, Basic.Publish(**self._method_arguments)).marshal()
+        self._before_id, self._after_id = b"".join(self._with_id(_NO_ID).encode()).split(_NO_ID.encode())
 
-    def send(self, body: bytes) -> None:
-        """Publish a message."""
+    def send(self, body: bytes, number: int) -> None:
+        """Publish a message, whose `message_id` is made of `number`: see `number_of`."""
+        message_id = _ID % number
         if not 0 < len(body) <= self._largest:
-            self._channel.basic_publish(body=body, **self._arguments)
+            self._channel.basic_publish(body=body, properties=self._with_id(message_id), **self._method_arguments)
             return
-        header = _CONTENT_S.pack(BasicProperties.INDEX, len(body)) + self._properties
+        properties = self._before_id + message_id.encode() + self._after_id
+        header = _CONTENT_S.pack(BasicProperties.INDEX, len(body)) + properties
         frames = [self._method, *self._frame(FRAME_HEADER, header), *self._frame(FRAME_BODY, body)]
         self._channel.connection._output_marshaled_frames([b"".join(frames)])
 
+    def _with_id(self, message_id: str) -> BasicProperties:
+        return BasicProperties(**{**self._properties, "message_id": message_id})
+
     def _frame(self, kind: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
         return _FRAME_S.pack(kind, self._channel.channel_number, len(payload)), payload, _END
+
+
+def number_of(properties: BasicProperties) -> int:
+    """The number that a message was sent with, which came back."""
+    return int(properties.message_id, 16)
