@@ -21,7 +21,7 @@ PEER_VERSION := 4.19.0
 CODE := shared/twinlock_wire shared/twinlock_common spawner/twinlock_spawner broker/twinlock_broker \
         endpoint/twinlock_endpoint service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
-.PHONY: help install install-dev demo test thorough deep parsl-next mutants lint fuzz bench docs man deb lintian wheel container system-test
+.PHONY: help install install-dev demo test thorough deep parsl-next lock mutants lint fuzz bench docs man deb lintian wheel container system-test
 .SILENT:
 
 help:
@@ -32,6 +32,7 @@ help:
 	echo 'make deep      that, and what takes longer: mutants, and a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
 	echo 'make parsl-next  the tests of what is used of Parsl, with the newest release at the registry'
 	echo 'make mutants   take each check of root'"'"'s code away, and see that a test notices; ARGS=WORD chooses some; as root'
+	echo 'make lock      packaging/requirements.lock from pyproject.toml; ARGS=--upgrade takes the newest releases'
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its bounds'
 	echo 'make deb       the Debian packages, in build/deb; make wheel: for pip, in build/wheel'
 	echo 'make system-test  those packages in a container with systemd: restarts, reload, upgrade, watchdog, purge; as root'
@@ -82,6 +83,10 @@ mutants: install-dev
 install-dev:
 	packaging/debian-packages $(BUILD_PACKAGES)
 	packaging/install '$(PREFIX)' all,testbed,dev
+
+lock:
+	packaging/debian-packages python3-venv
+	packaging/lock $(ARGS)
 
 lint: install-dev
 	'$(PREFIX)/bin/ruff' format --check --quiet .
