@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import signal
-from collections import Counter
+from collections import defaultdict
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,16 +33,17 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Beyond the first cases of a test that is marked so, each is thorough. Before those that -m names are chosen."""
-    seen: Counter[str] = Counter()
+    """Of a test that is marked so, only so many cases, from all over, aren't thorough. Before -m chooses."""
+    tests: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        marker = item.get_closest_marker("cases")
-        if marker is None:
-            continue
-        test = item.nodeid.partition("[")[0]
-        seen[test] += 1
-        if seen[test] > marker.args[0]:
-            item.add_marker("thorough")
+        if item.get_closest_marker("cases") is not None:
+            tests[item.nodeid.partition("[")[0]].append(item)
+    for cases in tests.values():
+        number = cases[0].get_closest_marker("cases").args[0]  # type: ignore[union-attr]  # it has one, see above
+        kept = {len(cases) * place // number for place in range(number)}
+        for place, item in enumerate(cases):
+            if place not in kept:
+                item.add_marker("thorough")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -38,6 +38,7 @@ def refusal(place: Path) -> str:
     return str(ended.value)
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
     "make",

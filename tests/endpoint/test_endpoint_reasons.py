@@ -307,6 +307,7 @@ def test_a_question_that_costs_much_is_put_seldom_and_its_answer_kept() -> None:
     assert commands[1:] == ["condor_q -better-analyze 1.0 2.0"]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("template", "why", "reason"),
     [TOLD[name] for name in ("LSF", "Torque", "Grid Engine", "HTCondor")],

@@ -125,6 +125,7 @@ def in_their_python(release: str, launcher: str) -> str:
     return LOCAL.format(more=more)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("launcher", ["{type: SimpleLauncher}", "{type: WrappedLauncher, prepend: ''}"])
 @pytest.mark.parametrize("release", ON_NODES)
 def test_nodes_may_have_another_release(

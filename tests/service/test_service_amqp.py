@@ -157,6 +157,7 @@ async def test_a_missing_exchange_is_no_refusal_of_the_message(url: str) -> None
             await amqp.publish("nowhere", "there", b"x")
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
 async def test_a_connection_that_isnt_wanted_any_more_while_it_is_opened(url: str, frames: int) -> None:
     async with no_accidents(), Gate(url, frames) as gate, asyncio.timeout(180):
@@ -168,6 +169,7 @@ async def test_a_connection_that_isnt_wanted_any_more_while_it_is_opened(url: st
         await gate.gone.wait()
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
 async def test_a_connection_that_is_cut_while_it_is_opened_is_made_again(url: str, frames: int) -> None:
     async with no_accidents(), Gate(url, frames) as gate, asyncio.timeout(180):

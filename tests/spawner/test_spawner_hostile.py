@@ -144,12 +144,14 @@ def swift(start: Start, alice: pwd.struct_passwd, mode: dict[str, str]) -> Siege
     return Siege(start(mode, UNMEASURED), alice.pw_name)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("data", [LIST, NOBODYS, wire.encode(wire.Noted(uep(9)))], ids=["list", "signal", "noted"])
 def test_a_flood_of_requests(swift: Siege, data: bytes) -> None:
     swift.flood(data, 20_000)
     swift.lift()
 
 
+@pytest.mark.cases(1)
 def test_a_flood_of_starts_for_root(start: Start, alice: pwd.struct_passwd, mode: dict[str, str]) -> None:
     """Each is refused: by its child, or when they are too many, without one. For all to have one would take minutes."""
     siege = Siege(start(mode | {"start_rate_per_user": 10}), alice.pw_name)
@@ -313,6 +315,7 @@ def test_replies_that_are_never_read(siege: Siege, data: bytes) -> None:
     siege.lift()
 
 
+@pytest.mark.cases(1)
 def test_a_thousand_connections(siege: Siege) -> None:
     for _ in range(1_000):
         siege.connect_raw().close()
@@ -321,6 +324,7 @@ def test_a_thousand_connections(siege: Siege) -> None:
     siege.lift()
 
 
+@pytest.mark.cases(1)
 def test_a_thousand_connections_in_place_of_each_other(siege: Siege) -> None:
     connections = [siege.connect()]
     for _ in range(1_000):

@@ -153,6 +153,7 @@ def test_policy_that_is_none(policy: Any, earlier: Earlier) -> None:
     earlier.assert_refused(msgpack.packb(policy) + msgpack.packb([earlier.row()]))
 
 
+@pytest.mark.cases(8)
 @pytest.mark.parametrize(
     "changes",
     [

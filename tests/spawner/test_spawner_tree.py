@@ -178,6 +178,7 @@ def _end(broker: Broker, number: int, pid: int, end: str) -> None:
     assert ready, "the endpoint didn't end"
 
 
+@pytest.mark.cases(16)
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize(("spawner", "word"), CASES, indirect=["spawner"])
 def test_nothing_outlives_an_endpoint(spawner: Spawner, alice: pwd.struct_passwd, word: str, end: str) -> None:
@@ -210,6 +211,7 @@ def test_another_endpoint_of_the_account_stays(spawner: Spawner, alice: pwd.stru
     assert broker.children()[uep(1)].ended is None
 
 
+@pytest.mark.cases(5)
 @pytest.mark.parametrize(("spawner", "word"), CASES, indirect=["spawner"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
 def test_nothing_outlives_the_spawner(
