@@ -2,7 +2,9 @@
 
 import os
 import random
+import signal
 import socket
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -81,7 +83,17 @@ class Slurm:
 
     def jobs(self) -> list[str]:
         """``id user state`` of each job in the queue."""
-        return self.run("squeue", "--noheader", "--format=%i %u %T").splitlines()
+        return self.ask("squeue", "--noheader", "--format=%i %u %T").splitlines()
+
+    def ask(self, *command: str) -> str:
+        """What `run` gives for a command that changes nothing. Run anew where slurmctld, being busy, hung up on it."""
+        while True:
+            try:
+                return self.run(*command)
+            except DaemonError as error:
+                ended = error.__cause__
+                if not isinstance(ended, subprocess.CalledProcessError) or ended.returncode != -signal.SIGPIPE:
+                    raise
 
     def run(self, *command: str) -> str:
         """Run one of Slurm's commands as its administrator; what it printed. Raises `DaemonError`."""
@@ -136,7 +148,7 @@ def _config(folder: Path, nodes: Sequence[str]) -> str:
 
 def _idle(cluster: Slurm, node: str) -> bool:
     try:
-        return "idle" in cluster.run("sinfo", "--noheader", "--format=%t", f"--nodes={node}")
+        return "idle" in cluster.ask("sinfo", "--noheader", "--format=%t", f"--nodes={node}")
     except DaemonError:
         return False
 

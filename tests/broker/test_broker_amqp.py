@@ -161,22 +161,23 @@ def state(body: bytes) -> tuple[str, dict[str, Any]]:
 
 async def test_a_command_whose_acknowledgement_was_lost_is_known_when_it_comes_again(rabbit: Rabbit) -> None:
     handled: list[bytes] = []
+    reconnected = asyncio.Event()
 
     async def handle(found: Delivery) -> None:
         handled.append(found.body)
         if len(handled) == 1:
             commands.ready.clear()
             await rabbit.hang_up()
-            await commands.ready.wait()  # the connection is another one when this is decided
+            await commands.ready.wait()
+            reconnected.set()  # the connection is another one when this is decided
 
     commands = CommandQueue(await registered(rabbit), handle)
     running = asyncio.create_task(commands.run())
-    await rabbit.command(b"first")
-    while not handled:
-        await asyncio.sleep(0.01)
-    await rabbit.command(b"second")
-    async with asyncio.timeout(60):
-        while handled[-1] != b"second" or len(handled) < 2:
+    async with asyncio.timeout(180):
+        await rabbit.command(b"first")
+        await reconnected.wait()
+        await rabbit.command(b"second")
+        while handled[-1] != b"second":
             await asyncio.sleep(0.01)
     await commands.stop()
     running.cancel()

@@ -128,7 +128,7 @@ def test_walltime_that_is_over(endpoint: Callable[..., Running], queues: Queues,
     job = began(home / "runs")
     slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=0")
     assert value(queues.result(task)) != job
-    assert "TIMEOUT" in slurm.run("scontrol", "show", "job", job)
+    assert "TIMEOUT" in slurm.ask("scontrol", "show", "job", job)
     leave(running, slurm)
 
 

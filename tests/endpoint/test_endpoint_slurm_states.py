@@ -134,7 +134,7 @@ def test_an_array_lives_as_long_as_one_of_its_parts(provider: SlurmProvider, slu
     provider.scheduler_options += "#SBATCH --array=0-1\n"
     job = running(provider)
     slurm.run("scancel", f"{job}_0")
-    until(lambda: "CANCELLED" in slurm.run("scontrol", "show", "job", f"{job}_0"))
+    until(lambda: "CANCELLED" in slurm.ask("scontrol", "show", "job", f"{job}_0"))
     assert state(provider, job).state == JobState.RUNNING
     slurm.run("scancel", job)
     until(lambda: state(provider, job).terminal)
