@@ -161,4 +161,5 @@ def test_a_worker_that_dies_as_soon_as_it_starts_takes_a_pause(
                 worker.kill()
                 killed.add(worker.pid)
     assert time.monotonic() > began + 2, "one a second, but for the first and those that came to live for a second"
+    until(lambda: any(worker.pid not in killed for worker in running.parts("HTEX worker")))  # the last end is noticed
     value(queues.result(queues.submit(nothing)))
