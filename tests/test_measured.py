@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import coverage
-from measure import loaded, reached
+from measure import loaded
+from reached import reached
 
 PROGRAM = """
 import contextlib
