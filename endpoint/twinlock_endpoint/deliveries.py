@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from twinlock_endpoint.consumer import Delivery
-from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.messages import unpack
+from twinlock_endpoint.task import Task
 from twinlock_endpoint.texts import cut
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,10 @@ from twinlock_endpoint import deliveries, results, texts
 from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.consumer import Delivery
-from twinlock_endpoint.engines.base import Engine, Task
+from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import DamagedError, InterruptedTaskError
 from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.task import Task
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ import pytest_asyncio
 from endpoint_rig import LIMIT_S
 from hypothesis import given
 from hypothesis import strategies as st
-from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.htex import dispatched as begun_file
 from twinlock_endpoint.journal import frames, journal, segments
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.left import Reader
+from twinlock_endpoint.task import Task
 
 
 class Diary:

@@ -20,12 +20,12 @@ from twinlock_common.amqp.connection import parameters
 from twinlock_endpoint import link as link_module
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
-from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.intake import Intake
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.left import Reader
 from twinlock_endpoint.link import Link
+from twinlock_endpoint.task import Task
 
 pytestmark = pytest.mark.system
 

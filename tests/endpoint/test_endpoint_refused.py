@@ -24,11 +24,11 @@ from rabbit_control import evaluate
 from twinlock_common.amqp.connection import parameters
 from twinlock_common.amqp.errors import RefusedMessageError
 from twinlock_common.document import Destination
-from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.link import Link
 from twinlock_endpoint.publisher import Publisher
+from twinlock_endpoint.task import Task
 
 pytestmark = pytest.mark.system
 

@@ -4,23 +4,13 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from twinlock_endpoint import pythons
 from twinlock_endpoint.errors import ConfigError
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task as it came from the queue. The body is packed and stays so until a worker has it."""
-
-    id: str
-    function_id: str
-    body: bytes = field(repr=False)
-    resources: dict[str, Any] = field(default_factory=dict)
-    result_serializers: tuple[str, ...] = ()
+from twinlock_endpoint.task import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from twinlock_common.keys import nearest
 
-from twinlock_endpoint.engines.base import Engine, Place, Task
+from twinlock_endpoint.engines.base import Engine, Place
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.engines.options import Options
@@ -21,6 +21,7 @@ from twinlock_endpoint.htex.providers import forked
 from twinlock_endpoint.htex.strategies import poller_arguments
 from twinlock_endpoint.htex.submissions import Submissions
 from twinlock_endpoint.htex.submitted import Submitted
+from twinlock_endpoint.task import Task
 from twinlock_endpoint.zygote.client import Zygote
 
 _OPTIONS = frozenset(Options.__dataclass_fields__)

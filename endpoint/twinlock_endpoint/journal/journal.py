@@ -5,7 +5,6 @@ from collections.abc import Callable, Set
 from pathlib import Path
 
 from twinlock_endpoint import obstacles
-from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.errors import JournalError
 from twinlock_endpoint.htex import dispatched
 from twinlock_endpoint.journal import records
@@ -13,6 +12,7 @@ from twinlock_endpoint.journal.left import Left, Reader
 from twinlock_endpoint.journal.records import Kind, Record
 from twinlock_endpoint.journal.segments import Segments
 from twinlock_endpoint.journal.writer import Writer
+from twinlock_endpoint.task import Task
 
 log = logging.getLogger(__name__)
 

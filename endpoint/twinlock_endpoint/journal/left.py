@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from twinlock_endpoint import obstacles
-from twinlock_endpoint.engines.base import Task
 from twinlock_endpoint.errors import JournalError
 from twinlock_endpoint.journal import frames, records
 from twinlock_endpoint.journal.index import Index, Place
 from twinlock_endpoint.journal.records import Kind
 from twinlock_endpoint.journal.segments import numbers, path_of
+from twinlock_endpoint.task import Task
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 
-from twinlock_endpoint.engines.base import Task
+from twinlock_endpoint.task import Task
 
 
 class Kind(IntEnum):
