@@ -12,9 +12,10 @@ import sys
 from twinlock_common import document
 from twinlock_common.document import DocumentError
 
-from twinlock_endpoint import agent, arguments, environment, main_module
+from twinlock_endpoint import agent, arguments, environment
 from twinlock_endpoint.errors import StartError
 from twinlock_endpoint.report import StartReport
+from twinlock_endpoint.worker import main_module
 
 log = logging.getLogger(__name__)
 

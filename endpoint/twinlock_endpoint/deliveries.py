@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from twinlock_endpoint.consumer import Delivery
-from twinlock_endpoint.messages import unpack
 from twinlock_endpoint.task import Task
-from twinlock_endpoint.texts import cut
+from twinlock_endpoint.worker.messages import unpack
+from twinlock_endpoint.worker.texts import cut
 
 log = logging.getLogger(__name__)
 

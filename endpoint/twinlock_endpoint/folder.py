@@ -6,9 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-from twinlock_endpoint import obstacles, texts, unused
+from twinlock_endpoint import obstacles, unused
 from twinlock_endpoint.config import Config
 from twinlock_endpoint.errors import FolderError, HeldFolderError
+from twinlock_endpoint.worker import texts
 
 MAX_LOG = 10 << 20
 """Bytes after which a log is moved aside; with the one before it there are two of them at most."""

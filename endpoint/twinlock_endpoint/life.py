@@ -26,9 +26,9 @@ from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.link import REFUSED
 from twinlock_endpoint.manager import Manager
-from twinlock_endpoint.pythons import mismatch
 from twinlock_endpoint.report import StartReport
 from twinlock_endpoint.tasks import Tasks
+from twinlock_endpoint.worker.python_versions import mismatch
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import os
 from contextlib import suppress
 
-from twinlock_endpoint import texts
+from twinlock_endpoint.worker import texts
 
 _LONGEST = 2000  # characters; the manager endpoint keeps the last 4 KiB
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from twinlock_common.amqp.errors import RefusedMessageError
 
-from twinlock_endpoint import messages, texts
+from twinlock_endpoint.worker import messages, texts
 
 _FAILED = "An error occurred during the execution of this task"
 _LONGEST = 1000  # characters of what names something

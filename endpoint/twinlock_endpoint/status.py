@@ -6,7 +6,7 @@ import pwd
 from datetime import datetime
 from typing import Any
 
-from twinlock_endpoint import messages
+from twinlock_endpoint.worker import messages
 
 LARGEST = 1 << 20
 """Bytes of a heartbeat. One that would be larger leaves out the single nodes and the configuration."""

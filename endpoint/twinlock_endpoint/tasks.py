@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 
-from twinlock_endpoint import deliveries, results, texts
+from twinlock_endpoint import deliveries, results
 from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.consumer import Delivery
@@ -16,6 +16,7 @@ from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import DamagedError, InterruptedTaskError
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.task import Task
+from twinlock_endpoint.worker import texts
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import parsl.launchers
 import pytest
-from twinlock_endpoint.htex.shipped import with_code
+from twinlock_endpoint.htex.bundle import with_code
 
 READ_BY_BASH = ("SimpleLauncher", "SingleNodeLauncher", "SrunLauncher")
 POOL = f"""#!{sys.executable}

@@ -10,7 +10,7 @@ import zmq
 from endpoint_rig import LIMIT_S
 from interchange_rig import Site, site
 from parsl.executors.high_throughput.interchange import PKL_HEARTBEAT_CODE
-from twinlock_endpoint.htex.pool_line import PoolLine
+from twinlock_endpoint.htex.node.pool_line import PoolLine
 
 HEARTBEAT = pickle.dumps({"type": "heartbeat"})
 

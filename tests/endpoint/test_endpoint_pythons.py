@@ -21,7 +21,7 @@ from globus_compute_sdk.serialize import (
     DillCodeSource,
     PureSourceTextInspect,
 )
-from twinlock_endpoint.worker import execute_task
+from twinlock_endpoint.worker.execute import execute_task
 
 TASK = str(uuid.uuid4())
 OTHER = "3.6.1"

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +14,20 @@ from endpoint_rig import task_body, value
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import EPStatusReport
 from globus_compute_sdk.errors import TaskExecutionFailed
-from twinlock_endpoint import variables
-from twinlock_endpoint.worker import execute_task
+from twinlock_endpoint.htex.bundle import with_code
+from twinlock_endpoint.worker import environment
+from twinlock_endpoint.worker.execute import execute_task
 
 TASK = str(uuid.uuid4())
 ENDPOINT = str(uuid.uuid4())
 DATA = "globus_compute_sdk.serialize.concretes."
+ON_A_NODE = """
+import importlib, sys
+execute = getattr(importlib.import_module("twinlock_endpoint.worker"), "execute_task")
+body, *ids, folder = sys.argv[1:]
+sys.stdout.buffer.write(execute(bytes.fromhex(body), *ids, run_dir=folder))
+"""
+"""How Parsl's worker finds the function, by the name that tasks of every release have for it."""
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +64,7 @@ def as_a_program_sees_it() -> str:
 def resident_memory(times: int) -> int:
     """Bytes, after so many tasks."""
     for _ in range(times):
-        variables.put("GC_TASK_UUID", str(uuid.uuid4()))
+        environment.put("GC_TASK_UUID", str(uuid.uuid4()))
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -112,11 +121,11 @@ def test_a_program_that_a_task_starts_knows_the_task(tmp_path: Path) -> None:
 
 def test_a_variable_of_any_length_and_none_that_would_be_cut() -> None:
     for length in (600, 3, 70_000):
-        variables.put("GC_TASK_SANDBOX_DIR", "x" * length)
+        environment.put("GC_TASK_SANDBOX_DIR", "x" * length)
         assert os.environ["GC_TASK_SANDBOX_DIR"] == "x" * length
         assert subprocess.run(["printenv", "GC_TASK_SANDBOX_DIR"], capture_output=True).stdout == b"x" * length + b"\n"
     with pytest.raises(ValueError, match="GC_TASK_SANDBOX_DIR can't contain"):
-        variables.put("GC_TASK_SANDBOX_DIR", "a\0b")
+        environment.put("GC_TASK_SANDBOX_DIR", "a\0b")
 
 
 def test_a_worker_keeps_nothing_of_its_tasks_names() -> None:
@@ -129,7 +138,7 @@ def test_an_exception_starts_in_the_users_function(tmp_path: Path) -> None:
     assert result.error_details.code == "RemoteExecutionError"
     assert "LookupError: not there" in result.data
     assert "in fail" in result.data
-    assert "worker.py" not in result.data
+    assert "execute.py" not in result.data
 
 
 def test_a_function_that_exits_ends_itself_only(tmp_path: Path) -> None:
@@ -176,6 +185,18 @@ def test_ten_mebibytes_are_the_limit(tmp_path: Path) -> None:
 def test_a_function_under_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GC_TASK_TIMEOUT", "0.05")
     assert "AppTimeout" in run(tmp_path, spin, 10**9).data
+
+
+def test_nodes_get_all_the_code_that_a_task_needs(tmp_path: Path) -> None:
+    with_code("process_worker_pool.py", tmp_path, "PBSProProvider", "SimpleLauncher")
+    arguments = [task_body(TASK, add, 1, 2).hex(), TASK, ENDPOINT, str(tmp_path / "work")]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", ON_A_NODE, *arguments],
+        env={"PYTHONPATH": str(tmp_path / "worker_code"), "GC_TASK_TIMEOUT": "60"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert value(unpack(done.stdout)) == 3
 
 
 def test_serializers_that_are_not_allowed(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from twinlock_endpoint import pythons
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.task import Task
+from twinlock_endpoint.worker import python_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Execution:
             "run_in_sandbox": self.run_in_sandbox,
             "task_deserializers": tuple(self.allowed_serializers),
             "result_serializers": task.result_serializers,
-            "users_python": pythons.users(),
+            "users_python": python_versions.users(),
         }
         return (task.id, place.endpoint_id), keywords
 

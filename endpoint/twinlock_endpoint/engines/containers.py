@@ -6,8 +6,7 @@ from pathlib import Path
 from twinlock_common.keys import nearest
 
 from twinlock_endpoint.errors import ConfigError
-from twinlock_endpoint.htex.any_folder import quoted
-from twinlock_endpoint.htex.shipped import literal
+from twinlock_endpoint.htex.any_folder import literal, quoted
 
 _DOCKER = ("docker", "podman", "podman-hpc")
 _APPTAINER = ("apptainer", "singularity")

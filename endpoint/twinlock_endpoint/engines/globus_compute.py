@@ -13,7 +13,7 @@ from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.errors import ConfigError
-from twinlock_endpoint.htex import blocks, dispatched, executor, failures, parsl_types, shipped
+from twinlock_endpoint.htex import blocks, bundle, dispatched, executor, failures, parsl_types
 from twinlock_endpoint.htex.any_folder import InWorkingFolder, is_plain
 from twinlock_endpoint.htex.lost_workers import LostWorkers
 from twinlock_endpoint.htex.poller import Poller
@@ -71,9 +71,9 @@ class GlobusComputeEngine(Engine):
         parsl = self._executor
         if parsl.interchange_launch_cmd != executor.INTERCHANGE:
             return  # one of the configuration's own
-        from twinlock_endpoint import worker
+        from twinlock_endpoint.worker import execute
 
-        worker.environment()
+        execute.details()
         parsl.zygote = self._zygote = Zygote()
         if self._container.type is None and forked.possible(parsl):
             parsl.use_provider(forked.LocalProvider(parsl.provider, self._zygote))
@@ -94,7 +94,7 @@ class GlobusComputeEngine(Engine):
             parsl.provider.begun = noted
         else:
             parsl.begun = noted
-            command = shipped.with_code(parsl.launch_cmd, place.folder, type(parsl.provider).__name__, launcher)
+            command = bundle.with_code(parsl.launch_cmd, place.folder, type(parsl.provider).__name__, launcher)
             parsl.launch_cmd = self._container.wrap(command, place.folder)
         parsl.on_failure = place.on_failure
         parsl.submitted = Submitted(place.folder / "blocks.json")

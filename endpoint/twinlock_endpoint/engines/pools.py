@@ -21,7 +21,7 @@ from twinlock_endpoint.engines.base import Engine, Execution, Place
 from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.task import Task
-from twinlock_endpoint.worker import execute_task
+from twinlock_endpoint.worker.execute import execute_task
 from twinlock_endpoint.zygote import fresh
 
 _EXECUTION = frozenset(Execution.__dataclass_fields__)
@@ -124,7 +124,7 @@ class ProcessPoolEngine(PoolEngine):
 
     def prepare(self) -> None:
         self._sockets = sockets_folder.choose()
-        multiprocessing.set_forkserver_preload(["twinlock_endpoint.zygote.preloaded"])
+        multiprocessing.set_forkserver_preload(["twinlock_endpoint.worker.preloaded"])
         multiprocessing.forkserver.ensure_running()
 
     def _make(self) -> ProcessPoolExecutor:

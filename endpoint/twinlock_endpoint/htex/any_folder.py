@@ -25,6 +25,11 @@ def is_plain(path: str) -> bool:
     return shlex.quote(path) == path
 
 
+def literal(text: str) -> str:
+    """Text of our own for a launch command, which Parsl formats twice; it has to come out of that as it went in."""
+    return text.replace("{", "{{{{").replace("}", "}}}}")
+
+
 class AnyFolder:
     """Goes in front of Parsl's providers for batch schedulers."""
 

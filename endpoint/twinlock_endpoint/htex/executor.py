@@ -25,7 +25,7 @@ from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex import messages
 from twinlock_endpoint.htex.addresses import LOOPBACK, local_addresses, require_own
-from twinlock_endpoint.htex.any_folder import quoted
+from twinlock_endpoint.htex.any_folder import literal, quoted
 from twinlock_endpoint.htex.jobs import advise
 from twinlock_endpoint.htex.lost_workers import LostWorkers
 from twinlock_endpoint.htex.programs import InterchangeProgram
@@ -33,7 +33,6 @@ from twinlock_endpoint.htex.providers import forked
 from twinlock_endpoint.htex.providers.local import LocalProvider
 from twinlock_endpoint.htex.questions import Questions
 from twinlock_endpoint.htex.scaling import ScalingExecutor
-from twinlock_endpoint.htex.shipped import literal
 from twinlock_endpoint.htex.sockets import readable
 from twinlock_endpoint.zygote.client import Zygote
 

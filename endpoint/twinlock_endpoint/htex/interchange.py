@@ -106,7 +106,7 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         return self._message
 
     def _answer(self, pool: bytes) -> bytes:
-        """To the heartbeat that just came: where the pool compares (`pool_line.py`), the tasks that should be its own.
+        """To the heartbeat that came: where the pool compares (`node/pool_line.py`), the tasks that it should have.
 
         Such a pool may be back before its last connection has ended here, and then takes its place. One that doesn't
         compare had better be given up: nobody would learn of what was lost.

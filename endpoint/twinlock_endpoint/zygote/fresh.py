@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from twinlock_endpoint import main_module
+from twinlock_endpoint.worker import main_module
 from twinlock_endpoint.zygote.program import Program
 
 _PR_SET_PDEATHSIG = 1

@@ -3,7 +3,7 @@
 from twinlock_endpoint.htex.compat.use import Use
 
 USES = (
-    Use("parsl.app.python:timeout", "time_limit", "GC_TASK_TIMEOUT", "2026.1.5", takes="f seconds"),
+    Use("parsl.app.python:timeout", "node.time_limit", "GC_TASK_TIMEOUT", "2026.1.5", takes="f seconds"),
     Use(
         "parsl.providers.cluster_provider:execute_wait",
         "providers.scheduler",

@@ -124,7 +124,7 @@ USES = (
     ),
     Use(
         "parsl.curvezmq:ClientContext.socket",
-        "node_pool",
+        "node.pool",
         "replaced on nodes: a socket that loses nothing",
         "2026.1.5",
         takes="socket_type",

@@ -12,14 +12,16 @@ import tarfile
 from pathlib import Path
 
 import twinlock_endpoint
-from twinlock_endpoint.htex.any_folder import quoted
+from twinlock_endpoint.htex.any_folder import literal, quoted
 
 _NAME = twinlock_endpoint.__name__
-_MODULES = ("foreign_code", "messages", "pythons", "texts", "variables", "worker")
-_WITH_PARSL = ("node_pool", "pool_line", "time_limit")
+_WORKER = ("__init__", "environment", "execute", "foreign_code", "messages", "python_versions", "texts")
+_NODE = ("__init__", "pool", "pool_line", "time_limit")
 _FILES = (
-    *(f"{name}.py" for name in ("__init__", *_MODULES)),
-    *(f"htex/{name}.py" for name in ("__init__", *_WITH_PARSL)),
+    "__init__.py",
+    *(f"worker/{name}.py" for name in _WORKER),
+    "htex/__init__.py",
+    *(f"htex/node/{name}.py" for name in _NODE),
 )
 _WITHOUT_HOME = ("AWSProvider", "AzureProvider", "CondorProvider", "GoogleCloudProvider", "KubernetesProvider")
 
@@ -44,17 +46,16 @@ def with_code(command: str, folder: Path, provider: str, launcher: str) -> str:
         return _carrying(command)
     copy = _copy(folder / "worker_code")
     if command.startswith(_POOL) and launcher in _BASH:
-        code = quoted(str(copy / _NAME / "htex" / "node_pool.py"))
+        code = quoted(str(copy / _NAME / "htex" / "node" / "pool.py"))
         command = f"sh -c {literal(quoted(_START_POOL))} {_POOL}{literal(code)} {command.removeprefix(_POOL)}"
     path = quoted(str(copy))
     return f"env PYTHONPATH={literal(path)}{literal('${PYTHONPATH:+:$PYTHONPATH}')} {command}"
 
 
 def _copy(path: Path) -> Path:
-    package = path / _NAME
-    (package / "htex").mkdir(parents=True, exist_ok=True)
     for name, code in _code().items():
-        copy = package / name
+        copy = path / _NAME / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
         if not copy.exists() or copy.read_bytes() != code:  # workers of a predecessor's job may be reading it
             copy.write_bytes(code)
     return path
@@ -76,8 +77,3 @@ def _carrying(command: str) -> str:
 
 def _code() -> dict[str, bytes]:
     return {name: (Path(twinlock_endpoint.__path__[0]) / name).read_bytes() for name in _FILES}
-
-
-def literal(text: str) -> str:
-    """Text of our own for a launch command, which Parsl formats twice; it has to come out of that as it went in."""
-    return text.replace("{", "{{{{").replace("}", "}}}}")

@@ -8,8 +8,8 @@ import platform
 
 from globus_compute_sdk.serialize import ComputeSerializer
 
-from twinlock_endpoint import pythons
-from twinlock_endpoint.messages import unpack
+from twinlock_endpoint.worker import python_versions
+from twinlock_endpoint.worker.messages import unpack
 
 _DILL = ("00", "01", "02")
 _OLD_COMBINATION = "10"
@@ -19,7 +19,7 @@ _CODE_MAKER = b"_create_code"  # what dill calls to make a function's code from 
 
 def explain(body: bytes, users_python: str) -> str:
     """A sentence with the user's version and this one where the packed task has bytecode of another; else empty."""
-    sentence = pythons.sentence(users_python, [platform.python_version()])
+    sentence = python_versions.sentence(users_python, [platform.python_version()])
     try:
         return sentence if sentence and _has_bytecode(body) else ""
     except Exception:  # no task in a known form; what is wrong with that is told without

@@ -2,12 +2,12 @@
 
 import gc
 
-from twinlock_endpoint import main_module
+from twinlock_endpoint.worker import main_module
 
 main_module.replace()
 
-from twinlock_endpoint import worker  # noqa: E402 - it imports dill
+from twinlock_endpoint.worker import execute  # noqa: E402 - it imports dill
 
-worker.environment()
+execute.details()
 gc.collect()
 gc.freeze()  # else the collector would write into the pages of everything that lives, and so copy them

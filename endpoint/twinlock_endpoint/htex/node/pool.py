@@ -1,6 +1,6 @@
 """Runs Parsl's worker pool on a node, with a connection to the interchange over which nothing is lost.
 
-    python /path/of/node_pool.py /path/of/process_worker_pool.py ARGUMENTS
+    python /path/of/pool.py /path/of/process_worker_pool.py ARGUMENTS
 
 The file runs on nodes, with any Python that has Parsl.
 """
@@ -43,7 +43,7 @@ def _connect_by_pool_line() -> None:
     if int(zmq.__version__.partition(".")[0]) < _ZMQ_WITH_CLASSES:
         return
 
-    from twinlock_endpoint.htex.pool_line import PoolLine
+    from twinlock_endpoint.htex.node.pool_line import PoolLine
 
     make = curvezmq.ClientContext.socket
     find = probe.probe_addresses

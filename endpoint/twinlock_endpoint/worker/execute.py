@@ -1,7 +1,6 @@
 """Executes one task in a worker, whatever started the worker: Parsl on a node, a pool of processes or of threads.
 
-Workers get this module and those of this package that it imports, which import nothing else but the standard library
-and globus-compute-sdk. The environment variables and the form of the result are the peer's, on which functions and the
+The environment variables and the form of the result are the peer's, on which functions and the
 service rely.
 """
 
@@ -16,8 +15,8 @@ from globus_compute_sdk.errors import MaxResultSizeExceeded
 from globus_compute_sdk.sdk.utils import get_env_details
 from globus_compute_sdk.serialize import ComputeSerializer
 
-from twinlock_endpoint import foreign_code, texts, variables
-from twinlock_endpoint.messages import NotAMessageError, result, transition, unpack
+from twinlock_endpoint.worker import environment, foreign_code, texts
+from twinlock_endpoint.worker.messages import NotAMessageError, result, transition, unpack
 
 RESULT_LIMIT = 10 * 1024 * 1024
 
@@ -53,7 +52,7 @@ def execute_task(
     if os.getpid() != process:  # a copy that the function forked and that came back: it would be a second worker
         os._exit(0)
     states = [started, _transition("execution-end")]
-    return result(task_id, data, states, error=error, details={**environment(), "endpoint_id": endpoint_id})
+    return result(task_id, data, states, error=error, details={**details(), "endpoint_id": endpoint_id})
 
 
 def _transition(state: str) -> dict[str, Any]:
@@ -61,11 +60,11 @@ def _transition(state: str) -> dict[str, Any]:
 
 
 def _enter(task_id: str, folder: str, sandbox: bool) -> None:
-    variables.put("GC_TASK_UUID", task_id)
+    environment.put("GC_TASK_UUID", task_id)
     os.environ.pop("GC_TASK_SANDBOX_DIR", None)
     if sandbox:
         folder = f"{folder}/{task_id}"
-        variables.put("GC_TASK_SANDBOX_DIR", folder)
+        environment.put("GC_TASK_SANDBOX_DIR", folder)
     try:
         os.chdir(folder)
     except FileNotFoundError:
@@ -88,7 +87,7 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
     seconds = float(os.environ.get("GC_TASK_TIMEOUT") or 0)
     if seconds <= 0:
         return function
-    from twinlock_endpoint.htex import time_limit  # few tasks have one
+    from twinlock_endpoint.htex.node import time_limit  # few tasks have one
 
     return time_limit.limited(function, seconds)
 
@@ -130,6 +129,6 @@ def _serializer(deserializers: tuple[str, ...]) -> ComputeSerializer:
 
 
 @functools.cache
-def environment() -> dict[str, Any]:
+def details() -> dict[str, Any]:
     """What a result says about where it was made."""
     return dict(get_env_details())
