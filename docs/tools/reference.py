@@ -11,7 +11,7 @@ from twinlock_broker import metrics
 from twinlock_broker.checks.finding import MEANINGS
 from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS
 from twinlock_common.keys import Key
-from twinlock_endpoint.config import KEYS
+from twinlock_endpoint.config.keys import KEYS
 from twinlock_endpoint.engines import ENGINES
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.htex import parsl_types

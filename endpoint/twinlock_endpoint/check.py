@@ -13,7 +13,8 @@ from typing import Any
 
 from twinlock_common.document import DocumentError
 
-from twinlock_endpoint import config, environment, start
+from twinlock_endpoint import environment, start
+from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError
 
 _ELSEWHERE = ("AWSProvider", "AzureProvider", "GoogleCloudProvider", "KubernetesProvider")
@@ -49,7 +50,7 @@ def _read(raw: bytes) -> dict[str, Any]:
 
 def _verdict(text: str, *, audited: bool) -> dict[str, str]:
     try:
-        provider = _provider(config.load(text).engine)
+        provider = _provider(configuration.load(text).engine)
         if provider in _ELSEWHERE:
             return {"skipped": f"{provider} contacts its cloud when it is made"}
         start.load(text, audited=audited)

@@ -7,7 +7,7 @@ import pika
 from twinlock_common.amqp.connection import parameters
 from twinlock_common.document import DocumentError, Queues
 
-from twinlock_endpoint.config import Config
+from twinlock_endpoint.config.configuration import Config
 from twinlock_endpoint.consumer import TaskConsumer
 from twinlock_endpoint.link import ChannelUser, Link
 from twinlock_endpoint.publisher import Publisher

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from twinlock_endpoint import obstacles, unused
-from twinlock_endpoint.config import Config
+from twinlock_endpoint.config.configuration import Config
 from twinlock_endpoint.errors import FolderError, HeldFolderError
 from twinlock_endpoint.worker import texts
 

@@ -13,7 +13,7 @@ from twinlock_common.offload import in_thread
 
 from twinlock_endpoint import deliveries, status
 from twinlock_endpoint.book import Book
-from twinlock_endpoint.config import Config
+from twinlock_endpoint.config.configuration import Config
 from twinlock_endpoint.connections import Connections
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.engines.base import Engine, Place

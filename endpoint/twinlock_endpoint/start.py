@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from setproctitle import setproctitle
 from twinlock_common.document import Document
 
-from twinlock_endpoint import commands, config, folder
+from twinlock_endpoint import commands, folder
 from twinlock_endpoint.arguments import Arguments
+from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError, StartError
 from twinlock_endpoint.report import StartReport
 
@@ -42,7 +43,7 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
         _tear_down(settings)
 
 
-def load(text: str, *, audited: bool) -> tuple[config.Config, "Engine"]:
+def load(text: str, *, audited: bool) -> tuple[configuration.Config, "Engine"]:
     """What a rendered configuration describes, checked; nothing is started.
 
     Args:
@@ -51,7 +52,7 @@ def load(text: str, *, audited: bool) -> tuple[config.Config, "Engine"]:
     Raises:
         ConfigError: it can't be used.
     """
-    settings = config.load(text)
+    settings = configuration.load(text)
     # Imported here: a bad configuration is told at once, without the half second that Parsl takes.
     from twinlock_endpoint import engines
 
@@ -67,7 +68,7 @@ def _extend_path() -> None:
     os.environ["PATH"] = os.pathsep.join((before, str(Path(sys.executable).parent)))
 
 
-def _tear_down(settings: config.Config) -> None:
+def _tear_down(settings: configuration.Config) -> None:
     if not settings.endpoint_teardown:
         return
     try:

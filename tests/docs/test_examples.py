@@ -21,7 +21,8 @@ from twinlock_broker.identity.oddities import oddities
 from twinlock_broker.rendering import options, places, rendered
 from twinlock_broker.rendering.template import Reserved
 from twinlock_broker.rendering.template import render as render_template
-from twinlock_endpoint import config, engines
+from twinlock_endpoint import engines
+from twinlock_endpoint.config import configuration
 
 ANY = "00000000-0000-0000-0000-000000000000"
 UUID = "7b1f2f6e-0000-4000-8000-000000000001"
@@ -70,8 +71,8 @@ def test_the_papers_options_fit_their_templates_and_the_one_that_configure_write
     known = options_in_the_papers()
     assert {"account_id": "physics-2026"} in known
     for chosen in known:
-        configuration = config.load(rendering(template, schema, chosen))
-        assert engines.build(configuration.engine).max_workers >= 1
+        read = configuration.load(rendering(template, schema, chosen))
+        assert engines.build(read.engine).max_workers >= 1
 
 
 def test_the_lines_for_a_cluster_in_the_template_that_configure_writes(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_the_lines_for_a_cluster_in_the_template_that_configure_writes(tmp_path:
     cluster = re.sub(
         r"^    # (?=[a-z]+: )", "    ", template.replace("    type: LocalProvider\n", ""), flags=re.MULTILINE
     )
-    engine = config.load(rendering(cluster, schema, {"account_id": "physics-2026"})).engine
+    engine = configuration.load(rendering(cluster, schema, {"account_id": "physics-2026"})).engine
     assert (engine["provider"]["type"], engine["provider"]["account"]) == ("SlurmProvider", "physics-2026")
     assert engines.build(engine).max_workers >= 1
 

@@ -10,7 +10,7 @@ from docs_texts import ROOT
 from parsers import all_parsers, subcommands
 from twinlock_broker.commands.__main__ import COMMANDS
 from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS
-from twinlock_endpoint.config import KEYS
+from twinlock_endpoint.config.keys import KEYS
 from twinlock_spawner.policy import Policy
 
 PROGRAMS = ("twinlock", "twinlock-broker", "twinlock-spawner", "twinlock-service", "twinlock-endpoint")

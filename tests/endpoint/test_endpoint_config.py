@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from twinlock_endpoint.config import KEYS, load
+from twinlock_endpoint.config.configuration import load
+from twinlock_endpoint.config.keys import KEYS
 from twinlock_endpoint.errors import ConfigError
 
 ENGINE = "engine: {type: ThreadPoolEngine}\n"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from endpoint_rig import until
-from twinlock_endpoint import config, folder, unused
+from twinlock_endpoint import folder, unused
+from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import HeldFolderError
 
 ENGINE = "engine: {type: ThreadPoolEngine}\n"
@@ -40,7 +41,7 @@ def old(base: Path, days: float) -> Path:
 def prepare(text: str = "") -> Path:
     """A new endpoint's folder."""
     endpoint_id = str(uuid.uuid4())
-    return folder.prepare(f"uep.{MANAGER}.{endpoint_id}", endpoint_id, config.load(ENGINE + text))
+    return folder.prepare(f"uep.{MANAGER}.{endpoint_id}", endpoint_id, configuration.load(ENGINE + text))
 
 
 def test_folders_that_were_not_used_for_the_configured_time_are_removed(base: Path) -> None:
@@ -88,7 +89,7 @@ def test_two_endpoints_of_one_name_dont_share_a_folder(base: Path, monkeypatch: 
         lock.write("process 7 on a host")
         lock.flush()
         with pytest.raises(HeldFolderError, match=r"still runs \(process 7 on a host\)"):
-            folder.prepare(made.name, "x", config.load(ENGINE))
+            folder.prepare(made.name, "x", configuration.load(ENGINE))
 
 
 def test_a_folder_that_is_removed_in_the_same_moment_is_made_again(base: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes.config import kube_config
-from twinlock_endpoint import config, engines
+from twinlock_endpoint import engines
+from twinlock_endpoint.config import configuration
 from twinlock_endpoint.engines.globus_compute import GlobusComputeEngine
 from twinlock_endpoint.errors import ConfigError
 
@@ -220,4 +221,4 @@ def test_what_the_peer_takes_is_taken(peer: Path) -> None:
     )
     assert dict(zip(TAKEN, json.loads(ended.stdout), strict=True)) == dict.fromkeys(TAKEN, "")
     for text in TAKEN:
-        engines.build(config.load(text).engine)
+        engines.build(configuration.load(text).engine)

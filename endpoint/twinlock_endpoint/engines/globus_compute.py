@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from twinlock_common.keys import nearest
 
+from twinlock_endpoint.config.construct import construct
 from twinlock_endpoint.engines.base import Engine, Place
-from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.errors import ConfigError

@@ -16,9 +16,9 @@ from weakref import WeakSet
 from twinlock_common.keys import nearest
 
 from twinlock_endpoint import exits
+from twinlock_endpoint.config.construct import construct
 from twinlock_endpoint.engines import sockets_folder
 from twinlock_endpoint.engines.base import Engine, Execution, Place
-from twinlock_endpoint.engines.construct import construct
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.worker.execute import execute_task

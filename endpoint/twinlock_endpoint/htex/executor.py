@@ -21,7 +21,7 @@ from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
 from parsl.providers.base import ExecutionProvider
 
-from twinlock_endpoint.engines.construct import construct
+from twinlock_endpoint.config.construct import construct
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex import messages
 from twinlock_endpoint.htex.addresses import LOOPBACK, local_addresses, require_own

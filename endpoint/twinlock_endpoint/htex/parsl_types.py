@@ -14,7 +14,7 @@ from parsl.launchers.base import Launcher
 from parsl.providers.base import ExecutionProvider
 from twinlock_common.keys import nearest
 
-from twinlock_endpoint.engines.construct import construct
+from twinlock_endpoint.config.construct import construct
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex.providers import scheduler
 

@@ -1,0 +1,1 @@
+"""The configuration that an endpoint is given, and what is made of it."""
