@@ -9,8 +9,9 @@ from typing import NoReturn
 
 from twinlock_common import document
 
-from twinlock_endpoint import environment, obstacles, probe
+from twinlock_endpoint import environment, probe
 from twinlock_endpoint.errors import FolderError
+from twinlock_endpoint.home import obstacles
 
 
 def execute(agent: Path, name: str, told: document.Document, raw: bytes) -> NoReturn:

@@ -18,8 +18,8 @@ from twinlock_endpoint.connections import Connections
 from twinlock_endpoint.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.engines.base import Engine, Place
 from twinlock_endpoint.errors import EngineError
-from twinlock_endpoint.folder import Output
 from twinlock_endpoint.heartbeats import Heartbeats
+from twinlock_endpoint.home.output import Output
 from twinlock_endpoint.idle import Idle, IdleClock
 from twinlock_endpoint.intake import Intake
 from twinlock_endpoint.journal import journal

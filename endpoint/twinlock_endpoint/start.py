@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from setproctitle import setproctitle
 from twinlock_common.document import Document
 
-from twinlock_endpoint import commands, folder
 from twinlock_endpoint.arguments import Arguments
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError, StartError
+from twinlock_endpoint.home import folder, hooks, output
 from twinlock_endpoint.report import StartReport
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
     from twinlock_endpoint import life
 
     home = folder.prepare(arguments.name, arguments.endpoint_id, settings)
-    output = folder.redirect_output(home, settings)
+    written = output.redirect(home, settings)
     engine.prepare()
-    setup = life.Setup(title, home, told, settings, engine, output)
+    setup = life.Setup(title, home, told, settings, engine, written)
     if settings.endpoint_setup:
-        commands.run("endpoint_setup", settings.endpoint_setup)
+        hooks.run("endpoint_setup", settings.endpoint_setup)
     try:
         return life.live(setup, report)
     finally:
@@ -72,6 +72,6 @@ def _tear_down(settings: configuration.Config) -> None:
     if not settings.endpoint_teardown:
         return
     try:
-        commands.run("endpoint_teardown", settings.endpoint_teardown)
+        hooks.run("endpoint_teardown", settings.endpoint_teardown)
     except StartError as error:
         log.error("%s", error)  # the endpoint has done its work all the same

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from endpoint_rig import until
-from twinlock_endpoint import folder, unused
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import HeldFolderError
+from twinlock_endpoint.home import cleanup, folder, lock, output
 
 ENGINE = "engine: {type: ThreadPoolEngine}\n"
 MANAGER = uuid.UUID(int=1)
@@ -57,7 +57,7 @@ def test_folders_that_were_not_used_for_the_configured_time_are_removed(base: Pa
 def test_without_the_key_nothing_is_removed(base: Path) -> None:
     kept, removed = old(base, 1000), old(base, 1000)
     prepare()
-    unused.clean(base, kept, 1)
+    cleanup.clean(base, kept, 1)
     until(lambda: not removed.exists())
     assert kept.exists()
 
@@ -82,28 +82,28 @@ def test_a_link_out_of_the_folder_is_not_followed(base: Path, tmp_path: Path) ->
 
 
 def test_two_endpoints_of_one_name_dont_share_a_folder(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unused, "_REMOVAL_S", 0.2)
+    monkeypatch.setattr(lock, "_REMOVAL_S", 0.2)
     made = old(base, 0)
-    with open(made / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.write("process 7 on a host")
-        lock.flush()
+    with open(made / "lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write("process 7 on a host")
+        held.flush()
         with pytest.raises(HeldFolderError, match=r"still runs \(process 7 on a host\)"):
             folder.prepare(made.name, "x", configuration.load(ENGINE))
 
 
 def test_a_folder_that_is_removed_in_the_same_moment_is_made_again(base: Path) -> None:
     made = old(base, 0)
-    lock = open(made / "lock", "w")  # noqa: SIM115 - closed below, in the middle of the other's wait
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    code = "import sys; from pathlib import Path; from twinlock_endpoint import unused"
-    hold = "unused._REMOVAL_S = 600; unused.hold(Path(sys.argv[1]))"  # as patient as a busy host needs
+    held = open(made / "lock", "w")  # noqa: SIM115 - closed below, in the middle of the other's wait
+    fcntl.flock(held, fcntl.LOCK_EX)
+    code = "import sys; from pathlib import Path; from twinlock_endpoint.home import lock"
+    hold = "lock._REMOVAL_S = 600; lock.hold(Path(sys.argv[1]))"  # as patient as a busy host needs
     other = subprocess.Popen(
         [sys.executable, "-c", f"{code}; {hold}; print('held', flush=True); input()", made], stdin=-1, stdout=-1
     )
     with contextlib.suppress(OSError):  # the other one has put its lock there before the folder was gone
         shutil.rmtree(made)
-    lock.close()
+    held.close()
     assert other.stdout is not None
     assert other.stdout.readline() == b"held\n"
     assert (made / "lock").exists()
@@ -111,14 +111,14 @@ def test_a_folder_that_is_removed_in_the_same_moment_is_made_again(base: Path) -
 
 
 def test_a_log_that_got_long_is_moved_aside_and_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "MAX_LOG", 100)
+    monkeypatch.setattr(output, "MAX_LOG", 100)
     path, descriptor = tmp_path / "endpoint.log", os.open(os.devnull, os.O_WRONLY)
-    output = folder.Output({descriptor: path})
+    written = output.Output({descriptor: path})
     for number in range(3):
         os.write(descriptor, f"{number}".encode() * 101)
-        output.rotate()
+        written.rotate()
     os.write(descriptor, b"new")
-    output.rotate()
+    written.rotate()
     assert path.read_text() == "new"
     assert (tmp_path / "endpoint.log.1").read_text() == "2" * 101
     assert sorted(one.name for one in tmp_path.iterdir()) == ["endpoint.log", "endpoint.log.1"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from endpoint_rig import NOBODY, Queues, endpoint_name, run, start
-from twinlock_endpoint import obstacles
+from twinlock_endpoint.home import obstacles
 
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\n"
 

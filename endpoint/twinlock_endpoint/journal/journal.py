@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Set
 from pathlib import Path
 
-from twinlock_endpoint import obstacles
 from twinlock_endpoint.errors import JournalError
+from twinlock_endpoint.home import obstacles
 from twinlock_endpoint.htex import dispatched
 from twinlock_endpoint.journal import records
 from twinlock_endpoint.journal.left import Left, Reader

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twinlock_endpoint import obstacles
 from twinlock_endpoint.errors import JournalError
+from twinlock_endpoint.home import obstacles
 from twinlock_endpoint.journal import frames, records
 from twinlock_endpoint.journal.index import Index, Place
 from twinlock_endpoint.journal.records import Kind

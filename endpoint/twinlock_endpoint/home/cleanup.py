@@ -3,57 +3,18 @@
 import fcntl
 import logging
 import os
-import platform
 import re
 import shutil
 import threading
 import time
 from pathlib import Path
 
+from twinlock_endpoint.home import lock
+
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"uep\.[0-9a-f-]{36}\.[0-9a-f-]{36}")
 _DAY_S = 86400
-_REMOVAL_S = 10.0
-_POLL_S = 0.05
-_held: list[int] = []
-
-
-class HeldError(Exception):
-    """Another endpoint has the folder; the text says which process, and on which host."""
-
-
-def hold(folder: Path) -> None:
-    """Make the folder and mark it as in use, for as long as this process lives. OSError where it can't be made,
-    HeldError where another process holds it and goes on to.
-
-    Another endpoint may be about to remove it just now; then it is made again. Where locks don't work (ENOLCK), nobody
-    removes anything.
-    """
-    end = time.monotonic() + _REMOVAL_S
-    while True:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:  # removed just now
-            if time.monotonic() > end:
-                raise
-            continue
-        _held.append(lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if (folder / "lock").exists():
-                os.truncate(lock, 0)
-                os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
-                return
-        except BlockingIOError:
-            time.sleep(_POLL_S)
-        except OSError as error:
-            log.warning("The endpoint's folder can't be locked: %s", error.strerror)
-            return
-        if time.monotonic() > end:
-            raise HeldError((folder / "lock").read_text())
-        os.close(_held.pop())
 
 
 def clean(base: Path, own: Path, days: float) -> None:
@@ -82,12 +43,12 @@ def _last_used(folder: Path) -> float:
 
 def _remove(folder: Path) -> bool:
     """Remove it unless an endpoint holds it; one that never had a lock is older than this version."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    held = lock.opened(folder)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)
     except BlockingIOError:
         return False
     finally:
-        os.close(lock)
+        os.close(held)
     return True

@@ -1,43 +1,19 @@
-"""The endpoint's folder and log in the user's home, and the way its output takes."""
+"""The log: where the endpoint's standard output and error go, and what is written there."""
 
-import json
 import logging
 import os
 import sys
 from pathlib import Path
 
-from twinlock_endpoint import obstacles, unused
 from twinlock_endpoint.config.configuration import Config
-from twinlock_endpoint.errors import FolderError, HeldFolderError
+from twinlock_endpoint.errors import FolderError
+from twinlock_endpoint.home import obstacles
 from twinlock_endpoint.worker import texts
 
 MAX_LOG = 10 << 20
 """Bytes after which a log is moved aside; with the one before it there are two of them at most."""
 
 log = logging.getLogger(__name__)
-
-
-def prepare(name: str, endpoint_id: str, config: Config) -> Path:
-    """Make the endpoint's folder, readable by its user only, and say in it which endpoint it is of."""
-    base = Path(os.environ.get("GLOBUS_COMPUTE_USER_DIR") or "~/.globus_compute").expanduser()
-    folder = config.paths.get("endpoint_dir", base / name)
-    if config.keep_unused_days:
-        unused.clean(base, folder, config.keep_unused_days)
-    try:
-        unused.hold(folder)
-        folder.chmod(0o700)
-        (folder / "tasks_working_dir").mkdir(exist_ok=True)
-        about = {"endpoint_id": endpoint_id, "display_name": config.display_name}
-        (folder / "endpoint.json").write_text(json.dumps(about))
-    except unused.HeldError as error:
-        raise HeldFolderError(
-            f"Another endpoint of this name still runs ({error}); it has to end before this one can start."
-        ) from None
-    except OSError as error:
-        raise FolderError(
-            f"The endpoint's folder {folder} can't be made: {obstacles.explain(folder, error)}"
-        ) from error
-    return folder.resolve()
 
 
 class Output:
@@ -60,7 +36,7 @@ class Output:
                 log.warning("The log %s can't be moved aside: %s", path.name, error.strerror)
 
 
-def redirect_output(folder: Path, config: Config) -> Output:
+def redirect(folder: Path, config: Config) -> Output:
     """Send standard output and error to the log; from here on nothing is told to the manager endpoint by accident."""
     logs = config.log_dir or folder
     usual = config.paths.get("endpoint_log", logs / "endpoint.log")

@@ -1,0 +1,56 @@
+"""The lock of an endpoint's folder: each folder is one running endpoint's at most, and none that is held is removed."""
+
+import fcntl
+import logging
+import os
+import platform
+import time
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_REMOVAL_S = 10.0
+_POLL_S = 0.05
+_held: list[int] = []
+
+
+class HeldError(Exception):
+    """Another endpoint has the folder; the text says which process, and on which host."""
+
+
+def hold(folder: Path) -> None:
+    """Make the folder and mark it as in use, for as long as this process lives. OSError where it can't be made,
+    HeldError where another process holds it and goes on to.
+
+    Another endpoint may be about to remove it just now; then it is made again. Where locks don't work (ENOLCK), nobody
+    removes anything.
+    """
+    end = time.monotonic() + _REMOVAL_S
+    while True:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            lock = opened(folder)
+        except FileNotFoundError:  # removed just now
+            if time.monotonic() > end:
+                raise
+            continue
+        _held.append(lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (folder / "lock").exists():
+                os.truncate(lock, 0)
+                os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
+                return
+        except BlockingIOError:
+            time.sleep(_POLL_S)
+        except OSError as error:
+            log.warning("The endpoint's folder can't be locked: %s", error.strerror)
+            return
+        if time.monotonic() > end:
+            raise HeldError((folder / "lock").read_text())
+        os.close(_held.pop())
+
+
+def opened(folder: Path) -> int:
+    """Return a descriptor of the folder's lock, which is made where there is none. OSError where it can't be."""
+    return os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
