@@ -13,6 +13,7 @@ from twinlock_endpoint.engines.base import Engine, Place
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.errors import ConfigError
+from twinlock_endpoint.home import output
 from twinlock_endpoint.htex import blocks, bundle, dispatched, executor, failures, parsl_types
 from twinlock_endpoint.htex.any_folder import InWorkingFolder, is_plain
 from twinlock_endpoint.htex.lost_workers import LostWorkers
@@ -22,6 +23,7 @@ from twinlock_endpoint.htex.strategies import poller_arguments
 from twinlock_endpoint.htex.submissions import Submissions
 from twinlock_endpoint.htex.submitted import Submitted
 from twinlock_endpoint.task import Task
+from twinlock_endpoint.worker import main_module
 from twinlock_endpoint.zygote.client import Zygote
 
 _OPTIONS = frozenset(Options.__dataclass_fields__)
@@ -74,7 +76,7 @@ class GlobusComputeEngine(Engine):
         from twinlock_endpoint.worker import execute
 
         execute.details()
-        parsl.zygote = self._zygote = Zygote()
+        parsl.zygote = self._zygote = Zygote(_forget)
         if self._container.type is None and forked.possible(parsl):
             parsl.use_provider(forked.LocalProvider(parsl.provider, self._zygote))
 
@@ -133,6 +135,12 @@ class GlobusComputeEngine(Engine):
         self._executor.submitted.end(self._executor.provider)
         if self._zygote is not None:
             self._zygote.close()
+
+
+def _forget() -> None:
+    "In a process that the zygote forks: log and main module are the endpoint's."
+    output.undo()
+    main_module.replace()
 
 
 def _most_workers(parsl: executor.Executor) -> int:

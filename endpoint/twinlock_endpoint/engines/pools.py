@@ -22,7 +22,7 @@ from twinlock_endpoint.engines.base import Engine, Execution, Place
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.worker.execute import execute_task
-from twinlock_endpoint.zygote import fresh
+from twinlock_endpoint.zygote import detach
 
 _EXECUTION = frozenset(Execution.__dataclass_fields__)
 _END_GRACE_S = 2.0
@@ -166,7 +166,7 @@ class _Process(ForkServerProcess):
         except BaseException:
             traceback.print_exc()
         finally:
-            fresh.leave(code)
+            detach.leave(code)
 
 
 class _Context(ForkServerContext):
@@ -199,7 +199,7 @@ def _begin() -> None:
 
     In a group of its own, since a function's "kill 0", usual in shell scripts, would end the endpoint.
     """
-    fresh.die_with(os.getppid())
+    detach.die_with(os.getppid())
     _leave_server_to_endpoint()
     os.setpgid(0, 0)
 

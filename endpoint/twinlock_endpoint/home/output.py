@@ -56,6 +56,16 @@ def redirect(folder: Path, config: Config) -> Output:
     return output
 
 
+def undo() -> None:
+    """Have nothing logged as by this process any more: for a fork of it, which is another program."""
+    logging.captureWarnings(False)
+    for handler in list(logging.root.handlers):
+        logging.root.removeHandler(handler)
+    logging.root.setLevel(logging.WARNING)
+    for name in ("parsl", "pika"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
 class _Short(logging.Formatter):
     "Limits the length of an entry, which may hold the text of a task's exception."
 

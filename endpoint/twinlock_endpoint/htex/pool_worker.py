@@ -20,7 +20,7 @@ from setproctitle import setproctitle
 
 from twinlock_endpoint import exits
 from twinlock_endpoint.htex.pipe import PoolEnd, WorkerEnd, pair
-from twinlock_endpoint.zygote import fresh
+from twinlock_endpoint.zygote import detach
 
 _END_S = 1.0  # from the end of a worker's pipe to the end of its process
 
@@ -140,8 +140,8 @@ def run(pipe: WorkerEnd, pool: int, **arguments: Any) -> NoReturn:
     """Work until the pool's process `pool` ends."""
     code = 1
     try:
-        fresh.die_with(pool)
-        fresh.close_all_but(pipe.fileno())
+        detach.die_with(pool)
+        detach.close_all_but(pipe.fileno())
         for handler in list(logging.getLogger("parsl").handlers):  # the pool's log isn't the worker's
             logging.getLogger("parsl").removeHandler(handler)
             logging.getLogger("concurrent.futures").removeHandler(handler)
@@ -167,4 +167,4 @@ def run(pipe: WorkerEnd, pool: int, **arguments: Any) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        fresh.leave(code)
+        detach.leave(code)

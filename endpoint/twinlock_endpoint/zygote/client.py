@@ -14,6 +14,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from twinlock_endpoint.zygote import server
@@ -30,7 +31,8 @@ class ZygoteError(RuntimeError):
 class Zygote:
     """A fork of the calling process, which must have no other thread yet. What is imported by now is shared with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, forget: Callable[[], None]) -> None:
+        """`forget` is called in each process that is started, to undo what the calling one set up for itself."""
         if threading.active_count() > 1:
             raise ZygoteError("the process has threads already")
         gc.collect()
@@ -38,7 +40,7 @@ class Zygote:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pid = os.fork()
         if self._pid == 0:
-            _serve(theirs)
+            _serve(theirs, forget)
         theirs.close()
 
     def start(self, program: Program) -> "Child":
@@ -124,8 +126,8 @@ class Child:
         return int(line)
 
 
-def _serve(requests: socket.socket) -> NoReturn:
+def _serve(requests: socket.socket, forget: Callable[[], None]) -> NoReturn:
     try:
-        server.serve(requests)
+        server.serve(requests, forget)
     finally:
         os._exit(os.EX_SOFTWARE)

@@ -8,13 +8,14 @@ import pickle
 import selectors
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
 from setproctitle import getproctitle, setproctitle
 
-from twinlock_endpoint.zygote import fresh
+from twinlock_endpoint.zygote import detach
 from twinlock_endpoint.zygote.program import Program
 
 
@@ -25,10 +26,10 @@ class _Child:
     report: int
 
 
-def serve(requests: socket.socket) -> NoReturn:
+def serve(requests: socket.socket, forget: Callable[[], None]) -> NoReturn:
     """Serve until the endpoint has closed its end, by intention or by dying; then end what still runs."""
     os.setpgid(0, 0)  # a signal for the endpoint's group is for the endpoint to carry out
-    fresh.close_all_but(requests.fileno())
+    detach.close_all_but(requests.fileno())
     setproctitle(f"{getproctitle()}: zygote")
     waiting = selectors.DefaultSelector()
     waiting.register(requests, selectors.EVENT_READ)
@@ -38,14 +39,14 @@ def serve(requests: socket.socket) -> NoReturn:
             if key.fileobj is not requests:
                 waiting.unregister(key.fileobj)
                 _bury(children.pop(key.fd))
-            elif (child := _fork(requests)) is not None:
+            elif (child := _fork(requests, forget)) is not None:
                 children[child.pidfd] = child
                 waiting.register(child.pidfd, selectors.EVENT_READ)
             else:
                 _end(list(children.values()))
 
 
-def _fork(requests: socket.socket) -> _Child | None:
+def _fork(requests: socket.socket, forget: Callable[[], None]) -> _Child | None:
     "The child of the next request; None where there won't be another."
     message, descriptors, _, _ = socket.recv_fds(requests, 16, 2)
     if not message:
@@ -57,7 +58,7 @@ def _fork(requests: socket.socket) -> _Child | None:
     zygote = os.getpid()
     pid = os.fork()
     if pid == 0:
-        fresh.run(program, zygote)
+        detach.run(program, zygote, forget)
     with suppress(OSError):
         os.setpgid(pid, pid)  # the child does it as well; whoever is told the pid may signal the group
     os.write(report, b"%d\n" % pid)

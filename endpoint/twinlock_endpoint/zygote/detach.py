@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from twinlock_endpoint.worker import main_module
 from twinlock_endpoint.zygote.program import Program
 
 _PR_SET_PDEATHSIG = 1
@@ -18,8 +18,8 @@ _MOST_FDS = 1 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def run(program: Program, parent: int) -> NoReturn:
-    """Become the program, and end the process with it."""
+def run(program: Program, parent: int, forget: Callable[[], None]) -> NoReturn:
+    """Become the program, and end the process with it; `forget` undoes what the zygote's parent set up for itself."""
     code = os.EX_SOFTWARE
     try:
         die_with(parent)
@@ -28,7 +28,7 @@ def run(program: Program, parent: int) -> NoReturn:
         _standard_streams(program)
         _default_signals()
         setproctitle(program.title)
-        _forget()
+        forget()
         sys.argv[1:] = program.arguments
         os.environ.update(program.environment)
         program.run()
@@ -85,14 +85,3 @@ def _default_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-
-
-def _forget() -> None:
-    "What the endpoint set up for itself: its logging, and the main module, which unpickled functions live in."
-    logging.captureWarnings(False)
-    for handler in list(logging.root.handlers):
-        logging.root.removeHandler(handler)
-    logging.root.setLevel(logging.WARNING)
-    for name in ("parsl", "pika"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    main_module.replace()
