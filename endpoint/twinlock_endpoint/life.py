@@ -55,8 +55,8 @@ def live(setup: Setup, report: StartReport) -> int:
     """Run an endpoint from start to end; the exit code. StartError where it can't start."""
 
     async def life() -> int:
-        left = await in_thread(lambda: journal.read(setup.folder))
-        return await _Endpoint(setup, report, Journal(left)).run()
+        found = await in_thread(lambda: journal.read(setup.folder))
+        return await _Endpoint(setup, report, Journal(found)).run()
 
     # Not asyncio.run: that waits for a name lookup that hangs, at the end.
     return asyncio.new_event_loop().run_until_complete(life())
@@ -161,7 +161,7 @@ class _Endpoint:
 
     def _consider_idleness(self) -> None:
         if not len(self._book):
-            self._journal.none_begun()
+            self._journal.none_dispatched()
         idle = self._idle.beat(self._book.received, self._book.settled)
         _show(self._setup.title, idle)
         if idle.over:

@@ -72,7 +72,7 @@ class Tasks:
 
     def adopt(self) -> None:
         """Take what predecessors left in the journal. Answers go out now; for the rest `resume` is to be called."""
-        for task_id, one in self._journal.left.items():
+        for task_id, one in self._journal.unfinished.items():
             self._book.note(task_id, None)
             self._handed[task_id] = one.attempts
             if one.result is not None:
@@ -83,12 +83,12 @@ class Tasks:
     def resume(self) -> None:
         """The engine is there: what may run (again) runs, what may not gets an error."""
         for task_id in self._book.open():
-            task = self._journal.left[task_id].task
+            task = self._journal.unfinished[task_id].task
             if task is None:
                 self._answer(task_id, results.lost(task_id, [DamagedError()]))
             else:
                 self._resume(task, self._handed[task_id])
-        self._journal.left.clear()
+        self._journal.unfinished.clear()
 
     def fail(self, reason: Exception) -> None:
         """The engine broke: answer all tasks with the reason, and every later one."""
@@ -104,9 +104,9 @@ class Tasks:
         """The engine has stopped: what may run (again) stays in the journal, for the next endpoint; not where it is
         `final`, for then nobody waits for that any more.
         """
-        begun = self._journal.begun()
+        dispatched = self._journal.dispatched()
         for task_id in self._book.open():
-            attempts = self._handed[task_id] - self._waited(task_id, begun)
+            attempts = self._handed[task_id] - self._waited(task_id, dispatched)
             if not final and (attempts <= self._engine.retries or not attempts):
                 self._journal.tried(task_id, attempts)
             elif not attempts:
@@ -194,13 +194,13 @@ class Tasks:
         elif not self._leaving:
             self._lost(task, [*failures, error])
 
-    def _waited(self, task_id: str, begun: Set[str] | None) -> bool:
+    def _waited(self, task_id: str, dispatched: Set[str] | None) -> bool:
         "Whether the engine has given it to no worker yet."
-        return begun is not None and task_id in self._here and task_id not in begun
+        return dispatched is not None and task_id in self._here and task_id not in dispatched
 
     def _lost(self, task: Task, failures: list[BaseException]) -> None:
         log.warning("Task %s was lost: %s: %s", task.id, type(failures[-1]).__name__, texts.text_of(failures[-1]))
-        if self._failure is None and self._waited(task.id, self._journal.begun()):
+        if self._failure is None and self._waited(task.id, self._journal.dispatched()):
             self._submit(task, failures[:-1])  # that was no attempt
         elif len(failures) <= self._engine.retries and self._failure is None:
             self._try(task, failures)

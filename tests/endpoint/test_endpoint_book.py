@@ -78,16 +78,16 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 async def test_acknowledged_when_the_journal_has_it(desk: Desk, tmp_path: Path) -> None:
     assert await desk.take("a", 1) is None
     assert (desk.tags, desk.kept) == ([1], [1])
-    assert list(journal.read(tmp_path).left) == ["a"]
+    assert list(journal.read(tmp_path).unfinished) == ["a"]
 
 
 async def test_out_of_the_journal_when_its_answer_is_confirmed(desk: Desk, tmp_path: Path) -> None:
     await desk.take("a", 1)
     await desk.answer("a")
-    assert journal.read(tmp_path).left["a"].result == b"a"
+    assert journal.read(tmp_path).unfinished["a"].result == b"a"
     await desk.confirm()
     await desk.journal.close(LIMIT_S)
-    assert not journal.read(tmp_path).left
+    assert not journal.read(tmp_path).unfinished
     assert (len(desk.book), desk.book.settled, desk.kept, desk.tags) == (0, 1, [1, 0], [1])
 
 
@@ -129,10 +129,10 @@ async def test_an_answer_that_is_refused_is_replaced(desk: Desk, tmp_path: Path)
     short = desk.published[-1][0]
     assert b"MaxResultSizeExceeded" in short
     assert b"says no" in short
-    assert journal.read(tmp_path).left["a"].result == short
+    assert journal.read(tmp_path).unfinished["a"].result == short
     await desk.confirm()
     await desk.journal.close(LIMIT_S)
-    assert not journal.read(tmp_path).left
+    assert not journal.read(tmp_path).unfinished
     assert desk.book.figures() == {"unsent_results": 0, "refused_results": 1, "dropped_results": 0}
 
 
@@ -144,7 +144,7 @@ async def test_a_task_whose_short_answer_is_refused_is_dropped(desk: Desk, tmp_p
         await desk.sent(2 * number)
         await desk.refuse()
     await desk.journal.close(LIMIT_S)
-    assert not journal.read(tmp_path).left
+    assert not journal.read(tmp_path).unfinished
     assert (len(desk.book), desk.kept[-1], len(desk.published)) == (0, 0, 4)
     assert desk.book.figures() == {"unsent_results": 0, "refused_results": 2, "dropped_results": 2}
 

@@ -11,10 +11,9 @@ import pytest_asyncio
 from endpoint_rig import LIMIT_S
 from hypothesis import given
 from hypothesis import strategies as st
-from twinlock_endpoint.htex import dispatched as begun_file
-from twinlock_endpoint.journal import frames, journal, segments
+from twinlock_endpoint.journal import dispatched, frames, journal, segments
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.journal.left import Reader
+from twinlock_endpoint.journal.recovery import Reader
 from twinlock_endpoint.task import Task
 
 
@@ -55,10 +54,10 @@ async def test_a_task_comes_back_as_it_was(diary: Diary) -> None:
     diary.journal.tried("a", 3)
     diary.journal.answered("b", b"result", lambda error: None)
     await diary.close()
-    left = journal.read(diary.folder).left
-    assert left["a"].task == Task("a", "f", b"\x01" + bytes(range(256)), {"num_nodes": 2}, ("a.b",))
-    assert left["a"].attempts == 3
-    assert (left["b"].task, left["b"].result) == (None, b"result")
+    unfinished = journal.read(diary.folder).unfinished
+    assert unfinished["a"].task == Task("a", "f", b"\x01" + bytes(range(256)), {"num_nodes": 2}, ("a.b",))
+    assert unfinished["a"].attempts == 3
+    assert (unfinished["b"].task, unfinished["b"].result) == (None, b"result")
 
 
 @pytest.mark.parametrize("cut", [1, 9, 10, 11, 30])
@@ -71,12 +70,12 @@ async def test_a_record_that_was_cut_off_costs_no_other(
     (file,) = diary.files()
     data = file.read_bytes()
     file.write_bytes(data[:-cut])
-    assert list(journal.read(diary.folder).left) == ["a", "b"]
+    assert list(journal.read(diary.folder).unfinished) == ["a", "b"]
     assert "a record that wasn't written to its end" in caplog.text
     following = Diary(diary.folder)
     await following.take("d")
     await following.close()
-    assert list(journal.read(diary.folder).left) == ["a", "b", "d"]
+    assert list(journal.read(diary.folder).unfinished) == ["a", "b", "d"]
 
 
 async def test_a_damaged_record_costs_no_other_and_is_told(diary: Diary, caplog: pytest.LogCaptureFixture) -> None:
@@ -85,7 +84,7 @@ async def test_a_damaged_record_costs_no_other_and_is_told(diary: Diary, caplog:
     await diary.close()
     (file,) = diary.files()
     file.write_bytes(file.read_bytes().replace(b"second", b"sEcond"))
-    assert list(journal.read(diary.folder).left) == ["first", "third"]
+    assert list(journal.read(diary.folder).unfinished) == ["first", "third"]
     assert "The journal's file 1 is damaged" in caplog.text
     assert "a task may be lost with them" in caplog.text
 
@@ -111,7 +110,7 @@ async def test_files_go_when_nobody_needs_them(diary: Diary, monkeypatch: pytest
         diary.journal.finished(f"{number}")
     await diary.close()
     assert len(diary.files()) <= 2
-    assert not journal.read(diary.folder).left
+    assert not journal.read(diary.folder).unfinished
 
 
 async def test_a_task_that_runs_for_long_keeps_no_other_in_the_journal(
@@ -125,11 +124,11 @@ async def test_a_task_that_runs_for_long_keeps_no_other_in_the_journal(
         diary.journal.finished(f"{number}")
     await diary.close()
     assert len(diary.files()) <= 8
-    left = journal.read(diary.folder).left
-    assert list(left) == ["long"]
-    assert left["long"].attempts == 2
-    assert left["long"].task is not None
-    assert left["long"].task.body == b"y" * 700
+    unfinished = journal.read(diary.folder).unfinished
+    assert list(unfinished) == ["long"]
+    assert unfinished["long"].attempts == 2
+    assert unfinished["long"].task is not None
+    assert unfinished["long"].task.body == b"y" * 700
 
 
 async def test_what_a_predecessor_left_goes_with_its_end_too(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +141,7 @@ async def test_what_a_predecessor_left_goes_with_its_end_too(diary: Diary, monke
         following.journal.finished(f"{number}")
     await following.close()
     assert len(following.files()) == 1
-    assert not journal.read(diary.folder).left
+    assert not journal.read(diary.folder).unfinished
 
 
 @pytest.mark.parametrize(("begun", "attempts"), [(None, 1), (set(), 0), ({"a"}, 1)])
@@ -151,7 +150,7 @@ async def test_what_was_sent_to_no_worker_has_not_begun(diary: Diary, begun: set
     await diary.close()
     reader = Reader(diary.folder / "journal")
     reader.read(begun)
-    assert reader.left["a"].attempts == attempts
+    assert reader.unfinished["a"].attempts == attempts
 
 
 async def test_what_had_begun_once_stays_so_for_every_later_endpoint(diary: Diary) -> None:
@@ -160,23 +159,23 @@ async def test_what_had_begun_once_stays_so_for_every_later_endpoint(diary: Diar
     await diary.close()
     reader = Reader(diary.folder / "journal")
     reader.read(set())
-    assert reader.left["a"].attempts == 1
+    assert reader.unfinished["a"].attempts == 1
 
 
 def test_the_tasks_that_an_engine_sent_to_workers(tmp_path: Path) -> None:
     path, ids = tmp_path / "begun", [uuid.uuid4() for _ in range(2)]
-    begun_file.create(path)
-    notes = begun_file.Notes(path)
+    dispatched.create(path)
+    notes = dispatched.Notes(path)
     notes.add([str(ids[0])])
     with path.open("ab") as file:
         file.write(ids[1].bytes[:9])
-    assert begun_file.peek(path) == {str(ids[0])}, "the second was never sent: its id wasn't written to its end"
-    begun_file.empty(path)
+    assert dispatched.peek(path) == {str(ids[0])}, "the second was never sent: its id wasn't written to its end"
+    dispatched.empty(path)
     notes.add([str(ids[1])])
-    assert begun_file.take(path) == {str(ids[1])}
-    assert begun_file.peek(path) is None
+    assert dispatched.take(path) == {str(ids[1])}
+    assert dispatched.peek(path) is None
     path.write_bytes(b"another-boot-of-the-host" + bytes(40))
-    assert begun_file.peek(path) is None
+    assert dispatched.peek(path) is None
 
 
 async def test_ends_that_a_full_disk_doesnt_take_are_written_when_it_does(diary: Diary) -> None:
@@ -193,4 +192,4 @@ async def test_ends_that_a_full_disk_doesnt_take_are_written_when_it_does(diary:
     await diary.take("c")
     await diary.close()
     reader = journal.read(diary.folder)
-    assert (list(reader.left), list(reader.done)) == (["c"], ["a"])
+    assert (list(reader.unfinished), list(reader.done)) == (["c"], ["a"])

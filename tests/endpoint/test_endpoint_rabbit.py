@@ -23,7 +23,7 @@ from twinlock_endpoint.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.intake import Intake
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.journal.left import Reader
+from twinlock_endpoint.journal.recovery import Reader
 from twinlock_endpoint.link import Link
 from twinlock_endpoint.task import Task
 
@@ -219,7 +219,7 @@ def kept(running: Running, task: str) -> bool:
     "Whether the journal has the task's result."
     reader = Reader(running.folder / "journal")
     reader.read(None)
-    return task in reader.left and reader.left[task].result is not None
+    return task in reader.unfinished and reader.unfinished[task].result is not None
 
 
 class Desk:

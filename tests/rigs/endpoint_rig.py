@@ -21,7 +21,7 @@ import psutil
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Task
 from globus_compute_sdk.serialize import ComputeSerializer, PureSourceTextInspect
-from twinlock_endpoint.journal.left import Reader
+from twinlock_endpoint.journal.recovery import Reader
 from twinlock_service.management import Management
 from twinlock_service.rabbitmq import VHOST, Node
 from twinlock_testbed.processes import title
@@ -275,7 +275,7 @@ def journalled(running: Running) -> set[str]:
     """The tasks that the journal still has."""
     reader = Reader(running.folder / "journal")
     reader.read(None)
-    return set(reader.left)
+    return set(reader.unfinished)
 
 
 def endpoint_name(queues: Queues) -> str:

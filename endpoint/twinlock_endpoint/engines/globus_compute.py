@@ -14,7 +14,7 @@ from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.home import output
-from twinlock_endpoint.htex import blocks, bundle, dispatched, executor, failures, parsl_types
+from twinlock_endpoint.htex import blocks, bundle, executor, failures, parsl_types
 from twinlock_endpoint.htex.any_folder import InWorkingFolder, is_plain
 from twinlock_endpoint.htex.lost_workers import LostWorkers
 from twinlock_endpoint.htex.poller import Poller
@@ -22,6 +22,7 @@ from twinlock_endpoint.htex.providers import forked
 from twinlock_endpoint.htex.strategies import poller_arguments
 from twinlock_endpoint.htex.submissions import Submissions
 from twinlock_endpoint.htex.submitted import Submitted
+from twinlock_endpoint.journal import dispatched
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.worker import main_module
 from twinlock_endpoint.zygote.client import Zygote
@@ -93,9 +94,9 @@ class GlobusComputeEngine(Engine):
         if self._zygote is not None:
             dispatched.create(noted)
         if isinstance(parsl.provider, forked.LocalProvider):
-            parsl.provider.begun = noted
+            parsl.provider.dispatched = noted
         else:
-            parsl.begun = noted
+            parsl.dispatched = noted
             command = bundle.with_code(parsl.launch_cmd, place.folder, type(parsl.provider).__name__, launcher)
             parsl.launch_cmd = self._container.wrap(command, place.folder)
         parsl.on_failure = place.on_failure

@@ -52,7 +52,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
     worker_port: int | None
     zygote: Zygote | None = None
     """Forks the interchange; without one it is started as a program."""
-    begun: Path | None = None
+    dispatched: Path | None = None
     """Where a forked interchange notes what it sends to pools."""
     lost_workers: LostWorkers
     command_client: Any
@@ -115,7 +115,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
             "log_config": self.log_config,
             "_check_python_mismatch": self._check_python_mismatch,
         }
-        program = InterchangeProgram(begun=self.begun, beat_s=self.heartbeat_period, config=config)
+        program = InterchangeProgram(dispatched=self.dispatched, beat_s=self.heartbeat_period, config=config)
         self.interchange_proc = self.zygote.start(program)
         self.worker_port = self._asked_port()
 

@@ -14,13 +14,13 @@ import zmq
 from parsl.executors.high_throughput import interchange as parsl_interchange
 
 from twinlock_endpoint.htex import messages
-from twinlock_endpoint.htex.dispatched import Notes
 from twinlock_endpoint.htex.sockets import readable
+from twinlock_endpoint.journal.dispatched import Notes
 
 
-def main(begun: Path | None, beat_s: float, config: dict[str, Any]) -> None:
+def main(dispatched: Path | None, beat_s: float, config: dict[str, Any]) -> None:
     """Run an interchange with these arguments of Parsl's class; see `InterchangeProgram` for the others."""
-    made = Interchange(Notes(begun) if begun else None, beat_s, **config)
+    made = Interchange(Notes(dispatched) if dispatched else None, beat_s, **config)
     # Parsl makes a record of every step and has the log file's handler drop it: nearly half of the time that it takes.
     logging.getLogger("parsl").setLevel(config["logging_level"])
     made.start()

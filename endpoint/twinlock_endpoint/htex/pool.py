@@ -28,9 +28,9 @@ from parsl.log_utils import set_file_logger
 
 from twinlock_endpoint.htex import messages, pool_worker
 from twinlock_endpoint.htex.batching import Together
-from twinlock_endpoint.htex.dispatched import Notes
 from twinlock_endpoint.htex.pipe import WorkerEnd
 from twinlock_endpoint.htex.pool_arguments import manager_arguments
+from twinlock_endpoint.journal.dispatched import Notes
 
 log = logging.getLogger(parsl_pool.logger.name)
 
@@ -48,7 +48,7 @@ _UNSHARED = SimpleNamespace(
 )
 
 
-def main(arguments: list[str], begun: Path, ahead: int) -> None:
+def main(arguments: list[str], dispatched: Path, ahead: int) -> None:
     """Run a pool with the arguments of Parsl's process_worker_pool.py until it is told to end; see `PoolProgram`."""
     chosen = parsl_pool.get_arg_parser().parse_args(arguments)
     chosen.logs = Path(chosen.logdir, f"block-{chosen.block_id}", chosen.uid)
@@ -60,7 +60,7 @@ def main(arguments: list[str], begun: Path, ahead: int) -> None:
     parsl_pool.distributions = _distributions  # the interchange is told all that are installed, which takes a while
     parsl_pool.probe_addresses = _probe
     parsl_pool._SCRIPT_LOAD_TIME = time.time()
-    Pool(chosen, Notes(begun), ahead).start()
+    Pool(chosen, Notes(dispatched), ahead).start()
 
 
 def _distributions() -> Iterator[Distribution]:

@@ -13,27 +13,27 @@ from twinlock_endpoint.zygote.program import Program
 class InterchangeProgram(Program):
     """Parsl's interchange, with its arguments.
 
-    It notes at `begun`, if that is given, what it sends to pools. A pool is heard of each `beat_s` seconds.
+    It notes at `dispatched`, if that is given, what it sends to pools. A pool is heard of each `beat_s` seconds.
     """
 
     title: str = "parsl: HTEX interchange"
-    begun: Path | None = None
+    dispatched: Path | None = None
     beat_s: float = math.inf
     config: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
-        interchange.main(self.begun, self.beat_s, self.config)
+        interchange.main(self.dispatched, self.beat_s, self.config)
 
 
 @dataclass(frozen=True)
 class PoolProgram(Program):
     """A pool of Parsl's workers; `arguments` are those of its process_worker_pool.py.
 
-    It notes at `begun` what it sends to workers, and takes up to `ahead` tasks more than it has workers.
+    It notes at `dispatched` what it sends to workers, and takes up to `ahead` tasks more than it has workers.
     """
 
-    begun: Path = Path()
+    dispatched: Path = Path()
     ahead: int = 0
 
     def run(self) -> None:
-        pool.main(self.arguments, self.begun, self.ahead)
+        pool.main(self.arguments, self.dispatched, self.ahead)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from twinlock_endpoint.errors import JournalError
 from twinlock_endpoint.home import obstacles
-from twinlock_endpoint.htex import dispatched
-from twinlock_endpoint.journal import records
-from twinlock_endpoint.journal.left import Left, Reader
+from twinlock_endpoint.journal import dispatched, records
 from twinlock_endpoint.journal.records import Kind, Record
+from twinlock_endpoint.journal.recovery import Reader, Unfinished
 from twinlock_endpoint.journal.segments import Segments
 from twinlock_endpoint.journal.writer import Writer
 from twinlock_endpoint.task import Task
@@ -29,8 +28,8 @@ def read(folder: Path) -> Reader:
         raise JournalError(f"The endpoint's journal can't be made: {obstacles.explain(own, error)}") from error
     reader = Reader(own)
     reader.read(dispatched.take(dispatched.path_in(folder)))
-    if reader.left:
-        log.info("The journal has %d unfinished tasks of an endpoint before this one", len(reader.left))
+    if reader.unfinished:
+        log.info("The journal has %d unfinished tasks of an endpoint before this one", len(reader.unfinished))
     return reader
 
 
@@ -38,9 +37,9 @@ class Journal:
     """Writes what happens to tasks behind what `reader` found. Everything returns at once; for the loop."""
 
     def __init__(self, reader: Reader) -> None:
-        self.left: dict[str, Left] = reader.left
+        self.unfinished: dict[str, Unfinished] = reader.unfinished
         """What predecessors left; whoever has dealt with it empties it."""
-        self._begun = dispatched.path_in(reader.folder.parent)
+        self._dispatched = dispatched.path_in(reader.folder.parent)
         self.done = tuple(reader.done)
         self._writer = Writer(Segments(reader.folder, reader.index))
 
@@ -56,13 +55,13 @@ class Journal:
         """It was tried so often, and no worker has it now."""
         self._writer.write(Record(Kind.TRIED, task_id, records.tried(task_id, attempts, sure=True)))
 
-    def begun(self) -> Set[str] | None:
+    def dispatched(self) -> Set[str] | None:
         """The tasks that the engine has sent to workers; None where it doesn't tell."""
-        return dispatched.peek(self._begun)
+        return dispatched.peek(self._dispatched)
 
-    def none_begun(self) -> None:
+    def none_dispatched(self) -> None:
         """There is no unfinished task."""
-        dispatched.empty(self._begun)
+        dispatched.empty(self._dispatched)
 
     def answered(self, task_id: str, result: bytes, safe: Safe) -> None:
         """There is a result."""

@@ -27,7 +27,7 @@ class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Par
     def __init__(self, original: parsl.providers.LocalProvider, zygote: Zygote) -> None:
         self.__dict__.update(original.__dict__)
         self._zygote = zygote
-        self.begun: Path
+        self.dispatched: Path
         """Where the pools note what they send to workers."""
 
     def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl.localprovider") -> str:
@@ -39,7 +39,7 @@ class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Par
             PoolProgram(
                 title=f"parsl: HTEX pool of block {block}",
                 arguments=words[1:],
-                begun=self.begun,
+                dispatched=self.dispatched,
                 ahead=_AHEAD if self.max_blocks <= 1 else 0,
                 environment={"JOBNAME": name, "CORES": str(os.cpu_count())},  # as Parsl's script and launcher do
                 stdout=f"{script}.out",

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Left:
+class Unfinished:
     """An unfinished task: itself, unless its record was damaged; how often it may have begun; its result, if any."""
 
     task: Task | None = None
@@ -35,12 +35,12 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.index = Index()
-        self.left: dict[str, Left] = {}
+        self.unfinished: dict[str, Unfinished] = {}
         self.done: OrderedDict[str, None] = OrderedDict()
         """Tasks that were done, the last ones last; a delivery of theirs may come once more."""
 
-    def read(self, begun: Set[str] | None) -> None:
-        """Read them all. `begun` are the tasks that the last engine sent to workers; with None, any may have begun.
+    def read(self, dispatched: Set[str] | None) -> None:
+        """Read them all. `dispatched` are those that the last engine sent to workers; with None, any may have begun.
 
         JournalError where a newer version wrote them, or they can't be read at all.
         """
@@ -53,9 +53,9 @@ class Reader:
                 raise JournalError(f"The endpoint's journal can't be read: {obstacles.explain(path, error)}") from error
             self._check(number, data)
             self._segment(number, data, last=number == found[-1])
-        for task_id, left in self.left.items():
-            if begun is not None and task_id not in begun and left.attempts and not left.sure:
-                left.attempts -= 1
+        for task_id, entry in self.unfinished.items():
+            if dispatched is not None and task_id not in dispatched and entry.attempts and not entry.sure:
+                entry.attempts -= 1
 
     def _check(self, number: int, data: bytes) -> None:
         version = frames.version(data)
@@ -91,14 +91,14 @@ class Reader:
 
     def _apply(self, kind: Kind, task_id: str, rest: list[Any]) -> None:
         if kind is Kind.DONE:
-            self.left.pop(task_id, None)
+            self.unfinished.pop(task_id, None)
             self.done[task_id] = None
             return
-        left = self.left.setdefault(task_id, Left())
+        entry = self.unfinished.setdefault(task_id, Unfinished())
         if kind is Kind.TAKEN:
-            left.task, attempts = records.task(task_id, rest)
-            left.attempts = left.attempts if left.tried else attempts
+            entry.task, attempts = records.task(task_id, rest)
+            entry.attempts = entry.attempts if entry.tried else attempts
         elif kind is Kind.TRIED:
-            left.attempts, left.sure, left.tried = int(rest[0]), bool(rest[1]), True
+            entry.attempts, entry.sure, entry.tried = int(rest[0]), bool(rest[1]), True
         else:
-            left.result = bytes(rest[0])
+            entry.result = bytes(rest[0])
