@@ -16,8 +16,8 @@ from functools import partial
 from twinlock_common.amqp.errors import RefusedMessageError
 
 from twinlock_endpoint import results
-from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.journal.journal import Journal, Safe
+from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from typing import Any
 from twinlock_common.offload import in_thread
 
 from twinlock_endpoint import status
-from twinlock_endpoint.connections import Connections
 from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.manager import Manager
+from twinlock_endpoint.queues.connections import Connections
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from twinlock_endpoint.book import Book
-from twinlock_endpoint.consumer import Delivery, TaskConsumer
+from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,9 @@ from setproctitle import setproctitle
 from twinlock_common.document import Document
 from twinlock_common.offload import in_thread
 
-from twinlock_endpoint import deliveries, status
+from twinlock_endpoint import status
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.config.configuration import Config
-from twinlock_endpoint.connections import Connections
-from twinlock_endpoint.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.engines.base import Engine, Place
 from twinlock_endpoint.errors import EngineError
 from twinlock_endpoint.heartbeats import Heartbeats
@@ -24,8 +22,11 @@ from twinlock_endpoint.idle import Idle, IdleClock
 from twinlock_endpoint.intake import Intake
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.link import REFUSED
 from twinlock_endpoint.manager import Manager
+from twinlock_endpoint.queues import deliveries
+from twinlock_endpoint.queues.connection import REFUSED
+from twinlock_endpoint.queues.connections import Connections
+from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.report import StartReport
 from twinlock_endpoint.tasks import Tasks
 from twinlock_endpoint.worker.python_versions import mismatch

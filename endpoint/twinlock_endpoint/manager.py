@@ -8,10 +8,10 @@ from typing import Any
 from twinlock_common.document import Document, DocumentError, queues
 
 from twinlock_endpoint.audit import Audit
-from twinlock_endpoint.connections import Connections
 from twinlock_endpoint.control import Control
 from twinlock_endpoint.debt import Debt
 from twinlock_endpoint.peer import AuditPipe, SharedCredentials
+from twinlock_endpoint.queues.connections import Connections
 
 _LONGEST_CONDITION = 1000
 """Characters; the manager shows fewer, and takes no message of more than 64 KiB."""

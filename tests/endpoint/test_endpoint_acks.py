@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from endpoint_rig import LIMIT_S, Broker, Queues, until
 from twinlock_common.amqp.connection import parameters
-from twinlock_endpoint.consumer import Delivery, TaskConsumer
-from twinlock_endpoint.link import Link
+from twinlock_endpoint.queues.connection import ReconnectingConnection
+from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
 
 pytestmark = pytest.mark.system
 
@@ -17,8 +17,8 @@ async def test_only_what_was_settled_leaves_the_queue(queues: Queues, broker: Br
         queues.publish(b"a message")
     got: list[Delivery] = []
     consumer = TaskConsumer(queues.task_queue, 10, got.append, lambda: None, lambda: None)
-    link = Link(parameters(broker.endpoint_url, None, 60), [consumer], lambda _reason: None)
-    link.open()
+    connection = ReconnectingConnection(parameters(broker.endpoint_url, None, 60), [consumer], lambda _reason: None)
+    connection.open()
     consumer.begin()
     async with asyncio.timeout(LIMIT_S):
         while len(got) < 6:
@@ -28,5 +28,5 @@ async def test_only_what_was_settled_leaves_the_queue(queues: Queues, broker: Br
             consumer.ack(got[number])
         await asyncio.sleep(0)
     consumer.reject(got[5])
-    await link.close()
+    await connection.close()
     until(lambda: queues.waiting_tasks() == 1)

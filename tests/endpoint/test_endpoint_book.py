@@ -9,9 +9,9 @@ import pytest_asyncio
 from endpoint_rig import LIMIT_S
 from twinlock_common.amqp.errors import RefusedMessageError
 from twinlock_endpoint.book import Book
-from twinlock_endpoint.consumer import Delivery
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
 
 CHANNEL: Any = object()

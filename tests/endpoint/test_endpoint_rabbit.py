@@ -17,14 +17,14 @@ from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 from rabbit_control import evaluate, restart
 from twinlock_common.amqp.connection import parameters
-from twinlock_endpoint import link as link_module
 from twinlock_endpoint.book import Book
-from twinlock_endpoint.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.intake import Intake
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.recovery import Reader
-from twinlock_endpoint.link import Link
+from twinlock_endpoint.queues import connection as connection_module
+from twinlock_endpoint.queues.connection import ReconnectingConnection
+from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.task import Task
 
 pytestmark = pytest.mark.system
@@ -164,20 +164,20 @@ async def test_an_attempt_to_connect_that_is_given_up_amid_the_handshake(
     broker: Broker, frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_s = 0.5
-    monkeypatch.setattr(link_module, "_OPEN_LIMIT_S", limit_s)
+    monkeypatch.setattr(connection_module, "_OPEN_LIMIT_S", limit_s)
     while not await given_up(broker, frames):  # RabbitMQ may need longer to get there
         limit_s *= 4
-        monkeypatch.setattr(link_module, "_OPEN_LIMIT_S", limit_s)
+        monkeypatch.setattr(connection_module, "_OPEN_LIMIT_S", limit_s)
 
 
 async def given_up(broker: Broker, frames: int) -> bool:
     "Whether the handshake had got that far when the attempt was given up."
     lost: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(LIMIT_S):
-        link = Link(parameters(gate.url, None, 60), [], lost.set_result)
-        link.open()
+        connection = ReconnectingConnection(parameters(gate.url, None, 60), [], lost.set_result)
+        connection.open()
         assert "no connection within" in str(await lost)
-        await link.close()
+        await connection.close()
         if gate.reached.is_set():
             gate.release()
             await gate.gone.wait()
@@ -205,14 +205,14 @@ async def test_a_connection_that_is_cut_amid_the_handshake_is_made_again(broker:
     user = Waiting()
     down = asyncio.Event()
     async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(LIMIT_S):
-        link = Link(parameters(gate.url, None, 60), [user], lambda reason: down.set())
-        link.open()
+        connection = ReconnectingConnection(parameters(gate.url, None, 60), [user], lambda reason: down.set())
+        connection.open()
         await (gate.reached if frames < 4 else user.there).wait()
         gate.cut()
         gate.release()
         await down.wait()
         await user.there.wait()
-        await link.close()
+        await connection.close()
 
 
 def kept(running: Running, task: str) -> bool:
@@ -231,7 +231,9 @@ class Desk:
         self.consumer = TaskConsumer(queues.task_queue, 6, self._deliver, lambda: None, lambda: self.intake.lost())
         self.book = Book(self.journal, self.consumer.ack, self._publish, 6)
         self.intake = Intake(self.consumer, self.book, 4, self._take, held_s=0.2)
-        self.link = Link(parameters(broker.endpoint_url, None, 60), [self.consumer], lambda reason: None)
+        self.connection = ReconnectingConnection(
+            parameters(broker.endpoint_url, None, 60), [self.consumer], lambda reason: None
+        )
 
     async def number(self, tasks: int) -> None:
         """Wait until so many were taken."""
@@ -255,10 +257,10 @@ class Desk:
 async def desk(broker: Broker, queues: Queues, tmp_path: Path) -> AsyncIterator[Desk]:
     """A desk that takes tasks."""
     made = Desk(broker, queues, tmp_path)
-    made.link.open()
+    made.connection.open()
     made.consumer.begin()
     yield made
-    await made.link.close()
+    await made.connection.close()
     await made.journal.close(LIMIT_S)
 
 

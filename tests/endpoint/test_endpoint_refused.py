@@ -26,8 +26,8 @@ from twinlock_common.amqp.errors import RefusedMessageError
 from twinlock_common.document import Destination
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.link import Link
-from twinlock_endpoint.publisher import Publisher
+from twinlock_endpoint.queues.connection import ReconnectingConnection
+from twinlock_endpoint.queues.publisher import Publisher
 from twinlock_endpoint.task import Task
 
 pytestmark = pytest.mark.system
@@ -207,12 +207,12 @@ class Counting(Publisher):
 async def publishing(url: str) -> AsyncIterator[Counting]:
     "A publisher on a connection of its own."
     publisher = Counting()
-    link = Link(parameters(url, None, 60), [publisher], lambda reason: None)
-    link.open()
+    connection = ReconnectingConnection(parameters(url, None, 60), [publisher], lambda reason: None)
+    connection.open()
     try:
         yield publisher
     finally:
-        await link.close()
+        await connection.close()
 
 
 def destination(queues: Queues) -> Destination:

@@ -24,7 +24,7 @@ REFUSED = (ProbableAuthenticationError, ProbableAccessDeniedError)
 
 
 class ChannelUser(Protocol):
-    """Has a channel of its own while the link is up."""
+    """Has a channel of its own while there is a connection."""
 
     def opened(self, channel: Channel) -> None:
         """A fresh channel. Nothing of an earlier one is valid on it."""
@@ -39,7 +39,7 @@ class ChannelUser(Protocol):
         """The connection is gone, and the channel with it."""
 
 
-class Link:
+class ReconnectingConnection:
     """Keeps a connection open until it is closed here; on each loss it tries again, with growing random delays."""
 
     def __init__(

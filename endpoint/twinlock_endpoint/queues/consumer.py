@@ -8,7 +8,7 @@ from typing import Any
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
-from twinlock_endpoint.acks import Acks
+from twinlock_endpoint.queues.acks import Acks
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from twinlock_common.amqp.connection import parameters
 from twinlock_common.document import DocumentError, Queues
 
 from twinlock_endpoint.config.configuration import Config
-from twinlock_endpoint.consumer import TaskConsumer
-from twinlock_endpoint.link import ChannelUser, Link
-from twinlock_endpoint.publisher import Publisher
+from twinlock_endpoint.queues.connection import ChannelUser, ReconnectingConnection
+from twinlock_endpoint.queues.consumer import TaskConsumer
+from twinlock_endpoint.queues.publisher import Publisher
 
 
 class Connections:
-    """The links to `queues`, and what is published over them. Nothing is opened yet.
+    """The connections to `queues`, and what is published over them. Nothing is opened yet.
 
     Results and heartbeats share a channel where they share a URL. DocumentError where a URL can't be used.
     """
@@ -29,18 +29,20 @@ class Connections:
         self._results, self._heartbeats = publishers[queues.results.url], publishers[queues.heartbeats.url]
         users: dict[str, list[ChannelUser]] = {url: [publisher] for url, publisher in publishers.items()}
         users.setdefault(queues.tasks.url, []).append(consumer)
-        self._links = {url: Link(self._parameters(url), of_url, on_down) for url, of_url in users.items()}
+        self._by_url = {
+            url: ReconnectingConnection(self._parameters(url), of_url, on_down) for url, of_url in users.items()
+        }
         self._names = {url: name for name, url in reversed(_urls(queues).items())}
 
     def open(self) -> None:
         """Start to connect."""
-        for link in self._links.values():
-            link.open()
+        for one in self._by_url.values():
+            one.open()
 
     async def close(self) -> None:
         """Close for good."""
-        for link in self._links.values():
-            await link.close()
+        for one in self._by_url.values():
+            await one.close()
 
     def renew(self, queues: Queues) -> None:
         """Use fresh credentials: what is connected stays so, and they count from the next connection on.
@@ -51,8 +53,8 @@ class Connections:
         chosen = {url: self._parameters(fresh[name]) for url, name in self._names.items()}
         self._queues = queues
         self._consumer.queue = queues.tasks.queue
-        for url, link in self._links.items():
-            link.renew(chosen[url])
+        for url, one in self._by_url.items():
+            one.renew(chosen[url])
 
     def publish_result(self, body: bytes) -> asyncio.Future[None]:
         """Publish now or as soon as there is a connection. The future is done when the message is safe."""

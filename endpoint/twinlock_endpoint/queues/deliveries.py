@@ -7,7 +7,7 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from twinlock_endpoint.consumer import Delivery
+from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.worker.messages import unpack
 from twinlock_endpoint.worker.texts import cut
