@@ -14,7 +14,7 @@ from twinlock_common.document import DocumentError
 
 from twinlock_endpoint import agent, arguments, environment
 from twinlock_endpoint.errors import StartError
-from twinlock_endpoint.report import StartReport
+from twinlock_endpoint.manager.start_report import StartReport
 from twinlock_endpoint.worker import main_module
 
 log = logging.getLogger(__name__)

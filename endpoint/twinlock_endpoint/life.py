@@ -11,23 +11,23 @@ from setproctitle import setproctitle
 from twinlock_common.document import Document
 from twinlock_common.offload import in_thread
 
-from twinlock_endpoint import status
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.config.configuration import Config
 from twinlock_endpoint.engines.base import Engine, Place
 from twinlock_endpoint.errors import EngineError
-from twinlock_endpoint.heartbeats import Heartbeats
 from twinlock_endpoint.home.output import Output
 from twinlock_endpoint.idle import Idle, IdleClock
 from twinlock_endpoint.intake import Intake
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.manager import Manager
+from twinlock_endpoint.manager import status
+from twinlock_endpoint.manager.heartbeats import Heartbeats
+from twinlock_endpoint.manager.manager import Manager
+from twinlock_endpoint.manager.start_report import StartReport
 from twinlock_endpoint.queues import deliveries
 from twinlock_endpoint.queues.connection import REFUSED
 from twinlock_endpoint.queues.connections import Connections
 from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
-from twinlock_endpoint.report import StartReport
 from twinlock_endpoint.tasks import Tasks
 from twinlock_endpoint.worker.python_versions import mismatch
 
@@ -99,11 +99,11 @@ class _Endpoint:
         self._connections = Connections(document.queues, config, self._consumer, self._link_down)
         self._manager = Manager(document, self._connections, self._end)
         self._book = Book(journal, self._consumer.ack, self._connections.publish_result, prefetch)
-        self._book.kept_changed = self._manager.debt.changed
+        self._book.kept_changed = self._manager.backlog.changed
         self._heartbeats = Heartbeats(
             document.endpoint_id,
             status.identity(document.info, config.raw),
-            setup.engine,
+            setup.engine.figures,
             self._connections,
             self._manager,
             self._book.figures,
@@ -248,7 +248,7 @@ class _Endpoint:
             self._tasks.abandon(self._why, self._final)
         await self._book.drain(_FLUSH_S)
         await self._journal.close(_FLUSH_S)
-        self._manager.debt.say()
+        self._manager.backlog.say()
         await self._manager.drain(_FLUSH_S)
         await self._heartbeats.send_last(_FLUSH_S)
         await self._connections.close()

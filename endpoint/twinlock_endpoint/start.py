@@ -13,7 +13,7 @@ from twinlock_endpoint.arguments import Arguments
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError, StartError
 from twinlock_endpoint.home import folder, hooks, output
-from twinlock_endpoint.report import StartReport
+from twinlock_endpoint.manager.start_report import StartReport
 
 if TYPE_CHECKING:
     from twinlock_endpoint.engines.base import Engine

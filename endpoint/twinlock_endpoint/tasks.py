@@ -9,11 +9,11 @@ from contextlib import suppress
 from functools import partial
 
 from twinlock_endpoint import results
-from twinlock_endpoint.audit import Audit
 from twinlock_endpoint.book import Book
 from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import DamagedError, InterruptedTaskError
 from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.manager.audit import Audit
 from twinlock_endpoint.queues import deliveries
 from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task

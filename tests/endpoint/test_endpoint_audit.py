@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from endpoint_rig import LIMIT_S
-from twinlock_endpoint.audit import Audit
-from twinlock_endpoint.control import Control
+from twinlock_endpoint.manager.audit import Audit
+from twinlock_endpoint.manager.control import Control
 
 TASKS = 20_000
 """Their records are more than what may wait to be sent."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from cryptography.fernet import Fernet
 from endpoint_rig import Queues, Running, value
-from twinlock_endpoint.peer import AuditPipe, SharedCredentials
+from twinlock_endpoint.manager.globus import AuditPipe, SharedCredentials
 
 
 def test_credentials_are_the_newest_and_none_while_they_are_written() -> None:

@@ -7,9 +7,8 @@ from typing import Any
 
 from twinlock_common.offload import in_thread
 
-from twinlock_endpoint import status
-from twinlock_endpoint.engines.base import Engine
-from twinlock_endpoint.manager import Manager
+from twinlock_endpoint.manager import status
+from twinlock_endpoint.manager.manager import Manager
 from twinlock_endpoint.queues.connections import Connections
 
 log = logging.getLogger(__name__)
@@ -24,12 +23,14 @@ class Heartbeats:
         self,
         endpoint_id: str,
         identity: dict[str, Any],
-        engine: Engine,
+        engine: Callable[[], dict[str, Any]],
         connections: Connections,
         manager: Manager,
         answers: Callable[[], dict[str, int]],
     ) -> None:
-        """`answers` gives figures for the manager endpoint alone; the service knows what it got."""
+        """`engine` gives the engine's figures, and may block; `answers` gives those for the manager endpoint alone,
+        since the service knows what it got.
+        """
         self._endpoint_id = endpoint_id
         self._identity = identity
         self._engine = engine
@@ -61,7 +62,7 @@ class Heartbeats:
 
     async def _ask_engine(self) -> None:
         "A busy or stuck engine delays no heartbeat, which then carries the last known figures."
-        self._asking = self._asking or in_thread(self._engine.figures)
+        self._asking = self._asking or in_thread(self._engine)
         done, _ = await asyncio.wait([self._asking], timeout=_FIGURES_S)
         if not done:
             log.warning("The engine did not give its figures within %.0f s", _FIGURES_S)

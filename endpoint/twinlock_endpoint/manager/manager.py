@@ -7,10 +7,10 @@ from typing import Any
 
 from twinlock_common.document import Document, DocumentError, queues
 
-from twinlock_endpoint.audit import Audit
-from twinlock_endpoint.control import Control
-from twinlock_endpoint.debt import Debt
-from twinlock_endpoint.peer import AuditPipe, SharedCredentials
+from twinlock_endpoint.manager.audit import Audit
+from twinlock_endpoint.manager.backlog import Backlog
+from twinlock_endpoint.manager.control import Control
+from twinlock_endpoint.manager.globus import AuditPipe, SharedCredentials
 from twinlock_endpoint.queues.connections import Connections
 
 _LONGEST_CONDITION = 1000
@@ -39,7 +39,7 @@ class Manager:
             "end": lambda message: end(str(message.get("reason"))),
         }
         self._control = Control(document.control, handlers, self._connected)
-        self.debt = Debt(self._tell_debt)
+        self.backlog = Backlog(self._tell_backlog)
         """What the journal has, for the manager to know."""
         self.audit = self._audit if document.audited else None
         """Where the manager asks for one."""
@@ -53,7 +53,7 @@ class Manager:
         numbers = {name: value for name, value in figures.items() if type(value) in (int, float)}
         condition = str(figures.get("condition") or "")[:_LONGEST_CONDITION]
         self._control.send({"type": "figures", "figures": numbers, "condition": condition})
-        self.debt.say()
+        self.backlog.say()
 
     def look_for_credentials(self) -> None:
         """Use what the peer's manager wrote since the last time; to be called when a connection is lost."""
@@ -70,10 +70,10 @@ class Manager:
         await self._audit.drain(limit_s)
 
     def _connected(self) -> None:
-        self.debt.say()
+        self.backlog.say()
         self._audit.connected()
 
-    def _tell_debt(self, tasks: int) -> None:
+    def _tell_backlog(self, tasks: int) -> None:
         self._control.send({"type": "journal", "tasks": tasks})
 
     def _renew(self, message: dict[str, Any]) -> None:

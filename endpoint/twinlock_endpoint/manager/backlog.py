@@ -9,7 +9,7 @@ from collections.abc import Callable
 _QUIET_S = 1.0
 
 
-class Debt:
+class Backlog:
     """Tells `tell` the number of tasks in the journal: the first at once, before the queue may forget it.
 
     That there is none any more is told only when it stays so for a moment, or each short task would be told of.
