@@ -11,13 +11,10 @@ from setproctitle import setproctitle
 from twinlock_common.document import Document
 from twinlock_common.offload import in_thread
 
-from twinlock_endpoint.book import Book
 from twinlock_endpoint.config.configuration import Config
 from twinlock_endpoint.engines.base import Engine, Place
 from twinlock_endpoint.errors import EngineError
 from twinlock_endpoint.home.output import Output
-from twinlock_endpoint.idle import Idle, IdleClock
-from twinlock_endpoint.intake import Intake
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.manager import status
@@ -28,7 +25,10 @@ from twinlock_endpoint.queues import deliveries
 from twinlock_endpoint.queues.connection import REFUSED
 from twinlock_endpoint.queues.connections import Connections
 from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
-from twinlock_endpoint.tasks import Tasks
+from twinlock_endpoint.tasks import window
+from twinlock_endpoint.tasks.idle import Idle, IdleClock
+from twinlock_endpoint.tasks.ledger import Ledger
+from twinlock_endpoint.tasks.life import Tasks
 from twinlock_endpoint.worker.python_versions import mismatch
 
 log = logging.getLogger(__name__)
@@ -63,16 +63,6 @@ def live(setup: Setup, report: StartReport) -> int:
     return asyncio.new_event_loop().run_until_complete(life())
 
 
-def window(max_workers: int) -> int:
-    """Most tasks that are taken and not answered.
-
-    A worker that ends a task needs the next one here already, and Parsl asks for more blocks only where tasks wait:
-    so a few for each worker. At least 32, which hides the round trip of short tasks; not without bound, since each may
-    hold 10 MiB.
-    """
-    return min(65535, max(32, 4 * max_workers))
-
-
 class _Endpoint:
     def __init__(self, setup: Setup, report: StartReport, journal: Journal) -> None:
         document, config = setup.document, setup.config
@@ -91,34 +81,34 @@ class _Endpoint:
         self._code = os.EX_OK
         self._why = ""
         self._final = False
-        limit = window(setup.engine.max_workers)
+        limit = window.size(setup.engine.max_workers)
         prefetch = min(limit, _PREFETCH)
         self._consumer = TaskConsumer(
-            document.queues.tasks.queue, prefetch, self._deliver, self._consuming, lambda: self._intake.lost()
+            document.queues.tasks.queue, prefetch, self._deliver, self._consuming, lambda: self._window.lost()
         )
         self._connections = Connections(document.queues, config, self._consumer, self._link_down)
         self._manager = Manager(document, self._connections, self._end)
-        self._book = Book(journal, self._consumer.ack, self._connections.publish_result, prefetch)
-        self._book.kept_changed = self._manager.backlog.changed
+        self._ledger = Ledger(journal, self._consumer.ack, self._connections.publish_result, prefetch)
+        self._ledger.kept_changed = self._manager.backlog.changed
         self._heartbeats = Heartbeats(
             document.endpoint_id,
             status.identity(document.info, config.raw),
             setup.engine.figures,
             self._connections,
             self._manager,
-            self._book.figures,
+            self._ledger.figures,
         )
-        self._book.refused_changed = self._heartbeats.tell_manager
+        self._ledger.refused_changed = self._heartbeats.tell_manager
         self._tasks = Tasks(
             document.endpoint_id,
             setup.engine,
             _narrower(document.allowed_functions, config.allowed_functions),
-            self._book,
+            self._ledger,
             journal,
             lambda: mismatch(self._heartbeats.figures),
             self._manager.audit,
         )
-        self._intake = Intake(self._consumer, self._book, limit, self._tasks.take)
+        self._window = window.Window(self._consumer, self._ledger, limit, self._tasks.take)
         self._tasks.adopt()
 
     async def run(self) -> int:
@@ -161,9 +151,9 @@ class _Endpoint:
                 self._report.online()
 
     def _consider_idleness(self) -> None:
-        if not len(self._book):
+        if not len(self._ledger):
             self._journal.none_dispatched()
-        idle = self._idle.beat(self._book.received, self._book.settled)
+        idle = self._idle.beat(self._ledger.received, self._ledger.settled)
         _show(self._setup.title, idle)
         if idle.over:
             self._end(idle.word)
@@ -176,7 +166,7 @@ class _Endpoint:
             log.error("A message of %d bytes is no task; it is dropped", len(delivery.body))
             self._consumer.reject(delivery)
         else:
-            self._intake.offer(task_id, delivery)
+            self._window.offer(task_id, delivery)
 
     def _consuming(self) -> None:
         log.info("Tasks are consumed")
@@ -189,7 +179,7 @@ class _Endpoint:
         "Tasks in flight are worth waiting for without end; an endpoint without any that nobody reaches is not."
         self._offline_since = self._offline_since or self._loop.time()
         self._manager.look_for_credentials()
-        if len(self._book) or self._stopping:
+        if len(self._ledger) or self._stopping:
             return
         if isinstance(reason, REFUSED):
             self._give_up(os.EX_NOPERM, "The task queue's broker refused the endpoint's credentials.")
@@ -216,7 +206,7 @@ class _Endpoint:
 
     def _consider_quiet(self) -> None:
         "Nothing comes without a connection, nor while a slow disk or RabbitMQ has answers to make safe."
-        if len(self._book) or self._offline_since is not None:
+        if len(self._ledger) or self._offline_since is not None:
             self._stop_when_quiet()
         else:
             self._stop("the engine failed")
@@ -240,19 +230,19 @@ class _Endpoint:
     async def _shut_down(self) -> None:
         "Answers go out, as far as there is a connection; what is left then stays in the journal for the next endpoint."
         self._stopping = True
-        self._intake.end()
+        self._window.end()
         self._consumer.end()
         self._tasks.leave()
         await self._stop_engine()
         if self._engine_runs:
             self._tasks.abandon(self._why, self._final)
-        await self._book.drain(_FLUSH_S)
+        await self._ledger.drain(_FLUSH_S)
         await self._journal.close(_FLUSH_S)
         self._manager.backlog.say()
         await self._manager.drain(_FLUSH_S)
         await self._heartbeats.send_last(_FLUSH_S)
         await self._connections.close()
-        log.info("Ended; %d tasks stay in the journal", self._book.kept)
+        log.info("Ended; %d tasks stay in the journal", self._ledger.kept)
 
     async def _stop_engine(self) -> None:
         stopping = in_thread(self._setup.engine.stop)

@@ -17,8 +17,6 @@ from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 from rabbit_control import evaluate, restart
 from twinlock_common.amqp.connection import parameters
-from twinlock_endpoint.book import Book
-from twinlock_endpoint.intake import Intake
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.recovery import Reader
@@ -26,6 +24,8 @@ from twinlock_endpoint.queues import connection as connection_module
 from twinlock_endpoint.queues.connection import ReconnectingConnection
 from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.task import Task
+from twinlock_endpoint.tasks.ledger import Ledger
+from twinlock_endpoint.tasks.window import Window
 
 pytestmark = pytest.mark.system
 
@@ -223,14 +223,14 @@ def kept(running: Running, task: str) -> bool:
 
 
 class Desk:
-    """An intake on a real queue, whose tasks the test answers; a window of four, and no patience."""
+    """A window of four tasks on a real queue, without patience; the test answers them."""
 
     def __init__(self, broker: Broker, queues: Queues, folder: Path) -> None:
         self.taken: list[str] = []
         self.journal = Journal(journal.read(folder))
-        self.consumer = TaskConsumer(queues.task_queue, 6, self._deliver, lambda: None, lambda: self.intake.lost())
-        self.book = Book(self.journal, self.consumer.ack, self._publish, 6)
-        self.intake = Intake(self.consumer, self.book, 4, self._take, held_s=0.2)
+        self.consumer = TaskConsumer(queues.task_queue, 6, self._deliver, lambda: None, lambda: self.window.lost())
+        self.ledger = Ledger(self.journal, self.consumer.ack, self._publish, 6)
+        self.window = Window(self.consumer, self.ledger, 4, self._take, held_s=0.2)
         self.connection = ReconnectingConnection(
             parameters(broker.endpoint_url, None, 60), [self.consumer], lambda reason: None
         )
@@ -242,10 +242,10 @@ class Desk:
                 await asyncio.sleep(0.01)
 
     def _deliver(self, delivery: Delivery) -> None:
-        self.intake.offer(str(delivery.headers["task_uuid"]), delivery)
+        self.window.offer(str(delivery.headers["task_uuid"]), delivery)
 
     def _take(self, task_id: str, delivery: Delivery) -> None:
-        self.book.take(Task(task_id, "f", delivery.body), delivery, 1, lambda error: self.taken.append(task_id))
+        self.ledger.take(Task(task_id, "f", delivery.body), delivery, 1, lambda error: self.taken.append(task_id))
 
     def _publish(self, body: bytes) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -274,7 +274,7 @@ async def test_what_a_busy_engine_doesnt_need_goes_back_to_the_queue(desk: Desk,
             await asyncio.sleep(0.05)
     for number, task in enumerate(tasks, start=5):
         assert len(desk.taken) == min(number - 1, 12), "no more than there is room for"
-        desk.book.answer(task, b"result")
+        desk.ledger.answer(task, b"result")
         await desk.number(min(number, 12))
     assert sorted(desk.taken) == sorted(tasks), "each once"
     until(lambda: not queues.waiting_tasks())

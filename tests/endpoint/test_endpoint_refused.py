@@ -284,7 +284,7 @@ async def test_frames_are_as_small_as_rabbitmq_wants_them(broker: Broker, queues
 
 
 def test_a_short_answer_reads_as_a_result() -> None:
-    from twinlock_endpoint import results
+    from twinlock_endpoint.tasks import results
 
     task = str(uuid.uuid4())
     result = unpack(results.refused(task, RefusedMessageError(12_345_678, "too large")))

@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 from globus_compute_common.messagepack import unpack
-from twinlock_endpoint import results
 from twinlock_endpoint.manager import status
 from twinlock_endpoint.queues import deliveries
 from twinlock_endpoint.queues.consumer import Delivery
+from twinlock_endpoint.tasks import results
 from twinlock_endpoint.worker import texts
 
 

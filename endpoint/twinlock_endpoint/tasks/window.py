@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twinlock_endpoint.book import Book
 from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
+from twinlock_endpoint.tasks.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +29,30 @@ class _Waiting:
     since: float
 
 
-class Intake:
-    """Hands deliveries on to `take` while fewer than `window` tasks are unanswered."""
+def size(max_workers: int) -> int:
+    """Most tasks that are taken and not answered.
+
+    A worker that ends a task needs the next one here already, and Parsl asks for more blocks only where tasks wait:
+    so a few for each worker. At least 32, which hides the round trip of short tasks; not without bound, since each may
+    hold 10 MiB.
+    """
+    return min(65535, max(32, 4 * max_workers))
+
+
+class Window:
+    """Hands deliveries on to `take` while fewer than `size` tasks are unanswered."""
 
     def __init__(
         self,
         consumer: TaskConsumer,
-        book: Book,
-        window: int,
+        ledger: Ledger,
+        size: int,
         take: Callable[[str, Delivery], None],
         held_s: float = HELD_S,
     ) -> None:
         self._consumer = consumer
-        self._book = book
-        self._window = window
+        self._ledger = ledger
+        self._size = size
         self._take = take
         self._held_s = held_s
         self._loop = asyncio.get_running_loop()
@@ -50,11 +60,11 @@ class Intake:
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         self._ended = False
-        book.moved = self.pump
+        ledger.moved = self.pump
 
     def offer(self, task_id: str, delivery: Delivery) -> None:
         """A delivery came."""
-        if self._book.again(task_id, delivery):
+        if self._ledger.again(task_id, delivery):
             return
         self._waiting.append(_Waiting(task_id, delivery, self._loop.time()))
         self.pump()
@@ -63,11 +73,11 @@ class Intake:
         """Take what there is room for."""
         while self._waiting and self._room() > 0 and not self._ended:
             first = self._waiting.popleft()
-            if not self._book.again(first.task_id, first.delivery):
+            if not self._ledger.again(first.task_id, first.delivery):
                 self._take(first.task_id, first.delivery)
         if self._waiting and self._timer is None:
             self._watch()
-        if self._paused and self._room() >= max(1, self._window // 4):
+        if self._paused and self._room() >= max(1, self._size // 4):
             self._paused = False
             self._consumer.resume(self._room())
 
@@ -81,7 +91,7 @@ class Intake:
         self._ended = True
 
     def _room(self) -> int:
-        return min(self._window - self._book.unanswered, _UNCONFIRMED * self._window - len(self._book))
+        return min(self._size - self._ledger.unanswered, _UNCONFIRMED * self._size - len(self._ledger))
 
     def _watch(self) -> None:
         self._timer = self._loop.call_at(self._waiting[0].since + self._held_s, self._look)

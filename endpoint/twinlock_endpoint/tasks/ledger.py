@@ -15,10 +15,10 @@ from functools import partial
 
 from twinlock_common.amqp.errors import RefusedMessageError
 
-from twinlock_endpoint import results
 from twinlock_endpoint.journal.journal import Journal, Safe
 from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
+from twinlock_endpoint.tasks import results
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class _Entry:
     refused: bool = False
 
 
-class Book:
+class Ledger:
     """Tasks between delivery and the confirmation of their answers, by task id."""
 
     def __init__(

@@ -8,11 +8,11 @@ from typing import Any
 import pytest_asyncio
 from endpoint_rig import LIMIT_S
 from twinlock_common.amqp.errors import RefusedMessageError
-from twinlock_endpoint.book import Book
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
+from twinlock_endpoint.tasks.ledger import Ledger
 
 CHANNEL: Any = object()
 
@@ -22,15 +22,17 @@ def delivery(tag: int) -> Delivery:
 
 
 class Desk:
-    """A book on a real journal; the test confirms what was published."""
+    """A ledger on a real journal; the test confirms what was published."""
 
     def __init__(self, folder: Path, prefetch: int = 2) -> None:
         self.tags: list[int] = []
         self.published: list[tuple[bytes, asyncio.Future[None]]] = []
         self.kept: list[int] = []
         self.journal = Journal(journal.read(folder))
-        self.book = Book(self.journal, lambda acknowledged: self.tags.append(acknowledged.tag), self._publish, prefetch)
-        self.book.kept_changed = self.kept.append
+        self.ledger = Ledger(
+            self.journal, lambda acknowledged: self.tags.append(acknowledged.tag), self._publish, prefetch
+        )
+        self.ledger.kept_changed = self.kept.append
 
     def _publish(self, body: bytes) -> asyncio.Future[None]:
         self.published.append((body, asyncio.get_running_loop().create_future()))
@@ -39,13 +41,13 @@ class Desk:
     async def take(self, task_id: str, tag: int, attempts: int = 1) -> OSError | None:
         """Take a task; when that is safe, or isn't."""
         safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-        self.book.take(Task(task_id, "f", b"\x01{}"), delivery(tag), attempts, safe.set_result)
+        self.ledger.take(Task(task_id, "f", b"\x01{}"), delivery(tag), attempts, safe.set_result)
         return await asyncio.wait_for(safe, LIMIT_S)
 
     async def answer(self, task_id: str) -> None:
         """Answer a task, until the answer is published."""
         published = len(self.published)
-        self.book.answer(task_id, task_id.encode())
+        self.ledger.answer(task_id, task_id.encode())
         async with asyncio.timeout(LIMIT_S):
             while len(self.published) == published:
                 await asyncio.sleep(0)
@@ -88,19 +90,19 @@ async def test_out_of_the_journal_when_its_answer_is_confirmed(desk: Desk, tmp_p
     await desk.confirm()
     await desk.journal.close(LIMIT_S)
     assert not journal.read(tmp_path).unfinished
-    assert (len(desk.book), desk.book.settled, desk.kept, desk.tags) == (0, 1, [1, 0], [1])
+    assert (len(desk.ledger), desk.ledger.settled, desk.kept, desk.tags) == (0, 1, [1, 0], [1])
 
 
 async def test_a_task_that_comes_again_is_not_taken_again(desk: Desk) -> None:
-    desk.book.take(Task("a", "f", b""), delivery(1), 1, lambda error: None)
-    assert desk.book.again("a", delivery(9)), "before the journal has it"
+    desk.ledger.take(Task("a", "f", b""), delivery(1), 1, lambda error: None)
+    assert desk.ledger.again("a", delivery(9)), "before the journal has it"
     await desk.answer("a")
     assert desk.tags == [9]
-    assert desk.book.again("a", delivery(10)), "while its answer is on its way"
+    assert desk.ledger.again("a", delivery(10)), "while its answer is on its way"
     await desk.confirm()
-    assert desk.book.again("a", delivery(11)), "when it is done"
-    assert (desk.tags, desk.book.received) == ([9, 10, 11], 1)
-    assert not desk.book.again("b", delivery(12))
+    assert desk.ledger.again("a", delivery(11)), "when it is done"
+    assert (desk.tags, desk.ledger.received) == ([9, 10, 11], 1)
+    assert not desk.ledger.again("b", delivery(12))
 
 
 async def test_only_as_many_done_tasks_are_remembered_as_can_come_again(desk: Desk) -> None:
@@ -108,7 +110,7 @@ async def test_only_as_many_done_tasks_are_remembered_as_can_come_again(desk: De
         await desk.take(task, number)
         await desk.answer(task)
         await desk.confirm()
-    assert [desk.book.again(task, delivery(9)) for task in "abc"] == [False, True, True]
+    assert [desk.ledger.again(task, delivery(9)) for task in "abc"] == [False, True, True]
 
 
 async def test_a_done_task_is_known_to_the_next_endpoint(desk: Desk, tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ async def test_a_done_task_is_known_to_the_next_endpoint(desk: Desk, tmp_path: P
     await desk.confirm()
     await desk.journal.close(LIMIT_S)
     following = Desk(tmp_path)
-    assert following.book.again("a", delivery(2))
+    assert following.ledger.again("a", delivery(2))
     await following.journal.close(LIMIT_S)
 
 
@@ -133,7 +135,7 @@ async def test_an_answer_that_is_refused_is_replaced(desk: Desk, tmp_path: Path)
     await desk.confirm()
     await desk.journal.close(LIMIT_S)
     assert not journal.read(tmp_path).unfinished
-    assert desk.book.figures() == {"unsent_results": 0, "refused_results": 1, "dropped_results": 0}
+    assert desk.ledger.figures() == {"unsent_results": 0, "refused_results": 1, "dropped_results": 0}
 
 
 async def test_a_task_whose_short_answer_is_refused_is_dropped(desk: Desk, tmp_path: Path) -> None:
@@ -145,21 +147,21 @@ async def test_a_task_whose_short_answer_is_refused_is_dropped(desk: Desk, tmp_p
         await desk.refuse()
     await desk.journal.close(LIMIT_S)
     assert not journal.read(tmp_path).unfinished
-    assert (len(desk.book), desk.kept[-1], len(desk.published)) == (0, 0, 4)
-    assert desk.book.figures() == {"unsent_results": 0, "refused_results": 2, "dropped_results": 2}
+    assert (len(desk.ledger), desk.kept[-1], len(desk.published)) == (0, 0, 4)
+    assert desk.ledger.figures() == {"unsent_results": 0, "refused_results": 2, "dropped_results": 2}
 
 
 async def test_one_answer_a_task(desk: Desk) -> None:
     await desk.take("a", 1)
     await desk.answer("a")
-    desk.book.answer("a", b"another")
-    desk.book.answer("b", b"nobody asked")
+    desk.ledger.answer("a", b"another")
+    desk.ledger.answer("b", b"nobody asked")
     await desk.confirm()
     assert [body for body, _ in desk.published] == [b"a"]
 
 
 async def test_a_task_that_is_only_answered_is_acknowledged_with_its_answer(desk: Desk) -> None:
-    desk.book.note("a", delivery(1))
+    desk.ledger.note("a", delivery(1))
     assert desk.tags == []
     await desk.answer("a")
     assert desk.tags == [1]
@@ -169,7 +171,7 @@ async def test_open_tasks(desk: Desk) -> None:
     await desk.take("a", 1)
     await desk.take("b", 2)
     await desk.answer("a")
-    assert (desk.book.open(), desk.book.unanswered, len(desk.book)) == (["b"], 1, 2)
+    assert (desk.ledger.open(), desk.ledger.unanswered, len(desk.ledger)) == (["b"], 1, 2)
 
 
 async def test_what_the_disk_doesnt_take_stays_with_the_queue_until_its_answer_is_confirmed(tmp_path: Path) -> None:

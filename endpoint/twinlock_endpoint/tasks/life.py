@@ -8,8 +8,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 
-from twinlock_endpoint import results
-from twinlock_endpoint.book import Book
 from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import DamagedError, InterruptedTaskError
 from twinlock_endpoint.journal.journal import Journal
@@ -17,6 +15,8 @@ from twinlock_endpoint.manager.audit import Audit
 from twinlock_endpoint.queues import deliveries
 from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
+from twinlock_endpoint.tasks import results
+from twinlock_endpoint.tasks.ledger import Ledger
 from twinlock_endpoint.worker import texts
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Tasks:
         endpoint_id: str,
         engine: Engine,
         allowed: frozenset[str] | None,
-        book: Book,
+        ledger: Ledger,
         journal: Journal,
         hint: Callable[[], str],
         audit: Audit | None = None,
@@ -39,7 +39,7 @@ class Tasks:
         self._endpoint_id = endpoint_id
         self._engine = engine
         self._allowed = allowed
-        self._book = book
+        self._ledger = ledger
         self._journal = journal
         self._hint = hint
         self._audit = audit
@@ -58,32 +58,32 @@ class Tasks:
             self._take(task, delivery)
         except Exception as error:  # any message gets an answer; it must not stay in the queue
             log.exception("Task %s can't be read", task_id)
-            if task_id not in self._book:
-                self._book.note(task_id, delivery)
+            if task_id not in self._ledger:
+                self._ledger.note(task_id, delivery)
             self._answer(task_id, results.not_started(task_id, error))
 
     def _take(self, task: Task, delivery: Delivery) -> None:
         if self._allowed is not None and task.function_id not in self._allowed:
             log.warning("Task %s: function %s is not allowed here", task.id, task.function_id)
-            self._book.note(task.id, delivery)
+            self._ledger.note(task.id, delivery)
             self._record(task, "RECEIVED", "FAILED - Function not permitted on endpoint")
             self._answer(task.id, results.not_allowed(task.id, task.function_id, self._endpoint_id))
         else:
-            self._book.take(task, delivery, 0 if self._audit else 1, partial(self._taken, task))
+            self._ledger.take(task, delivery, 0 if self._audit else 1, partial(self._taken, task))
 
     def adopt(self) -> None:
         """Take what predecessors left in the journal. Answers go out now; for the rest `resume` is to be called."""
         for task_id, one in self._journal.unfinished.items():
-            self._book.note(task_id, None)
+            self._ledger.note(task_id, None)
             self._handed[task_id] = one.attempts
             if one.result is not None:
-                self._book.answer(task_id, one.result, kept=True)
+                self._ledger.answer(task_id, one.result, kept=True)
             else:
                 self._journal.tried(task_id, one.attempts)
 
     def resume(self) -> None:
         """The engine is there: what may run (again) runs, what may not gets an error."""
-        for task_id in self._book.open():
+        for task_id in self._ledger.open():
             task = self._journal.unfinished[task_id].task
             if task is None:
                 self._answer(task_id, results.lost(task_id, [DamagedError()]))
@@ -94,7 +94,7 @@ class Tasks:
     def fail(self, reason: Exception) -> None:
         """The engine broke: answer all tasks with the reason, and every later one."""
         self._failure = reason
-        for task_id in self._book.open():
+        for task_id in self._ledger.open():
             self._answer(task_id, results.lost(task_id, [reason]))
 
     def leave(self) -> None:
@@ -106,7 +106,7 @@ class Tasks:
         `final`, for then nobody waits for that any more.
         """
         dispatched = self._journal.dispatched()
-        for task_id in self._book.open():
+        for task_id in self._ledger.open():
             attempts = self._handed[task_id] - self._waited(task_id, dispatched)
             if not final and (attempts <= self._engine.retries or not attempts):
                 self._journal.tried(task_id, attempts)
@@ -146,7 +146,7 @@ class Tasks:
             else:
                 self._answer(task.id, results.lost(task.id, [*failures, OSError(_full(error))]))
 
-        self._book.trying(task.id, len(failures) + 1, safe)
+        self._ledger.trying(task.id, len(failures) + 1, safe)
 
     def _start(self, task: Task, failures: list[BaseException]) -> None:
         if self._failure is not None:
@@ -212,7 +212,7 @@ class Tasks:
     def _answer(self, task_id: str, result: bytes) -> None:
         self._handed.pop(task_id, None)
         self._here.discard(task_id)
-        self._book.answer(task_id, result)
+        self._ledger.answer(task_id, result)
 
 
 def _full(error: OSError) -> str:
