@@ -12,9 +12,9 @@ import sys
 from twinlock_common import document
 from twinlock_common.document import DocumentError
 
-from twinlock_endpoint import agent, arguments, environment
 from twinlock_endpoint.errors import StartError
 from twinlock_endpoint.manager.start_report import StartReport
+from twinlock_endpoint.start import agent, arguments, environment
 from twinlock_endpoint.worker import main_module
 
 log = logging.getLogger(__name__)
@@ -49,13 +49,13 @@ def _run(report: StartReport) -> int:
 
 def _endpoint(report: StartReport) -> int:
     if sys.argv[1:] == ["--check"]:
-        from twinlock_endpoint import check
+        from twinlock_endpoint.start import check
 
         return check.run()
     given, told = _told()
-    from twinlock_endpoint import start
+    from twinlock_endpoint.start import run
 
-    return start.run(given, told, report)
+    return run.run(given, told, report)
 
 
 def _told() -> tuple[arguments.Arguments, document.Document]:

@@ -12,7 +12,7 @@ import pytest
 from endpoint_rig import Broker, Queues, Running, until, value
 from endpoint_tasks import double, note, wait_for
 from network import Network
-from twinlock_endpoint import life
+from twinlock_endpoint import endpoint as endpoint_module
 
 pytestmark = pytest.mark.system
 
@@ -149,7 +149,7 @@ def test_an_engine_that_fails_before_there_is_a_connection_ends_the_tasks_that_c
         network.cut()
         running = endpoint(broken + f"amqp_port: {network.port}\n")
         until(lambda: "can't run tasks any more" in running.log())
-        time.sleep(2 * life._QUIET_S)  # without a connection a queue is always quiet
+        time.sleep(2 * endpoint_module._QUIET_S)  # without a connection a queue is always quiet
         network.mend()
         assert "no such module: mpi" in queues.result(task).data
         assert running.end().code == os.EX_UNAVAILABLE

@@ -40,6 +40,15 @@ class Config:
     high_assurance: bool
     keep_unused_days: float
 
+    def permitted(self, by_manager: frozenset[str] | None) -> frozenset[str] | None:
+        """The ids of the only functions that may run; None where any may.
+
+        Manager endpoint and template may both restrict them; then only those in both lists may run.
+        """
+        if by_manager is None or self.allowed_functions is None:
+            return self.allowed_functions if by_manager is None else by_manager
+        return by_manager & self.allowed_functions
+
 
 def load(text: str) -> Config:
     """Read the YAML text; ConfigError names the key, what is wrong with it and the nearest known key."""

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from twinlock_common.document import Document
 from twinlock_common.offload import in_thread
 
 from twinlock_endpoint.manager import status
@@ -21,8 +22,8 @@ class Heartbeats:
 
     def __init__(
         self,
-        endpoint_id: str,
-        identity: dict[str, Any],
+        document: Document,
+        config_raw: str,
         engine: Callable[[], dict[str, Any]],
         connections: Connections,
         manager: Manager,
@@ -31,8 +32,8 @@ class Heartbeats:
         """`engine` gives the engine's figures, and may block; `answers` gives those for the manager endpoint alone,
         since the service knows what it got.
         """
-        self._endpoint_id = endpoint_id
-        self._identity = identity
+        self._endpoint_id = document.endpoint_id
+        self._identity = status.identity(document.info, config_raw)
         self._engine = engine
         self._connections = connections
         self._manager = manager

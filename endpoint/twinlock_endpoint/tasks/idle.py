@@ -14,6 +14,10 @@ class Idle:
     seconds_left: float = 0
     over: bool = False
 
+    def title(self, usual: str) -> str:
+        """The process's title for people, with what was found in front of the usual one."""
+        return f"[{self.word}; shut down in {self.seconds_left:,.0f}s] {usual}" if self.word else usual
+
 
 class IdleClock:
     """Counts heartbeats without movement.

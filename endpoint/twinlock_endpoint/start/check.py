@@ -13,9 +13,10 @@ from typing import Any
 
 from twinlock_common.document import DocumentError
 
-from twinlock_endpoint import environment, start
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError
+from twinlock_endpoint.start import environment
+from twinlock_endpoint.start.run import load
 
 _ELSEWHERE = ("AWSProvider", "AzureProvider", "GoogleCloudProvider", "KubernetesProvider")
 """Providers that contact their cloud, or make things there, as soon as they are made."""
@@ -53,7 +54,7 @@ def _verdict(text: str, *, audited: bool) -> dict[str, str]:
         provider = _provider(configuration.load(text).engine)
         if provider in _ELSEWHERE:
             return {"skipped": f"{provider} contacts its cloud when it is made"}
-        start.load(text, audited=audited)
+        load(text, audited=audited)
     except ConfigError as error:
         return {"wrong": str(error)}
     except Exception as error:  # as at a start, where it would be the reason too

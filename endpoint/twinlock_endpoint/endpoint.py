@@ -17,7 +17,6 @@ from twinlock_endpoint.errors import EngineError
 from twinlock_endpoint.home.output import Output
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.manager import status
 from twinlock_endpoint.manager.heartbeats import Heartbeats
 from twinlock_endpoint.manager.manager import Manager
 from twinlock_endpoint.manager.start_report import StartReport
@@ -26,7 +25,7 @@ from twinlock_endpoint.queues.connection import REFUSED
 from twinlock_endpoint.queues.connections import Connections
 from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.tasks import window
-from twinlock_endpoint.tasks.idle import Idle, IdleClock
+from twinlock_endpoint.tasks.idle import IdleClock
 from twinlock_endpoint.tasks.ledger import Ledger
 from twinlock_endpoint.tasks.life import Tasks
 from twinlock_endpoint.worker.python_versions import mismatch
@@ -91,18 +90,13 @@ class _Endpoint:
         self._ledger = Ledger(journal, self._consumer.ack, self._connections.publish_result, prefetch)
         self._ledger.kept_changed = self._manager.backlog.changed
         self._heartbeats = Heartbeats(
-            document.endpoint_id,
-            status.identity(document.info, config.raw),
-            setup.engine.figures,
-            self._connections,
-            self._manager,
-            self._ledger.figures,
+            document, config.raw, setup.engine.figures, self._connections, self._manager, self._ledger.figures
         )
         self._ledger.refused_changed = self._heartbeats.tell_manager
         self._tasks = Tasks(
             document.endpoint_id,
             setup.engine,
-            _narrower(document.allowed_functions, config.allowed_functions),
+            config.permitted(document.allowed_functions),
             self._ledger,
             journal,
             lambda: mismatch(self._heartbeats.figures),
@@ -154,7 +148,7 @@ class _Endpoint:
         if not len(self._ledger):
             self._journal.none_dispatched()
         idle = self._idle.beat(self._ledger.received, self._ledger.settled)
-        _show(self._setup.title, idle)
+        setproctitle(idle.title(self._setup.title))
         if idle.over:
             self._end(idle.word)
 
@@ -251,14 +245,3 @@ class _Endpoint:
             log.error("The engine did not stop within %.0f s", _ENGINE_STOP_S)
         elif stopping.exception() is not None:
             log.error("The engine did not stop cleanly", exc_info=stopping.exception())
-
-
-def _narrower(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
-    "Manager endpoint and template may both restrict the functions; then only those in both lists may run."
-    if one is None or other is None:
-        return other if one is None else one
-    return one & other
-
-
-def _show(title: str, idle: Idle) -> None:
-    setproctitle(f"[{idle.word}; shut down in {idle.seconds_left:,.0f}s] {title}" if idle.word else title)

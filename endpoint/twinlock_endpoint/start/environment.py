@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from twinlock_common import document
 
-from twinlock_endpoint import probe
 from twinlock_endpoint.errors import ConfigError
+from twinlock_endpoint.start import probe
 
 _READ_LATER = ("GC_", "GLOBUS_COMPUTE_")
 """Beginnings of names that only endpoints and functions look at, after the start; each document has some of them."""
@@ -34,7 +34,7 @@ def enter(variables: Mapping[str, str], raw: bytes) -> None:
         return
     whole = added(new)
     ignoring = ["-E"] if sys.flags.ignore_environment else []
-    probe.check([sys.executable, *ignoring], f"import {__package__}.__main__", whole, new)
+    probe.check([sys.executable, *ignoring], "import twinlock_endpoint.__main__", whole, new)
     argv = [sys.executable, *sys.orig_argv[1:]]
     execute("The endpoint", argv, whole, document.without(raw, ["environment"]))
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from setproctitle import setproctitle
 from twinlock_common.document import Document
 
-from twinlock_endpoint.arguments import Arguments
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError, StartError
 from twinlock_endpoint.home import folder, hooks, output
 from twinlock_endpoint.manager.start_report import StartReport
+from twinlock_endpoint.start.arguments import Arguments
 
 if TYPE_CHECKING:
     from twinlock_endpoint.engines.base import Engine
@@ -29,16 +29,16 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
     os.environ.update(told.environment)
     _extend_path()
     settings, engine = load(told.config, audited=told.audited)
-    from twinlock_endpoint import life
+    from twinlock_endpoint import endpoint
 
     home = folder.prepare(arguments.name, arguments.endpoint_id, settings)
     written = output.redirect(home, settings)
     engine.prepare()
-    setup = life.Setup(title, home, told, settings, engine, written)
+    setup = endpoint.Setup(title, home, told, settings, engine, written)
     if settings.endpoint_setup:
         hooks.run("endpoint_setup", settings.endpoint_setup)
     try:
-        return life.live(setup, report)
+        return endpoint.live(setup, report)
     finally:
         _tear_down(settings)
 

@@ -9,9 +9,9 @@ from typing import NoReturn
 
 from twinlock_common import document
 
-from twinlock_endpoint import environment, probe
 from twinlock_endpoint.errors import FolderError
 from twinlock_endpoint.home import obstacles
+from twinlock_endpoint.start import environment, probe
 
 
 def execute(agent: Path, name: str, told: document.Document, raw: bytes) -> NoReturn:

@@ -1,0 +1,1 @@
+"""From the command line and the start document to a running endpoint: ours, or the official agent's in its place."""
