@@ -1,7 +1,8 @@
 """Which modules import each other in a circle, so that none of them can be understood first."""
 
 import ast
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
@@ -27,6 +28,27 @@ def in_circles(package: Path) -> set[str]:
         if not lowest:
             return set(above)
         above = {module: below for module, below in above.items() if module not in lowest}
+
+
+def arrows(package: Path, rooms: Collection[str]) -> dict[str, set[str]]:
+    """Return by room which other rooms its modules import, at any place.
+
+    Args:
+        rooms: folders and files of the package, by their dotted names in it; of two that a module is in, the inner one
+            counts. What is in none of them is a room by its own name. The package's `__init__` isn't.
+    """
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for module, below in _dependencies(package).items():
+        room = _room(module, rooms)
+        found[room] |= {_room(name, rooms) for name in below} - {room, ""}
+    del found[""]
+    return found
+
+
+def _room(module: str, rooms: Collection[str]) -> str:
+    inner = module.partition(".")[2]
+    around = [room for room in rooms if f"{inner}.".startswith(f"{room}.")]
+    return max(around, key=len, default=inner)
 
 
 def _dependencies(package: Path) -> dict[str, set[str]]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from imports import PACKAGES, in_circles
+from imports import PACKAGES, arrows, in_circles
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -19,8 +19,31 @@ MAY_IMPORT = {
 }
 """By package: the others that it may import. Root runs the spawner, and so nothing of twinlock_common."""
 
+_DATA = {"errors", "exits", "task"}
+ROOMS = {
+    **{name: set[str]() for name in sorted(_DATA)},
+    "zygote": set[str](),
+    "htex.node": set[str](),
+    "worker": {"htex.node"},
+    "config": _DATA,
+    "home": {"config", "worker"} | _DATA,
+    "journal": {"home"} | _DATA,
+    "htex": {"config", "journal", "zygote"} | _DATA,
+    "engines": {"config", "home", "htex", "journal", "worker", "zygote"} | _DATA,
+    "queues": {"config", "worker"} | _DATA,
+    "manager": {"queues", "worker"} | _DATA,
+    "tasks": {"engines", "journal", "manager", "queues", "worker"} | _DATA,
+    "endpoint": {"config", "engines", "home", "journal", "manager", "queues", "tasks", "worker"} | _DATA,
+    "start": {"config", "endpoint", "engines", "home", "manager"} | _DATA,
+    "__main__": {"manager", "start", "worker"} | _DATA,
+}
+"""The endpoint's rooms, the lowest first, each with those that it may import. Nodes get worker and htex.node alone."""
+
 ROOTS_PACKAGES = {"msgpack", "prctl"}
-DOOR = ROOT / "endpoint/twinlock_endpoint/htex"
+ON_NODES = {"globus_compute_sdk", "parsl", "zmq"}
+"""What each node has beside the standard library: the official agent needs it."""
+ENDPOINT = ROOT / "endpoint/twinlock_endpoint"
+DOOR = ENDPOINT / "htex"
 """The only folder that may know what Parsl is like inside."""
 BEHIND_NO_DOOR = ("shared", "spawner", "broker", "endpoint", "service", "testbed", "benchmarks", "docs/tools")
 
@@ -42,6 +65,20 @@ def imported(package: Path) -> set[str]:
 def test_imports_run_one_way(package: Path) -> None:
     ours = {name for name in imported(package) if name.startswith("twinlock_")}
     assert ours <= MAY_IMPORT[package.name] | {package.name}
+
+
+def test_the_endpoints_rooms_import_downwards() -> None:
+    found = arrows(ENDPOINT, ROOMS)
+    assert found.keys() == ROOMS.keys(), "each file is in a room"
+    others = {room: below - ROOMS[room] for room, below in found.items()}
+    assert not any(others.values()), others
+    order = list(ROOMS)
+    assert all(below <= set(order[: order.index(room)]) for room, below in ROOMS.items())
+
+
+def test_what_nodes_get_needs_no_more_than_is_there() -> None:
+    for folder in ("worker", "htex/node"):
+        assert imported(ENDPOINT / folder) - sys.stdlib_module_names <= {"twinlock_endpoint", *ON_NODES}
 
 
 @pytest.mark.parametrize("folder", ["shared/twinlock_wire", "spawner/twinlock_spawner"])
@@ -105,3 +142,15 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
     (package / "door.py").write_text("import house.floor\ndef handle() -> None:\n    from house import wall\n")
     (package / "floor.py").write_text("")
     assert in_circles(package) == {"house.roof", "house.wall", "house.door"}
+
+
+def test_an_arrow_between_rooms_is_found(tmp_path: Path) -> None:
+    package = tmp_path / "house"
+    (package / "cellar" / "safe").mkdir(parents=True)
+    (package / "__init__.py").write_text("from house import roof\n")
+    (package / "roof.py").write_text("def look() -> None:\n    from house.cellar import wine\n")
+    (package / "cellar" / "wine.py").write_text("import house.cellar.safe.gold\nfrom house.cellar import bread\n")
+    (package / "cellar" / "bread.py").write_text("import house\n")
+    (package / "cellar" / "safe" / "gold.py").write_text("import os\n")
+    found = arrows(package, ["cellar", "cellar.safe"])
+    assert found == {"roof": {"cellar"}, "cellar": {"cellar.safe"}, "cellar.safe": set()}

@@ -1,8 +1,8 @@
 """The code that workers need of this package, brought to where they run.
 
 A site's worker_init chooses the Python of the workers. That has Parsl and globus-compute-sdk, since the peer's agent
-needs those; it need not have Twinlock. Nodes of a cluster see the user's home; elsewhere the code
-comes with the command.
+needs those; it need not have Twinlock. Nodes of a cluster see the user's home; elsewhere the code comes with the
+command.
 """
 
 import base64

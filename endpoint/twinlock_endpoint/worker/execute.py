@@ -1,7 +1,6 @@
 """Executes one task in a worker, whatever started the worker: Parsl on a node, a pool of processes or of threads.
 
-The environment variables and the form of the result are the peer's, on which functions and the
-service rely.
+The environment variables and the form of the result are the peer's, on which functions and the service rely.
 """
 
 import functools
