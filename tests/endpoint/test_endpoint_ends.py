@@ -12,7 +12,7 @@ import pytest
 from endpoint_rig import Broker, Queues, Running, until, value
 from endpoint_tasks import double, note, wait_for
 from network import Network
-from twinlock_endpoint import endpoint as endpoint_module
+from twinlock_endpoint.life import endpoint as endpoint_module
 
 pytestmark = pytest.mark.system
 

@@ -12,7 +12,7 @@ from twinlock_endpoint.engines import build
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex.submitted import Submitted
-from twinlock_endpoint.tasks import window
+from twinlock_endpoint.tasks.window import window_size
 
 
 def made(text: str) -> Any:
@@ -140,7 +140,7 @@ def test_most_workers(text: str, most: int) -> None:
 
 @pytest.mark.parametrize(("workers", "tasks"), [(1, 32), (8, 32), (100, 400), (100_000, 65535)])
 def test_tasks_taken_in_advance(workers: int, tasks: int) -> None:
-    assert window.size(workers) == tasks
+    assert window_size(workers) == tasks
 
 
 @pytest.mark.parametrize("kind", PROVIDERS_WITH_A_WALLTIME)

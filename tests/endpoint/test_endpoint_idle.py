@@ -1,6 +1,6 @@
 """When an idle endpoint shuts down."""
 
-from twinlock_endpoint.tasks.idle import Idle, IdleClock
+from twinlock_endpoint.life.idle import Idle, IdleClock
 
 PERIOD = 30
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from endpoint_rig import LIMIT_S
 from twinlock_common.amqp.errors import RefusedMessageError
@@ -12,7 +13,7 @@ from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
-from twinlock_endpoint.tasks.ledger import Ledger
+from twinlock_endpoint.tasks.ledger import Entry, Events, Interrupted, Ledger
 
 CHANNEL: Any = object()
 
@@ -28,45 +29,49 @@ class Desk:
         self.tags: list[int] = []
         self.published: list[tuple[bytes, asyncio.Future[None]]] = []
         self.kept: list[int] = []
+        self.entries: dict[str, Entry] = {}
+        self.settling: asyncio.Task[None]
         self.journal = Journal(journal.read(folder))
-        self.ledger = Ledger(
-            self.journal, lambda acknowledged: self.tags.append(acknowledged.tag), self._publish, prefetch
-        )
-        self.ledger.kept_changed = self.kept.append
+        events = Events(kept=self.kept.append)
+        self.ledger = Ledger(self.journal, lambda gone: self.tags.append(gone.tag), self._publish, prefetch, events)
 
     def _publish(self, body: bytes) -> asyncio.Future[None]:
         self.published.append((body, asyncio.get_running_loop().create_future()))
         return self.published[-1][1]
 
-    async def take(self, task_id: str, tag: int, attempts: int = 1) -> OSError | None:
-        """Take a task; when that is safe, or isn't."""
-        safe: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-        self.ledger.take(Task(task_id, "f", b"\x01{}"), delivery(tag), attempts, safe.set_result)
-        return await asyncio.wait_for(safe, LIMIT_S)
+    def enter(self, task_id: str, tag: int) -> Entry:
+        """A task is delivered."""
+        self.entries[task_id] = self.ledger.enter(task_id, delivery(tag))
+        return self.entries[task_id]
+
+    async def take(self, task_id: str, tag: int) -> None:
+        """A task is delivered, and the journal has it. OSError where it can't."""
+        entry = self.enter(task_id, tag)
+        async with asyncio.timeout(LIMIT_S):
+            await self.ledger.store(entry, Task(task_id, "f", b"\x01{}"), 1)
 
     async def answer(self, task_id: str) -> None:
-        """Answer a task, until the answer is published."""
+        """A task has a result, which is published."""
         published = len(self.published)
-        self.ledger.answer(task_id, task_id.encode())
-        async with asyncio.timeout(LIMIT_S):
-            while len(self.published) == published:
-                await asyncio.sleep(0)
+        self.settling = asyncio.create_task(self.ledger.settle(self.entries[task_id], task_id.encode()))
+        await self.sent(published + 1)
 
     async def sent(self, count: int) -> None:
-        """Wait until so many answers are published."""
+        """Wait until so many results are published."""
         async with asyncio.timeout(LIMIT_S):
             while len(self.published) < count:
                 await asyncio.sleep(0)
 
-    async def refuse(self) -> None:
-        """RabbitMQ will never accept the last answer."""
+    async def refuse(self, more: bool = True) -> None:
+        """RabbitMQ will never accept the last result; wait for the next one, if there is to be any."""
+        published = len(self.published)
         self.published[-1][1].set_exception(RefusedMessageError(9, "RabbitMQ says no"))
-        await asyncio.sleep(0)
+        await (self.sent(published + 1) if more else self.settling)
 
     async def confirm(self) -> None:
-        """RabbitMQ has the last answer."""
+        """RabbitMQ has the last result."""
         self.published[-1][1].set_result(None)
-        await asyncio.sleep(0)
+        await self.settling
 
 
 @pytest_asyncio.fixture
@@ -78,7 +83,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 async def test_acknowledged_when_the_journal_has_it(desk: Desk, tmp_path: Path) -> None:
-    assert await desk.take("a", 1) is None
+    await desk.take("a", 1)
     assert (desk.tags, desk.kept) == ([1], [1])
     assert list(journal.read(tmp_path).unfinished) == ["a"]
 
@@ -94,7 +99,7 @@ async def test_out_of_the_journal_when_its_answer_is_confirmed(desk: Desk, tmp_p
 
 
 async def test_a_task_that_comes_again_is_not_taken_again(desk: Desk) -> None:
-    desk.ledger.take(Task("a", "f", b""), delivery(1), 1, lambda error: None)
+    desk.enter("a", 1)
     assert desk.ledger.again("a", delivery(9)), "before the journal has it"
     await desk.answer("a")
     assert desk.tags == [9]
@@ -127,7 +132,6 @@ async def test_an_answer_that_is_refused_is_replaced(desk: Desk, tmp_path: Path)
     await desk.take("a", 1)
     await desk.answer("a")
     await desk.refuse()
-    await desk.sent(2)
     short = desk.published[-1][0]
     assert b"MaxResultSizeExceeded" in short
     assert b"says no" in short
@@ -143,45 +147,61 @@ async def test_a_task_whose_short_answer_is_refused_is_dropped(desk: Desk, tmp_p
         await desk.take(task, number)
         await desk.answer(task)
         await desk.refuse()
-        await desk.sent(2 * number)
-        await desk.refuse()
+        await desk.refuse(more=False)
     await desk.journal.close(LIMIT_S)
     assert not journal.read(tmp_path).unfinished
     assert (len(desk.ledger), desk.kept[-1], len(desk.published)) == (0, 0, 4)
     assert desk.ledger.figures() == {"unsent_results": 0, "refused_results": 2, "dropped_results": 2}
 
 
-async def test_one_answer_a_task(desk: Desk) -> None:
-    await desk.take("a", 1)
-    await desk.answer("a")
-    desk.ledger.answer("a", b"another")
-    desk.ledger.answer("b", b"nobody asked")
-    await desk.confirm()
-    assert [body for body, _ in desk.published] == [b"a"]
+async def test_what_the_endpoint_decides_ends_a_tasks_wait_now_or_next(desk: Desk) -> None:
+    entry = desk.enter("a", 1)
+    waiting = asyncio.create_task(entry.wait(asyncio.get_running_loop().create_future()))
+    await asyncio.sleep(0)
+    entry.interrupt(b"the engine failed")
+    with pytest.raises(Interrupted) as now:
+        await waiting
+    with pytest.raises(Interrupted) as then:
+        await entry.wait(asyncio.get_running_loop().create_future())
+    assert (now.value.result, then.value.result) == (b"the engine failed", b"the engine failed")
+
+
+async def test_what_the_endpoint_decides_comes_before_what_has_just_happened(desk: Desk) -> None:
+    entry = desk.enter("a", 1)
+    happened: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(entry.wait(happened))
+    await asyncio.sleep(0)
+    happened.set_result(7)
+    entry.interrupt(None)
+    with pytest.raises(Interrupted) as told:
+        await waiting
+    assert told.value.result is None
 
 
 async def test_a_task_that_is_only_answered_is_acknowledged_with_its_answer(desk: Desk) -> None:
-    desk.ledger.note("a", delivery(1))
+    desk.enter("a", 1)
     assert desk.tags == []
     await desk.answer("a")
     assert desk.tags == [1]
 
 
-async def test_open_tasks(desk: Desk) -> None:
+async def test_tasks_without_a_result(desk: Desk) -> None:
     await desk.take("a", 1)
     await desk.take("b", 2)
     await desk.answer("a")
-    assert (desk.ledger.open(), desk.ledger.unanswered, len(desk.ledger)) == (["b"], 1, 2)
+    assert [entry.id for entry in desk.ledger.unfinished()] == ["b"]
+    assert (desk.ledger.without_result, len(desk.ledger)) == (1, 2)
 
 
 async def test_what_the_disk_doesnt_take_stays_with_the_queue_until_its_answer_is_confirmed(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     (tmp_path / "journal").rmdir()
-    assert await desk.take("a", 1) is not None
+    with pytest.raises(OSError, match="No such file"):
+        await desk.take("a", 1)
     await desk.answer("a")
     assert (desk.tags, desk.kept) == ([], [])
     await desk.confirm()
     assert desk.tags == [1]
     (tmp_path / "journal").mkdir()
-    assert await desk.take("b", 2) is None, "it goes on"
+    await desk.take("b", 2)  # it goes on
     await desk.journal.close(LIMIT_S)

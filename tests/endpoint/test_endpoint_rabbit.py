@@ -24,7 +24,7 @@ from twinlock_endpoint.queues import connection as connection_module
 from twinlock_endpoint.queues.connection import ReconnectingConnection
 from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
 from twinlock_endpoint.task import Task
-from twinlock_endpoint.tasks.ledger import Ledger
+from twinlock_endpoint.tasks.ledger import Entry, Events, Ledger
 from twinlock_endpoint.tasks.window import Window
 
 pytestmark = pytest.mark.system
@@ -227,9 +227,12 @@ class Desk:
 
     def __init__(self, broker: Broker, queues: Queues, folder: Path) -> None:
         self.taken: list[str] = []
+        self.storing: set[asyncio.Task[None]] = set()
         self.journal = Journal(journal.read(folder))
         self.consumer = TaskConsumer(queues.task_queue, 6, self._deliver, lambda: None, lambda: self.window.lost())
-        self.ledger = Ledger(self.journal, self.consumer.ack, self._publish, 6)
+        self.entries: dict[str, Entry] = {}
+        events = Events(room=lambda: self.window.pump())
+        self.ledger = Ledger(self.journal, self.consumer.ack, self._publish, 6, events)
         self.window = Window(self.consumer, self.ledger, 4, self._take, held_s=0.2)
         self.connection = ReconnectingConnection(
             parameters(broker.endpoint_url, None, 60), [self.consumer], lambda reason: None
@@ -245,7 +248,12 @@ class Desk:
         self.window.offer(str(delivery.headers["task_uuid"]), delivery)
 
     def _take(self, task_id: str, delivery: Delivery) -> None:
-        self.ledger.take(Task(task_id, "f", delivery.body), delivery, 1, lambda error: self.taken.append(task_id))
+        self.entries[task_id] = self.ledger.enter(task_id, delivery)
+        self.storing.add(asyncio.create_task(self._store(task_id, delivery)))
+
+    async def _store(self, task_id: str, delivery: Delivery) -> None:
+        await self.ledger.store(self.entries[task_id], Task(task_id, "f", delivery.body), 1)
+        self.taken.append(task_id)
 
     def _publish(self, body: bytes) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -274,7 +282,7 @@ async def test_what_a_busy_engine_doesnt_need_goes_back_to_the_queue(desk: Desk,
             await asyncio.sleep(0.05)
     for number, task in enumerate(tasks, start=5):
         assert len(desk.taken) == min(number - 1, 12), "no more than there is room for"
-        desk.ledger.answer(task, b"result")
+        await desk.ledger.settle(desk.entries[task], b"result")
         await desk.number(min(number, 12))
     assert sorted(desk.taken) == sorted(tasks), "each once"
     until(lambda: not queues.waiting_tasks())

@@ -91,7 +91,7 @@ def test_our_endpoint_under_the_official_manager(world: World, program: Path) ->
             assert outcome.result is not None, outcome.error
             assert outcome.result["uid"] == world.accounts["twl-ada"].pw_uid
         logs = Path(world.accounts["twl-ada"].pw_dir).glob(f".globus_compute/uep.{endpoint_id}.*/endpoint.log")
-        assert "twinlock_endpoint.endpoint" in next(logs).read_text()
+        assert "twinlock_endpoint.life.endpoint" in next(logs).read_text()
 
 
 SHELL = 'mkdir -p -m 700 "$HOME/.globus_compute/$1"; PATH="${0%/*}:$PATH" exec "$0" _start-user-endpoint "$1"'

@@ -1,7 +1,9 @@
 """The journal of one endpoint, from the reading of what its predecessors left to its close."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Set
+from functools import partial
 from pathlib import Path
 
 from twinlock_endpoint.errors import JournalError
@@ -14,9 +16,6 @@ from twinlock_endpoint.journal.writer import Writer
 from twinlock_endpoint.task import Task
 
 log = logging.getLogger(__name__)
-
-Safe = Callable[[OSError | None], None]
-"""Called in the loop when a record is safe, with the error where it can't be written."""
 
 
 def read(folder: Path) -> Reader:
@@ -41,15 +40,16 @@ class Journal:
         """What predecessors left; whoever has dealt with it empties it."""
         self._dispatched = dispatched.path_in(reader.folder.parent)
         self.done = tuple(reader.done)
+        self._loop = asyncio.get_running_loop()
         self._writer = Writer(Segments(reader.folder, reader.index))
 
-    def taken(self, task: Task, attempts: int, safe: Safe) -> None:
+    def taken(self, task: Task, attempts: int) -> asyncio.Future[None]:
         """A task is here, and when that is safe it is handed to the engine, for the so many-th time; 0: not yet."""
-        self._writer.write(Record(Kind.TAKEN, task.id, records.taken(task, attempts), safe))
+        return self._safe(Kind.TAKEN, task.id, records.taken(task, attempts))
 
-    def trying(self, task_id: str, attempts: int, safe: Safe) -> None:
+    def trying(self, task_id: str, attempts: int) -> asyncio.Future[None]:
         """It is handed to the engine for the so many-th time as soon as that is safe."""
-        self._writer.write(Record(Kind.TRIED, task_id, records.tried(task_id, attempts, sure=False), safe))
+        return self._safe(Kind.TRIED, task_id, records.tried(task_id, attempts, sure=False))
 
     def tried(self, task_id: str, attempts: int) -> None:
         """It was tried so often, and no worker has it now."""
@@ -63,14 +63,29 @@ class Journal:
         """There is no unfinished task."""
         dispatched.empty(self._dispatched)
 
-    def answered(self, task_id: str, result: bytes, safe: Safe) -> None:
+    def answered(self, task_id: str, result: bytes) -> asyncio.Future[None]:
         """There is a result."""
-        self._writer.write(Record(Kind.ANSWERED, task_id, records.answered(task_id, result), safe))
+        return self._safe(Kind.ANSWERED, task_id, records.answered(task_id, result))
 
     def finished(self, task_id: str) -> None:
         """The result is where it has to be."""
         self._writer.write(Record(Kind.DONE, task_id, records.done(task_id)))
 
+    def _safe(self, kind: Kind, task_id: str, payload: bytes) -> asyncio.Future[None]:
+        """Write a record; the future is done when it is safe, or has the `OSError` why it can't be written."""
+        safe: asyncio.Future[None] = self._loop.create_future()
+        self._writer.write(Record(kind, task_id, payload, partial(_tell, safe)))
+        return safe
+
     async def close(self, limit_s: float) -> None:
         """Write what waits, at most so many seconds."""
         await self._writer.close(limit_s)
+
+
+def _tell(safe: asyncio.Future[None], error: OSError | None) -> None:
+    if safe.done():  # nobody waits any more
+        return
+    if error is None:
+        safe.set_result(None)
+    else:
+        safe.set_exception(error)

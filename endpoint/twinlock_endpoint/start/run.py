@@ -29,12 +29,12 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
     os.environ.update(told.environment)
     _extend_path()
     settings, engine = load(told.config, audited=told.audited)
-    from twinlock_endpoint import endpoint
+    from twinlock_endpoint.life import assembly, endpoint
 
     home = folder.prepare(arguments.name, arguments.endpoint_id, settings)
     written = output.redirect(home, settings)
     engine.prepare()
-    setup = endpoint.Setup(title, home, told, settings, engine, written)
+    setup = assembly.Setup(title, home, told, settings, engine, written)
     if settings.endpoint_setup:
         hooks.run("endpoint_setup", settings.endpoint_setup)
     try:

@@ -1,39 +1,86 @@
-"""Which tasks this endpoint owes an answer, and when the queue may forget them.
+"""Which tasks this endpoint owes a result, and when the queue may forget them.
 
-The one place that decides about acknowledgements. A task is acknowledged when the journal has it, or its answer; where
-the disk takes neither, when its answer was confirmed. Until then the queue holds it, so that it comes again when the
-connection or this endpoint is lost. It leaves the journal when its answer was confirmed.
+The one place that decides about acknowledgements. A task is acknowledged when the journal has it, or its result; where
+the disk takes neither, when RabbitMQ has confirmed its result. Until then the queue holds it, so that it comes again
+when the connection or this endpoint is lost. It leaves the journal when its result was confirmed.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from typing import Any, TypeVar
 
 from twinlock_common.amqp.errors import RefusedMessageError
 
-from twinlock_endpoint.journal.journal import Journal, Safe
+from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks import results
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 
-@dataclass(slots=True)
-class _Entry:
-    "With a delivery it is the queue that holds the task, without one the journal."
 
-    delivery: Delivery | None
-    answered: bool = False
-    refused: bool = False
+class Interrupted(Exception):
+    """The endpoint decides what becomes of a task before the engine does: that broke, or the endpoint ends."""
+
+    def __init__(self, result: bytes | None) -> None:
+        super().__init__(result)
+        self.result = result
+        """The task's result; None where the task stays in the journal, for the next endpoint."""
+
+
+class Entry:
+    """A task that has no confirmed result yet."""
+
+    __slots__ = ("_interruption", "_waits_for", "attempts", "delivery", "has_result", "id", "is_in_engine")
+
+    def __init__(self, id: str, delivery: Delivery | None, attempts: int = 0) -> None:
+        self.id = id
+        self.delivery = delivery
+        """While the queue holds the task: how to acknowledge it. None when only the journal has it."""
+        self.attempts = attempts
+        """How often it was handed to an engine, of this endpoint or of one before it."""
+        self.is_in_engine = False
+        self.has_result = False
+        self._waits_for: asyncio.Future[Any] | None = None
+        self._interruption: Interrupted | None = None
+
+    async def wait(self, future: asyncio.Future[_T]) -> _T:
+        """Return the future's result. Raises its exception, or `Interrupted` where that comes first."""
+        if self._interruption is None:
+            self._waits_for = future
+            value = await future
+        if self._interruption is not None:
+            raise self._interruption
+        return value
+
+    def interrupt(self, result: bytes | None) -> None:
+        """End what the task waits for, now or next, see `Interrupted`."""
+        self._interruption = Interrupted(result)
+        if self._waits_for is not None and not self._waits_for.done():
+            self._waits_for.set_exception(self._interruption)
+
+
+@dataclass(frozen=True)
+class Events:
+    """Whom the ledger tells what."""
+
+    room: Callable[[], None] = lambda: None
+    """There may be room for another task."""
+
+    kept: Callable[[int], None] = lambda tasks: None
+    """So many tasks are kept by the journal alone."""
+
+    refused: Callable[[], None] = lambda: None
+    """RabbitMQ has refused a result."""
 
 
 class Ledger:
-    """Tasks between delivery and the confirmation of their answers, by task id."""
+    """Tasks between delivery and the confirmation of their results, by task id."""
 
     def __init__(
         self,
@@ -41,40 +88,42 @@ class Ledger:
         acknowledge: Callable[[Delivery], None],
         publish: Callable[[bytes], asyncio.Future[None]],
         prefetch: int,
+        events: Events,
     ) -> None:
         self._journal = journal
         self._acknowledge = acknowledge
         self._publish = publish
-        self._open: dict[str, _Entry] = {}
+        self._events = events
+        self._entries: dict[str, Entry] = {}
         # An acknowledgement may be lost with its connection. The queue has at most `prefetch` deliveries that wait for
         # one, so only the last so many tasks can come again.
         self._done: OrderedDict[str, None] = OrderedDict.fromkeys(journal.done[-prefetch:])
         self._remember = prefetch
-        self._left = asyncio.Event()
         self.received = 0
         self.settled = 0
-        self.unanswered = 0
+        self.without_result = 0
         self.kept = 0
         """Tasks that only the journal has."""
         self.refused = 0
-        """Answers that RabbitMQ refused for good and that were replaced by a short one."""
+        """Results that RabbitMQ refused for good and that were replaced by a short one."""
         self.dropped = 0
-        """Tasks without an answer, because RabbitMQ refused the short one too."""
-        self.moved: Callable[[], None] = lambda: None
-        """Called when there may be room for another task."""
-        self.kept_changed: Callable[[int], None] = lambda kept: None
-        self.refused_changed: Callable[[], None] = lambda: None
-        """Called when RabbitMQ has refused an answer."""
+        """Tasks that ended without a result, because RabbitMQ refused the short one too."""
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._entries)
 
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._open
+    def unfinished(self) -> list[Entry]:
+        """The tasks that have no result yet."""
+        return [entry for entry in self._entries.values() if not entry.has_result]
+
+    def figures(self) -> dict[str, int]:
+        """What became of the results, in numbers."""
+        unsent = len(self._entries) - self.without_result
+        return {"unsent_results": unsent, "refused_results": self.refused, "dropped_results": self.dropped}
 
     def again(self, task_id: str, delivery: Delivery) -> bool:
         """Whether it is a task that came before; then the delivery is dealt with."""
-        entry = self._open.get(task_id)
+        entry = self._entries.get(task_id)
         if entry is not None and entry.delivery is not None:
             entry.delivery = delivery
         elif entry is not None or task_id in self._done:
@@ -83,108 +132,87 @@ class Ledger:
             return False
         return True
 
-    def note(self, task_id: str, delivery: Delivery | None) -> None:
-        """A task that is owed an answer, and is not to be run or has no delivery: its predecessor took it."""
-        self._open[task_id] = _Entry(delivery)
+    def enter(self, task_id: str, delivery: Delivery | None, attempts: int = 0) -> Entry:
+        """Owe a task a result. Without a delivery it is one that a predecessor has left in the journal."""
+        entry = self._entries[task_id] = Entry(task_id, delivery, attempts)
         self.received += 1
-        self.unanswered += 1
+        self.without_result += 1
         if delivery is None:
             self._keep(1)
+        return entry
 
-    def take(self, task: Task, delivery: Delivery, attempts: int, then: Safe) -> None:
-        """A task that is to be run: `then` is called when the journal has it, or can't have it."""
-        self.note(task.id, delivery)
+    async def store(self, entry: Entry, task: Task, attempts: int) -> None:
+        """Have the journal keep a task, as handed to the engine for the so many-th time; then the queue may forget it.
 
-        def safe(error: OSError | None) -> None:
-            if error is None:
-                self._release(task.id)
-            then(error)
+        Raises `OSError` where the disk doesn't take it: then the queue holds it until its result is confirmed.
+        """
+        await entry.wait(self._journal.taken(task, attempts))
+        self._release(entry)
 
-        self._journal.taken(task, attempts, safe)
+    async def settle(self, entry: Entry, result: bytes) -> None:
+        """Record the result, publish it until RabbitMQ has confirmed it, and forget the task."""
+        self._has_result(entry)
+        await self._record(entry, result)
+        await self._deliver(entry, result)
 
-    def trying(self, task_id: str, attempts: int, then: Safe) -> None:
-        """It is going to be handed to the engine for the so many-th time: `then` is called as by `take`."""
-        self._journal.trying(task_id, attempts, then)
+    async def settle_recorded(self, entry: Entry, result: bytes) -> None:
+        """The same for a result that a predecessor has recorded."""
+        self._has_result(entry)
+        await self._deliver(entry, result)
 
-    def answer(self, task_id: str, result: bytes, *, kept: bool = False) -> None:
-        """Answer a task, unless that was done already; `kept` says that the journal has the answer."""
-        entry = self._open.get(task_id)
-        if entry is None or entry.answered:
-            return
-        entry.answered = True
-        self.unanswered -= 1
-        if kept:
-            self._send(task_id, result, None)
-        else:
-            self._journal.answered(task_id, result, partial(self._send, task_id, result))
-        self.moved()
+    def _has_result(self, entry: Entry) -> None:
+        entry.has_result = True
+        self.without_result -= 1
+        self._events.room()
 
-    def figures(self) -> dict[str, int]:
-        """What became of the answers, in numbers."""
-        unsent = len(self._open) - self.unanswered
-        return {"unsent_results": unsent, "refused_results": self.refused, "dropped_results": self.dropped}
+    async def _record(self, entry: Entry, result: bytes) -> None:
+        try:
+            await self._journal.answered(entry.id, result)
+        except OSError:
+            return  # either has the task: the journal, or the queue until this result is confirmed
+        self._release(entry)
 
-    def open(self) -> list[str]:
-        """The tasks that nobody has answered yet."""
-        return [task_id for task_id, entry in self._open.items() if not entry.answered]
+    async def _deliver(self, entry: Entry, result: bytes) -> None:
+        try:
+            await self._publish(result)
+        except RefusedMessageError as error:
+            await self._replace(entry, error)
+        self._forget(entry)
 
-    async def drain(self, limit_s: float) -> None:
-        """Wait until all answers are confirmed, at most `limit_s` seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                while len(self._open) > self.unanswered:
-                    self._left.clear()
-                    await self._left.wait()
-
-    def _send(self, task_id: str, result: bytes, error: OSError | None) -> None:
-        if error is None:
-            self._release(task_id)
-        self._publish(result).add_done_callback(partial(self._sent, task_id))
-
-    def _sent(self, task_id: str, future: asyncio.Future[None]) -> None:
-        error = future.exception()
-        if isinstance(error, RefusedMessageError):
-            self._refused(task_id, error)
-        else:
-            self._settle(task_id)
-
-    def _refused(self, task_id: str, error: RefusedMessageError) -> None:
-        "A short answer that says so replaces the one that RabbitMQ refuses, in the journal too."
-        entry = self._open[task_id]
-        if entry.refused:
-            log.error("Task %s is dropped without an answer: %s", task_id, error)
+    async def _replace(self, entry: Entry, error: RefusedMessageError) -> None:
+        """Deliver a short result that says that RabbitMQ refuses the real one; where it refuses that too, none."""
+        log.error("Task %s gets an error in place of its result: %s", entry.id, error)
+        self.refused += 1
+        self._events.refused()
+        short = results.refused(entry.id, error)
+        await self._record(entry, short)
+        try:
+            await self._publish(short)
+        except RefusedMessageError as again:
+            log.error("Task %s is dropped without a result: %s", entry.id, again)
             self.dropped += 1
-            self._settle(task_id)
-        else:
-            log.error("Task %s is answered with an error in place of its result: %s", task_id, error)
-            entry.refused = True
-            self.refused += 1
-            short = results.refused(task_id, error)
-            self._journal.answered(task_id, short, partial(self._send, task_id, short))
-        self.refused_changed()
+            self._events.refused()
 
-    def _release(self, task_id: str) -> None:
-        "The journal has it, so the queue needn't any more."
-        entry = self._open[task_id]
+    def _release(self, entry: Entry) -> None:
+        """The journal has it, so the queue needn't any more."""
         if entry.delivery is not None:
             delivery, entry.delivery = entry.delivery, None
             self._keep(1)
             self._acknowledge(delivery)
 
-    def _settle(self, task_id: str) -> None:
-        entry = self._open.pop(task_id)
-        self._journal.finished(task_id)
+    def _forget(self, entry: Entry) -> None:
+        del self._entries[entry.id]
+        self._journal.finished(entry.id)
         if entry.delivery is None:
             self._keep(-1)
         else:
             self._acknowledge(entry.delivery)
         self.settled += 1
-        self._left.set()
-        self._done[task_id] = None
+        self._done[entry.id] = None
         if len(self._done) > self._remember:
             self._done.popitem(last=False)
-        self.moved()
+        self._events.room()
 
     def _keep(self, change: int) -> None:
         self.kept += change
-        self.kept_changed(self.kept)
+        self._events.kept(self.kept)

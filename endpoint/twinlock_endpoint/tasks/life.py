@@ -1,25 +1,34 @@
-"""A task's way through the endpoint: from its delivery into the engine, and from there to its answer."""
+"""A task's life: from its delivery into the engine, and from there to its result.
+
+Each task is one coroutine, `Tasks.live`. It can't be lost: the queue holds it until the journal has it, and the journal
+until RabbitMQ has confirmed its result. It isn't run twice by mistake: each attempt stands in the journal before it
+begins, so that the next endpoint knows of it, should this one be killed.
+"""
 
 import asyncio
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Coroutine, Set
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
+from typing import Any, NoReturn
 
 from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import DamagedError, InterruptedTaskError
 from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.journal.recovery import Unfinished
 from twinlock_endpoint.manager.audit import Audit
 from twinlock_endpoint.queues import deliveries
 from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks import results
-from twinlock_endpoint.tasks.ledger import Ledger
+from twinlock_endpoint.tasks.engine_ends import EngineEnds, set_done
+from twinlock_endpoint.tasks.ledger import Entry, Interrupted, Ledger
 from twinlock_endpoint.worker import texts
 
 log = logging.getLogger(__name__)
+
+Failures = list[BaseException]
+"""Why a task's attempts came to nothing, the last one last."""
 
 
 class Tasks:
@@ -44,58 +53,41 @@ class Tasks:
         self._hint = hint
         self._audit = audit
         self._loop = asyncio.get_running_loop()
-        self._ended: deque[tuple[Task, list[BaseException], Future[bytes]]] = deque()
-        self._woken = False
+        self._lives: set[asyncio.Task[None]] = set()
+        self._until_engine_runs: list[asyncio.Future[None]] = []
+        self._ends = EngineEnds()
         self._failure: Exception | None = None
         self._leaving = False
-        self._handed: Counter[str] = Counter()  # how often each unanswered task was handed to an engine
-        self._here: set[str] = set()  # those of them that are with this engine
+
+    # What happens to all of them.
 
     def take(self, task_id: str, delivery: Delivery) -> None:
         """Take a task that is new here."""
-        try:
-            task = deliveries.task(task_id, delivery)
-            self._take(task, delivery)
-        except Exception as error:  # any message gets an answer; it must not stay in the queue
-            log.exception("Task %s can't be read", task_id)
-            if task_id not in self._ledger:
-                self._ledger.note(task_id, delivery)
-            self._answer(task_id, results.not_started(task_id, error))
-
-    def _take(self, task: Task, delivery: Delivery) -> None:
-        if self._allowed is not None and task.function_id not in self._allowed:
-            log.warning("Task %s: function %s is not allowed here", task.id, task.function_id)
-            self._ledger.note(task.id, delivery)
-            self._record(task, "RECEIVED", "FAILED - Function not permitted on endpoint")
-            self._answer(task.id, results.not_allowed(task.id, task.function_id, self._endpoint_id))
-        else:
-            self._ledger.take(task, delivery, 0 if self._audit else 1, partial(self._taken, task))
+        entry = self._ledger.enter(task_id, delivery)
+        self._begin(self._live(entry, self._new(entry, delivery)))
 
     def adopt(self) -> None:
-        """Take what predecessors left in the journal. Answers go out now; for the rest `resume` is to be called."""
-        for task_id, one in self._journal.unfinished.items():
-            self._ledger.note(task_id, None)
-            self._handed[task_id] = one.attempts
-            if one.result is not None:
-                self._ledger.answer(task_id, one.result, kept=True)
+        """Take what predecessors left in the journal. Results go out now; the rest waits until the engine runs."""
+        for task_id, found in self._journal.unfinished.items():
+            entry = self._ledger.enter(task_id, None, found.attempts)
+            if found.result is not None:
+                self._begin(self._ledger.settle_recorded(entry, found.result))
             else:
-                self._journal.tried(task_id, one.attempts)
-
-    def resume(self) -> None:
-        """The engine is there: what may run (again) runs, what may not gets an error."""
-        for task_id in self._ledger.open():
-            task = self._journal.unfinished[task_id].task
-            if task is None:
-                self._answer(task_id, results.lost(task_id, [DamagedError()]))
-            else:
-                self._resume(task, self._handed[task_id])
+                self._journal.tried(task_id, found.attempts)
+                self._begin(self._live(entry, self._adopted(entry, found)))
         self._journal.unfinished.clear()
 
+    def engine_runs(self) -> None:
+        """What was adopted may go on."""
+        for future in self._until_engine_runs:
+            set_done(future)
+        self._until_engine_runs.clear()
+
     def fail(self, reason: Exception) -> None:
-        """The engine broke: answer all tasks with the reason, and every later one."""
+        """The engine broke: that is the result of all tasks without one, and of those that come later."""
         self._failure = reason
-        for task_id in self._ledger.open():
-            self._answer(task_id, results.lost(task_id, [reason]))
+        for entry in self._ledger.unfinished():
+            entry.interrupt(results.lost(entry.id, [reason]))
 
     def leave(self) -> None:
         """The endpoint ends: no task is handed to the engine any more."""
@@ -106,117 +98,153 @@ class Tasks:
         `final`, for then nobody waits for that any more.
         """
         dispatched = self._journal.dispatched()
-        for task_id in self._ledger.open():
-            attempts = self._handed[task_id] - self._waited(task_id, dispatched)
-            if not final and (attempts <= self._engine.retries or not attempts):
-                self._journal.tried(task_id, attempts)
+        for entry in self._ledger.unfinished():
+            attempts = entry.attempts - _was_waiting(entry, dispatched)
+            if not final and attempts <= self._engine.retries:
+                self._journal.tried(entry.id, attempts)
+                entry.interrupt(None)
             elif not attempts:
-                self._answer(task_id, results.not_started(task_id, f"the endpoint was shut down ({why}) before that"))
+                reason = f"the endpoint was shut down ({why}) before that"
+                entry.interrupt(results.not_started(entry.id, reason))
             else:
                 failures = [InterruptedTaskError(f"shut down ({why})", self._engine.retries)] * attempts
-                self._answer(task_id, results.lost(task_id, failures))
+                entry.interrupt(results.lost(entry.id, failures))
 
-    def _taken(self, task: Task, error: OSError | None) -> None:
-        if error is not None:
-            self._answer(task.id, results.not_started(task.id, _full(error)))
-        elif self._audit is None:
-            self._start(task, [])
-        else:
-            self._audit.write(
-                task.id, task.function_id, *("RECEIVED", "EXEC_START"), written=partial(self._try, task, [])
-            )
+    def keep_all(self) -> None:
+        """The engine never ran: all tasks stay in the journal as they are, for the next endpoint."""
+        for entry in self._ledger.unfinished():
+            entry.interrupt(None)
 
-    def _resume(self, task: Task, attempts: int) -> None:
+    async def drain(self, limit_s: float) -> None:
+        """Wait until all results are confirmed, at most `limit_s` seconds."""
+        if self._lives:
+            await asyncio.wait(self._lives, timeout=limit_s)
+
+    # A task's life.
+
+    async def _live(self, entry: Entry, work: Coroutine[Any, Any, bytes]) -> None:
+        """Work until there is a result, whatever happens; record and publish that."""
+        try:
+            result = await work
+        except Interrupted as interruption:
+            if interruption.result is None:
+                return
+            result = interruption.result
+        except Exception as error:  # any message gets a result; it must not stay in the queue
+            log.exception("Task %s can't be run", entry.id)
+            result = results.not_started(entry.id, error)
+        await self._ledger.settle(entry, result)
+
+    async def _new(self, entry: Entry, delivery: Delivery) -> bytes:
+        """Return the result of a task that was delivered."""
+        task = deliveries.task(entry.id, delivery)
+        if self._allowed is not None and task.function_id not in self._allowed:
+            log.warning("Task %s: function %s is not allowed here", task.id, task.function_id)
+            self._record(task, "RECEIVED", "FAILED - Function not permitted on endpoint")
+            return results.not_allowed(task.id, task.function_id, self._endpoint_id)
+        try:
+            await self._ledger.store(entry, task, 0 if self._audit else 1)
+        except OSError as error:
+            return results.not_started(task.id, results.no_room(error))
+        if self._audit is None:
+            return await self._run(entry, task, [], noted=True)
+        return await self._run_audited(entry, task)
+
+    async def _adopted(self, entry: Entry, found: Unfinished) -> bytes:
+        """Return the result of a task of an endpoint before this one: it runs if it may (again)."""
+        await entry.wait(self._when_engine_runs())
+        if found.task is None:
+            return results.lost(entry.id, [DamagedError()])
+        if found.attempts == 0:
+            return await self._run_audited(entry, found.task)
         interrupted = InterruptedTaskError("interrupted: its process or its host died", self._engine.retries)
-        failures: list[BaseException] = [interrupted] * attempts
-        if not attempts and self._audit is not None:
-            self._taken(task, None)
-        elif not attempts or attempts <= self._engine.retries:
-            self._try(task, failures)
-        else:
-            self._record(task, "FAILED - Its endpoint was interrupted")
-            self._answer(task.id, results.lost(task.id, failures))
+        failures: Failures = [interrupted] * found.attempts
+        if found.attempts > self._engine.retries:
+            self._record(found.task, "FAILED - Its endpoint was interrupted")
+            return results.lost(entry.id, failures)
+        return await self._run(entry, found.task, failures)
 
-    def _try(self, task: Task, failures: list[BaseException]) -> None:
-        "Hand a task to the engine when the journal says so; not at all where the disk doesn't take that."
-
-        def safe(error: OSError | None) -> None:
-            if error is None:
-                self._start(task, failures)
-            else:
-                self._answer(task.id, results.lost(task.id, [*failures, OSError(_full(error))]))
-
-        self._ledger.trying(task.id, len(failures) + 1, safe)
-
-    def _start(self, task: Task, failures: list[BaseException]) -> None:
-        if self._failure is not None:
-            self._answer(task.id, results.lost(task.id, [*failures, self._failure]))
-        elif not self._leaving:
-            self._submit(task, failures)
-
-    def _record(self, task: Task, *states: str) -> None:
+    async def _run_audited(self, entry: Entry, task: Task) -> bytes:
+        """Run it for the first time, when the audit has it, if there is one."""
         if self._audit is not None:
-            self._audit.write(task.id, task.function_id, *states)
+            written: asyncio.Future[None] = self._loop.create_future()
+            self._audit.write(task.id, task.function_id, "RECEIVED", "EXEC_START", written=partial(set_done, written))
+            await entry.wait(written)
+        return await self._run(entry, task, [])
 
-    def _submit(self, task: Task, failures: list[BaseException]) -> None:
-        self._handed[task.id] = len(failures) + 1
-        self._here.add(task.id)
+    async def _run(self, entry: Entry, task: Task, failures: Failures, *, noted: bool = False) -> bytes:
+        """Attempt it until a worker has made a result, or it may not be tried again.
+
+        `noted`: the first of these attempts stands in the journal already.
+        """
+        while True:
+            try:
+                if not noted:
+                    await entry.wait(self._journal.trying(task.id, len(failures) + 1))
+            except OSError as error:
+                return results.lost(task.id, [*failures, OSError(results.no_room(error))])
+            outcome = await self._attempt(entry, task, failures)
+            if isinstance(outcome, bytes):
+                return outcome
+            log.warning("Task %s was lost: %s: %s", task.id, type(outcome).__name__, texts.text_of(outcome))
+            noted = _was_waiting(entry, self._journal.dispatched())  # then that was no attempt
+            if not noted:
+                failures = [*failures, outcome]
+            if len(failures) > self._engine.retries:
+                self._record(task, "FAILED - It was lost")
+                return results.lost(task.id, failures, self._hint())
+
+    async def _attempt(self, entry: Entry, task: Task, failures: Failures) -> bytes | BaseException:
+        """Hand it to the engine; return a result, or what kept a worker from making one."""
+        if self._failure is not None:
+            return results.lost(task.id, [*failures, self._failure])
+        if self._leaving:
+            await self._until_abandoned(entry)
+        entry.attempts = len(failures) + 1
+        entry.is_in_engine = True
         try:
             future = self._engine.submit(task)
         except Exception as error:
             log.exception("Task %s can't be started", task.id)
             self._record(task, "FAILED - It can't be started")
-            self._answer(task.id, results.not_started(task.id, error))
-            return
-        future.add_done_callback(partial(self._tell_loop, task, failures))
+            return results.not_started(task.id, error)
+        await entry.wait(self._ends.of(future))
+        return await self._outcome(entry, task, future)
 
-    def _tell_loop(self, task: Task, failures: list[BaseException], future: Future[bytes]) -> None:
-        "From any thread; the loop is woken once for all that end until it comes to them."
-        self._ended.append((task, failures, future))
-        if not self._woken:
-            self._woken = True
-            with suppress(RuntimeError):  # the loop is closed: the endpoint has ended
-                self._loop.call_soon_threadsafe(self._take_ended)
-
-    def _take_ended(self) -> None:
-        self._woken = False  # first: what comes from now on wakes again
-        while self._ended:
-            self._loop.call_soon(self._finished, *self._ended.popleft())
-
-    def _finished(self, task: Task, failures: list[BaseException], future: Future[bytes]) -> None:
-        if future.cancelled():  # by the engine's end, before it began
-            self._handed[task.id] -= 1
-            self._here.discard(task.id)
-            return
-        error = future.exception()
+    async def _outcome(self, entry: Entry, task: Task, ended: Future[bytes]) -> bytes | BaseException:
+        if ended.cancelled():  # by the engine's end, before it began
+            entry.attempts -= 1
+            entry.is_in_engine = False
+            await self._until_abandoned(entry)
+        error = ended.exception()
         if error is None:
             self._record(task, "EXEC_END")
-            self._answer(task.id, future.result())
-        elif not self._leaving:
-            self._lost(task, [*failures, error])
+            return ended.result()
+        if self._leaving:  # the engine's end is why
+            await self._until_abandoned(entry)
+        return error
 
-    def _waited(self, task_id: str, dispatched: Set[str] | None) -> bool:
-        "Whether the engine has given it to no worker yet."
-        return dispatched is not None and task_id in self._here and task_id not in dispatched
+    async def _until_abandoned(self, entry: Entry) -> NoReturn:
+        never: asyncio.Future[NoReturn] = self._loop.create_future()
+        await entry.wait(never)
 
-    def _lost(self, task: Task, failures: list[BaseException]) -> None:
-        log.warning("Task %s was lost: %s: %s", task.id, type(failures[-1]).__name__, texts.text_of(failures[-1]))
-        if self._failure is None and self._waited(task.id, self._journal.dispatched()):
-            self._submit(task, failures[:-1])  # that was no attempt
-        elif len(failures) <= self._engine.retries and self._failure is None:
-            self._try(task, failures)
-        else:
-            self._record(task, "FAILED - It was lost")
-            self._answer(task.id, results.lost(task.id, failures, self._hint()))
+    def _record(self, task: Task, *states: str) -> None:
+        if self._audit is not None:
+            self._audit.write(task.id, task.function_id, *states)
 
-    def _answer(self, task_id: str, result: bytes) -> None:
-        self._handed.pop(task_id, None)
-        self._here.discard(task_id)
-        self._ledger.answer(task_id, result)
+    # What the coroutines wait for.
+
+    def _begin(self, life: Coroutine[Any, Any, None]) -> None:
+        running = self._loop.create_task(life)
+        self._lives.add(running)
+        running.add_done_callback(self._lives.discard)
+
+    def _when_engine_runs(self) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._until_engine_runs.append(future)
+        return future
 
 
-def _full(error: OSError) -> str:
-    return (
-        f"the endpoint can't note the task on disk ({error.strerror}). Free some space in your home directory, "
-        "or ask for more, then submit the task again"
-    )
+def _was_waiting(entry: Entry, dispatched: Set[str] | None) -> bool:
+    """Whether the engine has given it to no worker yet. `dispatched`: what it gave to workers, where it tells that."""
+    return dispatched is not None and entry.is_in_engine and entry.id not in dispatched

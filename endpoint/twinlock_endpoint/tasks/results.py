@@ -50,6 +50,14 @@ def refused(task_id: str, error: RefusedMessageError) -> bytes:
     return _pack(task_id, text, ("MaxResultSizeExceeded", _FAILED))
 
 
+def no_room(error: OSError) -> str:
+    """What to tell of a task that the disk doesn't take."""
+    return (
+        f"the endpoint can't note the task on disk ({error.strerror}). Free some space in your home directory, "
+        "or ask for more, then submit the task again"
+    )
+
+
 def _pack(task_id: str, data: str, error: tuple[str, str], details: dict[str, str] | None = None) -> bytes:
     ended = messages.transition("execution-end", "interchange", time.time_ns())
     error = (error[0], texts.cut(error[1], _LONGEST))

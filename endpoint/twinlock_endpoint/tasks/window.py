@@ -29,8 +29,8 @@ class _Waiting:
     since: float
 
 
-def size(max_workers: int) -> int:
-    """Most tasks that are taken and not answered.
+def window_size(max_workers: int) -> int:
+    """Most tasks that are taken and have no result.
 
     A worker that ends a task needs the next one here already, and Parsl asks for more blocks only where tasks wait:
     so a few for each worker. At least 32, which hides the round trip of short tasks; not without bound, since each may
@@ -40,7 +40,7 @@ def size(max_workers: int) -> int:
 
 
 class Window:
-    """Hands deliveries on to `take` while fewer than `size` tasks are unanswered."""
+    """Hands deliveries on to `take` while fewer than `size` tasks have no result."""
 
     def __init__(
         self,
@@ -60,7 +60,6 @@ class Window:
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         self._ended = False
-        ledger.moved = self.pump
 
     def offer(self, task_id: str, delivery: Delivery) -> None:
         """A delivery came."""
@@ -91,7 +90,7 @@ class Window:
         self._ended = True
 
     def _room(self) -> int:
-        return min(self._size - self._ledger.unanswered, _UNCONFIRMED * self._size - len(self._ledger))
+        return min(self._size - self._ledger.without_result, _UNCONFIRMED * self._size - len(self._ledger))
 
     def _watch(self) -> None:
         self._timer = self._loop.call_at(self._waiting[0].since + self._held_s, self._look)

@@ -1,0 +1,1 @@
+"""The endpoint itself: its parts, its states and what ends it."""

@@ -1,0 +1,87 @@
+"""The parts of an endpoint, and what each of them gets of the others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from twinlock_common.document import Document
+
+from twinlock_endpoint.config.configuration import Config
+from twinlock_endpoint.engines.base import Engine
+from twinlock_endpoint.home.output import Output
+from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.manager.heartbeats import Heartbeats
+from twinlock_endpoint.manager.manager import Manager
+from twinlock_endpoint.queues.connections import Connections
+from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
+from twinlock_endpoint.tasks.ledger import Events, Ledger
+from twinlock_endpoint.tasks.life import Tasks
+from twinlock_endpoint.tasks.window import Window, window_size
+from twinlock_endpoint.worker.python_versions import mismatch
+
+_PREFETCH = 64  # hides the round trip of short tasks, and of an acknowledgement that waits for the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the endpoint runs with."""
+
+    title: str
+    folder: Path
+    document: Document
+    config: Config
+    engine: Engine
+    output: Output
+
+
+class Life(Protocol):
+    """What the endpoint itself is told by its parts."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a message of the task queue."""
+
+    def consuming(self) -> None:
+        """The task queue is connected, and sends tasks."""
+
+    def link_down(self, reason: BaseException) -> None:
+        """A connection couldn't be made, or is lost."""
+
+    def end_for_all(self, why: str) -> None:
+        """Shut down; no other endpoint is to go on with what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts, in the order in which data comes to them."""
+
+    consumer: TaskConsumer
+    connections: Connections
+    manager: Manager
+    ledger: Ledger
+    tasks: Tasks
+    window: Window
+    heartbeats: Heartbeats
+
+
+def assemble(setup: Setup, journal: Journal, life: Life) -> Parts:
+    """Make the parts; nothing is connected or started yet. DocumentError where a URL can't be used."""
+    document = setup.document
+    size = window_size(setup.engine.max_workers)
+    prefetch = min(size, _PREFETCH)
+    consumer = TaskConsumer(document.queues.tasks.queue, prefetch, life.deliver, life.consuming, lambda: window.lost())
+    connections = Connections(document.queues, setup.config, consumer, life.link_down)
+    manager = Manager(document, connections, life.end_for_all)
+    events = Events(lambda: window.pump(), manager.backlog.changed, lambda: heartbeats.tell_manager())
+    ledger = Ledger(journal, consumer.ack, connections.publish_result, prefetch, events)
+    heartbeats = Heartbeats(document, setup.config.raw, setup.engine.figures, connections, manager, ledger.figures)
+    tasks = Tasks(
+        document.endpoint_id,
+        setup.engine,
+        setup.config.permitted(document.allowed_functions),
+        ledger,
+        journal,
+        lambda: mismatch(heartbeats.figures),
+        manager.audit,
+    )
+    window = Window(consumer, ledger, size, tasks.take)
+    return Parts(consumer, connections, manager, ledger, tasks, window, heartbeats)

@@ -1,0 +1,225 @@
+"""The life of a user endpoint: engine and connections up, tasks and heartbeats, down."""
+
+import asyncio
+import logging
+import os
+import signal
+
+from setproctitle import setproctitle
+from twinlock_common.offload import in_thread
+
+from twinlock_endpoint.engines.base import Place
+from twinlock_endpoint.errors import EngineError
+from twinlock_endpoint.journal import journal
+from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.life.assembly import Setup, assemble
+from twinlock_endpoint.life.clocks import Outage, Quiet
+from twinlock_endpoint.life.idle import IdleClock
+from twinlock_endpoint.life.states import TABLE, Action, Event, State
+from twinlock_endpoint.manager.start_report import StartReport
+from twinlock_endpoint.queues import deliveries
+from twinlock_endpoint.queues.connection import REFUSED
+from twinlock_endpoint.queues.consumer import Delivery
+
+log = logging.getLogger(__name__)
+
+_FLUSH_S = 5.0
+_ENGINE_STOP_S = 30.0
+_QUIET_S = 3.0  # a busy RabbitMQ may take one to answer
+_OFFLINE_S = 300.0
+
+
+def live(setup: Setup, report: StartReport) -> int:
+    """Run an endpoint from start to end; the exit code. StartError where it can't start."""
+
+    async def life() -> int:
+        left = await in_thread(lambda: journal.read(setup.folder))
+        return await _Endpoint(setup, report, Journal(left)).run()
+
+    # Not asyncio.run: that waits for a name lookup that hangs, at the end.
+    return asyncio.new_event_loop().run_until_complete(life())
+
+
+class _Endpoint:
+    def __init__(self, setup: Setup, report: StartReport, journal: Journal) -> None:
+        config = setup.config
+        self._journal = journal
+        self._setup = setup
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._state = State.STARTING
+        self._engine_started = False
+        self._outage = Outage()
+        self._quiet = Quiet(_QUIET_S, self._consider_quiet)
+        self._wake = asyncio.Event()
+        self._code = os.EX_OK
+        self._why = ""
+        self._final = False
+        self._idle = IdleClock(
+            config.idle_heartbeats_soft, config.idle_heartbeats_hard, config.heartbeat_period, setup.document.restarted
+        )
+        self._parts = assemble(setup, journal, self)
+        self._parts.tasks.adopt()
+
+    async def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._end, number.name)
+        self._parts.connections.open()
+        manager = self._loop.create_task(self._parts.manager.run())
+        try:
+            await self._start_engine()
+            await self._beat()
+        finally:
+            await self._shut_down()
+            manager.cancel()
+        return self._code
+
+    # What happens, and what follows.
+
+    @property
+    def _stops(self) -> bool:
+        return self._state is State.STOPPING
+
+    def _happens(self, event: Event, reason: Exception | None = None) -> None:
+        following = TABLE.get((self._state, event))
+        if following is None:
+            return
+        self._state, action = following
+        match action:
+            case Action.TAKE_TASKS:
+                self._parts.tasks.engine_runs()
+                self._parts.consumer.begin()
+            case Action.FAIL_TASKS:
+                assert reason is not None
+                self._fail_tasks(reason)
+            case Action.STOP:
+                self._wake.set()
+
+    async def _start_engine(self) -> None:
+        place = Place(self._setup.document.endpoint_id, self._setup.folder, self._engine_failed)
+        try:
+            await in_thread(lambda: self._setup.engine.start(place))
+        except Exception as error:
+            log.exception("The engine did not start")
+            raise EngineError(f"The endpoint's engine did not start: {error}") from error
+        self._engine_started = True
+        self._happens(Event.ENGINE_STARTED)
+
+    def _engine_failed(self, reason: Exception) -> None:
+        "Called from any thread."
+        self._loop.call_soon_threadsafe(self._happens, Event.ENGINE_FAILED, reason)
+
+    def _fail_tasks(self, reason: Exception) -> None:
+        log.error("The engine can't run tasks any more: %s", reason)
+        self._parts.tasks.fail(reason)
+        self._code = os.EX_UNAVAILABLE
+        self._quiet.begin()
+
+    def _consider_quiet(self) -> None:
+        "Nothing comes without a connection, nor while a slow disk or RabbitMQ has results to make safe."
+        if self._state is State.FAILING and not len(self._parts.ledger) and not self._outage.lasts:
+            self._stop(Event.QUIET, "the engine failed")
+
+    def _end(self, why: str) -> None:
+        self._stop(Event.END, why)
+
+    def _stop(self, event: Event, why: str) -> None:
+        log.info("Shutting down: %s", why)
+        self._why = self._why or why
+        self._happens(event)
+
+    def end_for_all(self, why: str) -> None:
+        """Shut down; no other endpoint is to go on with what is left."""
+        self._final = True
+        self._end(why)
+
+    def _give_up(self, code: int, reason: str) -> None:
+        self._code = code
+        self._report.fail(reason)
+        self._end(reason)
+
+    # The queues.
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a message of the task queue."""
+        self._quiet.something_came()
+        task_id = deliveries.task_id(delivery)
+        if task_id is None:
+            log.error("A message of %d bytes is no task; it is dropped", len(delivery.body))
+            self._parts.consumer.reject(delivery)
+        else:
+            self._parts.window.offer(task_id, delivery)
+
+    def consuming(self) -> None:
+        """The task queue is connected, and sends tasks."""
+        log.info("Tasks are consumed")
+        self._outage.end()
+        self._quiet.something_came()
+        self._wake.set()
+
+    def link_down(self, reason: BaseException) -> None:
+        """A connection couldn't be made, or is lost.
+
+        Tasks in flight are worth waiting for without end; an endpoint without any that nobody reaches is not.
+        """
+        self._outage.begin()
+        self._parts.manager.look_for_credentials()
+        if len(self._parts.ledger) or self._stops:
+            return
+        if isinstance(reason, REFUSED):
+            self._give_up(os.EX_NOPERM, "The task queue's broker refused the endpoint's credentials.")
+        elif self._outage.seconds > _OFFLINE_S:
+            self._give_up(os.EX_TEMPFAIL, "The endpoint can't reach the task queue's broker.")
+
+    # Heartbeats.
+
+    async def _beat(self) -> None:
+        "A heartbeat each period, and one at once when the connection comes (back); none while no task is consumed."
+        period_s = self._setup.config.heartbeat_period
+        while not self._stops:
+            try:
+                await asyncio.wait_for(self._wake.wait(), period_s)
+            except TimeoutError:
+                self._consider_idleness()
+                self._setup.output.rotate()
+            self._wake.clear()
+            if not self._outage.lasts and not self._stops:
+                await self._parts.heartbeats.send(period_s)
+                self._report.online()
+
+    def _consider_idleness(self) -> None:
+        if not len(self._parts.ledger):
+            self._journal.none_dispatched()
+        idle = self._idle.beat(self._parts.ledger.received, self._parts.ledger.settled)
+        setproctitle(idle.title(self._setup.title))
+        if idle.over:
+            self.end_for_all(idle.word)
+
+    # The end.
+
+    async def _shut_down(self) -> None:
+        "Results go out, as far as there is a connection; what is left stays in the journal for the next endpoint."
+        self._state = State.STOPPING
+        self._parts.window.end()
+        self._parts.consumer.end()
+        self._parts.tasks.leave()
+        await self._stop_engine()
+        if self._engine_started:
+            self._parts.tasks.abandon(self._why, self._final)
+        else:
+            self._parts.tasks.keep_all()
+        await self._parts.tasks.drain(_FLUSH_S)
+        await self._journal.close(_FLUSH_S)
+        self._parts.manager.backlog.say()
+        await self._parts.manager.drain(_FLUSH_S)
+        await self._parts.heartbeats.send_last(_FLUSH_S)
+        await self._parts.connections.close()
+        log.info("Ended; %d tasks stay in the journal", self._parts.ledger.kept)
+
+    async def _stop_engine(self) -> None:
+        stopping = in_thread(self._setup.engine.stop)
+        done, _ = await asyncio.wait([stopping], timeout=_ENGINE_STOP_S)
+        if not done:
+            log.error("The engine did not stop within %.0f s", _ENGINE_STOP_S)
+        elif stopping.exception() is not None:
+            log.error("The engine did not stop cleanly", exc_info=stopping.exception())

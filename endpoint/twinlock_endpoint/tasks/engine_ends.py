@@ -1,0 +1,41 @@
+"""The ends of what was handed to an engine, which come in any thread, as the loop learns of them."""
+
+import asyncio
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+
+
+class EngineEnds:
+    """Wakes the loop once for all ends that come until it looks: each wake-up costs a part of a task's time here."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended: deque[asyncio.Future[None]] = deque()
+        self._is_woken = False
+
+    def of(self, future: Future[bytes]) -> asyncio.Future[None]:
+        """Return what is done in the loop when an engine's future is done, whatever its outcome."""
+        ended: asyncio.Future[None] = self._loop.create_future()
+        future.add_done_callback(partial(self._note, ended))
+        return ended
+
+    def _note(self, ended: asyncio.Future[None], _future: Future[bytes]) -> None:
+        """From any thread."""
+        self._ended.append(ended)
+        if not self._is_woken:
+            self._is_woken = True
+            with suppress(RuntimeError):  # the loop is closed: the endpoint has ended
+                self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        self._is_woken = False  # first: what comes from now on wakes again
+        while self._ended:
+            set_done(self._ended.popleft())
+
+
+def set_done(future: asyncio.Future[None]) -> None:
+    """Let who waits for it go on; it may have been interrupted."""
+    if not future.done():
+        future.set_result(None)
