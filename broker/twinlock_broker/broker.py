@@ -41,6 +41,7 @@ from twinlock_broker.endpoints.supervisor import Supervisor, Tell
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.resolver import Resolver
+from twinlock_broker.identity.watch import watch
 from twinlock_broker.spawner.client import SpawnerClient
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
                 await supervisor.command(request)
 
             handler = CommandHandler(registration.endpoint_id, port, path, start, notices.send)
-            async with _running(who.watch() if isinstance(who, Mapper) else asyncio.sleep(0)):
+            async with _running(watch(who) if isinstance(who, Mapper) else asyncio.sleep(0)):
                 await _serve_commands(registrar, folder, handler, supervisor, link, spawner.ready)
 
 

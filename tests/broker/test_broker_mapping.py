@@ -1,6 +1,7 @@
 """Identities to accounts, by globus-identity-mapping itself."""
 
 import asyncio
+import contextlib
 import grp
 import json
 import logging
@@ -13,7 +14,7 @@ import pytest
 from broker_rig import ALICE, UEP, identity
 from twinlock_broker.endpoints.start import check_name
 from twinlock_broker.errors import CommandError, Fatal
-from twinlock_broker.identity import account, mapping
+from twinlock_broker.identity import account, watch
 from twinlock_broker.identity.mapping import Mapper, same_user
 from twinlock_broker.identity.resolver import Resolver
 
@@ -173,29 +174,71 @@ async def said(caplog: pytest.LogCaptureFixture, text: str) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("kernel_tells", [True, False])
-async def test_a_bad_file_is_told_before_anybody_needs_it_and_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kernel_tells: bool
-) -> None:
+def watches(folder: Path) -> bool:
+    """Whether the kernel tells this process of changes in the folder (fdinfo in proc(5))."""
+    found = False
+    for path in Path("/proc/self/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            found |= f"inotify wd:1 ino:{folder.stat().st_ino:x} " in path.read_text()
+    return found
+
+
+@pytest.fixture
+def watchable(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
+    """A good mapping file in a folder of its own; what is logged of it is kept."""
     caplog.set_level(logging.INFO, "twinlock_broker")
-    monkeypatch.setattr(mapping, "LOOK_PERIOD", 3600 if kernel_tells else 0.05)
     path = tmp_path / "folder" / "map.json"
     path.parent.mkdir()
-    made = mapper(path, expression(AT_SITE))
-    watching = asyncio.create_task(made.watch())
-    await asyncio.sleep(0)  # it watches now
+    path.write_text(json.dumps(expression(AT_SITE)))
+    return path
+
+
+@pytest.mark.parametrize("kernel_tells", [True, False])
+async def test_a_bad_file_is_told_before_anybody_needs_it_and_once(
+    watchable: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kernel_tells: bool
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_PERIOD", 3600 if kernel_tells else 0.05)
+    watching = asyncio.create_task(watch.watch(Mapper(watchable, UEP)))
+    async with asyncio.timeout(60):
+        while not watches(watchable.parent):
+            await asyncio.sleep(0.01)
     if kernel_tells:
-        path.unlink()
+        watchable.unlink()
     else:  # as on a network file system: the folder that the kernel watches isn't the one that changes
-        path.parent.rename(tmp_path / "elsewhere")
-        path.parent.mkdir()
+        watchable.parent.rename(watchable.parent.with_name("elsewhere"))
+        watchable.parent.mkdir()
     await said(caplog, "NOT IN FORCE")
-    draft = path.with_suffix(".new")
+    draft = watchable.with_suffix(".new")
     draft.write_text(json.dumps([expression(AT_SITE | {"output": "new-{0}"})]))
-    draft.replace(path)
+    draft.replace(watchable)
     await said(caplog, "read again")
     watching.cancel()
     assert caplog.text.count("NOT IN FORCE") == 1
+
+
+async def test_a_file_that_changed_before_it_was_watched_is_read_again(
+    watchable: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_PERIOD", 3600)
+    made = Mapper(watchable, UEP)
+    watchable.write_text("[{")
+    watching = asyncio.create_task(watch.watch(made))
+    await said(caplog, "NOT IN FORCE")
+    watching.cancel()
+
+
+async def test_a_folder_that_can_not_be_watched_is_told_and_looked_at_all_the_same(
+    watchable: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_PERIOD", 0.05)
+    made = Mapper(watchable, UEP)
+    away = watchable.parent.rename(watchable.parent.with_name("away"))
+    watching = asyncio.create_task(watch.watch(made))
+    await said(caplog, "can't be watched")
+    away.rename(watchable.parent)
+    watchable.write_text(json.dumps(expression(AT_SITE | {"output": "new-{0}"})))
+    await said(caplog, "read again")
+    watching.cancel()
 
 
 async def test_the_first_match_is_taken_and_with_groups_the_first_in_one_of_them(tmp_path: Path) -> None:

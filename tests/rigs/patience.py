@@ -30,9 +30,9 @@ BROKER = (
     "twinlock_broker.endpoints.registry.SETTLED_AFTER_LOG",
     "twinlock_broker.endpoints.start.RENDER_LIMIT",
     "twinlock_broker.identity.external.SECONDS",
-    "twinlock_broker.identity.mapping.READ_LIMIT",
     "twinlock_broker.identity.resolver.LOOK_UP_LIMIT",
     "twinlock_broker.identity.resolver.MAP_LIMIT",
+    "twinlock_broker.identity.watch.READ_LIMIT",
     "twinlock_broker.rendering.template.MAX_SECONDS",
 )
 """The broker's, as modules with the name of a number of seconds."""

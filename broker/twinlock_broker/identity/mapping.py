@@ -1,7 +1,5 @@
 """From the identities in a command to the name of a local account, by the administrator's mapping."""
 
-import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -11,21 +9,13 @@ from typing import Any
 
 from globus_identity_mapping.loader import load_mappers
 from globus_identity_mapping.mappers.external_program import ExternalIdentityMapping
-from twinlock_common.offload import Offload
 
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.documents import in_words, read_documents, require_known
 from twinlock_broker.identity.external import ExternalMapper
-from twinlock_broker.identity.inotify import changes
 
 POSIX_CONNECTOR = "145812c8-decc-41f1-83cf-bb2a85a2a70b"
 """Globus' id of its POSIX connector; external mappers get it as ``-c``, as from the peer."""
-
-LOOK_PERIOD = 30.0
-"""Seconds between two looks at the file: inotify tells nothing of what other hosts change on network file systems."""
-
-READ_LIMIT = 10.0
-"""Seconds for reading the file; past them its file system hangs."""
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +37,7 @@ class Mapper:
 
     def __init__(self, path: Path, endpoint_id: str, tell: Callable[[str], None] = log.warning) -> None:
         """`tell` gets a sentence for each mapper that fails. Raises `Fatal` (78) for a file that can't be used."""
-        self._path = path
+        self.path = path
         self._tell = tell
         self._endpoint_id = endpoint_id
         self._mappers: list[Any] = []
@@ -77,17 +67,6 @@ class Mapper:
             )
         return found
 
-    async def watch(self) -> None:
-        """Look for changes of the file all the time, so that a bad one is told before anybody needs it. Without end."""
-        offload = Offload("mapping", 1)
-        with changes(self._path.parent) as changed:
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), LOOK_PERIOD)
-                changed.clear()
-                with contextlib.suppress(TimeoutError):  # commands will say so
-                    await offload.run(READ_LIMIT, self.refresh)
-
     def _ask(self, mapper: Any, identities: Collection[Mapping[str, Any]]) -> list[dict[str, list[str]]] | None:
         """Its matches; None where the site's program failed."""
         try:
@@ -101,20 +80,20 @@ class Mapper:
         try:
             if self._stamp() != self._seen:
                 self._load()
-                log.info("identity mapping read again: %s", self._path)
+                log.info("identity mapping read again: %s", self.path)
             self._complaint = ""
         except Exception as error:  # as at the start
             if repr(error) != self._complaint:
                 log.error(
                     "THE CHANGED IDENTITY MAPPING IS NOT IN FORCE, the former one is: %s: %s",
-                    self._path,
+                    self.path,
                     in_words(error),
                 )
             self._complaint = repr(error)
 
     def _load(self) -> None:
         stamp = self._stamp()
-        documents = read_documents(self._path)
+        documents = read_documents(self.path)
         require_known(documents)
         mappers = load_mappers(documents, POSIX_CONNECTOR, self._endpoint_id)
         self._mappers = [
@@ -123,7 +102,7 @@ class Mapper:
         self._seen = stamp  # not before: another thread that finds nothing changed uses the new mapping
 
     def _stamp(self) -> tuple[int, ...]:
-        stat = self._path.stat()
+        stat = self.path.stat()
         return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
 
 

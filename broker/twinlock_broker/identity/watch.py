@@ -1,0 +1,48 @@
+"""Reads the mapping file again when it changed, so that a bad one is told before anybody needs it."""
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+
+from asyncinotify import Inotify, Mask
+from twinlock_common.offload import Offload
+
+from twinlock_broker.identity.mapping import Mapper
+
+LOOK_PERIOD = 30.0
+"""Seconds between two looks at the file: inotify tells nothing of what other hosts change on network file systems."""
+
+READ_LIMIT = 10.0
+"""Seconds for reading the file; past them its file system hangs."""
+
+# What a file's new content can come by, its editor's or a rename's, and what it can go by.
+_EVENTS = Mask.CLOSE_WRITE | Mask.MOVE | Mask.CREATE | Mask.DELETE
+
+log = logging.getLogger(__name__)
+
+
+async def watch(mapper: Mapper) -> None:
+    """Refresh `mapper` at each change in its file's folder, and every `LOOK_PERIOD` besides. Without end."""
+    changed = asyncio.Event()
+    offload = Offload("mapping", 1)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_set_at_changes(changed, mapper.path.parent))
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), LOOK_PERIOD)
+            changed.clear()
+            with contextlib.suppress(TimeoutError):  # commands will say so
+                await offload.run(READ_LIMIT, mapper.refresh)
+
+
+async def _set_at_changes(changed: asyncio.Event, folder: Path) -> None:
+    """Without end, unless the kernel can't tell of changes; then the log says so."""
+    try:
+        with Inotify() as inotify:
+            inotify.add_watch(folder, _EVENTS)
+            changed.set()  # the file may have changed since it was read
+            async for _ in inotify:
+                changed.set()
+    except OSError as error:
+        log.warning("%s can't be watched; looking for changes every %.0f s: %s", folder, LOOK_PERIOD, error.strerror)
