@@ -16,11 +16,9 @@ from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.home import output
 from twinlock_endpoint.htex import blocks, bundle, executor, failures, parsl_types
 from twinlock_endpoint.htex.any_folder import InWorkingFolder, is_plain
-from twinlock_endpoint.htex.lost_workers import LostWorkers
 from twinlock_endpoint.htex.poller import Poller
 from twinlock_endpoint.htex.providers import forked
 from twinlock_endpoint.htex.strategies import poller_arguments
-from twinlock_endpoint.htex.submissions import Submissions
 from twinlock_endpoint.htex.submitted import Submitted
 from twinlock_endpoint.journal import dispatched
 from twinlock_endpoint.task import Task
@@ -44,9 +42,8 @@ class GlobusComputeEngine(Engine):
         self._container.fits(type(executor.provider).__name__)
         self._poller: Poller | None = None
         self._zygote: Zygote | None = None
+        self._submitted: Submitted | None = None
         self._place: Place
-        executor.lost_workers = LostWorkers(executor)
-        executor.submissions = Submissions(options.max_scheduler_outage)
         self.encrypted = executor.encrypted
         failures.FailureRule(executor.submissions).use_in(executor)
         self.retries = options.max_retries_on_system_failure
@@ -68,44 +65,55 @@ class GlobusComputeEngine(Engine):
             theirs["address"] = parsl_types.address(theirs["address"])
         options = construct(cls.__name__, Options, {"label": cls.__name__} | own)
         theirs = {"encrypted": True, **theirs, "label": f"{options.label}-{cls.executor_class.__bases__[-1].__name__}"}
-        return cls(executor.make(cls.executor_class, cls.__name__, theirs), options)
+        return cls(executor.make(cls.executor_class, cls.__name__, theirs, options.max_scheduler_outage), options)
 
     def prepare(self) -> None:
-        parsl = self._executor
-        if parsl.interchange_launch_cmd != executor.INTERCHANGE:
+        if self._executor.interchange_launch_cmd != executor.INTERCHANGE:
             return  # one of the configuration's own
         from twinlock_endpoint.worker import execute
 
         execute.details()
-        parsl.zygote = self._zygote = Zygote(_forget)
-        if self._container.type is None and forked.possible(parsl):
-            parsl.use_provider(forked.LocalProvider(parsl.provider, self._zygote))
+        self._zygote = Zygote(_forget)
 
     def start(self, place: Place) -> None:
         self._place = place
-        parsl = self._executor
-        parsl.run_dir = str(place.folder)
-        parsl.provider.script_dir = str(place.folder / "submit_scripts")
-        Path(parsl.provider.script_dir).mkdir(exist_ok=True)
-        launcher = type(getattr(parsl.provider, "launcher", None)).__name__
-        if hasattr(parsl.provider, "launcher") and not is_plain(parsl.provider.script_dir):
-            parsl.provider.launcher = InWorkingFolder(parsl.provider.launcher)
-        noted = dispatched.path_in(place.folder)
-        if self._zygote is not None:
-            dispatched.create(noted)
-        if isinstance(parsl.provider, forked.LocalProvider):
-            parsl.provider.dispatched = noted
+        parsl, zygote = self._executor, self._zygote
+        dispatches = dispatched.path_in(place.folder)
+        if zygote is not None:
+            dispatched.create(dispatches)
+        if zygote is not None and self._container.type is None and forked.possible(parsl):
+            launch_cmd, of_interchange = parsl.launch_cmd, None
+            parsl.use_provider(forked.LocalProvider(parsl.provider, zygote, dispatches))
         else:
-            parsl.dispatched = noted
-            command = bundle.with_code(parsl.launch_cmd, place.folder, type(parsl.provider).__name__, launcher)
-            parsl.launch_cmd = self._container.wrap(command, place.folder)
-        parsl.on_failure = place.on_failure
-        parsl.submitted = Submitted(place.folder / "blocks.json")
-        parsl.submitted.cancel_former(parsl.provider)
-        if hasattr(parsl.provider, "submitting"):
-            parsl.provider.submitting = parsl.submitted.intend
-        parsl.start()
+            launch_cmd, of_interchange = self._launch_cmd(place.folder), dispatches
+        self._write_scripts_in(place.folder / "submit_scripts")
+        self._submitted = Submitted(place.folder / "blocks.json")
+        self._submitted.cancel_former(parsl.provider)
+        parsl.begin(
+            executor.Surroundings(
+                folder=place.folder,
+                launch_cmd=launch_cmd,
+                on_failure=place.on_failure,
+                submitted=self._submitted,
+                zygote=zygote,
+                dispatched=of_interchange,
+            )
+        )
         self._poller = Poller(parsl, self._scaling)
+
+    def _launch_cmd(self, folder: Path) -> str:
+        """The command of pools that aren't forks: with this endpoint's code, and in the container if there is one."""
+        provider = self._executor.provider
+        launcher = type(getattr(provider, "launcher", None)).__name__
+        command = bundle.with_code(self._executor.launch_cmd, folder, type(provider).__name__, launcher)
+        return self._container.wrap(command, folder)
+
+    def _write_scripts_in(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        provider = self._executor.provider
+        provider.script_dir = str(folder)
+        if hasattr(provider, "launcher") and not is_plain(str(folder)):
+            provider.launcher = InWorkingFolder(provider.launcher)
 
     def submit(self, task: Task) -> Future[bytes]:
         if not self._executor.takes_results:
@@ -133,7 +141,8 @@ class GlobusComputeEngine(Engine):
         self._executor.lost_workers.close()
         self._executor.shutdown()
         blocks.end_groups(local)
-        self._executor.submitted.end(self._executor.provider)
+        if self._submitted is not None:
+            self._submitted.end(self._executor.provider)
         if self._zygote is not None:
             self._zygote.close()
 

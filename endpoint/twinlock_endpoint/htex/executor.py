@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from twinlock_endpoint.htex.providers.local import LocalProvider
 from twinlock_endpoint.htex.questions import Questions
 from twinlock_endpoint.htex.scaling import ScalingExecutor
 from twinlock_endpoint.htex.sockets import readable
+from twinlock_endpoint.htex.submissions import Submissions
+from twinlock_endpoint.htex.submitted import Submitted
 from twinlock_endpoint.zygote.client import Zygote
 
 # Not "interchange.py" from PATH: a batch site may have another Parsl there. -P keeps the user's folder off sys.path.
@@ -44,26 +47,54 @@ _SEND_MS = 50  # between two looks whether the interchange lives, while a task c
 _PATHS = re.compile(r"(?<!\{)\{(cert_dir|logdir)\}(?!\})")  # in a launch command
 
 
-class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
-    """The executor, with a callback for the moment in which it can't run tasks any more."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an executor needs beside its arguments in the configuration, known when its endpoint starts."""
 
-    on_failure: Callable[[Exception], None] | None = None
+    folder: Path
+    """The endpoint's folder."""
+
+    launch_cmd: str
+    """The workers' command, in which Parsl replaces names in braces."""
+
+    on_failure: Callable[[Exception], None]
+    """Called, from any thread, when it can't run tasks any more."""
+
+    submitted: Submitted
+    """The batch jobs of this endpoint and of those before it."""
+
+    zygote: Zygote | None
+    """Forks the interchange; without one it is started as a program."""
+
+    dispatched: Path | None
+    """Where a forked interchange notes what it sends to pools."""
+
+
+class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
+    """The executor, with a callback for the moment in which it can't run tasks any more. `make` makes one."""
+
     launch_cmd: str
     worker_port: int | None
-    zygote: Zygote | None = None
-    """Forks the interchange; without one it is started as a program."""
-    dispatched: Path | None = None
-    """Where a forked interchange notes what it sends to pools."""
     lost_workers: LostWorkers
     command_client: Any
     interchange_proc: Any
     _loop: asyncio.AbstractEventLoop | None = None
+    _surroundings: Surroundings
+
+    def begin(self, surroundings: Surroundings) -> None:
+        """Start, in the endpoint's folder. Raises whatever Parsl does."""
+        self._surroundings = surroundings
+        self.run_dir = str(surroundings.folder)
+        self.launch_cmd = surroundings.launch_cmd
+        self.submitted = surroundings.submitted
+        if hasattr(self.provider, "submitting"):
+            self.provider.submitting = surroundings.submitted.intend
+        self.start()
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         "Our callback comes first: whoever holds the tasks knows the reason before their futures fail."
         advise(exception)
-        if self.on_failure is not None:
-            self.on_failure(exception)
+        self._surroundings.on_failure(exception)
         super().set_bad_state_and_fail_all(exception)
 
     def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
@@ -94,7 +125,8 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
 
     def _start_local_interchange_process(self) -> None:
         "As Parsl does it, with the same arguments, but from the zygote."
-        if self.zygote is None:
+        zygote = self._surroundings.zygote
+        if zygote is None:
             super()._start_local_interchange_process()
             return
         config = {
@@ -115,8 +147,10 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
             "log_config": self.log_config,
             "_check_python_mismatch": self._check_python_mismatch,
         }
-        program = InterchangeProgram(dispatched=self.dispatched, beat_s=self.heartbeat_period, config=config)
-        self.interchange_proc = self.zygote.start(program)
+        program = InterchangeProgram(
+            dispatched=self._surroundings.dispatched, beat_s=self.heartbeat_period, config=config
+        )
+        self.interchange_proc = zygote.start(program)
         self.worker_port = self._asked_port()
 
     def _asked_port(self) -> int:
@@ -211,8 +245,10 @@ class MPIExecutor(Executor, ParslMPIExecutor):  # type: ignore[misc]
             raise ValueError(f"the task asks for {wanted} nodes (num_nodes), and a block has {there} (nodes_per_block)")
 
 
-def make(kind: type[Executor], what: str, arguments: dict[str, Any]) -> Executor:
+def make(kind: type[Executor], what: str, arguments: dict[str, Any], max_outage_s: float) -> Executor:
     """An executor of the engine `what` from its arguments in the configuration; `provider` and `address` are built.
+
+    Tasks wait for so many seconds at most while the scheduler takes no jobs.
 
     Without an address Parsl would look for one with a web service. Local workers need the loopback only; all others
     are told every address of this host, and the interchange listens on all of them.
@@ -230,6 +266,8 @@ def make(kind: type[Executor], what: str, arguments: dict[str, Any]) -> Executor
         )
     if "interchange_launch_cmd" not in arguments:  # an argument of another type in each of Parsl's two classes
         executor.interchange_launch_cmd = INTERCHANGE
+    executor.submissions = Submissions(max_outage_s)
+    executor.lost_workers = LostWorkers(executor)
     # Workers may bring a Python of their own (worker_init); Parsl would end the whole executor over that.
     executor._check_python_mismatch = False
     if anywhere:

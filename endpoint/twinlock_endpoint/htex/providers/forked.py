@@ -24,11 +24,11 @@ _AHEAD = 16  # tasks that the only pool has at hand; with more than one they mig
 class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Parsl ships no types
     """Parsl's LocalProvider, whose blocks are forks of the zygote instead of shells that start a pool."""
 
-    def __init__(self, original: parsl.providers.LocalProvider, zygote: Zygote) -> None:
+    def __init__(self, original: parsl.providers.LocalProvider, zygote: Zygote, dispatched: Path) -> None:
+        """`dispatched`: where the pools note what they send to workers."""
         self.__dict__.update(original.__dict__)
         self._zygote = zygote
-        self.dispatched: Path
-        """Where the pools note what they send to workers."""
+        self._dispatched = dispatched
 
     def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl.localprovider") -> str:
         name = f"{job_name}.{time.time()}"
@@ -39,7 +39,7 @@ class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Par
             PoolProgram(
                 title=f"parsl: HTEX pool of block {block}",
                 arguments=words[1:],
-                dispatched=self.dispatched,
+                dispatched=self._dispatched,
                 ahead=_AHEAD if self.max_blocks <= 1 else 0,
                 environment={"JOBNAME": name, "CORES": str(os.cpu_count())},  # as Parsl's script and launcher do
                 stdout=f"{script}.out",
