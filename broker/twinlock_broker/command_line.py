@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from twinlock_common.site_files import load_yaml
+
 from twinlock_broker.config import placed
-from twinlock_broker.config.reading import load_yaml
 from twinlock_broker.errors import Fatal
 
 USAGE_ERROR = 100

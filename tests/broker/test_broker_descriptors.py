@@ -10,7 +10,8 @@ LIMITS = """
 import resource, sys
 from twinlock_broker import descriptors
 from twinlock_broker.identity.external import run
-from twinlock_broker.rendering.renderer import Renderer, Request
+from twinlock_broker.rendering.renderer import Renderer
+from twinlock_common.rendering.configuration import Request
 descriptors.take_all()
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 kept = [open("/dev/null") for _ in range(1100)]

@@ -33,7 +33,7 @@ from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import resolver
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.resolver import Resolver
-from twinlock_broker.rendering import template
+from twinlock_common.rendering import template
 
 MAPPING = {"source": "{username}", "match": "(.*)@site\\.example", "output": "{0}"}
 

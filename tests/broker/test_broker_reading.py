@@ -11,9 +11,9 @@ import pytest
 import yaml
 from broker_rig import NO_POLICY, UEP, identity, make_folder
 from twinlock_broker.config.folder import open_folder, read_folder
-from twinlock_broker.config.reading import load_yaml
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.mapping import Mapper
+from twinlock_common.site_files import load_yaml
 
 TWINLOCK = Path(sys.executable).with_name("twinlock")
 FILES = ("config.yaml", "user_config_template.yaml.j2", "user_config_schema.json", "user_environment.yaml")

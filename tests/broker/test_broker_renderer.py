@@ -14,16 +14,18 @@ import pytest
 import yaml
 from broker_rig import TEMPLATE
 from twinlock_broker.errors import CommandError
-from twinlock_broker.identity.account import Account
-from twinlock_broker.identity.mapping import Match
-from twinlock_broker.rendering import template
-from twinlock_broker.rendering.renderer import Renderer, Request
+from twinlock_broker.rendering import request_line
+from twinlock_broker.rendering.renderer import Renderer
+from twinlock_common.account import Account
+from twinlock_common.rendering import template
+from twinlock_common.rendering.configuration import Request
+from twinlock_common.rendering.reserved import Reserved
 
-RESERVED = template.Reserved(
+RESERVED = Reserved(
     {"heartbeat_period": 30.0, "user_config_template_path": Path("t.j2")},
     {"python": {"version": "3.11.2"}},
     Account("ada", 1234, 100, (100,), "Ada", "/bin/bash", "/home/ada"),
-    Match("ada", "some-uuid", [[{"some-uuid": ["ada"]}]]),
+    "some-uuid",
     {"HOME": "/home/ada"},
 )
 ENGINE = "engine: {type: ThreadPoolEngine}\n"
@@ -65,7 +67,12 @@ def test_a_worker_whose_broker_is_gone_ends_without_a_word() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     ended = subprocess.run(
-        command, input=request(ENGINE).line(), stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False
+        command,
+        input=request_line.dump(request(ENGINE)),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
     )
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, b"")

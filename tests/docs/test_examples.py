@@ -16,11 +16,10 @@ from docs_texts import ROOT
 from twinlock_broker.commands import render
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity.account import look_up
-from twinlock_broker.identity.mapping import Mapper, Match
+from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.oddities import oddities
-from twinlock_broker.rendering import options, places, rendered
-from twinlock_broker.rendering.template import Reserved
-from twinlock_broker.rendering.template import render as render_template
+from twinlock_common.rendering.configuration import Request, configure
+from twinlock_common.rendering.reserved import Reserved
 from twinlock_endpoint import engines
 from twinlock_endpoint.config import configuration
 
@@ -58,11 +57,7 @@ def templates() -> dict[str, tuple[str, dict[str, Any] | None]]:
 def rendering(template: str, schema: dict[str, Any] | None, chosen: dict[str, Any]) -> str:
     """What the broker makes of it, for an account of this host."""
     own = look_up(pwd.getpwuid(os.getuid()).pw_name)
-    options.check(chosen, schema)
-    text = render_template(template, Path("/nonexistent"), chosen, Reserved({}, {}, own, Match(own.name), {}))
-    rendered.check(text)
-    places.check(text, chosen)
-    return text
+    return configure(Request(template, Path("/nonexistent"), schema, chosen, Reserved({}, {}, own, None, {})))
 
 
 @pytest.mark.parametrize("name", templates())

@@ -11,6 +11,7 @@ ERRORS = {
     "Fatal": 1,
     "StartError": 1,
     "CommandError": 0,
+    "RenderingError": 0,
     "UsageError": 0,
     "DocumentError": 0,
     "ConfigError": 0,

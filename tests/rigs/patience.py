@@ -33,7 +33,7 @@ BROKER = (
     "twinlock_broker.identity.resolver.LOOK_UP_LIMIT",
     "twinlock_broker.identity.resolver.MAP_LIMIT",
     "twinlock_broker.identity.watch.READ_LIMIT",
-    "twinlock_broker.rendering.template.MAX_SECONDS",
+    "twinlock_common.rendering.template.MAX_SECONDS",
 )
 """The broker's, as modules with the name of a number of seconds."""
 
@@ -41,7 +41,7 @@ CHECK = (
     "twinlock_broker.checks.loader.LIMIT",
     "twinlock_broker.commands.policy._LIMIT",
     "twinlock_broker.identity.external.SECONDS",
-    "twinlock_broker.rendering.template.MAX_SECONDS",
+    "twinlock_common.rendering.template.MAX_SECONDS",
 )
 """Those of `twinlock check`, in the same form."""
 

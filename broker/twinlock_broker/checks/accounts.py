@@ -7,9 +7,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from twinlock_common.account import Account
+
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import account
-from twinlock_broker.identity.account import Account
 from twinlock_broker.identity.mapping import Mapper, Match
 from twinlock_broker.identity.resolver import Identities, Resolver
 

@@ -7,9 +7,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from twinlock_common.site_files import read_file
+
 from twinlock_broker.checks import accounts
 from twinlock_broker.checks.finding import Finding, Subject, failure, ok, patience, unknown, warning
-from twinlock_broker.config.reading import read_file
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.oddities import oddities

@@ -5,6 +5,10 @@ import pwd
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from twinlock_common.rendering.configuration import Request
+from twinlock_common.rendering.errors import RenderingError
+from twinlock_common.rendering.reserved import Reserved
+
 from twinlock_broker.checks import loader, variants
 from twinlock_broker.checks.finding import Finding, Subject, failure, ok, patience, unknown
 from twinlock_broker.checks.time_limit import time_limit
@@ -12,9 +16,7 @@ from twinlock_broker.checks.variants import Variant
 from twinlock_broker.config.folder import Folder, Site
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import account
-from twinlock_broker.identity.mapping import Match
-from twinlock_broker.rendering.renderer import Renderer, Request
-from twinlock_broker.rendering.template import Reserved
+from twinlock_broker.rendering.renderer import Renderer
 
 LIMIT = 10.0
 """Seconds for making up options that fit the schema."""
@@ -60,7 +62,7 @@ def check(folder: Folder, given: dict[str, Any] | None, program: Sequence[str] |
         text = f"trying options took more than {LIMIT:.0f} s; simplify its patterns"
         yield failure(Subject.RENDERING, f"{folder.schema_path}: {text}")
         return
-    except CommandError as error:
+    except (CommandError, RenderingError) as error:
         yield failure(Subject.RENDERING, f"{folder.schema_path}: {error.detail or error.text}")
         return
     for name in chosen.unknown:
@@ -101,7 +103,7 @@ def _request(folder: Folder, site: Site, variant: Variant) -> Request:
     """What the broker would ask for, if the caller's account were the user's."""
     own = account.look_up(pwd.getpwuid(os.getuid()).pw_name)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": own.home, "USER": own.name} | site.environment
-    reserved = Reserved(folder.parent_config, _RUNTIME, own, Match(own.name, _IDENTITY), environment)
+    reserved = Reserved(folder.parent_config, _RUNTIME, own, _IDENTITY, environment)
     path = folder.template_path
     return Request(site.template, path.parent, site.schema, variant.options, reserved, str(path))
 

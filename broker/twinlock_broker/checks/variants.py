@@ -6,11 +6,12 @@ from typing import Any
 
 import jinja2
 from jinja2 import meta
+from twinlock_common.rendering import options as user_options
+from twinlock_common.rendering.errors import RenderingError
+from twinlock_common.rendering.schema import applied
 
 from twinlock_broker.checks import sampling
 from twinlock_broker.config.folder import Folder
-from twinlock_broker.errors import CommandError
-from twinlock_broker.rendering import options as user_options
 
 MOST = 200
 """Renderings of a template; a schema with more choices is tried in part."""
@@ -37,7 +38,8 @@ def choose(folder: Folder, given: dict[str, Any] | None) -> Variants:
     """Return the variants for the template and the schema of `folder`, of the options `given` if there are some.
 
     Raises:
-        CommandError: the schema or the template can't be read, or the schema can't be used.
+        CommandError: the schema or the template can't be read.
+        RenderingError: the schema can't be used.
     """
     schema = folder.read_schema() or {}
     samples = _samples(schema, _named(folder.read_template()))
@@ -50,10 +52,10 @@ def choose(folder: Folder, given: dict[str, Any] | None) -> Variants:
 
 
 def fits(schema: dict[str, Any], options: Mapping[str, Any]) -> bool:
-    """Return whether the broker would take the options. Raises `CommandError` where the schema itself is wrong."""
+    """Return whether the broker would take the options. Raises `RenderingError` where the schema itself is wrong."""
     try:
         user_options.check(options, schema)
-    except CommandError as error:
+    except RenderingError as error:
         if error.detail:
             raise
         return False
@@ -78,7 +80,7 @@ def _samples(schema: dict[str, Any], named: set[str]) -> dict[str, list[Any] | N
 
 def _sample(part: Any, schema: dict[str, Any]) -> list[Any] | None:
     try:
-        with user_options.schema_faults():
+        with applied():
             return [sampling.value(part, schema)]
     except sampling.NoSample:
         return None

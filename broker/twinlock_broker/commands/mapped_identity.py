@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from twinlock_common.account import Account
+
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity import account
-from twinlock_broker.identity.account import Account
 from twinlock_broker.identity.mapping import Match
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"

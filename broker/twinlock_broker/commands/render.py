@@ -6,6 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twinlock_common.rendering import options, template, validate
+from twinlock_common.rendering.errors import RenderingError
+from twinlock_common.rendering.reserved import Reserved
+
 from twinlock_broker.command_line import (
     USAGE_ERROR,
     add_command,
@@ -17,9 +21,7 @@ from twinlock_broker.command_line import (
 from twinlock_broker.commands import mapped_identity
 from twinlock_broker.config.folder import Folder, open_folder
 from twinlock_broker.config.keys import MANAGER_HINTS, MANAGER_KEYS, read_keys
-from twinlock_broker.errors import Fatal
-from twinlock_broker.rendering import options, rendered, template
-from twinlock_broker.rendering.template import Reserved
+from twinlock_broker.errors import CommandError, Fatal
 
 _EXAMPLES = """\
 FILE may be - for standard input. Without --mapped-identity the template is rendered for the account that you are; in
@@ -56,14 +58,21 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the rendering; the exit code."""
+    """Print the rendering; the exit code. Raises `CommandError`."""
+    try:
+        return _render(given)
+    except RenderingError as error:
+        raise CommandError(error.text, error.detail) from error
+
+
+def _render(given: argparse.Namespace) -> int:
     folder = open_folder(find_folder(given.endpoint)) if given.endpoint else None
     chosen = read_object(given.user_options) if given.user_options else {}
     options.check(chosen, _schema(given, folder))
     text, path = _template(given, folder)
     result = template.render(text, path.parent, chosen, _reserved(given, folder), str(path))
     print(result, end="" if result.endswith("\n") else "\n", flush=True)
-    rendered.check(result)
+    validate.check(result)
     return os.EX_OK
 
 
@@ -90,7 +99,7 @@ def _reserved(given: argparse.Namespace, folder: Folder | None) -> Reserved:
         parent_config=_parent_config(given, folder),
         runtime=read_object(given.user_runtime) if given.user_runtime else {},
         account=who,
-        match=match,
+        identity=match.identity,
         environment={"HOME": who.home, "USER": who.name} | environment,
     )
 

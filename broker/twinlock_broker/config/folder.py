@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jsonschema
+from twinlock_common.rendering import schema
+from twinlock_common.site_files import load_yaml, read_file
 
 from twinlock_broker.config.keys import MANAGER_HINTS, MANAGER_KEYS, read_keys
-from twinlock_broker.config.reading import load_json, load_yaml, read_file
 from twinlock_broker.errors import CommandError, Fatal
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class Folder:
     def read_schema(self) -> dict[str, Any] | None:
         """The schema for options, None where there is none and config.yaml names none. Raises `CommandError`."""
         named = self.settings["user_config_schema_path"] is not None
-        return _use(self.schema_path, _schema) if named or os.path.lexists(self.schema_path) else None
+        return _use(self.schema_path, schema.parse) if named or os.path.lexists(self.schema_path) else None
 
     def read_environment(self) -> dict[str, str]:
         """The variables of user_environment.yaml. Raises `CommandError`."""
@@ -196,32 +196,18 @@ def _use(path: Path, read: Callable[[str], T]) -> T:
     """What `read` makes of the text of `path`. Raises `CommandError`; only its detail names the file."""
     try:
         return read(read_file(path))
-    except (OSError, ValueError, RecursionError, jsonschema.SchemaError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         text = "A configuration file of this endpoint can't be read. Tell the endpoint's administrator"
         raise CommandError(text, f"{path}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
     """The same in one line for people."""
-    if isinstance(error, jsonschema.SchemaError):
-        return f"not valid as a JSON schema: {error.json_path}: {error.message}"
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON: {error}"
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     return str((error.strerror if isinstance(error, OSError) else None) or error)
-
-
-def _schema(text: str) -> dict[str, Any]:
-    schema = load_json(text)
-    if schema is True:
-        return {}  # JSON schema's short form of "anything"
-    if not isinstance(schema, dict):
-        raise ValueError("has to be a JSON object")
-    if not isinstance(schema.get("$schema", ""), str):
-        raise ValueError('"$schema" has to be the address of a version of JSON schema, a text')
-    jsonschema.validators.validator_for(schema).check_schema(schema)
-    return schema
 
 
 def _environment(text: str) -> dict[str, str]:

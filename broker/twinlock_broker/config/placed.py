@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.config.reading import load_yaml, read_file
+from twinlock_common.site_files import load_yaml, read_file
 
 _ETC = Path("/etc/twinlock")
 _STATE = Path("/var/lib/twinlock")

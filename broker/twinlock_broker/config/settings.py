@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twinlock_common.site_files import load_yaml, read_file
+
 from twinlock_broker.config.keys import BROKER_KEYS, read_keys
-from twinlock_broker.config.reading import load_yaml, read_file
 from twinlock_broker.errors import Fatal
 
 

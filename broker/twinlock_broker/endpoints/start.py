@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from twinlock_common.account import Account
 from twinlock_common.offload import Offload
+from twinlock_common.rendering.configuration import Request
+from twinlock_common.rendering.reserved import Reserved
 from twinlock_wire import wire
 
 from twinlock_broker.audit import AuditLog
@@ -10,13 +13,11 @@ from twinlock_broker.compute.command import Credentials, StartCommand
 from twinlock_broker.config.folder import Folder, Site
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import account
-from twinlock_broker.identity.account import Account
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.identity.resolver import Resolver
 from twinlock_broker.limited import limited
 from twinlock_broker.rendering.document import Document
-from twinlock_broker.rendering.renderer import Renderer, Request
-from twinlock_broker.rendering.template import Reserved
+from twinlock_broker.rendering.renderer import Renderer
 
 RENDER_LIMIT = 12.0
 """Seconds for reading the site's files and rendering the template."""
@@ -86,7 +87,7 @@ class StartPath:
             parent_config=self._folder.parent_config,
             runtime=command.runtime,
             account=local,
-            match=match,
+            identity=match.identity,
             environment=own | site.environment | command.environment,
         )
         path = self._folder.template_path

@@ -4,22 +4,10 @@ import grp
 import os
 import pwd
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from twinlock_common.account import Account
 
 from twinlock_broker.errors import CommandError
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """One row of the user database (passwd(5)), and all groups of that user."""
-
-    name: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    gecos: str
-    shell: str
-    home: str
 
 
 def shown(name: str) -> str:

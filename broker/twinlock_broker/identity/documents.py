@@ -7,8 +7,7 @@ from typing import Any
 
 from globus_identity_mapping.mappers.expression import ExpressionIdentityMapping
 from globus_identity_mapping.mappers.external_program import ExternalIdentityMapping
-
-from twinlock_broker.config.reading import load_json, read_file
+from twinlock_common.site_files import load_json, read_file
 
 _OURS = (ExpressionIdentityMapping.DATA_TYPE, ExternalIdentityMapping.DATA_TYPE)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from twinlock_common.account import Account
 from twinlock_common.offload import Offload, T
 
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import account
-from twinlock_broker.identity.account import Account
 from twinlock_broker.identity.mapping import Mapper, Match, same_user
 from twinlock_broker.limited import limited
 

@@ -1,1 +1,1 @@
-"""What the user endpoint is told: options, template, document."""
+"""What the user endpoint is told: the renderer's processes, and the document."""

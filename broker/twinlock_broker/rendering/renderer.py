@@ -6,42 +6,18 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
+
+from twinlock_common.rendering import template
+from twinlock_common.rendering.configuration import Request
 
 from twinlock_broker.descriptors import readable
 from twinlock_broker.errors import CommandError
-from twinlock_broker.rendering import template
-from twinlock_broker.rendering.template import DEFAULT_NAME, Reserved
+from twinlock_broker.rendering import request_line
 
 _COMMAND = (sys.executable, "-I", "-m", "twinlock_broker.rendering.worker")
 _START_SECONDS = 4.0
 _MAX_ANSWER = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A template with what it is rendered for.
-
-    `folder` is where include, extends and import look; `name` is how the template is named to the administrator.
-    """
-
-    template: str
-    folder: Path
-    schema: dict[str, Any] | None
-    options: Mapping[str, Any]
-    reserved: Reserved
-    name: str = DEFAULT_NAME
-
-    def line(self) -> bytes:
-        """The request as the worker reads it. Raises `CommandError` for options that JSON can't carry."""
-        try:
-            values = asdict(self) | {"folder": self.folder.absolute()}  # the worker's own folder is another one
-            return json.dumps(values, default=str).encode() + b"\n"
-        except (RecursionError, ValueError) as error:
-            raise CommandError("The options are nested too deep. Flatten user_endpoint_config") from error
 
 
 class Renderer:
@@ -52,7 +28,7 @@ class Renderer:
 
     def render(self, request: Request) -> str:
         """The checked YAML text. Blocks, for some seconds at most. Raises `CommandError`. Threads may share it."""
-        line = request.line()
+        line = request_line.dump(request)
         worker, limit = self._take()
         try:
             answer = _ask(worker, line, limit)

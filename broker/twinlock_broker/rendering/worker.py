@@ -7,13 +7,12 @@ import json
 import resource
 import signal
 import sys
-from pathlib import Path
-from typing import Any
 
-from twinlock_broker.errors import CommandError
-from twinlock_broker.identity.account import Account
-from twinlock_broker.identity.mapping import Match
-from twinlock_broker.rendering import options, places, rendered, template
+from twinlock_common.rendering import template
+from twinlock_common.rendering.configuration import configure
+from twinlock_common.rendering.errors import RenderingError
+
+from twinlock_broker.rendering import request_line
 
 MAX_MEMORY = 512 << 20
 """Bytes of address space; the process itself, warm, has about a tenth of it in use."""
@@ -26,7 +25,7 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a broker that is gone needs no answer, and its log no traceback
     for line in sys.stdin:
         _limit_time()
-        print(json.dumps(_answer(json.loads(line))), flush=True)
+        print(json.dumps(_answer(line)), flush=True)
 
 
 def _limit_time() -> None:
@@ -36,26 +35,13 @@ def _limit_time() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def _answer(request: dict[str, Any]) -> dict[str, str]:
+def _answer(line: str) -> dict[str, str]:
     try:
-        return {"config": _config(request)}
-    except CommandError as error:
+        return {"config": configure(request_line.load(line))}
+    except RenderingError as error:
         return {"error": error.text, "detail": error.detail}
     except (MemoryError, RecursionError):
         return {"error": "These options need too much memory to be rendered. Shorten user_endpoint_config"}
-
-
-def _config(request: dict[str, Any]) -> str:
-    known, chosen = request["reserved"], request["options"]
-    by_user = chosen | {"user_runtime": known["runtime"]}  # a client may say anything of its runtime
-    who: dict[str, Any] = {"account": Account(**known.pop("account")), "match": Match(**known.pop("match"))}
-    options.check(chosen, request["schema"])
-    reserved = template.Reserved(**known, **who)
-    where = {"folder": Path(request["folder"]), "name": request["name"]}
-    text = template.render(request["template"], chosen=chosen, reserved=reserved, **where)
-    places.check(text, by_user)  # first, or a key that an option has brought in would be told as the template's fault
-    rendered.check(text)
-    return text
 
 
 if __name__ == "__main__":

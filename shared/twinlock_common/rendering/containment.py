@@ -12,15 +12,15 @@ from typing import Any
 
 import yaml
 
-from twinlock_broker.errors import CommandError
-from twinlock_broker.rendering.options import quote
+from twinlock_common.rendering.errors import RenderingError
+from twinlock_common.rendering.options import quote
 
 # Without one of these no text can end a value or begin a key, in whichever quotes.
 _STRUCTURAL = re.compile(r"[,:#\[\]{}'\"\\]")
 
 
 def check(text: str, options: dict[str, Any]) -> None:
-    """Raise `CommandError` for an option that is more than a value in `text`.
+    """Raise `RenderingError` for an option that is more than a value in `text`.
 
     Nothing is said of a text that can't be divided into YAML's tokens: it can't be used in any case.
     """
@@ -40,7 +40,7 @@ def check(text: str, options: dict[str, Any]) -> None:
         for found in _occurrences(caseless, literal):
             start, end = starts[found], starts[found + len(literal) - 1] + 1
             if not _contained(text, scalars, start, end):
-                raise CommandError(
+                raise RenderingError(
                     f"The option {literal[:100]} would be more than a value where the endpoint's template puts it: "
                     "leave out its quotes, commas, colons and brackets, or tell the endpoint's administrator, whose "
                     "template may put quotes around an option, which has its own"

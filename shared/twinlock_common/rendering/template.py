@@ -5,18 +5,16 @@ import re
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
-from twinlock_broker.errors import CommandError
-from twinlock_broker.identity.account import Account
-from twinlock_broker.identity.mapping import Match
-from twinlock_broker.rendering import options
-from twinlock_broker.rendering.faults import Source
+from twinlock_common.rendering import options
+from twinlock_common.rendering.errors import RenderingError
+from twinlock_common.rendering.faults import Source
+from twinlock_common.rendering.reserved import Reserved
 
 DEFAULT_NAME = "user_config_template.yaml.j2"
 """How a template is named in errors, where nothing else is known."""
@@ -30,35 +28,15 @@ MAX_SECONDS = 5.0
 _FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
 _OUR_TYPES = {
-    r"'?(twinlock_broker\.rendering\.options\.)?\bQuotedMap\b( object)?'?": "a mapping",
-    r"'?(twinlock_broker\.rendering\.options\.)?\bQuotedList\b( object)?'?": "a list",
-    r"'?(twinlock_broker\.rendering\.options\.)?\bQuoted\b( object)?'?": "a text",
+    r"'?(twinlock_common\.rendering\.options\.)?\bQuotedMap\b( object)?'?": "a mapping",
+    r"'?(twinlock_common\.rendering\.options\.)?\bQuotedList\b( object)?'?": "a list",
+    r"'?(twinlock_common\.rendering\.options\.)?\bQuoted\b( object)?'?": "a text",
 }
 """How Jinja and Python name the types of options."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """What a template finds under `_GC`. `environment` is the user endpoint's own, as far as it is known here."""
-
-    parent_config: Mapping[str, Any]
-    runtime: Mapping[str, Any]
-    account: Account
-    match: Match
-    environment: Mapping[str, str]
-
-    def variables(self) -> dict[str, Any]:
-        """The variables under the peer's names: all in `_GC`, three of them also bare, as the peer still has them."""
-        values = {
-            "parent_config": {key: _of_parent(key, value) for key, value in self.parent_config.items()},
-            "user_runtime": options.encode(dict(self.runtime)),
-            "mapped_identity": {"local": _local(self.account), "globus": {"id": self.match.identity}},
-        }
-        return values | {"_GC": values | {"env": dict(self.environment)}}
-
-
 def render(template: str, folder: Path, chosen: Mapping[str, Any], reserved: Reserved, name: str = DEFAULT_NAME) -> str:
-    """The YAML text. Raises `CommandError`, whose detail has the file, the line and its text. Blocks.
+    """The YAML text. Raises `RenderingError`, whose detail has the file, the line and its text. Blocks.
 
     `folder` is where include, extends and import look; `name` is how the template is named in the detail.
     """
@@ -67,18 +45,18 @@ def render(template: str, folder: Path, chosen: Mapping[str, Any], reserved: Res
     try:
         return _generate(_compile(source), variables)
     except jinja2.UndefinedError as error:
-        raise CommandError(_undefined(error), source.fault(error)) from error
+        raise RenderingError(_undefined(error), source.fault(error)) from error
     except (jinja2.TemplateSyntaxError, jinja2.TemplateNotFound, OSError, UnicodeDecodeError) as error:
-        raise CommandError(
+        raise RenderingError(
             "The endpoint's template has an error. Tell the endpoint's administrator", source.fault(error)
         ) from error
     except (jinja2.TemplateError, *_FAILURES) as error:
         if "StrictUndefined" in str(error):  # a filter, such as tojson, that knows nothing of missing options
             text = "The endpoint's template needs an option that wasn't passed. Check user_endpoint_config"
-            raise CommandError(text, source.fault(error)) from error
+            raise RenderingError(text, source.fault(error)) from error
         reason = _for_people(str(error)[:300])
         text = f"The endpoint's template fails with these options: {type(error).__name__}: {reason}"
-        raise CommandError(f"{text}. Check user_endpoint_config", source.fault(error)) from error
+        raise RenderingError(f"{text}. Check user_endpoint_config", source.fault(error)) from error
 
 
 def shell_escape(value: Any) -> Any:
@@ -106,9 +84,11 @@ def _generate(template: jinja2.Template, variables: dict[str, Any]) -> str:
         pieces.append(piece)
         size += len(piece)
         if size > MAX_RENDERED:
-            raise CommandError(f"The configuration got longer than {MAX_RENDERED} characters; shorten the options")
+            raise RenderingError(f"The configuration got longer than {MAX_RENDERED} characters; shorten the options")
         if time.monotonic() > deadline:
-            raise CommandError(f"Rendering the configuration took over {MAX_SECONDS:.0f} seconds; shorten the options")
+            raise RenderingError(
+                f"Rendering the configuration took over {MAX_SECONDS:.0f} seconds; shorten the options"
+            )
     return "".join(pieces)
 
 
@@ -125,20 +105,3 @@ def _for_people(reason: str) -> str:
     for pattern, word in _OUR_TYPES.items():
         reason = re.sub(pattern, word, reason)
     return reason
-
-
-def _local(account: Account) -> dict[str, Any]:
-    return {
-        "uname": account.name,
-        "uid": account.uid,
-        "gid": account.gid,
-        "groups": list(account.groups),
-        "gecos": "".join(character for character in account.gecos if character.isprintable()),  # users may set it
-        "shell": account.shell,
-        "dir": account.home,
-    }
-
-
-def _of_parent(key: str, value: Any) -> Any:
-    """Paths are paths, as with the peer, of which templates may ask the name or the parent; but none to open."""
-    return PurePosixPath(value) if value and key.endswith("_path") else value

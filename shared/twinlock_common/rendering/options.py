@@ -4,16 +4,13 @@ An option ends up in YAML and in shell text. So every text is written as a doubl
 JSON and in YAML: it can be nothing but a value. So is a key of a mapping, unless it is a plain word.
 """
 
-import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
-import referencing.exceptions
-
-from twinlock_broker.errors import CommandError
+from twinlock_common.rendering.errors import RenderingError
+from twinlock_common.rendering.schema import check_options
 
 RESERVED = ("_GC", "parent_config", "user_runtime", "mapped_identity")
 """Names that templates get from the broker; the last three are the peer's deprecated short forms."""
@@ -76,37 +73,26 @@ class QuotedMap(dict[str, Any]):
 
 
 def check(options: Mapping[str, Any], schema: dict[str, Any] | None) -> None:
-    """Raise `CommandError` for a name that is reserved or not a plain word, and for what the site's schema refuses."""
+    """Raise `RenderingError` for a name that is reserved or not a plain word, and for what the schema refuses."""
     for name in options:
         if name in RESERVED:
-            raise CommandError(f"The option {name!r} is a reserved word: leave it out of user_endpoint_config")
+            raise RenderingError(f"The option {name!r} is a reserved word: leave it out of user_endpoint_config")
         if not _NAME.fullmatch(name):
-            raise CommandError(
+            raise RenderingError(
                 f"The option {name[:60]!r} has an unusable name: letters, digits and _ - . make a name, "
                 "and the first is a letter or _. Rename it in user_endpoint_config"
             )
     if schema is not None:
-        _check_schema(options, schema)
-
-
-@contextlib.contextmanager
-def schema_faults() -> Iterator[None]:
-    """Raise `CommandError`, with a detail, where the schema turns out to be of no use in the block that applies it."""
-    try:
-        yield
-    except (referencing.exceptions.Unresolvable, RecursionError) as error:
-        reason = "its $ref lead in a circle" if isinstance(error, RecursionError) else f"$ref: {error}"
-        text = "This endpoint's schema for options can't be used. Tell the endpoint's administrator"
-        raise CommandError(text, f"the schema can't be used: {reason}") from error
+        check_options(options, schema)
 
 
 def variables(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options for use in a template, under their own names. Raises `CommandError`."""
+    """The options for use in a template, under their own names. Raises `RenderingError`."""
     return {name: _encode(value, MAX_DEPTH - 1) for name, value in options.items()}
 
 
 def encode(value: Any) -> Any:
-    """`value` (of JSON) for use in a template: every text quoted, null as the text null. Raises `CommandError`."""
+    """`value` (of JSON) for use in a template: every text quoted, null as the text null. Raises `RenderingError`."""
     return _encode(value, MAX_DEPTH)
 
 
@@ -114,17 +100,6 @@ def quote(text: str) -> Quoted:
     """`text` as a double-quoted scalar on one line, valid in JSON and in YAML."""
     quoted = _ESCAPE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
     return Quoted(quoted)
-
-
-def _check_schema(options: Mapping[str, Any], schema: dict[str, Any]) -> None:
-    validator = jsonschema.validators.validator_for(schema)(schema)
-    with schema_faults():
-        error = jsonschema.exceptions.best_match(validator.iter_errors(options))
-    if error is not None:
-        where = f"option {error.json_path[2:]}: " if error.path else ""
-        raise CommandError(
-            f"The options don't fit this endpoint's schema: {where}{error.message[:500]}. Mend user_endpoint_config"
-        )
 
 
 def _encode(value: Any, depth: int) -> Any:
@@ -135,7 +110,7 @@ def _encode(value: Any, depth: int) -> Any:
     if isinstance(value, bool | int | float):
         return value
     if depth == 0:
-        raise CommandError(f"The options are nested more than {MAX_DEPTH} deep. Flatten user_endpoint_config")
+        raise RenderingError(f"The options are nested more than {MAX_DEPTH} deep. Flatten user_endpoint_config")
     if isinstance(value, list):
         return QuotedList(_encode(item, depth - 1) for item in value)
     return QuotedMap((_key(key), _encode(item, depth - 1)) for key, item in value.items())
@@ -143,7 +118,7 @@ def _encode(value: Any, depth: int) -> Any:
 
 def _quote_checked(text: str) -> Quoted:
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise CommandError(f"The options hold a text that isn't valid Unicode: {text[:60]!r}")
+        raise RenderingError(f"The options hold a text that isn't valid Unicode: {text[:60]!r}")
     return quote(text)
 
 
@@ -152,7 +127,7 @@ def _key(key: str) -> str:
     if _WORD.fullmatch(key):
         return key
     if not key.isprintable() or len(key) > MAX_KEY:
-        raise CommandError(
+        raise RenderingError(
             f"The options hold a mapping with the unusable key {key[:60]!r}: at most {MAX_KEY} printable characters "
             "make a key. Rename it in user_endpoint_config"
         )

@@ -2,22 +2,22 @@
 
 from typing import Any
 
-from twinlock_broker.config.reading import load_yaml
-from twinlock_broker.errors import CommandError
+from twinlock_common.rendering.errors import RenderingError
+from twinlock_common.site_files import load_yaml
 
 
 def check(text: str) -> None:
-    """Raise `CommandError` unless `text` is a YAML mapping that has an `engine` with a `type`."""
+    """Raise `RenderingError` unless `text` is a YAML mapping that has an `engine` with a `type`."""
     config = _load(text)
     if not isinstance(config, dict):
-        raise CommandError(_bad("isn't a YAML mapping"))
+        raise RenderingError(_bad("isn't a YAML mapping"))
     if "high_assurance" in config:
-        raise CommandError(_bad("sets high_assurance, which belongs into the manager's config.yaml"))
+        raise RenderingError(_bad("sets high_assurance, which belongs into the manager's config.yaml"))
     engine = config.get("engine")
     if not isinstance(engine, dict):
-        raise CommandError(_bad("has no engine"))
+        raise RenderingError(_bad("has no engine"))
     if not isinstance(engine.get("type"), str):
-        raise CommandError(_bad("has an engine without a type"))
+        raise RenderingError(_bad("has an engine without a type"))
 
 
 def _load(text: str) -> Any:
@@ -26,7 +26,7 @@ def _load(text: str) -> Any:
     except ValueError as error:
         reason = str(error)[:200]
         link = " in " if reason.startswith("line ") else ": "
-        raise CommandError(_bad(f"isn't valid YAML{link}{reason}")) from error
+        raise RenderingError(_bad(f"isn't valid YAML{link}{reason}")) from error
 
 
 def _bad(reason: str) -> str:

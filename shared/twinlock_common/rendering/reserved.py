@@ -1,0 +1,51 @@
+"""The variables that a template gets beside the user's options."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from twinlock_common.account import Account
+from twinlock_common.rendering import options
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What a template finds under `_GC`."""
+
+    parent_config: Mapping[str, Any]
+    """The manager endpoint's settings."""
+    runtime: Mapping[str, Any]
+    """What the user's SDK says of itself and its Python."""
+    account: Account
+    """Whom the configuration is for."""
+    identity: str | None
+    """The Globus identity that was mapped to the account; None where nothing was mapped."""
+    environment: Mapping[str, str]
+    """The user endpoint's own environment, as far as it is known before its start."""
+
+    def variables(self) -> dict[str, Any]:
+        """The variables under the peer's names: all in `_GC`, three of them also bare, as the peer still has them."""
+        values = {
+            "parent_config": {key: _of_parent(key, value) for key, value in self.parent_config.items()},
+            "user_runtime": options.encode(dict(self.runtime)),
+            "mapped_identity": {"local": _local(self.account), "globus": {"id": self.identity}},
+        }
+        return values | {"_GC": values | {"env": dict(self.environment)}}
+
+
+def _local(account: Account) -> dict[str, Any]:
+    return {
+        "uname": account.name,
+        "uid": account.uid,
+        "gid": account.gid,
+        "groups": list(account.groups),
+        "gecos": "".join(character for character in account.gecos if character.isprintable()),  # users may set it
+        "shell": account.shell,
+        "dir": account.home,
+    }
+
+
+def _of_parent(key: str, value: Any) -> Any:
+    """Paths are paths, as with the peer, of which templates may ask the name or the parent; but none to open."""
+    return PurePosixPath(value) if value and key.endswith("_path") else value
