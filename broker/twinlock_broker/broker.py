@@ -15,14 +15,13 @@ from twinlock_common.notify import notify, tell_systemd
 from twinlock_common.offload import Offload
 
 from twinlock_broker.audit import AuditLog
-from twinlock_broker.compute import register
 from twinlock_broker.compute.command_queue import CommandQueue
 from twinlock_broker.compute.heartbeat import Heartbeat
 from twinlock_broker.compute.login import Login
 from twinlock_broker.compute.notices import Notices
 from twinlock_broker.compute.outbox import Outbox
-from twinlock_broker.compute.register import Registration
-from twinlock_broker.compute.registrar import LIMIT, Registrar
+from twinlock_broker.compute.registration import Registration, identities, register
+from twinlock_broker.compute.renewal import LIMIT, Renewal
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.config.state import remember
@@ -35,7 +34,7 @@ from twinlock_broker.endpoints.admission import FILE, Admission
 from twinlock_broker.endpoints.drain import Drain
 from twinlock_broker.endpoints.handler import CommandHandler
 from twinlock_broker.endpoints.launcher import Launcher
-from twinlock_broker.endpoints.start import StartPath, StartRequest
+from twinlock_broker.endpoints.pipeline import StartPipeline, StartRequest
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor, Tell
 from twinlock_broker.errors import Fatal
@@ -66,8 +65,8 @@ async def serve(settings: Settings, folder: Folder, login: Login) -> None:
 
 async def _work(settings: Settings, folder: Folder, login: Login) -> None:
     admission = Admission(settings.state / FILE)
-    registrar = Registrar(lambda known: register.register(folder, known, login))
-    registration = await _register(registrar, settings, folder)
+    renewal = Renewal(lambda known: register(folder, known, login))
+    registration = await _register(renewal, settings, folder)
     notices = Notices(Outbox(settings.state / "notices", folder.settings["amqp_port"]))
     spawner = SpawnerClient(settings.spawner_socket)
     async with _audit(folder, registration.endpoint_id) as audit:
@@ -89,33 +88,33 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
             await _unless_failed([link], spawner.ready.wait())
             who = await _who(spawner, folder, registration, login)
             _warn_of_variables(folder, settings.program)
-            path = StartPath(folder, settings.program, Resolver(who, settings.allow_groups), audit)
+            pipeline = StartPipeline(folder, settings.program, Resolver(who, settings.allow_groups), audit)
             port = folder.settings["amqp_port"]
 
             async def start(request: StartRequest) -> None:
                 notices.forget(request.id)
                 await supervisor.command(request)
 
-            handler = CommandHandler(registration.endpoint_id, port, path, start, notices.send)
+            handler = CommandHandler(registration.endpoint_id, port, pipeline, start, notices.send)
             async with _running(watch(who) if isinstance(who, Mapper) else asyncio.sleep(0)):
-                await _serve_commands(registrar, folder, handler, supervisor, link, spawner.ready)
+                await _serve_commands(renewal, folder, handler, supervisor, link, spawner.ready)
 
 
 async def _serve_commands(
-    registrar: Registrar,
+    renewal: Renewal,
     folder: Folder,
     handler: CommandHandler,
     supervisor: Supervisor,
     link: asyncio.Task[None],
     spawner_ready: asyncio.Event,
 ) -> None:
-    commands = CommandQueue(registrar, handler.handle)
-    heartbeat = Heartbeat(registrar, folder.settings["heartbeat_period"])
+    commands = CommandQueue(renewal, handler.handle)
+    heartbeat = Heartbeat(renewal, folder.settings["heartbeat_period"])
     try:
         async with _running(commands.run()) as consumer, _running(heartbeat.run()) as heart:
             parts = [link, consumer, heart]
             await _unless_failed(parts, _all_set(spawner_ready, commands.ready, heartbeat.first))
-            _announce(registrar.current)
+            _announce(renewal.current)
             await _unless_failed(parts, tell_systemd(supervisor.summary))
     finally:
         notify("STOPPING=1")
@@ -162,8 +161,8 @@ async def _audit(folder: Folder, endpoint_id: str) -> AsyncIterator[AuditLog | N
         await audit.close()
 
 
-async def _register(registrar: Registrar, settings: Settings, folder: Folder) -> Registration:
-    found = await registrar.first(folder.endpoint_id(settings.state))
+async def _register(renewal: Renewal, settings: Settings, folder: Folder) -> Registration:
+    found = await renewal.first(folder.endpoint_id(settings.state))
     remember(settings.state, found.endpoint_id)
     setproctitle.setproctitle(f"twinlock-broker [{found.endpoint_id}]")
     log.info("registered as endpoint %s", found.endpoint_id)
@@ -185,7 +184,7 @@ async def _who(
         return Mapper(path, registration.endpoint_id)
     if path is not None:
         log.warning("same-user mode: %s is not used, only the login's own identities are served", path)
-    return await Offload("rest", 1).run(LIMIT, lambda: register.identities(folder, login))
+    return await Offload("rest", 1).run(LIMIT, lambda: identities(folder, login))
 
 
 def _announce(registration: Registration) -> None:

@@ -23,8 +23,8 @@ from twinlock_broker.compute.heartbeat import Heartbeat
 from twinlock_broker.compute.notices import Notices
 from twinlock_broker.compute.outbox import Outbox
 from twinlock_broker.compute.queues import Source, Target
-from twinlock_broker.compute.register import Registration
-from twinlock_broker.compute.registrar import Registrar
+from twinlock_broker.compute.registration import Registration
+from twinlock_broker.compute.renewal import Renewal
 from twinlock_broker.errors import Fatal
 from twinlock_broker.secret import Secret
 from twinlock_common.amqp.errors import LinkError, RefusedMessageError
@@ -145,11 +145,11 @@ async def test_a_server_that_goes_silent_while_a_link_is_opened(rabbit: Rabbit, 
         await gate.gone.wait()
 
 
-async def registered(rabbit: Rabbit) -> Registrar:
+async def registered(rabbit: Rabbit) -> Renewal:
     """A registration whose credentials are taken."""
-    registrar = Registrar(lambda _: Registration(MANAGER, Source(Secret(rabbit.url), "cmds"), rabbit.target))
-    await registrar.first(None)
-    return registrar
+    renewal = Renewal(lambda _: Registration(MANAGER, Source(Secret(rabbit.url), "cmds"), rabbit.target))
+    await renewal.first(None)
+    return renewal
 
 
 def state(body: bytes) -> tuple[str, dict[str, Any]]:
@@ -221,14 +221,14 @@ async def test_credentials_that_are_refused_lead_to_a_new_registration(rabbit: R
     old = rabbit.url.replace("hush", "expired")
     expired = Registration(MANAGER, Source(Secret(old), "cmds"), replace(rabbit.target, url=Secret(old)))
     service = Enrolments(expired, Fatal(os.EX_TEMPFAIL, "not now"), good)
-    registrar = Registrar(service)
-    await registrar.first(None)
+    renewal = Renewal(service)
+    await renewal.first(None)
     seen: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def handle(found: Delivery) -> None:
         seen.put_nowait(found.body)
 
-    commands, heartbeat = CommandQueue(registrar, handle), Heartbeat(registrar, 3600)
+    commands, heartbeat = CommandQueue(renewal, handle), Heartbeat(renewal, 3600)
     running = [asyncio.create_task(part) for part in (commands.run(), heartbeat.run())]
     await asyncio.wait_for(heartbeat.first.wait(), 60)
     assert state(await rabbit.take("beats")) == (MANAGER, {"heartbeat_period": 3600})
@@ -246,10 +246,10 @@ async def test_credentials_that_are_refused_lead_to_a_new_registration(rabbit: R
 async def test_a_service_that_has_no_such_endpoint_any_more_ends_the_broker(rabbit: Rabbit) -> None:
     old = Secret(rabbit.url.replace("hush", "expired"))
     expired = Registration(MANAGER, Source(old, "cmds"), replace(rabbit.target, url=old))
-    registrar = Registrar(Enrolments(expired, Fatal(os.EX_UNAVAILABLE, "it was deleted")))
-    await registrar.first(None)
+    renewal = Renewal(Enrolments(expired, Fatal(os.EX_UNAVAILABLE, "it was deleted")))
+    await renewal.first(None)
     with pytest.raises(Fatal, match="it was deleted"):
-        await asyncio.wait_for(Heartbeat(registrar, 3600).run(), 60)
+        await asyncio.wait_for(Heartbeat(renewal, 3600).run(), 60)
 
 
 async def test_a_command_is_acknowledged_when_its_outcome_is_decided(rabbit: Rabbit) -> None:

@@ -17,7 +17,7 @@ from twinlock_broker import audit as audit_log
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import parse
 from twinlock_broker.control import sessions
-from twinlock_broker.endpoints.start import StartPath
+from twinlock_broker.endpoints.pipeline import StartPipeline
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.resolver import Resolver
 
@@ -166,7 +166,7 @@ async def test_nothing_is_started_while_the_audit_cant_be_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     audit = AuditLog(tmp_path / "log", MANAGER)
-    path = StartPath(make_folder(tmp_path / "ep"), "endpoint", Resolver(frozenset(), ()), audit)
+    path = StartPipeline(make_folder(tmp_path / "ep"), "endpoint", Resolver(frozenset(), ()), audit)
     start = parse(message(), own_credentials(), MANAGER)
     with full_disk():
         assert not await audit.write(audit.lines(1, 1, UEP, ["x"]))

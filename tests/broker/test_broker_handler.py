@@ -25,10 +25,10 @@ from broker_rig import (
 )
 from twinlock_broker.compute.command import Delivery
 from twinlock_broker.config.folder import Folder
-from twinlock_broker.endpoints import shares
+from twinlock_broker.endpoints import fair_queue
+from twinlock_broker.endpoints.fair_queue import FairQueue
 from twinlock_broker.endpoints.handler import CommandHandler
-from twinlock_broker.endpoints.shares import Shares
-from twinlock_broker.endpoints.start import StartPath, StartRequest
+from twinlock_broker.endpoints.pipeline import StartPipeline, StartRequest
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import resolver
 from twinlock_broker.identity.mapping import Mapper
@@ -45,7 +45,7 @@ class Site:
         self.folder, self.told = folder, told
         self.started: list[StartRequest] = []
         mapper = Mapper(folder.path / "map.json", MANAGER)
-        self.path = StartPath(folder, "endpoint", Resolver(mapper, ()), None)
+        self.path = StartPipeline(folder, "endpoint", Resolver(mapper, ()), None)
         self.handler = CommandHandler(MANAGER, None, self.path, self._start, told.send)
 
     async def _start(self, request: StartRequest) -> None:
@@ -258,11 +258,13 @@ async def test_a_person_whose_commands_take_long_holds_up_nobody_else(
 
 
 async def test_a_person_has_half_of_the_places_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares, "PATIENCE", 0.01)
-    lines = Shares()
+    monkeypatch.setattr(fair_queue, "PATIENCE", 0.01)
+    lines = FairQueue()
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(lines.turn("ada"))
-        waiting = [asyncio.create_task(stack.enter_async_context(lines.turn("ada"))) for _ in range(shares.MOST - 1)]
+        waiting = [
+            asyncio.create_task(stack.enter_async_context(lines.turn("ada"))) for _ in range(fair_queue.MOST - 1)
+        ]
         await asyncio.sleep(0)
         with pytest.raises(CommandError, match="Submit again later"):
             async with lines.turn("ada"):
@@ -284,7 +286,7 @@ async def test_same_user_mode(tmp_path: Path, told: Told) -> None:
     async def record(request: StartRequest) -> None:
         started.append(request)
 
-    path = StartPath(make_folder(tmp_path / "ep"), "endpoint", Resolver(frozenset({ALICE}), ()), None)
+    path = StartPipeline(make_folder(tmp_path / "ep"), "endpoint", Resolver(frozenset({ALICE}), ()), None)
     handler = CommandHandler(MANAGER, None, path, record, told.send)
     await handler.handle(delivery(message() | {"globus_identity_set": [identity(sub=UEP)]}))
     assert "identity that registered it" in told.notices[-1][0]

@@ -13,7 +13,7 @@ import pytest
 from broker_rest import Service, rest_service
 from broker_rig import ALICE, UEP, make_folder
 from twinlock_broker.compute.login import load_login
-from twinlock_broker.compute.register import identities, register
+from twinlock_broker.compute.registration import identities, register
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.errors import Fatal
 

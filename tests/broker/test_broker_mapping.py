@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from broker_rig import ALICE, UEP, identity
-from twinlock_broker.endpoints.start import check_name
+from twinlock_broker.endpoints.pipeline import check_name
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity import account, watch
 from twinlock_broker.identity.mapping import Mapper, same_user

@@ -14,7 +14,7 @@ from typing import Any
 from spawner_rig import uep
 from twinlock_broker.compute.command import Credentials, Delivery, credentials, new_id
 from twinlock_broker.config.folder import Folder, open_folder
-from twinlock_broker.endpoints.start import StartRequest
+from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.rendering.document import Document
 

@@ -18,7 +18,7 @@ from twinlock_broker.control.orders import Orders
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.endpoints.admission import Admission
 from twinlock_broker.endpoints.launcher import Launcher
-from twinlock_broker.endpoints.start import StartRequest
+from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.spawner.client import SpawnerClient

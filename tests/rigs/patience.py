@@ -28,7 +28,7 @@ BROKER = (
     "twinlock_broker.endpoints.readers._ANSWER_LIMIT",
     "twinlock_broker.endpoints.registry.SETTLED_AFTER",
     "twinlock_broker.endpoints.registry.SETTLED_AFTER_LOG",
-    "twinlock_broker.endpoints.start.RENDER_LIMIT",
+    "twinlock_broker.endpoints.pipeline.RENDER_LIMIT",
     "twinlock_broker.identity.external.SECONDS",
     "twinlock_broker.identity.resolver.LOOK_UP_LIMIT",
     "twinlock_broker.identity.resolver.MAP_LIMIT",

@@ -13,8 +13,8 @@ from twinlock_broker.command_line import USAGE_ERROR, add_command, find_folder
 from twinlock_broker.commands import policy
 from twinlock_broker.config.keys import MANAGER_KEYS, read_keys
 from twinlock_broker.errors import Fatal
-from twinlock_broker.migration import from_globus, keeper, to_globus
-from twinlock_broker.migration.keeper import Keeper
+from twinlock_broker.migration import from_globus, service_account, to_globus
+from twinlock_broker.migration.service_account import ServiceAccount
 
 MAPPING = "identity_mapping_config.json"
 _EXAMPLES = f"""\
@@ -109,7 +109,7 @@ def _migrate(given: argparse.Namespace, chosen: dict[str, str]) -> int:
 
 
 def _make(path: Path, chosen: dict[str, str], policy_file: Path) -> int:
-    account, to_do = _keeper(policy_file, path)
+    account, to_do = _account(policy_file, path)
     try:
         account.make_folder(path)
         for name, text in _files(chosen | {"identity_mapping_config_path": MAPPING}).items():
@@ -125,13 +125,13 @@ def _make(path: Path, chosen: dict[str, str], policy_file: Path) -> int:
     return os.EX_OK
 
 
-def _keeper(policy_file: Path, path: Path) -> tuple[Keeper, str]:
+def _account(policy_file: Path, path: Path) -> tuple[ServiceAccount, str]:
     """Whose the files are, and what is left to do where the broker has no account yet: then they are root's alone."""
     try:
-        return keeper.find(policy_file), ""
+        return service_account.find(policy_file), ""
     except Fatal as error:
-        name = keeper.account_name(policy_file)
-        return keeper.own(), f"Only root can read it so far: {error}; then: chgrp -R {name} {path}"
+        name = service_account.account_name(policy_file)
+        return service_account.own(), f"Only root can read it so far: {error}; then: chgrp -R {name} {path}"
 
 
 def _files(chosen: dict[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from twinlock_broker.command_line import add_command, add_state, find_folder
 from twinlock_broker.commands import removal
-from twinlock_broker.compute import register
+from twinlock_broker.compute import registration
 from twinlock_broker.compute.login import Login, installed_client, load_login
 from twinlock_broker.config import placed
 from twinlock_broker.config.folder import Folder, read_folder
@@ -113,11 +113,11 @@ def _refuse_running(spawner: Path, endpoint_id: str) -> None:
 def _delete(folder: Folder, endpoint_id: str, find_login: Callable[[], Login], force: bool) -> None:
     try:
         login = find_login()
-        if not force and register.online(folder, endpoint_id, login):
+        if not force and registration.online(folder, endpoint_id, login):
             raise Fatal(
                 os.EX_TEMPFAIL, "the endpoint is online by the service's word: stop its broker, wherever that runs"
             )
-        register.delete(folder, endpoint_id, login)
+        registration.delete(folder, endpoint_id, login)
     except Fatal as error:
         if not force:
             text = f"{error}. Nothing was changed; --force removes the files of this host all the same"

@@ -8,7 +8,7 @@ from typing import Any
 import globus_sdk
 
 from twinlock_broker.command_line import add_command, add_state, find_folder, state_folder
-from twinlock_broker.compute import register
+from twinlock_broker.compute import registration
 from twinlock_broker.compute.login import log_in, token_file
 from twinlock_broker.config.folder import read_folder
 from twinlock_broker.errors import Fatal
@@ -42,7 +42,7 @@ def run(given: argparse.Namespace) -> int:
     folder = read_folder(find_folder(given.folder))
     path = token_file(state_folder(given))
     try:
-        log_in(path, register.environment(folder), _ask)
+        log_in(path, registration.environment(folder), _ask)
     except globus_sdk.AuthAPIError as error:
         text = f"Globus Auth refused the code ({error.http_status} {error.message}); run twinlock login again"
         raise Fatal(os.EX_NOPERM, text) from error

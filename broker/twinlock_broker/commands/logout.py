@@ -9,7 +9,7 @@ from typing import Any
 import globus_sdk
 
 from twinlock_broker.command_line import add_command, add_state, find_folder, state_folder
-from twinlock_broker.compute import register
+from twinlock_broker.compute import registration
 from twinlock_broker.compute.login import log_out, token_file
 from twinlock_broker.config.folder import read_folder
 from twinlock_broker.config.lock import locked
@@ -46,7 +46,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(given: argparse.Namespace) -> int:
     """Log out; the exit code."""
-    environment = register.environment(read_folder(find_folder(given.folder))) if given.folder else None
+    environment = registration.environment(read_folder(find_folder(given.folder))) if given.folder else None
     state = _state(given)
     path = token_file(state)
     with as_owner(state):

@@ -12,7 +12,7 @@ from twinlock_common.backoff import delays
 
 from twinlock_broker import metrics
 from twinlock_broker.compute.command import Delivery
-from twinlock_broker.compute.registrar import Registrar
+from twinlock_broker.compute.renewal import Renewal
 
 PREFETCH = 128
 """Commands handled at a time; a slow one must not hold up the others."""
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 class CommandQueue:
     """Consumes the registration's queue; each message is handled in a task of its own and acknowledged after that."""
 
-    def __init__(self, registrar: Registrar, handle: Callable[[Delivery], Awaitable[None]]) -> None:
-        self._registrar = registrar
+    def __init__(self, renewal: Renewal, handle: Callable[[Delivery], Awaitable[None]]) -> None:
+        self._renewal = renewal
         self._handle = handle
         self._decided: OrderedDict[bytes, None] = OrderedDict()
         self._working: dict[bytes, list[Message]] = {}
@@ -43,10 +43,10 @@ class CommandQueue:
         """Set as soon as commands are consumed."""
 
     async def run(self) -> None:
-        """Consume without end; a connection that fails is made anew, however often. Raises `Fatal`, see `Registrar`."""
+        """Consume without end; a connection that fails is made anew, however often. Raises `Fatal`, see `Renewal`."""
         waits = delays()
         while True:
-            registration = self._registrar.current
+            registration = self._renewal.current
             try:
                 self._link = link = await Link.open(registration.commands.url.reveal())
                 self._consumer = await link.consume(registration.commands.queue, PREFETCH, self._start)
@@ -57,7 +57,7 @@ class CommandQueue:
                 waits = delays()
                 log.warning("the command queue's connection ended: %s", await link.closed())
             except LinkRefused:
-                await self._registrar.renew(registration)
+                await self._renewal.renew(registration)
             except LinkError as error:
                 log.warning("no connection to the command queue, it is made anew: %s", error)
             await self._drop()

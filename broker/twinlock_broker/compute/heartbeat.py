@@ -9,8 +9,8 @@ from twinlock_common.amqp.link import Link
 from twinlock_common.backoff import delays
 
 from twinlock_broker import metrics
-from twinlock_broker.compute import report
-from twinlock_broker.compute.registrar import Registrar
+from twinlock_broker.compute import status_report
+from twinlock_broker.compute.renewal import Renewal
 
 _CONFIRM_LIMIT = 10.0
 
@@ -20,19 +20,19 @@ log = logging.getLogger(__name__)
 class Heartbeat:
     """Tells the service every `period` seconds that the endpoint is there, over a connection of its own."""
 
-    def __init__(self, registrar: Registrar, period: float) -> None:
-        self._registrar = registrar
-        self._used = registrar.current
+    def __init__(self, renewal: Renewal, period: float) -> None:
+        self._renewal = renewal
+        self._used = renewal.current
         self._period = period
         self._link: Link | None = None
         self.first = asyncio.Event()
         """Set as soon as RabbitMQ has taken one."""
 
     async def run(self) -> None:
-        """Send without end; a connection that fails is made anew, however often. Raises `Fatal`, see `Registrar`."""
+        """Send without end; a connection that fails is made anew, however often. Raises `Fatal`, see `Renewal`."""
         waits = delays()
         while True:
-            self._used = self._registrar.current
+            self._used = self._renewal.current
             try:
                 self._link = await Link.open(self._used.heartbeats.url.reveal())
                 metrics.AMQP_CONNECTIONS.labels("heartbeats").inc()
@@ -44,7 +44,7 @@ class Heartbeat:
                     waits = delays()
                     await self._pause()
             except LinkRefused:
-                await self._registrar.renew(self._used)
+                await self._renewal.renew(self._used)
             except (LinkError, RefusedMessageError) as error:
                 log.warning("no heartbeat goes out, the connection is made anew: %s", error)
                 await self._drop()
@@ -60,7 +60,7 @@ class Heartbeat:
     async def _send(self, period: float) -> None:
         if self._link is None:
             raise LinkError("there is no connection")
-        target, body = self._used.heartbeats, report.heartbeat(self._used.endpoint_id, period)
+        target, body = self._used.heartbeats, status_report.heartbeat(self._used.endpoint_id, period)
         try:
             async with asyncio.timeout(_CONFIRM_LIMIT):
                 await self._link.publish(target.exchange, target.routing_key, body, target.properties)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.compute import register
+from twinlock_broker.compute import registration
 from twinlock_broker.compute.login import ClientLogin, Login, PersonLogin, installed_client, load_login
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.config.placed import Placed
@@ -115,9 +115,9 @@ def main() -> None:
     answer: dict[str, Any] = {"identities": [], "endpoint": None, "refused": None}
     try:
         folder = Folder(Path(request["folder"]), request["settings"], "")
-        answer["identities"] = sorted(register.identities(folder, login))
+        answer["identities"] = sorted(registration.identities(folder, login))
         if request["endpoint_id"]:
-            answer["endpoint"] = dict(register.look_up(folder, request["endpoint_id"], login))
+            answer["endpoint"] = dict(registration.look_up(folder, request["endpoint_id"], login))
     except Fatal as error:
         answer["refused"] = [error.status, str(error)]
     print(json.dumps(answer))

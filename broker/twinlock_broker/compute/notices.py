@@ -11,7 +11,7 @@ from twinlock_common.amqp.link import Link
 from twinlock_common.backoff import delays
 
 from twinlock_broker import metrics
-from twinlock_broker.compute import report
+from twinlock_broker.compute import status_report
 from twinlock_broker.compute.command import Credentials, new_id
 from twinlock_broker.compute.outbox import Notice, Outbox
 
@@ -105,7 +105,7 @@ async def _publish(notice: Notice) -> None:
     link = await Link.open(target.url.reveal())
     try:
         text = f"{notice.text}\n(error id {notice.error_id})"
-        body = report.failure(notice.endpoint, text)
+        body = status_report.failure(notice.endpoint, text)
         await link.publish(target.exchange, target.routing_key, body, target.properties)
     finally:
         await link.close()

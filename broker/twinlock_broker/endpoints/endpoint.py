@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass
 
 from twinlock_broker.endpoints.output import Output
+from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.registry import State
-from twinlock_broker.endpoints.start import StartRequest
 
 
 @dataclass(slots=True)

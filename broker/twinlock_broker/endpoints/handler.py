@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from twinlock_broker import metrics
 from twinlock_broker.compute import command, salvage
 from twinlock_broker.compute.command import Credentials, Delivery
-from twinlock_broker.endpoints.shares import Shares
-from twinlock_broker.endpoints.start import StartPath, StartRequest
+from twinlock_broker.endpoints.fair_queue import FairQueue
+from twinlock_broker.endpoints.pipeline import StartPipeline, StartRequest
 from twinlock_broker.endpoints.supervisor import Tell
 from twinlock_broker.errors import CommandError
 
@@ -22,16 +22,16 @@ class CommandHandler:
         self,
         manager_id: str,
         amqp_port: int | None,
-        path: StartPath,
+        pipeline: StartPipeline,
         start: Callable[[StartRequest], Awaitable[None]],
         tell: Tell,
     ) -> None:
         self._manager_id = manager_id
         self._amqp_port = amqp_port
-        self._path = path
+        self._pipeline = pipeline
         self._start = start
         self._tell = tell
-        self._shares = Shares()
+        self._queue = FairQueue()
 
     async def handle(self, delivery: Delivery) -> None:
         """Returns when the outcome is decided: started, remembered for a running endpoint, or refused and told."""
@@ -57,7 +57,7 @@ class CommandHandler:
 
     def close(self) -> None:
         """No more commands come."""
-        self._path.close()
+        self._pipeline.close()
 
     async def _give_up(self, delivery: Delivery, error: CommandError) -> None:
         """The message can't be read. Its sender is told if at least the credentials can."""
@@ -74,8 +74,8 @@ class CommandHandler:
         command.check_known(message)
         start = command.parse(message, credentials, self._manager_id, delivery.id)
         log.info("start command of %s", start.username, extra=_about(delivery, credentials))
-        async with self._shares.turn(start.identities[0]["sub"]):
-            return await self._path.prepare(start)
+        async with self._queue.turn(start.identities[0]["sub"]):
+            return await self._pipeline.prepare(start)
 
 
 def _about(delivery: Delivery, credentials: Credentials) -> dict[str, str]:

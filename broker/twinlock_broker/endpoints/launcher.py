@@ -12,9 +12,9 @@ from twinlock_wire import wire
 from twinlock_broker.endpoints.admission import Admission
 from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.output import OPEN_LIMIT, Output, left_by_others
+from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.readers import MOST_STUCK, UNREAD, Readers, remove
-from twinlock_broker.endpoints.start import StartRequest
-from twinlock_broker.endpoints.turns import Turns
+from twinlock_broker.endpoints.start_queue import StartQueue
 from twinlock_broker.spawner.client import SpawnerClient
 
 
@@ -31,7 +31,7 @@ class Launcher:
         self._told = told
         self._outputs = outputs
         self._readers = Readers()
-        self._turns = Turns()
+        self._queue = StartQueue()
 
     def resume(self, endpoints: Iterable[Endpoint]) -> None:
         """Listen again to what `endpoints`, which an earlier broker started, print while they start.
@@ -66,7 +66,7 @@ class Launcher:
                 document = request.document.seal(self._spawner.pid(), self._told | {"restarted": endpoint.restarted})
                 stack.callback(os.close, document)
                 fds = document, writer
-                reply = await self._turns.take(request.user, lambda: self._ask(endpoint, spawn, fds))
+                reply = await self._queue.ask(request.user, lambda: self._ask(endpoint, spawn, fds))
         except TimeoutError:
             reply = wire.Refused(request.id, "unanswered", "no answer in time")
         except (OSError, wire.WireError) as error:

@@ -11,8 +11,8 @@ from typing import Any
 
 from twinlock_broker.compute.command import Credentials, read_credentials
 from twinlock_broker.endpoints.endpoint import Endpoint
+from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.registry import State, restart_delay
-from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.rendering.document import Document
 

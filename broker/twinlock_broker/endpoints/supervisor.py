@@ -17,9 +17,9 @@ from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.last_words import STOPPED, last_words
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.output import Output
+from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.refusals import detail, explain
 from twinlock_broker.endpoints.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
-from twinlock_broker.endpoints.start import StartRequest
 from twinlock_broker.endpoints.store import Store
 
 SETTLE_LIMIT = 5.0

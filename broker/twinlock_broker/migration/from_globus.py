@@ -7,11 +7,11 @@ from typing import Any
 
 from twinlock_broker.config.keys import RETIRED_KEYS
 from twinlock_broker.errors import Fatal
-from twinlock_broker.migration import keeper
+from twinlock_broker.migration import service_account
 from twinlock_broker.migration.config_text import change, set_pam_service
 from twinlock_broker.migration.installation import Installation, read, values
-from twinlock_broker.migration.keeper import Keeper
 from twinlock_broker.migration.report import Report
+from twinlock_broker.migration.service_account import ServiceAccount
 
 TEMPLATE = "user_config_template.yaml.j2"
 SCHEMA = "user_config_schema.json"
@@ -39,7 +39,7 @@ class Places:
 def migrate(source: Path, places: Places) -> Report:
     """Make the folder. Raises `Fatal` (66, 67, 73, 78) before anything was written, or 73 where writing fails."""
     old = read(source.absolute(), places.unit)
-    account, report = keeper.find(places.policy), Report()
+    account, report = service_account.find(places.policy), Report()
     known = _endpoint_id(old, places)
     files = _files(old, places, report)
     pam = _policy_with_pam(old, places)
@@ -123,7 +123,7 @@ def _policy_with_pam(old: Installation, places: Places) -> str | None:
         ) from error
 
 
-def _take_client(old: Installation, places: Places, account: Keeper, report: Report) -> None:
+def _take_client(old: Installation, places: Places, account: ServiceAccount, report: Report) -> None:
     """The client's id and secret from the unit, into files that only root can read."""
     found = {
         file: old.unit.environment[name] for name, file in _CLIENT.items() if old.unit and name in old.unit.environment
@@ -139,7 +139,7 @@ def _take_client(old: Installation, places: Places, account: Keeper, report: Rep
         report.done.append(f"{path}: from the unit's environment; only root can read it")
 
 
-def _advise(old: Installation, places: Places, account: Keeper, commands: list[Path], report: Report) -> None:
+def _advise(old: Installation, places: Places, account: ServiceAccount, commands: list[Path], report: Report) -> None:
     target, policy = places.target, places.policy
     report.done.append(f"{old.folder.path} and its unit: not changed")
     kept = (old.folder.template_path, old.folder.schema_path, old.folder.mapping_path)
@@ -167,7 +167,7 @@ def _advise(old: Installation, places: Places, account: Keeper, commands: list[P
     )
 
 
-def _of_login(old: Installation, places: Places, account: Keeper) -> list[str]:
+def _of_login(old: Installation, places: Places, account: ServiceAccount) -> list[str]:
     if (places.client / "secret").exists():
         return []
     stays = f"the login in {old.tokens} is root's, stays there and isn't used; " if old.tokens else ""

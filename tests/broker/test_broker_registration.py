@@ -9,7 +9,7 @@ import pytest
 from broker_rest import Service, rest_service
 from broker_rig import ALICE, MANAGER, UEP, make_folder
 from twinlock_broker.compute.login import ClientLogin
-from twinlock_broker.compute.register import identities, register
+from twinlock_broker.compute.registration import identities, register
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.errors import Fatal
 from twinlock_broker.secret import Secret

@@ -14,7 +14,7 @@ _HIDDEN = ("/home", "/root", "/run/user")
 
 
 @dataclass(frozen=True, slots=True)
-class Keeper:
+class ServiceAccount:
     """The broker's account. Without root it is ours, and files are made for ourselves alone."""
 
     name: str
@@ -54,13 +54,13 @@ class Keeper:
             path.chmod(mode)
 
 
-def find(policy: Path) -> Keeper:
+def find(policy: Path) -> ServiceAccount:
     """The broker's account by the policy's `broker_user`, else `twinlock`. Raises `Fatal` (67) where there is none."""
     if os.geteuid() != 0:
         return own()
     name = account_name(policy)
     try:
-        return _keeper(pwd.getpwnam(name))
+        return _account(pwd.getpwnam(name))
     except KeyError:
         text = f"there is no account {name!r}; create it first: useradd --system --user-group --no-create-home {name}"
         raise Fatal(os.EX_NOUSER, text) from None
@@ -74,11 +74,11 @@ def account_name(policy: Path) -> str:
         return _ACCOUNT  # `twinlock check` says what is wrong with it
 
 
-def own() -> Keeper:
+def own() -> ServiceAccount:
     """The account that we are: nobody else but root may read the files then."""
-    return _keeper(pwd.getpwuid(os.geteuid()))
+    return _account(pwd.getpwuid(os.geteuid()))
 
 
-def _keeper(entry: pwd.struct_passwd) -> Keeper:
+def _account(entry: pwd.struct_passwd) -> ServiceAccount:
     groups = frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
-    return Keeper(entry.pw_name, entry.pw_uid, entry.pw_gid, groups)
+    return ServiceAccount(entry.pw_name, entry.pw_uid, entry.pw_gid, groups)

@@ -6,7 +6,7 @@ import os
 import pytest
 from broker_rig import Told, endpoint_user, numbered, request
 from spawner_rig import Spawner, uep
-from twinlock_broker.endpoints import turns
+from twinlock_broker.endpoints import start_queue
 from twinlock_broker.endpoints.supervisor import Supervisor
 
 SLOW = {"start_rate_per_user": 0.06}
@@ -44,7 +44,7 @@ async def test_a_start_that_waits_holds_up_no_other(supervisor: Supervisor, spaw
 async def test_a_start_whose_turn_is_too_far_is_told(
     supervisor: Supervisor, told: Told, monkeypatch: pytest.MonkeyPatch, name: str, value: float
 ) -> None:
-    monkeypatch.setattr(turns, name, value)
+    monkeypatch.setattr(start_queue, name, value)
     await supervisor.command(numbered(1, endpoint_user()))
     await supervisor.command(request(endpoint_user(), "sleep"))
     [(text, _)] = told.notices

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from twinlock_common.offload import Offload
 
-from twinlock_broker.compute.register import Registration
+from twinlock_broker.compute.registration import Registration
 from twinlock_broker.errors import Fatal
 
 LIMIT = 300.0
@@ -16,8 +16,11 @@ LIMIT = 300.0
 log = logging.getLogger(__name__)
 
 
-class Registrar:
-    """Makes registrations with `register`, which is given the endpoint's known uuid, blocks, and raises `Fatal`."""
+class Renewal:
+    """Keeps the endpoint registered.
+
+    It does so by `register`, which is given the endpoint's known uuid, blocks, and raises `Fatal`.
+    """
 
     def __init__(self, register: Callable[[str | None], Registration]) -> None:
         self._register = register

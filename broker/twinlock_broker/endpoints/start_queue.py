@@ -1,4 +1,4 @@
-"""Starts that are more than the spawner's policy allows at a time: they wait in line, an account in each."""
+"""Starts that the spawner's rate limits put off: they wait, in a line for each account."""
 
 import asyncio
 import re
@@ -22,21 +22,24 @@ _LITTLE = 0.1
 _NAMED = re.compile(r"again in ([0-9]{1,9}) s")
 
 
-class Turns:
-    """The lines of starts that wait."""
+class StartQueue:
+    """The starts that wait."""
 
     def __init__(self) -> None:
         self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._waiting = 0
 
-    async def take(
-        self, user: str, ask: Callable[[], Awaitable[wire.Spawned | wire.Refused]]
+    async def ask(
+        self, user: str, spawn: Callable[[], Awaitable[wire.Spawned | wire.Refused]]
     ) -> wire.Spawned | wire.Refused:
-        """The answer to a start for the account `user`, which `ask` gets. Where it is "too many", it is asked for again
-        as soon as that helps, until `LIMIT`; of a line only by the first.
+        """Return the spawner's answer to a start for the account `user`.
+
+        Args:
+            spawn: asks the spawner. Where the answer is "too many starts", it is called again as soon as that helps,
+                until `LIMIT` is over, and of each line only for the first.
         """
         end = time.monotonic() + LIMIT
-        answer = await ask()
+        answer = await spawn()
         due = _due(answer)
         if not due or self._waiting >= MOST:
             return answer
@@ -45,7 +48,7 @@ class Turns:
             async with self._lines.setdefault(user, asyncio.Lock()):
                 while due and max(due, time.monotonic()) < end:
                     await asyncio.sleep(due - time.monotonic())
-                    answer = await ask()
+                    answer = await spawn()
                     due = _due(answer)
         finally:
             self._waiting -= 1

@@ -1,4 +1,4 @@
-"""The path of a start command, from the checked message to what the spawner is asked for. Each step is a function."""
+"""The way of a start command, from the checked message to what the spawner is asked for. Each step is a function."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ class StartRequest:
         return self.credentials.endpoint_id
 
 
-class StartPath:
+class StartPipeline:
     """The steps for one manager endpoint.
 
     Where there is an `audit`, nothing is started while it can't be written.

@@ -1,4 +1,4 @@
-"""How much of the broker one person may have: whoever's commands take long waits in a line of his own."""
+"""A line of commands for each person, so that whoever sends slow ones holds up nobody else."""
 
 import asyncio
 import contextlib
@@ -16,8 +16,8 @@ PATIENCE = 5.0
 """Seconds that one more waits: enough for hundreds, where nothing is slow."""
 
 
-class Shares:
-    """The lines, a person each. Only the first of a line is worked on."""
+class FairQueue:
+    """The lines, one a person. Only the first command of a line is worked on."""
 
     def __init__(self) -> None:
         self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
