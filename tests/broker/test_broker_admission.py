@@ -101,7 +101,7 @@ async def started(supervisor: Supervisor, tasks: int = 0) -> Endpoint:
     """A running endpoint with so many unfinished tasks."""
     await supervisor.command(request(endpoint_user(), "sleep"))
     (endpoint,) = supervisor.endpoints
-    supervisor.owes(endpoint, tasks)
+    supervisor.note_unfinished(endpoint, tasks)
     return endpoint
 
 
@@ -173,7 +173,7 @@ async def test_a_drain_ends_what_has_no_tasks_and_only_that(
     async with draining(supervisor, admission, connected=True) as looks:
         await looks.some()
         assert (endpoint.state, told.notices) == (State.RUNNING, [])
-        supervisor.owes(endpoint, 0)
+        supervisor.note_unfinished(endpoint, 0)
         await ended(supervisor)
     assert "back on Friday" in told.notices[-1][0], "a task that came at the last moment ends with the reason"
 

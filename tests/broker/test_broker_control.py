@@ -83,7 +83,7 @@ async def test_an_endpoint_says_that_its_journal_has_tasks(site: Site) -> None:
     words = {"type": "journal", "tasks": 2}, {"type": "figures", "figures": {"here": 1}}
     await site.supervisor.command(request(endpoint_user(), "caller", says(*words)))
     await site.figures("here")
-    assert [endpoint.owes for endpoint in site.supervisor.endpoints] == [True]
+    assert [endpoint.has_unfinished_tasks for endpoint in site.supervisor.endpoints] == [True]
 
 
 async def test_a_newer_command_gives_the_running_endpoint_its_credentials(site: Site, spawner: Spawner) -> None:

@@ -34,66 +34,68 @@ def test_an_endpoint_is_forgotten_only_when_its_user_knows_or_nobody_waits() -> 
     silent = {(before, event) for before, event in gone if TABLE[(before, event)][1] is not Action.TELL}
     assert silent == {
         (State.RUNNING, Event.STOPPED),  # idle, and no command came meanwhile
-        (State.RESTING, Event.STOP),  # told when it failed
-        (State.RESTING, Event.DUE),
+        (State.BACKING_OFF, Event.STOP),  # told when it failed
+        (State.BACKING_OFF, Event.DUE),
     }
 
 
 def test_an_endpoint_starts_only_where_none_runs() -> None:
     for (before, event), (after, action) in TABLE.items():
         if action is Action.START:
-            ended = event in (Event.AWAITED, Event.RESUMED)
+            ended = event in (Event.RESTART_WANTED, Event.RESUMED)
             assert after is State.STARTING
             assert before in (None, State.RESTART_PENDING) or ended
 
 
 @pytest.mark.parametrize(
-    ("status", "up", "awaited", "event"),
+    ("status", "up", "restart_wanted", "event"),
     [
         (0, True, False, Event.STOPPED),
-        (0, True, True, Event.AWAITED),
+        (0, True, True, Event.RESTART_WANTED),
         (EXIT_7, True, False, Event.FAILED),
         (EXIT_7, True, True, Event.CRASHED),
         (KILLED, True, True, Event.CRASHED),
         (None, True, False, Event.FAILED),
         (None, True, True, Event.CRASHED),
         # before it was up: a newer command would meet the same end, unless it ended of its own will
-        (EXIT_7, False, True, Event.DIED),
-        (0, False, False, Event.DIED),
+        (EXIT_7, False, True, Event.FAILED_TO_START),
+        (0, False, False, Event.FAILED_TO_START),
         (0, False, True, Event.CRASHED),
     ],
 )
-def test_ends(status: int | None, up: bool, awaited: bool, event: Event) -> None:
-    assert judge(Ending(status, up), State.RUNNING, awaited, 0) is event
-    assert judge(Ending(status, up), State.STOPPING, awaited, 0) is (Event.AWAITED if awaited else Event.STOPPED)
+def test_ends(status: int | None, up: bool, restart_wanted: bool, event: Event) -> None:
+    assert judge(Ending(status, up), State.RUNNING, restart_wanted, 0) is event
+    assert judge(Ending(status, up), State.STOPPING, restart_wanted, 0) is (
+        Event.RESTART_WANTED if restart_wanted else Event.STOPPED
+    )
 
 
 @pytest.mark.parametrize(
-    ("status", "up", "awaited", "event"),
+    ("status", "up", "restart_wanted", "event"),
     [
-        (KILLED, True, False, Event.INDEBTED),
+        (KILLED, True, False, Event.UNFINISHED),
         (KILLED, True, True, Event.CRASHED),
-        (None, True, False, Event.INDEBTED),
-        (EXIT_7, False, False, Event.INDEBTED),
+        (None, True, False, Event.UNFINISHED),
+        (EXIT_7, False, False, Event.UNFINISHED),
         # a shutdown in order leaves what hasn't begun for the next
-        (0, True, False, Event.INDEBTED),
-        (0, True, True, Event.AWAITED),
+        (0, True, False, Event.UNFINISHED),
+        (0, True, True, Event.RESTART_WANTED),
     ],
 )
 def test_who_has_unfinished_tasks_is_started_again_whatever_its_end(
-    status: int | None, up: bool, awaited: bool, event: Event
+    status: int | None, up: bool, restart_wanted: bool, event: Event
 ) -> None:
-    assert judge(Ending(status, up), State.RUNNING, awaited, 0, owes=True) is event
+    assert judge(Ending(status, up), State.RUNNING, restart_wanted, 0, has_unfinished_tasks=True) is event
 
 
 def test_an_endpoint_that_the_administrator_stopped_isnt_started_again_for_its_tasks() -> None:
-    assert judge(Ending(0, True), State.STOPPING, False, 0, owes=True) is Event.STOPPED
+    assert judge(Ending(0, True), State.STOPPING, False, 0, has_unfinished_tasks=True) is Event.STOPPED
 
 
 def test_revivals_have_an_end() -> None:
     killed = Ending(KILLED, True)
-    assert judge(killed, State.RUNNING, False, registry.MAX_REVIVALS - 1, owes=True) is Event.INDEBTED
-    assert judge(killed, State.RUNNING, False, registry.MAX_REVIVALS, owes=True) is Event.FAILED
+    assert judge(killed, State.RUNNING, False, registry.MAX_REVIVALS - 1, has_unfinished_tasks=True) is Event.UNFINISHED
+    assert judge(killed, State.RUNNING, False, registry.MAX_REVIVALS, has_unfinished_tasks=True) is Event.FAILED
     assert "started again 10 times for the tasks that it had" in last_words(killed, "", registry.MAX_REVIVALS)
 
 

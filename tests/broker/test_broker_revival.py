@@ -34,7 +34,7 @@ class Broker:
         """An endpoint that has said that so many tasks are unfinished."""
         await self.supervisor.command(request(endpoint_user(), "sleep"))
         (endpoint,) = self.supervisor.endpoints
-        self.supervisor.owes(endpoint, tasks)
+        self.supervisor.note_unfinished(endpoint, tasks)
         return endpoint
 
     async def end(self) -> None:
@@ -62,7 +62,7 @@ async def test_who_has_unfinished_tasks_is_started_again_after_growing_delays(
         os.kill(pid, signal.SIGKILL)
         await another(endpoint, pid)
         assert (endpoint.crashes, endpoint.restarted) == (crashes, True)
-    broker.supervisor.owes(endpoint, 0)
+    broker.supervisor.note_unfinished(endpoint, 0)
     assert endpoint.crashes == 0, "it has settled"
     os.kill(endpoint.pid, signal.SIGKILL)
     assert "killed by signal 9" in await told.next(), "nothing is unfinished, so it isn't started again"
@@ -88,7 +88,7 @@ async def test_a_revival_that_never_succeeds_ends_in_a_notice(
 async def test_the_debt_outlives_the_broker_and_the_host(spawner: Spawner, told: Told, tmp_path: Path) -> None:
     store = Store(tmp_path / "s", None)
     list(store.load())
-    gone = Endpoint(UEP, endpoint_user(), request=request(endpoint_user(), "sleep"), owes=True)
+    gone = Endpoint(UEP, endpoint_user(), request=request(endpoint_user(), "sleep"), has_unfinished_tasks=True)
     gone.state = State.RUNNING  # and no process of it is there: its host was started anew
     store.save(gone)
     broker = Broker(spawner, tmp_path / "s", told)

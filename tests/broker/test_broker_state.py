@@ -7,9 +7,10 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from broker_rig import MANAGER, UEP, Told, endpoint_user, request
+from broker_rig import ALICE, MANAGER, UEP, Told, amqp_creds, endpoint_user, request
 from spawner_rig import Spawner
 from twinlock_broker.endpoints import registry
 from twinlock_broker.endpoints.endpoint import Endpoint
@@ -17,6 +18,7 @@ from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.registry import State
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.identity.mapping import Match
 from twinlock_broker.spawner.client import SpawnerClient
 
 
@@ -49,6 +51,36 @@ def kept(folder: Path, **values: object) -> None:
     store = Store(folder, None)
     list(store.load())
     store.save(endpoint)
+
+
+def record_of_0_1() -> dict[str, Any]:
+    """What version 0.1 of the broker wrote about an endpoint that had failed three times, and a newer command."""
+    now = time.time()
+    return {
+        "id": UEP,
+        "user": "ada",
+        "waiting": True,
+        "crashes": 0,
+        "deaths": 3,
+        "restarted": False,
+        "owes": True,
+        "command": "0badcafe",
+        "state": "RESTING",
+        "arrived": now - 20,
+        "started": now - 30,
+        "again": now + 4,
+        "request": {
+            "name": f"uep.{MANAGER}.{UEP}",
+            "user": "ada",
+            "program": "endpoint",
+            "command": "0badcafe",
+            "amqp": amqp_creds(),
+            "config": "engine: {type: ThreadPoolEngine}",
+            "match": {"user": "ada", "identity": ALICE, "candidates": []},
+            "allowed_functions": None,
+            "environment": {"A": "b"},
+        },
+    }
 
 
 def spawned(spawner: Spawner) -> int:
@@ -93,7 +125,7 @@ async def test_an_end_without_a_broker_is_told_by_the_next_one(spawner: Spawner,
 async def test_a_start_that_the_spawner_never_heard_of_is_made(
     spawner: Spawner, told: Told, tmp_path: Path, state: State
 ) -> None:
-    kept(tmp_path / "s", state=state, waiting=True)
+    kept(tmp_path / "s", state=state, has_newer_request=True)
     broker = Broker(spawner, tmp_path / "s", told)
     await broker.ready()
     await asyncio.to_thread(spawner.said.wait_for, '"spawned"')
@@ -106,14 +138,20 @@ async def test_brokers_that_follow_one_another_dont_put_a_start_off(
 ) -> None:
     """After ten bad ends it waits for a minute in all, and not for a minute from each broker's start."""
     due = time.monotonic() + 50
-    kept(tmp_path / "s", state=State.RESTART_PENDING, waiting=True, deaths=10, again=due)
+    kept(tmp_path / "s", state=State.RESTART_PENDING, has_newer_request=True, failed_starts=10, restart_at=due)
     for _ in range(3):
         broker = Broker(spawner, tmp_path / "s", told)
         await broker.ready()
         [endpoint] = broker.supervisor.endpoints
-        assert abs(endpoint.again - due) < 1
+        assert abs(endpoint.restart_at - due) < 1
         await broker.kill()
-    kept(tmp_path / "s", state=State.RESTART_PENDING, waiting=True, deaths=10, again=time.monotonic() + 1)
+    kept(
+        tmp_path / "s",
+        state=State.RESTART_PENDING,
+        has_newer_request=True,
+        failed_starts=10,
+        restart_at=time.monotonic() + 1,
+    )
     broker = Broker(spawner, tmp_path / "s", told)
     await broker.ready()
     await asyncio.to_thread(spawner.said.wait_for, '"spawned"', seconds=45)
@@ -121,9 +159,15 @@ async def test_brokers_that_follow_one_another_dont_put_a_start_off(
 
 
 def test_a_clock_that_was_put_back_delays_no_start(tmp_path: Path) -> None:
-    kept(tmp_path / "s", state=State.RESTART_PENDING, waiting=True, deaths=3, again=time.monotonic() + 86400)
+    kept(
+        tmp_path / "s",
+        state=State.RESTART_PENDING,
+        has_newer_request=True,
+        failed_starts=3,
+        restart_at=time.monotonic() + 86400,
+    )
     [endpoint] = Store(tmp_path / "s", None).load()
-    assert endpoint.again <= time.monotonic() + registry.restart_delay(3)
+    assert endpoint.restart_at <= time.monotonic() + registry.restart_delay(3)
 
 
 async def test_a_start_that_the_spawner_has_made_is_not_made_again(
@@ -196,6 +240,31 @@ async def test_a_state_folder_that_cant_be_written_stops_no_start(
     assert spawned(spawner) == 1
     assert "should the broker end now" in caplog.text
     await broker.kill()
+
+
+def test_a_record_of_the_first_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / f"{UEP}.json").write_text(json.dumps(record_of_0_1()))
+    [endpoint] = Store(tmp_path, None).load()
+    assert (endpoint.state, endpoint.failed_starts, endpoint.has_newer_request) == (State.BACKING_OFF, 3, True)
+    assert (endpoint.has_unfinished_tasks, endpoint.command) == (True, "0badcafe")
+    assert time.monotonic() - endpoint.requested_at == pytest.approx(20, abs=2)
+    assert endpoint.restart_at - time.monotonic() == pytest.approx(4, abs=2)
+    assert endpoint.request is not None
+    assert endpoint.request.document.match == Match("ada", ALICE, [])
+
+
+def test_a_record_is_written_as_the_first_version_would_read_it(tmp_path: Path) -> None:
+    """Whoever goes back to an earlier version keeps the endpoints."""
+    path = tmp_path / f"{UEP}.json"
+    path.write_text(json.dumps(record_of_0_1()))
+    store = Store(tmp_path, None)
+    [endpoint] = store.load()
+    path.unlink()
+    store.save(endpoint)
+    written, first = json.loads(path.read_text()), record_of_0_1()
+    for moment in ("arrived", "started", "again"):
+        assert written.pop(moment) == pytest.approx(first.pop(moment), abs=2)
+    assert written == first
 
 
 def test_records_are_the_brokers_alone(tmp_path: Path) -> None:

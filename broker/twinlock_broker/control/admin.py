@@ -78,7 +78,7 @@ class Admin:
             "state": endpoint.state.value if endpoint.state else "",
             "pid": endpoint.pid,
             "seconds": round(time.monotonic() - endpoint.started) if endpoint.pid else None,
-            "restart_waits": endpoint.waiting,
+            "restart_waits": endpoint.has_newer_request,
             "figures": self._sessions.figures(endpoint),
             "condition": self._sessions.condition(endpoint),
         }

@@ -119,7 +119,7 @@ class Sessions:
             former.hang_up()
         self._callers[endpoint.id] = caller
         caller.visitor.known()
-        if endpoint.waiting:
+        if endpoint.has_newer_request:
             self.refresh(endpoint)
 
     async def _who(self, caller: Caller) -> Endpoint | None:
@@ -183,7 +183,7 @@ class Sessions:
             self._figures[endpoint.id] = messages.read_figures(message)
             self._conditions[endpoint.id] = messages.read_condition(message)
         elif message.get("type") == "journal":
-            self._supervisor.owes(endpoint, messages.read_tasks(message))
+            self._supervisor.note_unfinished(endpoint, messages.read_tasks(message))
         elif message.get("type") == "audit":
             number, _ = messages.read_audit(message)
             caller.send({"type": "unaudited", "number": number})

@@ -52,4 +52,4 @@ class Drain:
     def _is_idle(self, endpoint: Endpoint) -> bool:
         if self._admission.drain is None or endpoint.state is not State.RUNNING:
             return False
-        return self._connected(endpoint) and not endpoint.owes
+        return self._connected(endpoint) and not endpoint.has_unfinished_tasks

@@ -10,33 +10,39 @@ from twinlock_broker.endpoints.registry import State
 
 @dataclass(slots=True)
 class Endpoint:
-    """`request` is the newest; `waiting` says that it is newer than the process, `arrived` when it came.
-
-    Times are time.monotonic(); `ended` is a wait status; `pid` is the spawner's word, 0 while there is none.
-    An adopted endpoint was there before this broker: it has no output. `crashes` and `deaths` are bad ends in a row:
-    of one that was up, and of one that never was; after one it may start `again` only then. `command` is the id of the
-    command that it was started for. `restarted`: its
-    predecessor may have done its tasks. `owes`: by its last word it has unfinished tasks, of which only its journal
-    knows. `ending`: it has ended, and its last output is awaited.
-    """
+    """What is known of it. Times are of time.monotonic()."""
 
     id: str
     user: str
+    """The account that it runs under."""
     state: State | None = None
     request: StartRequest | None = None
-    waiting: bool = False
-    arrived: float = 0.0
+    """The newest; None for an adopted endpoint, which was there before this broker."""
+    has_newer_request: bool = False
+    """`request` came after the start of the process."""
+    requested_at: float = 0.0
+    """When `request` came."""
     started: float = 0.0
     pid: int = 0
-    ended: int | None = None
+    """By the spawner's word; 0 while there is no process."""
+    wait_status: int | None = None
+    """That of a process which ended before the spawner's answer to its start was looked at."""
     ending: bool = False
+    """It has ended, and its last output is awaited."""
     output: Output | None = None
+    """None for an adopted endpoint."""
     crashes: int = 0
-    deaths: int = 0
-    again: float = 0.0
+    """Bad ends in a row of an endpoint that was up."""
+    failed_starts: int = 0
+    """Bad ends in a row of an endpoint that never was up."""
+    restart_at: float = 0.0
+    """When it may start again after such an end."""
     restarted: bool = False
-    owes: bool = False
+    """Its predecessor may have done its tasks."""
+    has_unfinished_tasks: bool = False
+    """By its last word, its journal has tasks without a result."""
     command: str = ""
+    """The id of the command that it was started for."""
     launch: asyncio.Task[None] | None = None
     notice: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None

@@ -87,7 +87,7 @@ class Launcher:
 
     async def _ask(self, endpoint: Endpoint, spawn: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
         """Ask the spawner, if the administrator still has nothing against it: a start may have waited for its turn."""
-        return self.refusal(endpoint, endpoint.owes) or await self._spawner.spawn(spawn, fds)
+        return self.refusal(endpoint, endpoint.has_unfinished_tasks) or await self._spawner.spawn(spawn, fds)
 
     def _output(self, endpoint: Endpoint) -> Output:
         return Output(self._readers, self._outputs, endpoint.id, endpoint.user)

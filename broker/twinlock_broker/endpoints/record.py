@@ -16,18 +16,34 @@ from twinlock_broker.endpoints.registry import State, restart_delay
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.rendering.document import Document
 
-_PLAIN = ("id", "user", "waiting", "crashes", "deaths", "restarted")
+_PLAIN = {
+    "id": "id",
+    "user": "user",
+    "has_newer_request": "waiting",
+    "crashes": "crashes",
+    "failed_starts": "deaths",
+    "restarted": "restarted",
+}
+"""The keys of fields that are written as they are.
+
+Later versions of the broker read a record, and after a downgrade earlier ones. So keys and names of states stay what
+they were in version 0.1, whatever the fields are called.
+"""
+
+_STATES = {state: "RESTING" if state is State.BACKING_OFF else state.name for state in State}
+"""The states' names in records."""
+_BY_NAME = {name: state for state, name in _STATES.items()}
 
 
 def dump(endpoint: Endpoint) -> str:
     """The endpoint as JSON."""
-    values: dict[str, Any] = {name: getattr(endpoint, name) for name in _PLAIN}
-    values["owes"] = endpoint.owes
+    values: dict[str, Any] = {key: getattr(endpoint, name) for name, key in _PLAIN.items()}
+    values["owes"] = endpoint.has_unfinished_tasks
     values["command"] = endpoint.command
-    values["state"] = endpoint.state.name if endpoint.state else None
-    values["arrived"] = _on_calendar(endpoint.arrived)
+    values["state"] = _STATES[endpoint.state] if endpoint.state else None
+    values["arrived"] = _on_calendar(endpoint.requested_at)
     values["started"] = _on_calendar(endpoint.started)
-    values["again"] = _on_calendar(endpoint.again)
+    values["again"] = _on_calendar(endpoint.restart_at)
     if endpoint.request is not None:
         values["request"] = _dump_request(endpoint.request)
     return json.dumps(values)
@@ -42,13 +58,13 @@ def load(text: str, amqp_port: int | None) -> Endpoint:
 
 
 def _load(values: Mapping[str, Any], amqp_port: int | None) -> Endpoint:
-    endpoint = Endpoint(**{name: values[name] for name in _PLAIN})
-    endpoint.owes = values.get("owes") is True  # records of earlier versions don't say
+    endpoint = Endpoint(**{name: values[key] for name, key in _PLAIN.items()})
+    endpoint.has_unfinished_tasks = values.get("owes") is True  # records of earlier versions don't say
     endpoint.command = str(values.get("command", ""))
-    endpoint.state = State[values["state"]]
-    endpoint.arrived = _on_clock(values["arrived"])
+    endpoint.state = _BY_NAME[values["state"]]
+    endpoint.requested_at = _on_clock(values["arrived"])
     endpoint.started = _on_clock(values.get("started", values["arrived"]))  # those records don't say that either
-    endpoint.again = _due(values.get("again", 0.0), endpoint)
+    endpoint.restart_at = _due(values.get("again", 0.0), endpoint)
     if "request" in values:
         endpoint.request = _load_request(values["request"], amqp_port)
     return endpoint
@@ -66,7 +82,7 @@ def _on_clock(date: float) -> float:
 
 def _due(date: float, endpoint: Endpoint) -> float:
     """When it may start again, as `_on_clock`; never later than after its whole delay, whatever became of the clock."""
-    left = min(date - time.time(), restart_delay(max(1, endpoint.crashes, endpoint.deaths)))
+    left = min(date - time.time(), restart_delay(max(1, endpoint.crashes, endpoint.failed_starts)))
     return time.monotonic() + max(0.0, left)
 
 

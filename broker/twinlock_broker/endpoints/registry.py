@@ -17,24 +17,24 @@ class State(Enum):
     RUNNING = "running"
     STOPPING = "stopping"
     RESTART_PENDING = "restart pending"
-    RESTING = "failed"
+    BACKING_OFF = "failed"
 
 
 class Event(Enum):
     """What happens to an endpoint. The six ends differ by what has to follow; `judge` tells which one it is."""
 
     COMMAND = "a start command"
-    MOVED = "a start command for another account than it runs under"
+    ACCOUNT_CHANGED = "a start command for another account than it runs under"
     ADOPTED = "the spawner runs it already"
     RESUMED = "an earlier broker was about to start it"
     SPAWNED = "the spawner started it"
     REFUSED = "the spawner refused it, or didn't answer"
     STOPPED = "it ended, and nobody waits for it"
-    AWAITED = "it ended, and a newer command waits"
+    RESTART_WANTED = "it ended, and a newer command waits"
     CRASHED = "it ended badly, and a newer command waits"
     FAILED = "it ended badly"
-    DIED = "it ended badly before it was up"
-    INDEBTED = "it ended, or couldn't be started, and its journal has unfinished tasks"
+    FAILED_TO_START = "it ended badly before it was up"
+    UNFINISHED = "it ended, or couldn't be started, and its journal has unfinished tasks"
     STOP = "the administrator wants it to stop"
     DUE = "its wait is over"
 
@@ -49,7 +49,7 @@ class Action(Enum):
     REPLACE = "stop it, to start it under the other account"
     STOP = "stop it"
     TELL = "tell the user, and forget it"
-    REST = "tell the user, and let a new start wait"
+    BACK_OFF = "tell the user, and let a new start wait"
     FORGET = "forget it"
     DELAY = "wait, then start it"
 
@@ -58,37 +58,37 @@ TABLE: dict[tuple[State | None, Event], tuple[State | None, Action]] = {
     (None, Event.COMMAND): (State.STARTING, Action.START),
     (None, Event.ADOPTED): (State.RUNNING, Action.NOTHING),
     (State.STARTING, Event.COMMAND): (State.STARTING, Action.REMEMBER),
-    (State.STARTING, Event.MOVED): (State.STARTING, Action.REMEMBER),
+    (State.STARTING, Event.ACCOUNT_CHANGED): (State.STARTING, Action.REMEMBER),
     (State.STARTING, Event.RESUMED): (State.STARTING, Action.START),
     (State.STARTING, Event.SPAWNED): (State.RUNNING, Action.NOTHING),
     (State.STARTING, Event.REFUSED): (None, Action.TELL),
-    (State.STARTING, Event.INDEBTED): (State.RESTART_PENDING, Action.DELAY),
+    (State.STARTING, Event.UNFINISHED): (State.RESTART_PENDING, Action.DELAY),
     (State.RUNNING, Event.COMMAND): (State.RUNNING, Action.REFRESH),
-    (State.RUNNING, Event.MOVED): (State.STOPPING, Action.REPLACE),
+    (State.RUNNING, Event.ACCOUNT_CHANGED): (State.STOPPING, Action.REPLACE),
     (State.RUNNING, Event.STOP): (State.STOPPING, Action.STOP),
     (State.RUNNING, Event.STOPPED): (None, Action.FORGET),
-    (State.RUNNING, Event.AWAITED): (State.STARTING, Action.START),
+    (State.RUNNING, Event.RESTART_WANTED): (State.STARTING, Action.START),
     (State.RUNNING, Event.CRASHED): (State.RESTART_PENDING, Action.DELAY),
-    (State.RUNNING, Event.INDEBTED): (State.RESTART_PENDING, Action.DELAY),
+    (State.RUNNING, Event.UNFINISHED): (State.RESTART_PENDING, Action.DELAY),
     (State.RUNNING, Event.FAILED): (None, Action.TELL),
-    (State.RUNNING, Event.DIED): (State.RESTING, Action.REST),
+    (State.RUNNING, Event.FAILED_TO_START): (State.BACKING_OFF, Action.BACK_OFF),
     (State.STOPPING, Event.COMMAND): (State.STOPPING, Action.REMEMBER),
-    (State.STOPPING, Event.MOVED): (State.STOPPING, Action.REMEMBER),
+    (State.STOPPING, Event.ACCOUNT_CHANGED): (State.STOPPING, Action.REMEMBER),
     (State.STOPPING, Event.STOP): (State.STOPPING, Action.STOP),
     (State.STOPPING, Event.STOPPED): (None, Action.TELL),
-    (State.STOPPING, Event.AWAITED): (State.STARTING, Action.START),
+    (State.STOPPING, Event.RESTART_WANTED): (State.STARTING, Action.START),
     (State.RESTART_PENDING, Event.COMMAND): (State.RESTART_PENDING, Action.REMEMBER),
-    (State.RESTART_PENDING, Event.MOVED): (State.RESTART_PENDING, Action.REMEMBER),
+    (State.RESTART_PENDING, Event.ACCOUNT_CHANGED): (State.RESTART_PENDING, Action.REMEMBER),
     (State.RESTART_PENDING, Event.STOP): (None, Action.TELL),
     (State.RESTART_PENDING, Event.DUE): (State.STARTING, Action.START),
-    (State.RESTING, Event.COMMAND): (State.RESTART_PENDING, Action.DELAY),
-    (State.RESTING, Event.MOVED): (State.RESTART_PENDING, Action.DELAY),
-    (State.RESTING, Event.STOP): (None, Action.FORGET),
-    (State.RESTING, Event.DUE): (None, Action.FORGET),
+    (State.BACKING_OFF, Event.COMMAND): (State.RESTART_PENDING, Action.DELAY),
+    (State.BACKING_OFF, Event.ACCOUNT_CHANGED): (State.RESTART_PENDING, Action.DELAY),
+    (State.BACKING_OFF, Event.STOP): (None, Action.FORGET),
+    (State.BACKING_OFF, Event.DUE): (None, Action.FORGET),
 }
 """What is not in it can't happen: it is logged, and changes nothing."""
 
-REST = 120.0
+BACK_OFF = 120.0
 """Seconds for which an endpoint that died at once is remembered: a start within them waits, longer each time."""
 
 MAX_CRASHES = 5
@@ -134,18 +134,24 @@ def settled(now: float, started: float, log_opened: float | None) -> bool:
     return now - started >= SETTLED_AFTER or (log_opened is not None and now - log_opened >= SETTLED_AFTER_LOG)
 
 
-def judge(ending: Ending, state: State, awaited: bool, crashes: int, owes: bool = False) -> Event:
-    """Which end it is. `awaited`: a newer command came within the grace period, or at any time to a stopping one.
-    `owes`: its journal has unfinished tasks; what is stopped is told to its user as lost, so there it doesn't matter.
+def judge(
+    ending: Ending, state: State, restart_wanted: bool, crashes: int, has_unfinished_tasks: bool = False
+) -> Event:
+    """Return which end it is.
+
+    Args:
+        restart_wanted: a newer command came within the grace period, or at any time to a stopping endpoint.
+        crashes: how many bad ends there were before, one after the other.
+        has_unfinished_tasks: doesn't matter where the endpoint was stopped: its user was told that they are lost.
     """
-    if state is State.STOPPING or (ending.clean and (awaited or not owes)):
-        return Event.AWAITED if awaited else Event.STOPPED
+    if state is State.STOPPING or (ending.clean and (restart_wanted or not has_unfinished_tasks)):
+        return Event.RESTART_WANTED if restart_wanted else Event.STOPPED
     restartable = ending.settled or ending.status == 0
-    if awaited and restartable and crashes < MAX_CRASHES:
+    if restart_wanted and restartable and crashes < MAX_CRASHES:
         return Event.CRASHED
-    if owes and crashes < MAX_REVIVALS:
-        return Event.INDEBTED
-    return Event.FAILED if ending.settled else Event.DIED
+    if has_unfinished_tasks and crashes < MAX_REVIVALS:
+        return Event.UNFINISHED
+    return Event.FAILED if ending.settled else Event.FAILED_TO_START
 
 
 def restart_delay(bad_ends: int) -> float:

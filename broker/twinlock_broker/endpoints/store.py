@@ -32,7 +32,7 @@ class Store:
         try:
             with replacing(path) as draft:
                 draft.write_text(record.dump(endpoint))
-            if endpoint.owes:
+            if endpoint.has_unfinished_tasks:
                 self._disk.sync_soon(path)
         except OSError as error:
             log.error(

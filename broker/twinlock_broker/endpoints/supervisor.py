@@ -25,9 +25,9 @@ from twinlock_broker.endpoints.store import Store
 SETTLE_LIMIT = 5.0
 """Seconds that notices on their way get when the broker stops."""
 
-_WAITING = (State.RESTART_PENDING, State.RESTING)
+_WAITING = (State.RESTART_PENDING, State.BACKING_OFF)
 _ADMINISTRATOR = "the administrator stopped it"
-_MOVED = "its user has another account now"
+_ACCOUNT_CHANGED = "its user has another account now"
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ class Supervisor:
     async def command(self, request: StartRequest) -> None:
         """A start command; returns when its outcome is decided."""
         endpoint = self._endpoints.setdefault(request.id, Endpoint(request.id, request.user))
-        event = Event.COMMAND if endpoint.user == request.user else Event.MOVED
-        endpoint.request, endpoint.arrived = request, time.monotonic()
+        event = Event.COMMAND if endpoint.user == request.user else Event.ACCOUNT_CHANGED
+        endpoint.request, endpoint.requested_at = request, time.monotonic()
         if self._on(endpoint, event) is Action.START and endpoint.launch is not None:
             await endpoint.launch
 
@@ -79,12 +79,12 @@ class Supervisor:
         self._on(endpoint, Event.STOP, self._stopped(endpoint))
         return True
 
-    def owes(self, endpoint: Endpoint, tasks: int) -> None:
+    def note_unfinished(self, endpoint: Endpoint, tasks: int) -> None:
         """A running endpoint says how many unfinished tasks its journal has; without any it has settled."""
         if not tasks:
             endpoint.crashes = 0
-        if endpoint.owes != (tasks > 0) and endpoint.state is not None:
-            endpoint.owes = tasks > 0
+        if endpoint.has_unfinished_tasks != (tasks > 0) and endpoint.state is not None:
+            endpoint.has_unfinished_tasks = tasks > 0
             self._keep(endpoint)
 
     def listed(self, children: Sequence[wire.Child]) -> None:
@@ -93,7 +93,7 @@ class Supervisor:
         for child in table.values():
             if child.ended is None and child.id not in self._endpoints:
                 endpoint = self._endpoints[child.id] = Endpoint(child.id, child.user)
-                endpoint.started = endpoint.arrived = time.monotonic()
+                endpoint.started = endpoint.requested_at = time.monotonic()
                 self._on(endpoint, Event.ADOPTED)
         for endpoint in list(self._endpoints.values()):
             self._compare(endpoint, table.get(endpoint.id))
@@ -102,7 +102,7 @@ class Supervisor:
         """A child ended with the wait status `status`. What has to be waited for until that is dealt with, or None."""
         endpoint = self._endpoints.get(child)
         if endpoint is not None and endpoint.state is State.STARTING:
-            endpoint.ended = status  # so soon that the answer "spawned" wasn't looked at yet
+            endpoint.wait_status = status  # so soon that the answer "spawned" wasn't looked at yet
         elif endpoint is not None and endpoint.state in (State.RUNNING, State.STOPPING):
             return self._end(endpoint, status)
         else:
@@ -136,9 +136,9 @@ class Supervisor:
         elif endpoint.state is State.STARTING and endpoint.launch is None:
             self._on(endpoint, Event.SPAWNED if running else Event.RESUMED)
         elif endpoint.state is State.RESTART_PENDING and endpoint.timer is None:
-            self._wait(endpoint, max(0.0, endpoint.again - time.monotonic()))
-        elif endpoint.state is State.RESTING and endpoint.timer is None:
-            self._wait(endpoint, registry.REST)
+            self._wait(endpoint, max(0.0, endpoint.restart_at - time.monotonic()))
+        elif endpoint.state is State.BACKING_OFF and endpoint.timer is None:
+            self._wait(endpoint, registry.BACK_OFF)
 
     def _on(self, endpoint: Endpoint, event: Event, text: str = "", detail: str = "") -> Action:
         step = TABLE.get((endpoint.state, event))
@@ -164,18 +164,18 @@ class Supervisor:
         if action is Action.START:
             endpoint.launch = self._later(self._launch(endpoint))
         elif action in (Action.REMEMBER, Action.REFRESH, Action.REPLACE, Action.STOP):
-            endpoint.waiting = action is not Action.STOP
+            endpoint.has_newer_request = action is not Action.STOP
             if action is Action.REFRESH:
                 self.refreshed(endpoint)
             elif action is not Action.REMEMBER:
-                self.ended(endpoint, _ADMINISTRATOR if action is Action.STOP else _MOVED)
+                self.ended(endpoint, _ADMINISTRATOR if action is Action.STOP else _ACCOUNT_CHANGED)
                 self._later(self._launcher.stop(endpoint))
         elif action is Action.DELAY:
-            self._wait(endpoint, max(0.0, endpoint.again - time.monotonic()))
-        elif action in (Action.TELL, Action.REST):
+            self._wait(endpoint, max(0.0, endpoint.restart_at - time.monotonic()))
+        elif action in (Action.TELL, Action.BACK_OFF):
             self._tell(endpoint, text, detail)
-            if action is Action.REST:
-                self._wait(endpoint, registry.REST)
+            if action is Action.BACK_OFF:
+                self._wait(endpoint, registry.BACK_OFF)
 
     def _wait(self, endpoint: Endpoint, delay: float) -> None:
         if endpoint.timer is not None:
@@ -186,7 +186,7 @@ class Supervisor:
         """Have the newest request started; ends when the spawner has answered, and a user whom it refused knows."""
         request = endpoint.request
         assert request is not None, "only a command leads here"
-        endpoint.waiting, endpoint.user, endpoint.ended = False, request.user, None
+        endpoint.has_newer_request, endpoint.user, endpoint.wait_status = False, request.user, None
         endpoint.command = request.command
         reply = await self._launcher.launch(endpoint, request)
         metrics.STARTS.labels(reply.stage if isinstance(reply, wire.Refused) else "started").inc()
@@ -194,20 +194,20 @@ class Supervisor:
             await self._refused(endpoint, reply)
             return
         endpoint.started, endpoint.pid = time.monotonic(), reply.pid
-        metrics.START_SECONDS.observe(endpoint.started - endpoint.arrived)
+        metrics.START_SECONDS.observe(endpoint.started - endpoint.requested_at)
         self._on(endpoint, Event.SPAWNED)
-        if endpoint.ended is not None:
-            rest = self._end(endpoint, endpoint.ended)
+        if endpoint.wait_status is not None:
+            rest = self._end(endpoint, endpoint.wait_status)
             if rest is not None:
                 await rest
-        elif endpoint.waiting and endpoint.request is not None and endpoint.request.user != endpoint.user:
-            self._on(endpoint, Event.MOVED)
+        elif endpoint.has_newer_request and endpoint.request is not None and endpoint.request.user != endpoint.user:
+            self._on(endpoint, Event.ACCOUNT_CHANGED)
 
     async def _refused(self, endpoint: Endpoint, reply: wire.Refused) -> None:
         """Try again later for the sake of unfinished tasks, else tell the user, and wait until that is done."""
-        if endpoint.owes and endpoint.crashes < registry.MAX_REVIVALS and reply.stage != BLOCKED:
-            self._count(endpoint, Event.INDEBTED)
-            self._on(endpoint, Event.INDEBTED)
+        if endpoint.has_unfinished_tasks and endpoint.crashes < registry.MAX_REVIVALS and reply.stage != BLOCKED:
+            self._count(endpoint, Event.UNFINISHED)
+            self._on(endpoint, Event.UNFINISHED)
             return
         self._on(endpoint, Event.REFUSED, explain(reply, endpoint.user), detail(reply))
         if endpoint.notice is not None:
@@ -241,21 +241,21 @@ class Supervisor:
             ending = Ending(status, settled(now, endpoint.started, endpoint.output.closed_at))
         assert endpoint.state is not None, "an endpoint that ends has a state"
         stopping = endpoint.state is State.STOPPING
-        awaited = endpoint.waiting and (stopping or now - endpoint.arrived <= self._grace)
+        restart_wanted = endpoint.has_newer_request and (stopping or now - endpoint.requested_at <= self._grace)
         if now - endpoint.started >= registry.STEADY:
             endpoint.crashes = 0
-        event = judge(ending, endpoint.state, awaited, endpoint.crashes, endpoint.owes)
-        revivals = endpoint.crashes if endpoint.owes else 0
+        event = judge(ending, endpoint.state, restart_wanted, endpoint.crashes, endpoint.has_unfinished_tasks)
+        revivals = endpoint.crashes if endpoint.has_unfinished_tasks else 0
         told = self._stopped(endpoint) if stopping else last_words(ending, text, revivals)
         self._count(endpoint, event)
-        endpoint.restarted = event in (Event.AWAITED, Event.CRASHED, Event.INDEBTED)
+        endpoint.restarted = event in (Event.RESTART_WANTED, Event.CRASHED, Event.UNFINISHED)
         endpoint.pid = 0
         self._on(endpoint, event, told)
 
     def _count(self, endpoint: Endpoint, event: Event) -> None:
-        endpoint.crashes = endpoint.crashes + 1 if event in (Event.CRASHED, Event.INDEBTED) else 0
-        endpoint.deaths = endpoint.deaths + 1 if event is Event.DIED else 0
-        endpoint.again = time.monotonic() + restart_delay(max(1, endpoint.crashes, endpoint.deaths))
+        endpoint.crashes = endpoint.crashes + 1 if event in (Event.CRASHED, Event.UNFINISHED) else 0
+        endpoint.failed_starts = endpoint.failed_starts + 1 if event is Event.FAILED_TO_START else 0
+        endpoint.restart_at = time.monotonic() + restart_delay(max(1, endpoint.crashes, endpoint.failed_starts))
 
     def _tell(self, endpoint: Endpoint, text: str, detail: str) -> None:
         if endpoint.request is None:
