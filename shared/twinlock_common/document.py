@@ -6,11 +6,12 @@ their place: a file in memory with fresh credentials, its key, and a pipe for au
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
 
 from twinlock_common.keys import nearest
+from twinlock_common.queues import Destination, Source, read_destination, read_source
 
 T = TypeVar("T")
 
@@ -49,26 +50,10 @@ class DocumentError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSource:
-    """The queue that tasks come from. The URL holds a password, so it stays out of every repr."""
-
-    url: str = field(repr=False)
-    queue: str
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where messages of one kind are published: `publish` holds exchange, routing_key, mandatory and properties."""
-
-    url: str = field(repr=False)
-    publish: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Queues:
     """The endpoint's queues. Fresh credentials come as a whole set of them."""
 
-    tasks: TaskSource
+    tasks: Source
     results: Destination
     heartbeats: Destination
 
@@ -126,7 +111,7 @@ def without(raw: bytes, names: Sequence[str]) -> bytes:
 def queues(creds: dict[str, Any]) -> Queues:
     """The queues in `amqp_creds`; DocumentError says which part is missing or of the wrong type."""
     return Queues(
-        tasks=_task_source(creds),
+        tasks=_read(creds, "task_queue_info", read_source),
         results=_destination(creds, "result_queue_info"),
         heartbeats=_destination(creds, "heartbeat_queue_info"),
     )
@@ -148,20 +133,18 @@ def _only(mapping: dict[str, Any], known: Sequence[str]) -> None:
             raise DocumentError(f"The start document has an unknown entry {key!r}; {nearest(key, known)}")
 
 
-def _task_source(creds: dict[str, Any]) -> TaskSource:
-    where = "amqp_creds.task_queue_info"
-    info = _get(creds, "task_queue_info", dict, "amqp_creds")
-    return TaskSource(_get(info, "connection_url", str, where), _get(info, "queue", str, where))
+def _read(creds: dict[str, Any], key: str, read: Callable[[dict[str, Any]], T]) -> T:
+    info = _get(creds, key, dict, "amqp_creds")
+    try:
+        return read(info)
+    except ValueError as error:
+        raise DocumentError(f"In the start document 'amqp_creds.{key}' can't be used: {error}.") from None
 
 
 def _destination(creds: dict[str, Any], key: str) -> Destination:
-    where = f"amqp_creds.{key}"
     info = _get(creds, key, dict, "amqp_creds")
-    publish = _get(info, "queue_publish_kwargs", dict, where)
-    _only(publish, PUBLISH_KEYS)
-    for name in ("exchange", "routing_key"):
-        _get(publish, name, str, f"{where}.queue_publish_kwargs")
-    return Destination(_get(info, "connection_url", str, where), publish)
+    _only(_get(info, "queue_publish_kwargs", dict, f"amqp_creds.{key}"), PUBLISH_KEYS)
+    return _read(creds, key, read_destination)
 
 
 def _strings_or_none(whole: dict[str, Any], key: str) -> frozenset[str] | None:

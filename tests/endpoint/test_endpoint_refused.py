@@ -23,7 +23,7 @@ from pika.channel import Channel
 from rabbit_control import evaluate
 from twinlock_common.amqp.connection import parameters
 from twinlock_common.amqp.errors import RefusedMessageError
-from twinlock_common.document import Destination
+from twinlock_common.queues import Destination
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.queues.connection import ReconnectingConnection

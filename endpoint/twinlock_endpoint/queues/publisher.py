@@ -12,7 +12,7 @@ from pika.spec import Basic, BasicProperties
 from twinlock_common.amqp.envelope import Envelope, number_of
 from twinlock_common.amqp.errors import RefusedMessageError
 from twinlock_common.amqp.refusals import refusal
-from twinlock_common.document import Destination
+from twinlock_common.queues import Destination
 
 log = logging.getLogger(__name__)
 
