@@ -34,9 +34,10 @@ from twinlock_broker.endpoints.admission import FILE, Admission
 from twinlock_broker.endpoints.drain import Drain
 from twinlock_broker.endpoints.handler import CommandHandler
 from twinlock_broker.endpoints.launcher import Launcher
+from twinlock_broker.endpoints.lifecycle import Tell
 from twinlock_broker.endpoints.pipeline import StartPipeline, StartRequest
 from twinlock_broker.endpoints.store import Store
-from twinlock_broker.endpoints.supervisor import Supervisor, Tell
+from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.resolver import Resolver

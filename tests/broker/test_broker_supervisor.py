@@ -150,7 +150,7 @@ async def test_a_program_that_dies_at_once_is_started_after_growing_delays(
 
 async def test_the_administrator_stops_an_endpoint_and_its_user_is_told(supervisor: Supervisor, told: Told) -> None:
     running, ended = request(endpoint_user(), "sleep"), []
-    supervisor.ended = lambda endpoint, reason: ended.append((endpoint.id, reason))
+    supervisor.listeners.stopping = lambda endpoint, reason: ended.append((endpoint.id, reason))
     await supervisor.command(running)
     assert await supervisor.stop(running.id)
     assert ended == [(running.id, "the administrator stopped it")], "before it gets a signal"

@@ -57,8 +57,8 @@ class Sessions:
 
     def __init__(self, supervisor: Supervisor, audit: AuditLog | None) -> None:
         self._supervisor = supervisor
-        supervisor.refreshed = self.refresh
-        supervisor.ended = self.end
+        supervisor.listeners.refreshed = self.refresh
+        supervisor.listeners.stopping = self.end
         self._audit = audit
         self._lookups = Offload("lookup", 8)
         self._uids: dict[str, int] = {}

@@ -8,8 +8,8 @@ from twinlock_broker import metrics
 from twinlock_broker.compute import command, salvage
 from twinlock_broker.compute.command import Credentials, Delivery
 from twinlock_broker.endpoints.fair_queue import FairQueue
+from twinlock_broker.endpoints.lifecycle import Tell
 from twinlock_broker.endpoints.pipeline import StartPipeline, StartRequest
-from twinlock_broker.endpoints.supervisor import Tell
 from twinlock_broker.errors import CommandError
 
 log = logging.getLogger(__name__)
