@@ -1,12 +1,12 @@
 """What manual pages say beyond the programs' own help and tables. "`term`: text" is an item, indented lines stay."""
 
 ONE_LINE = {
-    "twinlock": "set up, check and look into a Twinlock manager endpoint",
+    "twinlock": "set up, check and inspect a Twinlock manager endpoint",
     "twinlock-spawner": "start user endpoints as their users",
     "twinlock-broker": "serve a manager endpoint of Globus Compute without privileges",
     "twinlock-endpoint": "run a user's tasks",
     "twinlock-service": "local Compute service",
-    "twinlock-spawner.toml": "what twinlock-spawner may do",
+    "twinlock-spawner.toml": "policy of twinlock-spawner",
     "twinlock-broker.yaml": "settings of twinlock-broker and of a manager endpoint",
 }
 
@@ -29,69 +29,70 @@ run as root or with capabilities.
 It registers as the client in the systemd credentials client_id and client_secret, else in the environment's
 GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, else as the person who ran `twinlock login`.
 
-When it is registered, connected to the spawner and takes commands, it says so in one line on standard output, and tells
-systemd. Its log goes to standard error, an event a line. User endpoints outlive it: the next broker takes them over.
+When it is registered, connected to the spawner and ready for commands, it says so in one line on standard output, and
+tells systemd. Its log goes to standard error, one event per line. User endpoints survive it: the next broker takes
+them over.
 """,
     "twinlock-spawner": """\
-The half of a Twinlock manager endpoint that runs as root. The broker asks it, over one Unix socket, to start
-the one program that its policy names, as a user whom the policy allows; it forks, becomes the user, executes,
-and reports the end. It reads nothing but its policy and that socket.
+The half of a Twinlock manager endpoint that runs as root. The broker asks it, over one Unix socket, to start a program
+that its policy names, as a user whom the policy allows. The spawner forks, becomes the user, executes the program, and
+reports its end. It reads nothing but its policy and that socket.
 
 When a user endpoint ends, nothing that it started on this host stays alive. When the spawner ends, all its
-endpoints do.
+endpoints end too.
 
-Without root it serves its own account alone.
+Without root it serves only its own account.
 """,
     "twinlock-endpoint": """\
 A user endpoint: it takes one user's tasks from the Compute service, runs them on Parsl, and sends the
-results. It runs as the user. It isn't for the command line: twinlock-spawner(8) starts it, with a document on
-its standard input that holds its configuration and its credentials.
+results. It runs as the user. It isn't meant for the command line: twinlock-spawner(8) starts it, with a start document
+on its standard input that contains its configuration and its credentials.
 
-The configuration is what the administrator's template makes of the user's options. It is YAML with the keys
+The configuration is the administrator's template, rendered with the user's options. It is YAML with the keys
 below. An unknown key is an error.
 
-With `--agent PROGRAM`, the absolute path of a globus-compute-endpoint, it becomes that program's user endpoint, after
-it has set the environment variables of the site and made the folder that the program needs.
+With `--agent PROGRAM`, the absolute path of a globus-compute-endpoint, it sets the site's environment variables,
+creates the folder that the program needs, and becomes that program's user endpoint.
 
-With `--check` it starts nothing: it says what its loader makes of configurations. `twinlock check` asks it so.
+With `--check` it starts nothing and reports whether its loader accepts configurations. `twinlock check` uses this.
 """,
     "twinlock-spawner.toml": """\
-The policy of twinlock-spawner(8), /etc/twinlock/spawner.toml, in TOML. It belongs to root, and neither it nor
-any folder above it may be writable by others; the same holds for its programs, their interpreters, and the folders
-of the socket and of the audit log. `twinlock-spawner --check` says whether it is good, and warns of what it leaves
-open. A running spawner reads it again on SIGHUP; a bad one changes nothing.
+The policy of twinlock-spawner(8), /etc/twinlock/spawner.toml, in TOML. It must belong to root, and neither it nor
+any folder above it may be writable by others. The same holds for its programs, their interpreters, and the folders
+of the socket and of the audit log. `twinlock-spawner --check` says whether it is valid, and warns of settings that are
+probably not intended. A running spawner reads it again on SIGHUP; an invalid policy changes nothing.
 """,
     "twinlock-broker.yaml": """\
-Two YAML files. The broker's own, /etc/twinlock/broker.yaml, is named by `twinlock-broker --config`; its
-command line wins. The endpoint's, config.yaml in the endpoint's folder, has the keys of globus-compute-
-endpoint's manager. An unknown key is an error that names the nearest known one. Both count when the broker
-starts.
+Two YAML files. The broker's own, /etc/twinlock/broker.yaml, is named by `twinlock-broker --config`; options of the
+command line take precedence. The manager endpoint's, config.yaml in the endpoint folder, has the keys of
+globus-compute-endpoint's manager. An unknown key is an error that names the nearest known one. Both are read when the
+broker starts.
 """,
 }
 
 SECTIONS = {
     "twinlock-spawner": {
         "SIGNALS": """\
-`SIGHUP`: start over in place, with the installed version and the policy as it is now. Endpoints don't
-notice. Where the new policy or version is wrong, nothing changes; the audit log says why.
-`SIGTERM, SIGINT`: end all endpoints in order, with TERM and after stop_grace with KILL, then end.
+`SIGHUP`: reload in place, with the installed version and the current policy. Endpoints aren't affected. If the new
+policy or version is wrong, nothing changes, and the audit log says why.
+`SIGTERM, SIGINT`: stop all endpoints, with TERM and after stop_grace with KILL, then end.
 """,
         "FILES": """\
 `/etc/twinlock/spawner.toml`: the policy
 `/run/twinlock/spawner.sock`: where the broker connects
 `/run/twinlock/spawner.sock.lock`: locked while a spawner or its keeper runs, so there is one spawner at a time
-`/var/log/twinlock/audit.log`: one JSON line for each request, decision, start and end
+`/var/log/twinlock/audit.log`: one line of JSON for each request, decision, start and end
 """,
     },
     "twinlock-broker": {
         "SIGNALS": """\
-`SIGTERM, SIGINT`: take no more commands, tell the service, and end. User endpoints stay.
+`SIGTERM, SIGINT`: accept no more commands, tell the service, and end. User endpoints continue.
 """,
         "FILES": """\
 `/etc/twinlock/broker.yaml`: its own settings
-`/etc/twinlock/endpoint`: the endpoint's folder
-`/etc/twinlock/client/id, secret`: the client as whom it registers; systemd hands them over as credentials
-`/var/lib/twinlock`: its state: the endpoint's uuid, a login's tokens, blocked accounts, what it knows of user endpoints
+`/etc/twinlock/endpoint`: the endpoint folder
+`/etc/twinlock/client/id, secret`: the client as which it registers; systemd passes them as credentials
+`/var/lib/twinlock`: its state: the endpoint's uuid, a login's tokens, blocked accounts, user endpoints
 `/var/lib/twinlock/broker.lock`: locked while a broker runs, so there is one broker for each state folder
 `/run/twinlock-broker/admin.sock`: where twinlock(8) connects
 """,
@@ -99,15 +100,15 @@ notice. Where the new policy or version is wrong, nothing changes; the audit log
     "twinlock-endpoint": {
         "FILES": """\
 `~/.globus_compute/uep.MANAGER.ENDPOINT/`: the endpoint's folder, closed to others
-`endpoint.log`: its log; moved aside at 10 MiB
+`endpoint.log`: its log; rotated at 10 MiB
 `tasks_working_dir`: where tasks run
 """,
         "EXIT STATUS": """\
 `0`: idle, or stopped as asked
-`65`: the document is broken
-`69`: the engine didn't start, or broke
+`65`: the start document is invalid
+`69`: the engine didn't start, or failed
 `70`: an unexpected error
-`73`: its folder or log can't be made
+`73`: its folder or log can't be created
 `78`: the configuration can't be used
 `100`: started by hand
 """,
