@@ -25,8 +25,9 @@ from typing import Any
 import aiohttp
 import psutil
 from endpoint_rig import NOBODY, AgentQueues, Running, endpoint_name, run, task_body, value
-from twinlock_service.management import Management
-from twinlock_service.rabbitmq import VHOST, Node, private_node
+from twinlock_service.rabbitmq.management import Management
+from twinlock_service.rabbitmq.node_files import VHOST
+from twinlock_service.rabbitmq.private_node import Node, private_node
 
 CONFIG = """
 engine:

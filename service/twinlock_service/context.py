@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from twinlock_service.amqp import Amqp
 from twinlock_service.endpoints import Endpoints
 from twinlock_service.functions import Functions
+from twinlock_service.rabbitmq.client import AmqpClient
+from twinlock_service.rabbitmq.topology import Topology
 from twinlock_service.result_logins import ResultLogins
 from twinlock_service.sessions import Sessions
 from twinlock_service.tasks import Tasks
 from twinlock_service.tokens import Tokens
-from twinlock_service.topology import Topology
 from twinlock_service.turns import Locks, Turns
 from twinlock_service.users import Identity, Login, Users
 
@@ -27,7 +27,7 @@ class Context:
     db: sqlite3.Connection
     users: Users
     topology: Topology
-    amqp: Amqp
+    amqp: AmqpClient
     endpoints: Endpoints = field(init=False)
     functions: Functions = field(init=False)
     tasks: Tasks = field(init=False)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 from twinlock_service.context import Context
-from twinlock_service.management import ManagementError
+from twinlock_service.rabbitmq.management import ManagementError
 
 log = logging.getLogger(__name__)
 

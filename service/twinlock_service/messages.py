@@ -11,8 +11,8 @@ from globus_compute_common.messagepack.message_types import EPStatusReport, Resu
 from twinlock_common.amqp.link import Message
 
 from twinlock_service.json_limits import JsonLimitError, check_json, check_json_in_turns
+from twinlock_service.rabbitmq.topology import endpoint_of
 from twinlock_service.rationed_log import RationedLog
-from twinlock_service.topology import endpoint_of
 
 MAX_RESULT = 32 * 1024 * 1024
 """Bytes of a result: 20 MiB of data, and what its serialization and JSON add to it."""

@@ -19,8 +19,6 @@ import aiohttp
 from twinlock_common.notify import notify
 from yarl import URL
 
-from twinlock_service.amqp import Amqp
-from twinlock_service.amqp_ports import hosted_ports
 from twinlock_service.connections import Runner, raise_descriptor_limit
 from twinlock_service.context import Context
 from twinlock_service.database import open_database
@@ -28,13 +26,15 @@ from twinlock_service.errors import StartError
 from twinlock_service.files import open_private
 from twinlock_service.following import Follower, warn_of_plain_tokens
 from twinlock_service.listening import given_certificate, listen
-from twinlock_service.management import Management, ManagementError
-from twinlock_service.processes import Process
-from twinlock_service.rabbitmq import private_node
+from twinlock_service.rabbitmq.child_process import ChildProcess
+from twinlock_service.rabbitmq.client import AmqpClient
+from twinlock_service.rabbitmq.management import Management, ManagementError
+from twinlock_service.rabbitmq.port_forwarding import hosted_ports
+from twinlock_service.rabbitmq.private_node import private_node
+from twinlock_service.rabbitmq.topology import Topology
 from twinlock_service.reports import forward_backlog, handlers
 from twinlock_service.tls import Certificate
 from twinlock_service.tokens import Tokens
-from twinlock_service.topology import Topology
 from twinlock_service.users import Users
 from twinlock_service.users_file import RabbitmqEntry, read_users_file
 from twinlock_service.web import make_app
@@ -70,7 +70,7 @@ class _RabbitMQ:
 
     url: URL
     management_url: URL
-    server: Process | None
+    server: ChildProcess | None
 
     @property
     def vhost(self) -> str:
@@ -92,7 +92,7 @@ async def serve(options: Options) -> None:
         topology = Topology(Management(session, rabbitmq.management_url, rabbitmq.vhost), rabbitmq.url)
         await _within(_service_queues(topology), "RabbitMQ's management API")
         db = stack.enter_context(contextlib.closing(open_database(options.state / "service.sqlite")))
-        amqp = Amqp(str(rabbitmq.url))
+        amqp = AmqpClient(str(rabbitmq.url))
         context = Context(db, Users(document, Tokens(db).first_seen), topology, amqp)
         await stack.enter_async_context(_running(amqp.run(handlers(context))))
         await _within(amqp.connected(), "RabbitMQ")
@@ -214,7 +214,7 @@ async def _listening(options: Options, context: Context, certificate: Certificat
         await runner.cleanup()
 
 
-async def _forever(server: Process | None) -> NoReturn:
+async def _forever(server: ChildProcess | None) -> NoReturn:
     ended: Awaitable[int] = asyncio.get_running_loop().create_future() if server is None else server.wait()
     text = f"the private RabbitMQ node ended by itself (status {await ended}); start the service again"
     raise StartError(os.EX_UNAVAILABLE, text)

@@ -22,7 +22,7 @@ from twinlock_service.endpoints import Endpoint, user_endpoint_id
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.functions import Function
 from twinlock_service.models import MAX_BODY, MAX_TASKS, Submission, check_documents
-from twinlock_service.topology import command_queue, task_queue
+from twinlock_service.rabbitmq.topology import command_queue, task_queue
 from twinlock_service.users import Identity
 
 MAX_OUTSTANDING = 1_000_000

@@ -14,8 +14,8 @@ from twinlock_service.connections import serving
 from twinlock_service.context import CALLER, CONTEXT, LOGIN, Context
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.hosts import LISTENING_HOST, check_host
-from twinlock_service.management import ManagementError
 from twinlock_service.models import MAX_BODY
+from twinlock_service.rabbitmq.management import ManagementError
 
 log = logging.getLogger(__name__)
 

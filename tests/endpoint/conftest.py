@@ -19,8 +19,9 @@ from batch_rig import end_jobs, environment, put_commands
 from endpoint_rig import LIMIT_S, NOBODY, AgentQueues, Broker, Queues, Running, start
 from slurm_rig import NODES, Faults, end_processes
 from twinlock_endpoint.htex import parsl_types
-from twinlock_service.management import Management
-from twinlock_service.rabbitmq import VHOST, private_node
+from twinlock_service.rabbitmq.management import Management
+from twinlock_service.rabbitmq.node_files import VHOST
+from twinlock_service.rabbitmq.private_node import private_node
 from twinlock_testbed.slurm import Slurm, private_slurm
 
 

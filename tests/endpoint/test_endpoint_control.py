@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from endpoint_rig import LIMIT_S, Broker, Queues, Running, until, value
 from endpoint_tasks import double
-from twinlock_service.management import Management
-from twinlock_service.rabbitmq import VHOST
+from twinlock_service.rabbitmq.management import Management
+from twinlock_service.rabbitmq.node_files import VHOST
 
 pytestmark = pytest.mark.system
 

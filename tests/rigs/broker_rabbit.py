@@ -16,8 +16,9 @@ from patience import SERVICE, patient
 from rabbit_control import evaluate
 from twinlock_broker.compute.queues import Target
 from twinlock_broker.secret import Secret
-from twinlock_service.management import Management
-from twinlock_service.rabbitmq import VHOST, private_node
+from twinlock_service.rabbitmq.management import Management
+from twinlock_service.rabbitmq.node_files import VHOST
+from twinlock_service.rabbitmq.private_node import private_node
 
 _QUEUES = ("beats", "cmds")
 

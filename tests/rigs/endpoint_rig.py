@@ -22,8 +22,9 @@ from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Task
 from globus_compute_sdk.serialize import ComputeSerializer, PureSourceTextInspect
 from twinlock_endpoint.journal.recovery import Reader
-from twinlock_service.management import Management
-from twinlock_service.rabbitmq import VHOST, Node
+from twinlock_service.rabbitmq.management import Management
+from twinlock_service.rabbitmq.node_files import VHOST
+from twinlock_service.rabbitmq.private_node import Node
 from twinlock_testbed.processes import title
 
 NOBODY = 65534

@@ -47,8 +47,8 @@ CHECK = (
 
 SERVICE = (
     "twinlock_common.amqp.link.OPEN_LIMIT",
-    "twinlock_service.amqp_ports.CONNECT_SECONDS",
-    "twinlock_service.rabbitmq.START_SECONDS",
+    "twinlock_service.rabbitmq.port_forwarding.CONNECT_SECONDS",
+    "twinlock_service.rabbitmq.private_node.START_SECONDS",
     "twinlock_service.serve.CONNECT_SECONDS",
 )
 """The service's, in the same form."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import aiohttp
 from service_rig import ALICE, BOB, TOKENS, bearer, users_file
-from twinlock_service.amqp import Amqp
 from twinlock_service.context import Context
 from twinlock_service.database import open_database
-from twinlock_service.management import Management
-from twinlock_service.topology import Topology
+from twinlock_service.rabbitmq.client import AmqpClient
+from twinlock_service.rabbitmq.management import Management
+from twinlock_service.rabbitmq.topology import Topology
 from twinlock_service.users import load_users
 from yarl import URL
 
@@ -29,7 +29,7 @@ async def context_in(folder: Path) -> AsyncIterator[Context]:
             management = Management(session, URL("http://admin:hush@127.0.0.1:1"), "/")
             topology = Topology(management, URL("amqp://admin:hush@127.0.0.1:1/v"))
             users = load_users(users_file(folder / "users.yaml"))
-            yield Context(db, users, topology, Amqp("amqp://admin:hush@127.0.0.1:1/v"))
+            yield Context(db, users, topology, AmqpClient("amqp://admin:hush@127.0.0.1:1/v"))
 
 
 def basic(client: str, secret: str) -> dict[str, str]:

@@ -19,13 +19,13 @@ from rabbit_control import evaluate
 from service_rig import ALICE, users_file
 from twinlock_common.amqp.errors import LinkError, RefusedMessageError
 from twinlock_service import reports
-from twinlock_service.amqp import Amqp
 from twinlock_service.context import Context
 from twinlock_service.database import open_database
-from twinlock_service.management import Management
-from twinlock_service.rabbitmq import private_node
+from twinlock_service.rabbitmq.client import AmqpClient
+from twinlock_service.rabbitmq.management import Management
+from twinlock_service.rabbitmq.private_node import private_node
+from twinlock_service.rabbitmq.topology import Topology, result_prefix
 from twinlock_service.reports import forward
-from twinlock_service.topology import Topology, result_prefix
 from twinlock_service.users import load_users
 from yarl import URL
 
@@ -53,9 +53,9 @@ async def url(state: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Amqp]:
+async def connected(url: str) -> AsyncIterator[AmqpClient]:
     "The service's connection."
-    amqp = Amqp(url)
+    amqp = AmqpClient(url)
     running = asyncio.create_task(amqp.run({}))
     await asyncio.wait_for(amqp.connected(), 180)
     yield amqp
@@ -161,7 +161,7 @@ async def test_a_missing_exchange_is_no_refusal_of_the_message(url: str) -> None
 @pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
 async def test_a_connection_that_isnt_wanted_any_more_while_it_is_opened(url: str, frames: int) -> None:
     async with no_accidents(), Gate(url, frames) as gate, asyncio.timeout(180):
-        running = asyncio.create_task(Amqp(gate.url).run({}))
+        running = asyncio.create_task(AmqpClient(gate.url).run({}))
         await gate.reached.wait()
         running.cancel()
         await asyncio.wait([running])
@@ -173,7 +173,7 @@ async def test_a_connection_that_isnt_wanted_any_more_while_it_is_opened(url: st
 @pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
 async def test_a_connection_that_is_cut_while_it_is_opened_is_made_again(url: str, frames: int) -> None:
     async with no_accidents(), Gate(url, frames) as gate, asyncio.timeout(180):
-        amqp = Amqp(gate.url)
+        amqp = AmqpClient(gate.url)
         running = asyncio.create_task(amqp.run({}))
         await gate.reached.wait()
         gate.cut()

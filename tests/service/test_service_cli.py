@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from service_rig import free_port, users_file
-from twinlock_service import rabbitmq
-from twinlock_service.amqp_ports import hosted_ports
 from twinlock_service.errors import StartError
+from twinlock_service.rabbitmq import node_ports
+from twinlock_service.rabbitmq.port_forwarding import hosted_ports
 
 USAGE = 100
 
@@ -90,12 +90,12 @@ def test_missing_programs_are_named(tmp_path: Path) -> None:
 
 async def test_services_that_start_at_the_same_time_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their nodes listen on them only after a while."""
-    monkeypatch.setattr(rabbitmq, "PORTS", [free_port() for _ in range(8)])
+    monkeypatch.setattr(node_ports, "PORTS", [free_port() for _ in range(8)])
     async with AsyncExitStack() as first, AsyncExitStack() as second:
-        ports = [*rabbitmq.free_ports(4, first), *rabbitmq.free_ports(4, second)]
-        assert sorted(ports) == sorted(rabbitmq.PORTS)
+        ports = [*node_ports.free_ports(4, first), *node_ports.free_ports(4, second)]
+        assert sorted(ports) == sorted(node_ports.PORTS)
         await first.aclose()
-        assert set(rabbitmq.free_ports(4, second)) == {*ports[:4]}, "they are free again"
+        assert set(node_ports.free_ports(4, second)) == {*ports[:4]}, "they are free again"
 
 
 async def test_a_port_for_rabbitmq_that_was_asked_for_and_is_taken_is_named() -> None:

@@ -33,7 +33,7 @@ from service_rig import (
 )
 from twinlock_service.floods import UNIT
 from twinlock_service.messages import MAX_REPORT, MAX_RESULT
-from twinlock_service.topology import (
+from twinlock_service.rabbitmq.topology import (
     ENDPOINT_CHANNELS,
     ENDPOINT_CONNECTIONS,
     QUEUE_BYTES,

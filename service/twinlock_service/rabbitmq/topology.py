@@ -16,7 +16,7 @@ from typing import Any
 from yarl import URL
 
 from twinlock_service.endpoints import Endpoint
-from twinlock_service.management import Management
+from twinlock_service.rabbitmq.management import Management
 from twinlock_service.result_logins import ResultLogin
 
 RESULTS = "service.results"

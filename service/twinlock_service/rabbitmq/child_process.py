@@ -20,7 +20,7 @@ class ProcessIdentity:
     started: int
 
 
-class Process:
+class ChildProcess:
     """A child, and how to find it again."""
 
     def __init__(self, child: asyncio.subprocess.Process) -> None:
@@ -42,7 +42,7 @@ class Process:
             self._child.send_signal(number)
 
 
-async def stop(process: Process, grace: float) -> None:
+async def stop(process: ChildProcess, grace: float) -> None:
     """Ends a child: SIGTERM, after `grace` seconds SIGKILL."""
     process.signal(signal.SIGTERM)
     try:

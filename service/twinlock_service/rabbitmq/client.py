@@ -27,7 +27,7 @@ Handler = Callable[[list[Message]], Awaitable[None]]
 """Handles messages of one queue; they are acknowledged when it returns."""
 
 
-class Amqp:
+class AmqpClient:
     """RabbitMQ as the service sees it."""
 
     def __init__(self, url: str) -> None:

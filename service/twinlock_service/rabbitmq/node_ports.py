@@ -1,0 +1,79 @@
+"""The TCP ports of the private RabbitMQ node: chosen once and kept, so that clients find it again after a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from twinlock_service.errors import StartError
+from twinlock_service.files import open_private
+
+PORTS = range(20000, 32000)
+"""Below Linux's ephemeral ports: a client that calls a closed one of those can get connected to itself, and hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The node's TCP ports, all on 127.0.0.1."""
+
+    amqp: int
+    management: int
+    distribution: int
+    epmd: int
+
+
+def kept_ports(folder: Path, claims: contextlib.AsyncExitStack) -> Ports:
+    """
+    The node's ports as `folder` has them, chosen at the first start. Until `claims` end, no other service takes them.
+
+    StartError: another program has one.
+    """
+    file = folder / "ports.json"
+    if not file.exists():
+        chosen = Ports(*free_ports(4, claims))
+        with open_private(file) as new:
+            json.dump(asdict(chosen), new)
+        return chosen
+    ports = Ports(**json.loads(file.read_text()))
+    for port in asdict(ports).values():
+        if not (_is_free(port) and _claim(port, claims)):
+            text = f"port {port} of the private RabbitMQ node is in use by another program"
+            raise StartError(os.EX_UNAVAILABLE, f"{text}; end that, or remove {file} to have other ports chosen")
+    return ports
+
+
+def free_ports(count: int, claims: contextlib.AsyncExitStack) -> list[int]:
+    """Ports that nobody listens on, and no other service is about to: a node takes a while until it does."""
+    candidates = random.sample(PORTS, k=len(PORTS))
+    free = (port for port in candidates if _is_free(port) and _claim(port, claims))
+    return list(itertools.islice(free, count))
+
+
+def _claim(port: int, claims: contextlib.AsyncExitStack) -> bool:
+    """Whether no other service has the port, whose node it is until `claims` end.
+
+    It is a name among the abstract ones (unix(7)): they are of the same network as the ports, and free again with the
+    end of whoever has them.
+    """
+    claim = claims.enter_context(socket.socket(socket.AF_UNIX))
+    try:
+        claim.bind(f"\0twinlock-service rabbitmq {port}")
+    except OSError:
+        return False
+    return True
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
