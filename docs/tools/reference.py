@@ -15,7 +15,7 @@ from twinlock_endpoint.config.keys import KEYS
 from twinlock_endpoint.engines import ENGINES
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.htex import parsl_types
-from twinlock_service.users_file import Settings
+from twinlock_service.users.users_file import Settings
 from twinlock_spawner.policy import Policy
 
 REQUIRED = "required"

@@ -16,9 +16,9 @@ import argcomplete
 import setproctitle
 from yarl import URL
 
-from twinlock_service import user_commands
 from twinlock_service.errors import StartError
 from twinlock_service.serve import Options, serve
+from twinlock_service.users import commands as user_commands
 
 EXIT_USAGE = 100
 EXIT_SYSTEM = 111

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 from twinlock_service.chunks import TimeSlice
 from twinlock_service.context import Context
-from twinlock_service.endpoints import Endpoint
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.functions import Function
-from twinlock_service.tasks import Task
-from twinlock_service.users import Identity
+from twinlock_service.state.endpoints import Endpoint
+from twinlock_service.state.functions import Function
+from twinlock_service.state.tasks import Task
+from twinlock_service.users.directory import Identity
 
 
 async def every_endpoint(context: Context) -> AsyncIterator[Endpoint]:

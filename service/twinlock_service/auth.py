@@ -14,8 +14,8 @@ from aiohttp import web
 from twinlock_service.bodies import read_form
 from twinlock_service.context import CONTEXT, Context
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.tokens import LIFETIME
-from twinlock_service.users import Login
+from twinlock_service.state.tokens import LIFETIME
+from twinlock_service.users.directory import Login
 
 COMPUTE = "funcx_service"
 AUTH = "auth.globus.org"

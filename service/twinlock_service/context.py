@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from twinlock_service.endpoints import Endpoints
-from twinlock_service.functions import Functions
 from twinlock_service.rabbitmq.client import AmqpClient
 from twinlock_service.rabbitmq.topology import Topology
-from twinlock_service.result_logins import ResultLogins
 from twinlock_service.sessions import Sessions
-from twinlock_service.tasks import Tasks
-from twinlock_service.tokens import Tokens
+from twinlock_service.state.endpoints import Endpoints
+from twinlock_service.state.functions import Functions
+from twinlock_service.state.result_logins import ResultLogins
+from twinlock_service.state.tasks import Tasks
+from twinlock_service.state.tokens import Tokens
 from twinlock_service.turns import Locks, Turns
-from twinlock_service.users import Identity, Login, Users
+from twinlock_service.users.directory import Identity, Login, Users
 
 
 @dataclass(slots=True)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import enum
 
+from pydantic import ValidationError
+
+MOST_DESCRIBED = 1_000
+"""Faults of a document that are described one by one: to describe one takes some microseconds."""
+
 
 class Code(enum.IntEnum):
     """The hosted service's error codes, as far as this one has the errors."""
@@ -48,3 +53,11 @@ class StartError(Exception):
     def __init__(self, exit_code: int, text: str) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+
+
+def validation_faults(error: ValidationError) -> str:
+    """What pydantic found, in one line and without the input, which may hold secrets or a user's data."""
+    if error.error_count() > MOST_DESCRIBED:
+        return f"document: it has {error.error_count():,} faults"
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'document'}: {each['msg']}" for each in found)

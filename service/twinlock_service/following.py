@@ -7,12 +7,12 @@ import logging
 from pathlib import Path
 
 from twinlock_service.context import Context
-from twinlock_service.endpoints import Endpoint
 from twinlock_service.errors import StartError
 from twinlock_service.rabbitmq.management import ManagementError
-from twinlock_service.result_logins import ResultLogin
-from twinlock_service.users import Users
-from twinlock_service.users_file import UsersFile, read_users_file
+from twinlock_service.state.endpoints import Endpoint
+from twinlock_service.state.result_logins import ResultLogin
+from twinlock_service.users.directory import Users
+from twinlock_service.users.users_file import UsersFile, read_users_file
 
 log = logging.getLogger(__name__)
 

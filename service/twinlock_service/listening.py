@@ -14,7 +14,7 @@ from aiohttp import web
 from twinlock_service.connections import Connection, Runner, Secured
 from twinlock_service.errors import StartError
 from twinlock_service.tls import Certificate
-from twinlock_service.users_file import Settings
+from twinlock_service.users.users_file import Settings
 
 log = logging.getLogger(__name__)
 

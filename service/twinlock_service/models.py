@@ -11,8 +11,7 @@ from aiohttp import web
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from twinlock_service.bodies import read_json
-from twinlock_service.errors import ApiError, Code
-from twinlock_service.users_file import describe
+from twinlock_service.errors import ApiError, Code, validation_faults
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """Characters of one task's packed arguments: 10 MiB of data, and what base64 adds to it."""
@@ -136,7 +135,9 @@ async def read(request: web.Request, model: type[T]) -> T:
     except ValidationError as error:
         malformed = error.error_count() == 1 and error.errors(include_url=False)[0]["type"] == "json_invalid"
         status = 400 if malformed else 422
-        raise ApiError(status, Code.REQUEST_MALFORMED, f"bad request: {describe(error)[:MAX_REASON]}") from None
+        raise ApiError(
+            status, Code.REQUEST_MALFORMED, f"bad request: {validation_faults(error)[:MAX_REASON]}"
+        ) from None
 
 
 def check_documents(submission: Submission) -> None:

@@ -13,10 +13,10 @@ from aiohttp import web
 
 from twinlock_service.access import every_endpoint
 from twinlock_service.context import CONTEXT, Context
-from twinlock_service.endpoints import Endpoint
 from twinlock_service.page_login import HEADERS, form_page, visitor
-from twinlock_service.tasks import COUNTED
-from twinlock_service.users import Identity
+from twinlock_service.state.endpoints import Endpoint
+from twinlock_service.state.tasks import COUNTED
+from twinlock_service.users.directory import Identity
 
 SHOWN_TASKS = 50
 

@@ -19,7 +19,7 @@ from twinlock_service.bodies import read_form
 from twinlock_service.context import CONTEXT
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.sessions import LIFETIME
-from twinlock_service.users import Login
+from twinlock_service.users.directory import Login
 
 COOKIE = "twinlock-session"
 

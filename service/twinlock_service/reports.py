@@ -20,13 +20,13 @@ from twinlock_common.amqp.link import Message
 
 from twinlock_service.chunks import TimeSlice
 from twinlock_service.context import Context
-from twinlock_service.database import transaction
 from twinlock_service.floods import Floods, cut_off
 from twinlock_service.messages import MAX_TEXT, failed, read_report, read_result, warn
 from twinlock_service.rabbitmq.client import BATCH, Handler
 from twinlock_service.rabbitmq.management import ManagementError
 from twinlock_service.rabbitmq.topology import HEARTBEATS, RESULTS, endpoint_of, result_prefix
-from twinlock_service.tasks import Status
+from twinlock_service.state.database import transaction
+from twinlock_service.state.tasks import Status
 
 log = logging.getLogger(__name__)
 

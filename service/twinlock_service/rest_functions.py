@@ -7,8 +7,8 @@ from aiohttp import web
 from twinlock_service.access import find_function
 from twinlock_service.context import CALLER, CONTEXT
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.functions import pack_source
 from twinlock_service.models import FunctionRegistration, check_meta, read, refuse_unenforced, uuid_in_path
+from twinlock_service.state.functions import pack_source
 
 
 async def register(request: web.Request) -> web.Response:

@@ -14,8 +14,8 @@ from twinlock_service.chunks import TimeSlice
 from twinlock_service.context import CALLER, CONTEXT, LOGIN
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.models import BatchStatus, Submission, read, uuid_in_path
+from twinlock_service.state.tasks import Task
 from twinlock_service.submission import submit
-from twinlock_service.tasks import Task
 
 MAX_ANSWER = 32 * 1024 * 1024
 """Bytes of results in one answer."""

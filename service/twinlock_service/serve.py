@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,9 +20,7 @@ from yarl import URL
 
 from twinlock_service.connections import Runner, raise_descriptor_limit
 from twinlock_service.context import Context
-from twinlock_service.database import open_database
 from twinlock_service.errors import StartError
-from twinlock_service.files import open_private
 from twinlock_service.following import Follower, warn_of_plain_tokens
 from twinlock_service.listening import given_certificate, listen
 from twinlock_service.rabbitmq.child_process import ChildProcess
@@ -33,10 +30,13 @@ from twinlock_service.rabbitmq.port_forwarding import hosted_ports
 from twinlock_service.rabbitmq.private_node import private_node
 from twinlock_service.rabbitmq.topology import Topology
 from twinlock_service.reports import forward_backlog, handlers
+from twinlock_service.state.database import open_database
+from twinlock_service.state.folder import state_folder
+from twinlock_service.state.private_files import open_private
+from twinlock_service.state.tokens import Tokens
 from twinlock_service.tls import Certificate
-from twinlock_service.tokens import Tokens
-from twinlock_service.users import Users
-from twinlock_service.users_file import RabbitmqEntry, read_users_file
+from twinlock_service.users.directory import Users
+from twinlock_service.users.users_file import RabbitmqEntry, read_users_file
 from twinlock_service.web import make_app
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ async def serve(options: Options) -> None:
     certificate = given_certificate(document.service)
     warn_of_plain_tokens(options.users, document)
     async with AsyncExitStack() as stack:
-        stack.enter_context(_state_folder(options.state))
+        stack.enter_context(state_folder(options.state))
         rabbitmq = await _rabbitmq(stack, options, document.rabbitmq)
         _note_login(options.state, rabbitmq)
         session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -125,23 +125,6 @@ def _cancel_on_signal() -> None:
     # Not by the event loop, which would give the signals their default effect back when it closes.
     for number in numbers:
         signal.signal(number, interrupt)
-
-
-@contextmanager
-def _state_folder(state: Path) -> Iterator[None]:
-    """Makes the folder, and holds it: two services on one state would undo each other's work."""
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = open_private(state / "lock")
-    except OSError as error:
-        raise StartError(os.EX_CANTCREAT, f"--state {state}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = f"--state {state} is in use by another twinlock-service; stop that one, or choose another folder"
-            raise StartError(os.EX_TEMPFAIL, text) from None
-        yield
 
 
 async def _rabbitmq(stack: AsyncExitStack, options: Options, login: RabbitmqEntry | None) -> _RabbitMQ:

@@ -6,8 +6,8 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from twinlock_service.users import Login
-from twinlock_service.users_file import digest
+from twinlock_service.users.digests import digest
+from twinlock_service.users.directory import Login
 
 LIFETIME = 8 * 3600.0
 """Seconds after which people log in again."""

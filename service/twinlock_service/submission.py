@@ -17,13 +17,13 @@ from twinlock_common.amqp.errors import LinkError, RefusedMessageError
 from twinlock_service.access import find_function, usable_endpoint
 from twinlock_service.chunks import TimeSlice, chunks
 from twinlock_service.context import Context
-from twinlock_service.database import transaction
-from twinlock_service.endpoints import Endpoint, user_endpoint_id
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.functions import Function
 from twinlock_service.models import MAX_BODY, MAX_TASKS, Submission, check_documents
 from twinlock_service.rabbitmq.topology import command_queue, task_queue
-from twinlock_service.users import Identity
+from twinlock_service.state.database import transaction
+from twinlock_service.state.endpoints import Endpoint, user_endpoint_id
+from twinlock_service.state.functions import Function
+from twinlock_service.users.directory import Identity
 
 MAX_OUTSTANDING = 1_000_000
 """Tasks that may wait for one endpoint."""

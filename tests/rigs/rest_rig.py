@@ -9,11 +9,11 @@ from pathlib import Path
 import aiohttp
 from service_rig import ALICE, BOB, TOKENS, bearer, users_file
 from twinlock_service.context import Context
-from twinlock_service.database import open_database
 from twinlock_service.rabbitmq.client import AmqpClient
 from twinlock_service.rabbitmq.management import Management
 from twinlock_service.rabbitmq.topology import Topology
-from twinlock_service.users import load_users
+from twinlock_service.state.database import open_database
+from twinlock_service.users.directory import load_users
 from yarl import URL
 
 NOWHERE = "7b1f2f6e-0000-4000-8000-00000000dead"

@@ -20,13 +20,13 @@ from service_rig import ALICE, users_file
 from twinlock_common.amqp.errors import LinkError, RefusedMessageError
 from twinlock_service import reports
 from twinlock_service.context import Context
-from twinlock_service.database import open_database
 from twinlock_service.rabbitmq.client import AmqpClient
 from twinlock_service.rabbitmq.management import Management
 from twinlock_service.rabbitmq.private_node import private_node
 from twinlock_service.rabbitmq.topology import Topology, result_prefix
 from twinlock_service.reports import forward
-from twinlock_service.users import load_users
+from twinlock_service.state.database import open_database
+from twinlock_service.users.directory import load_users
 from yarl import URL
 
 pytestmark = [pytest.mark.system, pytest.mark.asyncio(loop_scope="module")]

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from service_rig import ALICE, TOKENS, Rest, bearer, users_file
 from twinlock_service.context import Context
-from twinlock_service.users import load_users
+from twinlock_service.users.directory import load_users
 from twinlock_service.web import make_app
 
 FOREIGN = ["evil.example", "evil.example:5000", "localhost.evil.example", "evil.localhost", "127.0.0.1.evil.example"]

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from service_rig import ALICE, BOB, IDENTITIES, TOKENS, Rest, bearer, token_entry, users_file
-from twinlock_service import bodies, chunks, tasks
+from twinlock_service import bodies, chunks
 from twinlock_service import page as page_module
 from twinlock_service.context import Context
-from twinlock_service.users import load_users
+from twinlock_service.state import tasks
+from twinlock_service.users.directory import load_users
 
 ROOT = "root@site.example"
 ROOT_TOKEN = "a token of the service's administrator"  # of this test alone

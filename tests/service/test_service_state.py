@@ -12,15 +12,15 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twinlock_service import tokens as tokens_module
-from twinlock_service.database import open_database, transaction
-from twinlock_service.endpoints import MISSED_HEARTBEATS, Endpoints, user_endpoint_id
 from twinlock_service.errors import StartError
-from twinlock_service.functions import Functions
-from twinlock_service.result_logins import ResultLogin, ResultLogins
-from twinlock_service.tasks import Tasks
-from twinlock_service.tokens import LIFETIME, Grant, Tokens
-from twinlock_service.users import NEVER, Identity, Login
+from twinlock_service.state import tokens as tokens_module
+from twinlock_service.state.database import open_database, transaction
+from twinlock_service.state.endpoints import MISSED_HEARTBEATS, Endpoints, user_endpoint_id
+from twinlock_service.state.functions import Functions
+from twinlock_service.state.result_logins import ResultLogin, ResultLogins
+from twinlock_service.state.tasks import Tasks
+from twinlock_service.state.tokens import LIFETIME, Grant, Tokens
+from twinlock_service.users.directory import NEVER, Identity, Login
 
 ALICE, BOB = "7b1f2f6e-0000-4000-8000-000000000001", "7b1f2f6e-0000-4000-8000-000000000002"
 OF_BOB = Login(Identity(BOB, "bob@site.example", "Bob", "", ""), "c0ffee" * 10, NEVER)

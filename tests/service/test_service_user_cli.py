@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from service_rig import ALICE, BOB, IDENTITIES, TOKENS, users_file
-from twinlock_service.users import load_users
+from twinlock_service.users.directory import load_users
 
 USAGE = 100
 CAROL = "carol@site.example"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from twinlock_service.errors import StartError
-from twinlock_service.users import Users, load_users
-from twinlock_service.users_file import read_users_file
+from twinlock_service.users.directory import Users, load_users
+from twinlock_service.users.users_file import read_users_file
 
 ALICE_ID = "7b1f2f6e-0000-4000-8000-000000000001"
 LINKED_ID = "7b1f2f6e-0000-4000-8000-000000000003"

@@ -14,8 +14,8 @@ import secrets
 from pathlib import Path
 
 from twinlock_service.errors import StartError
-from twinlock_service.files import open_private
 from twinlock_service.rabbitmq.node_ports import Ports
+from twinlock_service.state.private_files import open_private
 
 VHOST = "twinlock"
 ADMIN = "twinlock-admin"

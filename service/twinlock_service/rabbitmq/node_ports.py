@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from twinlock_service.errors import StartError
-from twinlock_service.files import open_private
+from twinlock_service.state.private_files import open_private
 
 PORTS = range(20000, 32000)
 """Below Linux's ephemeral ports: a client that calls a closed one of those can get connected to itself, and hold it."""

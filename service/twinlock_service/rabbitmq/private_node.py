@@ -23,7 +23,6 @@ import aiohttp
 from yarl import URL
 
 from twinlock_service.errors import StartError
-from twinlock_service.files import open_private
 from twinlock_service.rabbitmq.child_process import ChildProcess, end_stale, stop
 from twinlock_service.rabbitmq.management import Management, ManagementError
 from twinlock_service.rabbitmq.node_files import (
@@ -35,6 +34,7 @@ from twinlock_service.rabbitmq.node_files import (
     write_config,
 )
 from twinlock_service.rabbitmq.node_ports import Ports, kept_ports
+from twinlock_service.state.private_files import open_private
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Debian's. The one on PATH is a wrapper that takes its settings from /etc and runs as root only."""

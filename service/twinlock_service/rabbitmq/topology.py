@@ -15,9 +15,9 @@ from typing import Any
 
 from yarl import URL
 
-from twinlock_service.endpoints import Endpoint
 from twinlock_service.rabbitmq.management import Management
-from twinlock_service.result_logins import ResultLogin
+from twinlock_service.state.endpoints import Endpoint
+from twinlock_service.state.result_logins import ResultLogin
 
 RESULTS = "service.results"
 HEARTBEATS = "service.heartbeats"

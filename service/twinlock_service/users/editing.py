@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from twinlock_service.errors import StartError
-from twinlock_service.users_file import digest, load_yaml, parse, read_users_file
+from twinlock_service.users.digests import digest
+from twinlock_service.users.users_file import load_yaml, parse, read_users_file
 
 GROUP = "twinlock-service"
 """The group of the packaged service. A users file that root makes is readable for it, where there is such a group."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.users import Identity
+from twinlock_service.users.directory import Identity
 
 Kind = Literal["manager", "single", "user"]
 

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 
-from twinlock_service.users_file import digest
+from twinlock_service.users.digests import digest
 
 LIFETIME = 48 * 3600
 """Seconds that a token is good for, as Globus Auth has it."""

@@ -1,4 +1,4 @@
-"""The tables of task groups and tasks, and the passwords of the RabbitMQ users that fetch results."""
+"""The tables of task groups and tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from twinlock_service.database import transaction
+from twinlock_service.state.database import transaction
 
 PAGE = 5_000
 """How many tasks are looked up at once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import uuid
@@ -13,10 +12,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from twinlock_service.errors import StartError
-
-ID_LENGTH = 12
-"""Hex digits of a token's digest by which people name the token."""
+from twinlock_service.errors import StartError, validation_faults
+from twinlock_service.users.digests import digest, token_id
 
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -108,17 +105,6 @@ class UsersFile(_Entry):
     rabbitmq: RabbitmqEntry | None = None
 
 
-def digest(token: str) -> str:
-    """What tokens are stored and compared by, so that neither timing nor a file gives one away."""
-    # Whatever bytes a header has, aiohttp makes a text of them, perhaps with lone surrogates.
-    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
-
-
-def token_id(token_digest: str) -> str:
-    """The name of a token for people, which doesn't help anybody to use it."""
-    return token_digest[:ID_LENGTH]
-
-
 def read_users_file(path: Path) -> UsersFile:
     """Read the users file. StartError: it can't be read, others can read it, or it doesn't say what it has to."""
     try:
@@ -168,21 +154,9 @@ def parse(path: Path, document: Any) -> UsersFile:
     try:
         parsed = UsersFile.model_validate(document)
     except ValidationError as error:
-        raise StartError(os.EX_DATAERR, f"users file {path}: {describe(error)}") from None
+        raise StartError(os.EX_DATAERR, f"users file {path}: {validation_faults(error)}") from None
     _check_unique(path, parsed)
     return parsed
-
-
-MOST_DESCRIBED = 1_000
-"""Faults of a document that are described one by one: to describe one takes some microseconds."""
-
-
-def describe(error: ValidationError) -> str:
-    """What pydantic found, in one line and without the input, which may hold secrets or a user's data."""
-    if error.error_count() > MOST_DESCRIBED:
-        return f"document: it has {error.error_count():,} faults"
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'document'}: {each['msg']}" for each in found)
 
 
 def digests(entry: UserEntry) -> list[str]:

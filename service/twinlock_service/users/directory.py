@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from twinlock_service.users_file import ClientEntry, UserEntry, UsersFile, digest, read_users_file, token_id
+from twinlock_service.users.digests import digest, token_id
+from twinlock_service.users.users_file import ClientEntry, UserEntry, UsersFile, read_users_file
 
 CLIENT_DOMAIN = "clients.auth.globus.org"
 

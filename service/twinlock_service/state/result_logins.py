@@ -6,8 +6,8 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 
-from twinlock_service.users import Login
-from twinlock_service.users_file import token_id
+from twinlock_service.users.digests import token_id
+from twinlock_service.users.directory import Login
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from twinlock_service.errors import StartError
-from twinlock_service.users_edit import edited, new_token
-from twinlock_service.users_file import USER_NAME, Settings, TokenEntry, UserEntry, digest, read_users_file, token_id
+from twinlock_service.users.digests import digest, token_id
+from twinlock_service.users.editing import edited, new_token
+from twinlock_service.users.users_file import USER_NAME, Settings, TokenEntry, UserEntry, read_users_file
 
 DEFAULT_FILE = Path("/etc/twinlock-service/users.yaml")
 
