@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from twinlock_service.chunks import TimeSlice
 from twinlock_service.context import Context
 from twinlock_service.errors import ApiError, Code
+from twinlock_service.limits.chunks import TimeSlice
 from twinlock_service.state.endpoints import Endpoint
 from twinlock_service.state.functions import Function
 from twinlock_service.state.tasks import Task

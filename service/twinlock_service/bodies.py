@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.json_limits import JsonLimitError, check_escapes_in_turns, check_json_in_turns
+from twinlock_service.limits.json_complexity import JsonLimitError, check_escapes_in_turns, check_json_in_turns
 
 BODY_SECONDS = 120.0
 """How long a body may take to arrive."""

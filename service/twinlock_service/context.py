@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from twinlock_service.limits.concurrency import CallerLimits, NamedLocks
 from twinlock_service.rabbitmq.client import AmqpClient
 from twinlock_service.rabbitmq.topology import Topology
 from twinlock_service.sessions import Sessions
@@ -16,7 +17,6 @@ from twinlock_service.state.functions import Functions
 from twinlock_service.state.result_logins import ResultLogins
 from twinlock_service.state.tasks import Tasks
 from twinlock_service.state.tokens import Tokens
-from twinlock_service.turns import Locks, Turns
 from twinlock_service.users.directory import Identity, Login, Users
 
 
@@ -38,9 +38,9 @@ class Context:
     """Held while results are offered to the SDK, so that none is offered twice."""
     backlog: asyncio.Event = field(default_factory=asyncio.Event)
     """Set where there may be results that were not offered to the SDK."""
-    turns: Turns = field(default_factory=Turns)
+    callers: CallerLimits = field(default_factory=CallerLimits)
     """How much one caller may have in work."""
-    queues: Locks = field(default_factory=Locks)
+    endpoint_locks: NamedLocks = field(default_factory=NamedLocks)
     """By endpoint: held while its tasks are recorded and queued, or ended and discarded, so that the two agree."""
 
     def __post_init__(self) -> None:

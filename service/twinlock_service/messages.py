@@ -10,7 +10,7 @@ from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails
 from twinlock_common.amqp.link import Message
 
-from twinlock_service.json_limits import JsonLimitError, check_json, check_json_in_turns
+from twinlock_service.limits.json_complexity import JsonLimitError, check_json, check_json_in_turns
 from twinlock_service.rabbitmq.topology import endpoint_of
 from twinlock_service.rationed_log import RationedLog
 

@@ -33,7 +33,7 @@ async def show(request: web.Request) -> web.Response:
     if login is None:
         return form_page()
     context, person = request.app[CONTEXT], login.identity
-    async with context.turns.of(person.id, 0):
+    async with context.callers.turn(person.id, 0):
         sections = await (_of_all(context) if person.administrator else _of_one(context, person))
     template = string.Template(files(__package__).joinpath("page.html").read_text())
     text = template.substitute(

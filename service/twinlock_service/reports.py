@@ -18,9 +18,9 @@ from globus_compute_common.messagepack.message_types import EPStatusReport
 from twinlock_common.amqp.errors import LinkError, RefusedMessageError
 from twinlock_common.amqp.link import Message
 
-from twinlock_service.chunks import TimeSlice
 from twinlock_service.context import Context
 from twinlock_service.floods import Floods, cut_off
+from twinlock_service.limits.chunks import TimeSlice
 from twinlock_service.messages import MAX_TEXT, failed, read_report, read_result, warn
 from twinlock_service.rabbitmq.client import BATCH, Handler
 from twinlock_service.rabbitmq.management import ManagementError
@@ -155,7 +155,7 @@ async def _take_notice(context: Context, origin: str, error: str, report: EPStat
         return
     # The text becomes part of JSON messages, in which half a surrogate pair has no place.
     text = error[:MAX_TEXT].encode(errors="replace").decode()
-    async with context.queues[origin]:
+    async with context.endpoint_locks[origin]:
         context.endpoints.reported(origin, 0.0, json.dumps(report.global_state))
         count = await fail_outstanding(context, origin, text)
         await _discard_tasks(context, origin)

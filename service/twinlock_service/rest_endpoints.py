@@ -108,7 +108,7 @@ async def _remove(context: Context, endpoint_id: str, text: str) -> None:
 
 async def _empty(context: Context, endpoint: Endpoint, text: str) -> None:
     await context.topology.remove(endpoint)
-    async with context.queues[endpoint.id]:
+    async with context.endpoint_locks[endpoint.id]:
         await fail_outstanding(context, endpoint.id, text)
 
 

@@ -18,10 +18,11 @@ import aiohttp
 from twinlock_common.notify import notify
 from yarl import URL
 
-from twinlock_service.connections import Runner, raise_descriptor_limit
+from twinlock_service.connections import Runner
 from twinlock_service.context import Context
 from twinlock_service.errors import StartError
 from twinlock_service.following import Follower, warn_of_plain_tokens
+from twinlock_service.limits.connections import raise_descriptor_limit
 from twinlock_service.listening import given_certificate, listen
 from twinlock_service.rabbitmq.child_process import ChildProcess
 from twinlock_service.rabbitmq.client import AmqpClient

@@ -15,9 +15,9 @@ from globus_compute_common.messagepack.message_types import Task as TaskMessage
 from twinlock_common.amqp.errors import LinkError, RefusedMessageError
 
 from twinlock_service.access import find_function, usable_endpoint
-from twinlock_service.chunks import TimeSlice, chunks
 from twinlock_service.context import Context
 from twinlock_service.errors import ApiError, Code
+from twinlock_service.limits.chunks import TimeSlice, chunks
 from twinlock_service.models import MAX_BODY, MAX_TASKS, Submission, check_documents
 from twinlock_service.rabbitmq.topology import command_queue, task_queue
 from twinlock_service.state.database import transaction
@@ -55,7 +55,7 @@ async def submit(context: Context, caller: Identity, endpoint_id: str, submissio
     target = await _target(context, caller, endpoint, submission)
     if submission.create_queue:
         await context.topology.result_queue(caller.id, group)
-    async with context.queues[target.id]:
+    async with context.endpoint_locks[target.id]:
         await _check_there(context, target)
         tasks: dict[str, list[str]] = {function: [] for function in functions}
         try:

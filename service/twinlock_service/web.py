@@ -77,7 +77,7 @@ def _for_callers(handler: Handler) -> Handler:
         request[LOGIN] = auth.authenticate(request)
         caller = request[CALLER] = request[LOGIN].identity
         size = request.content_length if request.body_exists else 0
-        async with request.app[CONTEXT].turns.of(caller.id, size):
+        async with request.app[CONTEXT].callers.turn(caller.id, size):
             answer = await handler(request)
             # Sent before the next one is made: a client that takes no answers gets no more of them into memory.
             with contextlib.suppress(ConnectionError):

@@ -15,9 +15,10 @@ import pytest
 from aiohttp import web
 from service_rig import free_port
 from twinlock_service import connections
-from twinlock_service.connections import Connections, Runner, serving
+from twinlock_service.connections import Runner, serving
+from twinlock_service.limits.connections import Connections
+from twinlock_service.limits.tcp_peer import tcp_peer
 from twinlock_service.listening import listen
-from twinlock_service.peers import peer_of
 
 LIMIT = 60.0
 """Seconds for anything."""
@@ -210,7 +211,7 @@ async def test_a_peer_on_this_machine_is_an_account(address: str) -> None:
     peers: asyncio.Queue[str] = asyncio.Queue()
 
     async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await peers.put(peer_of(writer.transport))
+        await peers.put(tcp_peer(writer.transport))
         writer.close()
 
     listening = await asyncio.start_server(note, address, 0)
@@ -226,7 +227,7 @@ async def test_a_peer_on_this_machine_is_an_account_by_whatever_address() -> Non
     peers: asyncio.Queue[str] = asyncio.Queue()
 
     async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await peers.put(peer_of(writer.transport))
+        await peers.put(tcp_peer(writer.transport))
         writer.close()
 
     both = socket.has_dualstack_ipv6()
@@ -271,7 +272,7 @@ class Elsewhere:
     ],
 )
 def test_a_peer_elsewhere_is_an_address_or_a_network(remote: str, peer: str) -> None:
-    assert peer_of(cast(asyncio.BaseTransport, Elsewhere(remote))) == peer
+    assert tcp_peer(cast(asyncio.BaseTransport, Elsewhere(remote))) == peer
 
 
 def connect_as(uid: int, address: str, port: int) -> int:

@@ -11,8 +11,9 @@ from globus_compute_common.messagepack import pack
 from globus_compute_common.messagepack.message_types import Result
 from rest_rig import AS_ALICE, AS_BOB, NOWHERE, basic
 from service_rig import ALICE, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, Rest, bearer
-from twinlock_service import bodies, json_limits, models, rest_tasks
+from twinlock_service import bodies, models, rest_tasks
 from twinlock_service.context import Context
+from twinlock_service.limits import json_complexity
 from twinlock_service.state import endpoints
 
 SUBMIT = f"/v3/endpoints/{NOWHERE}/submit"
@@ -214,7 +215,7 @@ async def test_texts_may_have_such_numbers(rest: Rest) -> None:
 
 
 async def test_a_request_has_so_many_escapes(rest: Rest) -> None:
-    task = "\n" * (json_limits.MAX_ESCAPES // 2)
+    task = "\n" * (json_complexity.MAX_ESCAPES // 2)
     assert "could not be resolved" in await refused(rest, 404, SUBMIT, json={"tasks": {NOWHERE: [task, task[60:]]}})
     assert "4,000,000 escaped" in await refused(rest, 413, SUBMIT, json={"tasks": {NOWHERE: [task, task, "\n"]}})
 

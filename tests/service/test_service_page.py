@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from service_rig import ALICE, BOB, IDENTITIES, TOKENS, Rest, bearer, token_entry, users_file
-from twinlock_service import bodies, chunks
+from twinlock_service import bodies
 from twinlock_service import page as page_module
 from twinlock_service.context import Context
+from twinlock_service.limits import chunks
 from twinlock_service.state import tasks
 from twinlock_service.users.directory import load_users
 

@@ -14,9 +14,9 @@ import os
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
-from twinlock_service.connections import MOST_OF_PEER, Connections
 from twinlock_service.errors import StartError
-from twinlock_service.peers import peer_of
+from twinlock_service.limits.connections import MOST_OF_PEER, Connections
+from twinlock_service.limits.tcp_peer import tcp_peer
 from twinlock_service.rationed_log import RationedLog
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class _Tunnels:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on what comes through a connection, and what comes back."""
-        tunnel, peer = _Tunnel(writer), peer_of(writer.transport)
+        tunnel, peer = _Tunnel(writer), tcp_peer(writer.transport)
         self._connections.opened(tunnel, peer)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 
-from twinlock_service.chunks import TimeSlice
+from twinlock_service.limits.chunks import TimeSlice
 
 MAX_DEPTH = 64
 """How many lists and objects may stand one in the other."""

@@ -17,7 +17,7 @@ _UID_OFFSET = _HEADER.size + 64
 _ANY_COOKIE = b"\xff" * 8
 
 
-def peer_of(transport: asyncio.BaseTransport) -> str:
+def tcp_peer(transport: asyncio.BaseTransport) -> str:
     """The account that a connection from this machine comes from, by whatever address of it; else where it is from."""
     remote, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
     if not remote or not local:

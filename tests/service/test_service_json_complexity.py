@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twinlock_service import chunks, json_limits
-from twinlock_service.json_limits import JsonLimitError, check_json, check_json_in_turns
+from twinlock_service.limits import chunks, json_complexity
+from twinlock_service.limits.json_complexity import JsonLimitError, check_json, check_json_in_turns
 
 DOCUMENTS = st.recursive(
     st.none() | st.integers() | st.text(alphabet='ab"\\[]{},\n\u20ac', max_size=9),
@@ -42,8 +42,8 @@ def passes(body: bytes, most: int) -> bool:
 
 @pytest.mark.parametrize("window", [2, 3, 5, 1000])
 def test_any_document_is_counted_as_it_is(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_limits, "_WINDOW", window)
-    monkeypatch.setattr(json_limits, "MAX_DEPTH", 3)
+    monkeypatch.setattr(json_complexity, "_WINDOW", window)
+    monkeypatch.setattr(json_complexity, "MAX_DEPTH", 3)
 
     @given(DOCUMENTS, st.booleans())
     def check(document: Any, ascii_only: bool) -> None:

@@ -1,4 +1,4 @@
-"""Who goes on and who waits: how much of the service one caller may use at a time, and locks by name."""
+"""Who goes on and who waits: how many requests of one caller are served at a time, and locks by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGE = 4 * 1024 * 1024
 """Bytes from which on a request is large; of these a caller has one at a time, since they are held in memory."""
 
 
-class Locks:
+class NamedLocks:
     """A lock for each name; those that nobody holds or waits for are not kept."""
 
     def __init__(self) -> None:
@@ -34,18 +34,18 @@ class _Caller:
     large: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Turns:
-    """The callers' turns. Callers without a request in work are not kept."""
+class CallerLimits:
+    """What each caller has in work. Callers without a request in work are not kept."""
 
     def __init__(self) -> None:
         self._callers: WeakValueDictionary[str, _Caller] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def of(self, caller: str, size: int | None) -> AsyncIterator[None]:
+    async def turn(self, caller: str, size: int | None) -> AsyncIterator[None]:
         """Wait for a turn of this caller, and hold it. `size` is the request's in bytes; None: it isn't known."""
-        turns = self._callers.get(caller) or self._callers.setdefault(caller, _Caller())
+        limits = self._callers.get(caller) or self._callers.setdefault(caller, _Caller())
         async with AsyncExitStack() as held:
             if size is None or size > LARGE:
-                await held.enter_async_context(turns.large)
-            await held.enter_async_context(turns.all)
+                await held.enter_async_context(limits.large)
+            await held.enter_async_context(limits.all)
             yield
