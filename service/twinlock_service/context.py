@@ -1,4 +1,4 @@
-"""Everything that a request may need, in one place."""
+"""The parts of a running service: everything that a request may need, in one place."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import asyncio
 import sqlite3
 from dataclasses import dataclass, field
 
-from aiohttp import web
-
 from twinlock_service.limits.concurrency import CallerLimits, NamedLocks
 from twinlock_service.rabbitmq.client import AmqpClient
 from twinlock_service.rabbitmq.topology import Topology
-from twinlock_service.sessions import Sessions
 from twinlock_service.state.endpoints import Endpoints
 from twinlock_service.state.functions import Functions
 from twinlock_service.state.result_logins import ResultLogins
 from twinlock_service.state.tasks import Tasks
 from twinlock_service.state.tokens import Tokens
-from twinlock_service.users.directory import Identity, Login, Users
+from twinlock_service.users.directory import Users
 
 
 @dataclass(slots=True)
@@ -33,7 +30,6 @@ class Context:
     tasks: Tasks = field(init=False)
     tokens: Tokens = field(init=False)
     result_logins: ResultLogins = field(init=False)
-    sessions: Sessions = field(default_factory=Sessions)
     forwarding: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while results are offered to the SDK, so that none is offered twice."""
     backlog: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,8 +45,3 @@ class Context:
         self.tasks = Tasks(self.db)
         self.tokens = Tokens(self.db)
         self.result_logins = ResultLogins(self.db)
-
-
-CONTEXT = web.AppKey("context", Context)
-CALLER = web.RequestKey("caller", Identity)
-LOGIN = web.RequestKey("login", Login)

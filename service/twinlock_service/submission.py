@@ -14,12 +14,12 @@ from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import Task as TaskMessage
 from twinlock_common.amqp.errors import LinkError, RefusedMessageError
 
-from twinlock_service.access import find_function, usable_endpoint
 from twinlock_service.context import Context
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.limits.chunks import TimeSlice, chunks
-from twinlock_service.models import MAX_BODY, MAX_TASKS, Submission, check_documents
 from twinlock_service.rabbitmq.topology import command_queue, task_queue
+from twinlock_service.request.access import find_function, usable_endpoint
+from twinlock_service.request.models import MAX_BODY, MAX_TASKS, Submission, check_documents
 from twinlock_service.state.database import transaction
 from twinlock_service.state.endpoints import Endpoint, user_endpoint_id
 from twinlock_service.state.functions import Function

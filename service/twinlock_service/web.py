@@ -9,13 +9,17 @@ from importlib.metadata import version
 
 from aiohttp import web
 
-from twinlock_service import auth, page, page_login, rest_endpoints, rest_functions, rest_tasks
 from twinlock_service.connections import serving
-from twinlock_service.context import CALLER, CONTEXT, LOGIN, Context
+from twinlock_service.context import Context
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.hosts import LISTENING_HOST, check_host
-from twinlock_service.models import MAX_BODY
+from twinlock_service.page import login, status_page
+from twinlock_service.page.sessions import SESSIONS, Sessions
 from twinlock_service.rabbitmq.management import ManagementError
+from twinlock_service.request.authentication import authenticate
+from twinlock_service.request.host_names import LISTENING_HOST, check_host
+from twinlock_service.request.keys import CALLER, CONTEXT, LOGIN
+from twinlock_service.request.models import MAX_BODY
+from twinlock_service.rest import endpoints, functions, globus_auth, tasks
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +34,15 @@ def make_app(context: Context, host: str = "localhost") -> web.Application:
     app = web.Application(middlewares=[_errors, check_host], client_max_size=MAX_BODY)
     app[CONTEXT] = context
     app[LISTENING_HOST] = host
+    app[SESSIONS] = Sessions()
     app.add_routes(
         [
-            web.get("/", page.show),
-            web.post("/login", page_login.log_in),
-            web.post("/logout", page_login.log_out),
+            web.get("/", status_page.show),
+            web.post("/login", login.log_in),
+            web.post("/logout", login.log_out),
             web.get("/v2/version", _version),
-            web.post("/v2/oauth2/token", auth.token),
-            web.get("/v2/oauth2/userinfo", auth.userinfo),
+            web.post("/v2/oauth2/token", globus_auth.token),
+            web.get("/v2/oauth2/userinfo", globus_auth.userinfo),
             *(web.route(method, path, _for_callers(handler)) for method, path, handler in _CALLS),
         ]
     )
@@ -45,24 +50,24 @@ def make_app(context: Context, host: str = "localhost") -> web.Application:
 
 
 _CALLS: list[tuple[str, str, Handler]] = [
-    ("POST", "/v3/endpoints", rest_endpoints.register),
-    ("PUT", "/v3/endpoints/{endpoint}", rest_endpoints.register_again),
-    ("GET", "/v2/endpoints", rest_endpoints.show_all),
-    ("GET", "/v2/endpoints/{endpoint}", rest_endpoints.show),
-    ("DELETE", "/v2/endpoints/{endpoint}", rest_endpoints.delete),
-    ("GET", "/v2/endpoints/{endpoint}/status", rest_endpoints.status),
-    ("GET", "/v3/endpoints/{endpoint}/allowed_functions", rest_endpoints.allowed_functions),
-    ("POST", "/v2/endpoints/{endpoint}/lock", rest_endpoints.lock),
-    ("POST", "/v3/endpoints/{endpoint}/lock", rest_endpoints.lock),
-    ("POST", "/v3/endpoints/{endpoint}/submit", rest_tasks.submit_tasks),
-    ("POST", "/v2/functions", rest_functions.register),
-    ("POST", "/v3/functions", rest_functions.register),
-    ("GET", "/v2/functions/{function}", rest_functions.show),
-    ("DELETE", "/v2/functions/{function}", rest_functions.delete),
-    ("GET", "/v2/get_amqp_result_connection_url", rest_tasks.result_url),
-    ("GET", "/v2/tasks/{task}", rest_tasks.show),
-    ("POST", "/v2/batch_status", rest_tasks.show_batch),
-    ("GET", "/v2/taskgroup/{group}", rest_tasks.show_group),
+    ("POST", "/v3/endpoints", endpoints.register),
+    ("PUT", "/v3/endpoints/{endpoint}", endpoints.register_again),
+    ("GET", "/v2/endpoints", endpoints.show_all),
+    ("GET", "/v2/endpoints/{endpoint}", endpoints.show),
+    ("DELETE", "/v2/endpoints/{endpoint}", endpoints.delete),
+    ("GET", "/v2/endpoints/{endpoint}/status", endpoints.status),
+    ("GET", "/v3/endpoints/{endpoint}/allowed_functions", endpoints.allowed_functions),
+    ("POST", "/v2/endpoints/{endpoint}/lock", endpoints.lock),
+    ("POST", "/v3/endpoints/{endpoint}/lock", endpoints.lock),
+    ("POST", "/v3/endpoints/{endpoint}/submit", tasks.submit_tasks),
+    ("POST", "/v2/functions", functions.register),
+    ("POST", "/v3/functions", functions.register),
+    ("GET", "/v2/functions/{function}", functions.show),
+    ("DELETE", "/v2/functions/{function}", functions.delete),
+    ("GET", "/v2/get_amqp_result_connection_url", tasks.result_url),
+    ("GET", "/v2/tasks/{task}", tasks.show),
+    ("POST", "/v2/batch_status", tasks.show_batch),
+    ("GET", "/v2/taskgroup/{group}", tasks.show_group),
 ]
 
 
@@ -74,7 +79,7 @@ async def _version(_request: web.Request) -> web.Response:
 
 def _for_callers(handler: Handler) -> Handler:
     async def checked(request: web.Request) -> web.StreamResponse:
-        request[LOGIN] = auth.authenticate(request)
+        request[LOGIN] = authenticate(request)
         caller = request[CALLER] = request[LOGIN].identity
         size = request.content_length if request.body_exists else 0
         async with request.app[CONTEXT].callers.turn(caller.id, size):

@@ -11,9 +11,10 @@ from globus_compute_common.messagepack import pack
 from globus_compute_common.messagepack.message_types import Result
 from rest_rig import AS_ALICE, AS_BOB, NOWHERE, basic
 from service_rig import ALICE, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, Rest, bearer
-from twinlock_service import bodies, models, rest_tasks
 from twinlock_service.context import Context
 from twinlock_service.limits import json_complexity
+from twinlock_service.request import bodies, models
+from twinlock_service.rest import tasks as rest_tasks
 from twinlock_service.state import endpoints
 
 SUBMIT = f"/v3/endpoints/{NOWHERE}/submit"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from service_rig import ALICE, BOB, IDENTITIES, TOKENS, Rest, bearer, token_entry, users_file
-from twinlock_service import bodies
-from twinlock_service import page as page_module
 from twinlock_service.context import Context
 from twinlock_service.limits import chunks
+from twinlock_service.page import status_page
+from twinlock_service.request import bodies
 from twinlock_service.state import tasks
 from twinlock_service.users.directory import load_users
 
@@ -197,7 +197,7 @@ async def test_the_page_of_one_with_large_endpoints_holds_up_nobody(
 
 
 async def test_tasks_are_counted_up_to_a_number(rest: Rest, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (page_module, tasks):
+    for module in (status_page, tasks):
         monkeypatch.setattr(module, "COUNTED", 3)
     group = context.tasks.new_group(IDENTITIES[ALICE])
     for _ in range(5):
@@ -231,9 +231,9 @@ async def test_a_session_ends_with_its_token(rest: Rest, context: Context, tmp_p
 async def test_a_session_ends_after_some_hours(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
     await log_in(rest, TOKENS[ALICE])
     monotonic = time.monotonic
-    monkeypatch.setattr("twinlock_service.sessions.time.monotonic", lambda: monotonic() + 7 * 3600)
+    monkeypatch.setattr("twinlock_service.page.sessions.time.monotonic", lambda: monotonic() + 7 * 3600)
     assert ALICE in await page(rest)
-    monkeypatch.setattr("twinlock_service.sessions.time.monotonic", lambda: monotonic() + 9 * 3600)
+    monkeypatch.setattr("twinlock_service.page.sessions.time.monotonic", lambda: monotonic() + 9 * 3600)
     assert ALICE not in await page(rest)
 
 

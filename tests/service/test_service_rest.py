@@ -6,7 +6,7 @@ import pytest
 from rest_rig import AS_ALICE, AS_BOB, NOWHERE, basic
 from service_rig import ALICE, CLIENT_SECRET, IDENTITIES, MANAGER_CLIENT, TOKENS, Rest, bearer
 from twinlock_service.context import Context
-from twinlock_service.models import MAX_PAYLOAD
+from twinlock_service.request.models import MAX_PAYLOAD
 from yarl import URL
 
 COMPUTE_SCOPE = "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all"

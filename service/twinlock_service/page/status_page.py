@@ -11,9 +11,10 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from twinlock_service.access import every_endpoint
-from twinlock_service.context import CONTEXT, Context
-from twinlock_service.page_login import HEADERS, form_page, visitor
+from twinlock_service.context import Context
+from twinlock_service.page.login import HEADERS, form_page, visitor
+from twinlock_service.request.access import every_endpoint
+from twinlock_service.request.keys import CONTEXT
 from twinlock_service.state.endpoints import Endpoint
 from twinlock_service.state.tasks import COUNTED
 from twinlock_service.users.directory import Identity
@@ -35,7 +36,7 @@ async def show(request: web.Request) -> web.Response:
     context, person = request.app[CONTEXT], login.identity
     async with context.callers.turn(person.id, 0):
         sections = await (_of_all(context) if person.administrator else _of_one(context, person))
-    template = string.Template(files(__package__).joinpath("page.html").read_text())
+    template = string.Template(files(__package__).joinpath("status_page.html").read_text())
     text = template.substitute(
         visitor=html.escape(f"{person.username}{' (administrator)' if person.administrator else ''}"),
         sections="\n".join(f"<h2>{html.escape(title)}</h2>\n{content}" for title, content in sections),

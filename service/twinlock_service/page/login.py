@@ -14,11 +14,11 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from twinlock_service import auth
-from twinlock_service.bodies import read_form
-from twinlock_service.context import CONTEXT
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.sessions import LIFETIME
+from twinlock_service.page.sessions import LIFETIME, SESSIONS
+from twinlock_service.request.authentication import authenticate, login_by_token
+from twinlock_service.request.bodies import read_form
+from twinlock_service.request.keys import CONTEXT
 from twinlock_service.users.directory import Login
 
 COOKIE = "twinlock-session"
@@ -39,13 +39,13 @@ async def log_in(request: web.Request) -> web.Response:
     _refuse_foreign(request)
     form = await read_form(request)
     try:
-        login = auth.login_by_token(request.app[CONTEXT], form.get("token", "").strip())
+        login = login_by_token(request.app[CONTEXT], form.get("token", "").strip())
     except ApiError as error:
         return form_page(error.reason)
     answer = _to_page()
     answer.set_cookie(
         _cookie_name(request),
-        request.app[CONTEXT].sessions.begin(login),
+        request.app[SESSIONS].begin(login),
         max_age=int(LIFETIME),
         httponly=True,
         samesite="Strict",
@@ -57,7 +57,7 @@ async def log_in(request: web.Request) -> web.Response:
 async def log_out(request: web.Request) -> web.Response:
     """POST /logout: ends the session."""
     _refuse_foreign(request)
-    request.app[CONTEXT].sessions.end(request.cookies.get(_cookie_name(request), ""))
+    request.app[SESSIONS].end(request.cookies.get(_cookie_name(request), ""))
     answer = _to_page()
     answer.del_cookie(_cookie_name(request), httponly=True, samesite="Strict", secure=request.secure)
     return answer
@@ -66,10 +66,9 @@ async def log_out(request: web.Request) -> web.Response:
 def visitor(request: web.Request) -> Login | None:
     """Who asks for the page: by bearer token, or by session. ApiError 401: a bearer token that is no good."""
     if "Authorization" in request.headers:
-        return auth.authenticate(request)
-    context = request.app[CONTEXT]
-    credential = context.sessions.credential(request.cookies.get(_cookie_name(request), ""))
-    return None if credential is None else context.users.by_credential(credential)
+        return authenticate(request)
+    credential = request.app[SESSIONS].credential(request.cookies.get(_cookie_name(request), ""))
+    return None if credential is None else request.app[CONTEXT].users.by_credential(credential)
 
 
 def form_page(reason: str = "") -> web.Response:

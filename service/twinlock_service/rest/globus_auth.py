@@ -1,8 +1,4 @@
-"""
-Who is calling: bearer tokens, and the two calls of Globus Auth that globus-sdk makes.
-
-A user's token, from the users file, is good for both resource servers; a token that a client was given, for one.
-"""
+"""The two calls of Globus Auth that globus-sdk makes: tokens for confidential clients, and whose a token is."""
 
 from __future__ import annotations
 
@@ -11,14 +7,12 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from twinlock_service.bodies import read_form
-from twinlock_service.context import CONTEXT, Context
-from twinlock_service.errors import ApiError, Code
+from twinlock_service.context import Context
+from twinlock_service.request.authentication import AUTH, COMPUTE, authenticate
+from twinlock_service.request.bodies import read_form
+from twinlock_service.request.keys import CONTEXT
 from twinlock_service.state.tokens import LIFETIME
 from twinlock_service.users.directory import Login
-
-COMPUTE = "funcx_service"
-AUTH = "auth.globus.org"
 
 _COMPUTE_SCOPE = "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all"
 _AUTH_SCOPES = {"openid", "profile", "email"}
@@ -49,38 +43,6 @@ async def userinfo(request: web.Request) -> web.Response:
     names = ("sub", "name", "email", "organization", "identity_provider", "identity_provider_display_name")
     info = {name: primary[name] for name in names}
     return web.json_response({**info, "preferred_username": caller.username, "identity_set": identities})
-
-
-def authenticate(request: web.Request, resource_server: str = COMPUTE) -> Login:
-    """The caller's login, by the bearer token. ApiError 401: none, unknown, expired, or of another resource server."""
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Bearer" or not value or not value.isascii():
-        raise ApiError(401, Code.USER_UNAUTHENTICATED, "no bearer token; log in, or pass an authorizer with one")
-    return login_by_token(request.app[CONTEXT], value.strip(), resource_server)
-
-
-def login_by_token(context: Context, shown: str, resource_server: str = COMPUTE) -> Login:
-    """Whose token it is. ApiError 401: unknown, expired, or of another resource server; the text says what to do."""
-    login = context.users.by_token(shown) or _client_login(context, shown, resource_server)
-    if login is None:
-        text = f"the bearer token is unknown, revoked, expired or not for {resource_server}; {_next_step('NAME')}"
-        raise ApiError(401, Code.USER_UNAUTHENTICATED, text)
-    if login.expired:
-        name = login.identity.username
-        text = f"the bearer token of {name} expired on {login.expiry()}; {_next_step(name)}"
-        raise ApiError(401, Code.USER_UNAUTHENTICATED, text)
-    return login
-
-
-def _next_step(name: str) -> str:
-    return f"ask the administrator of this service for a new one (`twinlock-service user token {name}`)"
-
-
-def _client_login(context: Context, shown: str, resource_server: str) -> Login | None:
-    grant = context.tokens.find(shown)
-    if grant is None or grant.resource_server != resource_server:
-        return None
-    return context.users.by_credential(grant.credential)
 
 
 def _client(request: web.Request, form_id: str, form_secret: str) -> Login | None:

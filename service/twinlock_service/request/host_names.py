@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from twinlock_service.context import CONTEXT
 from twinlock_service.errors import ApiError, Code
+from twinlock_service.request.keys import CONTEXT
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from twinlock_service.bodies import read_json
 from twinlock_service.errors import ApiError, Code, validation_faults
+from twinlock_service.request.bodies import read_json
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """Characters of one task's packed arguments: 10 MiB of data, and what base64 adds to it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from twinlock_service.access import find_function
-from twinlock_service.context import CALLER, CONTEXT
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.models import FunctionRegistration, check_meta, read, refuse_unenforced, uuid_in_path
+from twinlock_service.request.access import find_function
+from twinlock_service.request.keys import CALLER, CONTEXT
+from twinlock_service.request.models import FunctionRegistration, check_meta, read, refuse_unenforced, uuid_in_path
 from twinlock_service.state.functions import pack_source
 
 

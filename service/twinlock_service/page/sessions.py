@@ -6,6 +6,8 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from aiohttp import web
+
 from twinlock_service.users.digests import digest
 from twinlock_service.users.directory import Login
 
@@ -47,3 +49,6 @@ class Sessions:
     def end(self, cookie: str) -> None:
         """Ends a session."""
         self._sessions.pop(digest(cookie), None)
+
+
+SESSIONS = web.AppKey("sessions", Sessions)

@@ -9,11 +9,11 @@ from typing import Any
 from aiohttp import web
 from globus_compute_common import messagepack
 
-from twinlock_service.access import owned_task
-from twinlock_service.context import CALLER, CONTEXT, LOGIN
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.limits.chunks import TimeSlice
-from twinlock_service.models import BatchStatus, Submission, read, uuid_in_path
+from twinlock_service.request.access import owned_task
+from twinlock_service.request.keys import CALLER, CONTEXT, LOGIN
+from twinlock_service.request.models import BatchStatus, Submission, read, uuid_in_path
 from twinlock_service.state.tasks import Task
 from twinlock_service.submission import submit
 

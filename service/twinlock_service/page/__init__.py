@@ -1,0 +1,1 @@
+"""The status page for browsers, and the login to it."""

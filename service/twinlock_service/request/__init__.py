@@ -1,0 +1,1 @@
+"""One HTTP request: its body, what it may say, who is calling, and what that caller may see and do."""
