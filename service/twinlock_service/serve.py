@@ -18,27 +18,28 @@ import aiohttp
 from twinlock_common.notify import notify
 from yarl import URL
 
-from twinlock_service.connections import Runner
 from twinlock_service.context import Context
 from twinlock_service.errors import StartError
-from twinlock_service.following import Follower, warn_of_plain_tokens
+from twinlock_service.http_server.app import make_app
+from twinlock_service.http_server.certificate import Certificate
+from twinlock_service.http_server.connections import Runner
+from twinlock_service.http_server.listening import given_certificate, listen
 from twinlock_service.limits.connections import raise_descriptor_limit
-from twinlock_service.listening import given_certificate, listen
 from twinlock_service.rabbitmq.child_process import ChildProcess
 from twinlock_service.rabbitmq.client import AmqpClient
 from twinlock_service.rabbitmq.management import Management, ManagementError
 from twinlock_service.rabbitmq.port_forwarding import hosted_ports
 from twinlock_service.rabbitmq.private_node import private_node
 from twinlock_service.rabbitmq.topology import Topology
-from twinlock_service.reports import forward_backlog, handlers
 from twinlock_service.state.database import open_database
 from twinlock_service.state.folder import state_folder
 from twinlock_service.state.private_files import open_private
 from twinlock_service.state.tokens import Tokens
-from twinlock_service.tls import Certificate
+from twinlock_service.tasks.forwarding import forward_backlog
+from twinlock_service.tasks.handlers import handlers
 from twinlock_service.users.directory import Users
 from twinlock_service.users.users_file import RabbitmqEntry, read_users_file
-from twinlock_service.web import make_app
+from twinlock_service.users_watcher import UsersWatcher, warn_of_plain_tokens
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +99,9 @@ async def serve(options: Options) -> None:
         await stack.enter_async_context(_running(amqp.run(handlers(context))))
         await _within(amqp.connected(), "RabbitMQ")
         await stack.enter_async_context(_running(forward_backlog(context)))
-        follower = Follower(context, options.users)
-        await _access_is_current(follower)
-        await stack.enter_async_context(_running(follower.run()))
+        watcher = UsersWatcher(context, options.users)
+        await _access_is_current(watcher)
+        await stack.enter_async_context(_running(watcher.run()))
         if certificate is not None:
             await stack.enter_async_context(_running(certificate.follow()))
         if rabbitmq.server is not None:
@@ -155,9 +156,9 @@ async def _service_queues(topology: Topology) -> None:
         raise StartError(os.EX_UNAVAILABLE, f"{error}; is the URL right, and the login an administrator's?") from None
 
 
-async def _access_is_current(follower: Follower) -> None:
+async def _access_is_current(watcher: UsersWatcher) -> None:
     try:
-        await follower.cut_off()
+        await watcher.cut_off()
     except ManagementError as error:
         raise StartError(os.EX_UNAVAILABLE, f"{error}; start the service again") from None
 

@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from rest_rig import context_in
 from service_rig import Manager, Rest, Service, manager, users_file
 from twinlock_service.context import Context
-from twinlock_service.web import make_app
+from twinlock_service.http_server.app import make_app
 
 
 @pytest.fixture(scope="module")

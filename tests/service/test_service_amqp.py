@@ -18,14 +18,14 @@ from patience import SERVICE, patient
 from rabbit_control import evaluate
 from service_rig import ALICE, users_file
 from twinlock_common.amqp.errors import LinkError, RefusedMessageError
-from twinlock_service import reports
 from twinlock_service.context import Context
 from twinlock_service.rabbitmq.client import AmqpClient
 from twinlock_service.rabbitmq.management import Management
 from twinlock_service.rabbitmq.private_node import private_node
 from twinlock_service.rabbitmq.topology import Topology, result_prefix
-from twinlock_service.reports import forward
 from twinlock_service.state.database import open_database
+from twinlock_service.tasks import forwarding
+from twinlock_service.tasks.forwarding import forward
 from twinlock_service.users.directory import load_users
 from yarl import URL
 
@@ -129,11 +129,11 @@ async def test_a_result_that_is_refused_is_forwarded_as_an_error(url: str, tmp_p
 async def test_results_are_offered_after_a_disk_took_nothing_for_a_while(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(reports, "FAILURE_SECONDS", 0.05)
+    monkeypatch.setattr(forwarding, "FAILURE_SECONDS", 0.05)
     async with context_at(url, tmp_path) as context, asyncio.timeout(180):
         group, [task] = finished(context, url, ["one"])
         context.db.execute("PRAGMA query_only = ON")
-        offering = asyncio.create_task(reports.forward_backlog(context))
+        offering = asyncio.create_task(forwarding.forward_backlog(context))
         while "results could not be offered" not in caplog.text:
             await asyncio.sleep(0.01)
         context.db.execute("PRAGMA query_only = OFF")

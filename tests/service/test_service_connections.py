@@ -14,11 +14,11 @@ import psutil
 import pytest
 from aiohttp import web
 from service_rig import free_port
-from twinlock_service import connections
-from twinlock_service.connections import Runner, serving
+from twinlock_service.http_server import connections
+from twinlock_service.http_server.connections import Runner, serving
+from twinlock_service.http_server.listening import listen
 from twinlock_service.limits.connections import Connections
 from twinlock_service.limits.tcp_peer import tcp_peer
-from twinlock_service.listening import listen
 
 LIMIT = 60.0
 """Seconds for anything."""

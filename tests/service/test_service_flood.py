@@ -31,8 +31,6 @@ from service_rig import (
     users_file,
     without_heartbeats,
 )
-from twinlock_service.floods import UNIT
-from twinlock_service.messages import MAX_REPORT, MAX_RESULT
 from twinlock_service.rabbitmq.topology import (
     ENDPOINT_CHANNELS,
     ENDPOINT_CONNECTIONS,
@@ -40,6 +38,8 @@ from twinlock_service.rabbitmq.topology import (
     USER_CHANNELS,
     USER_CONNECTIONS,
 )
+from twinlock_service.tasks.endpoint_messages import MAX_REPORT, MAX_RESULT
+from twinlock_service.tasks.message_quota import UNIT
 from yarl import URL
 
 pytestmark = pytest.mark.system

@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from service_rig import ALICE, TOKENS, Rest, bearer, users_file
 from twinlock_service.context import Context
+from twinlock_service.http_server.app import make_app
 from twinlock_service.users.directory import load_users
-from twinlock_service.web import make_app
 
 FOREIGN = ["evil.example", "evil.example:5000", "localhost.evil.example", "evil.localhost", "127.0.0.1.evil.example"]
 FOREIGN += [

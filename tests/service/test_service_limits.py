@@ -54,7 +54,7 @@ async def test_a_large_function_counts_with_each_of_its_tasks(rest: Rest, contex
 async def test_so_many_tasks_wait_for_one_endpoint(
     rest: Rest, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twinlock_service.submission.MAX_OUTSTANDING", 3)
+    monkeypatch.setattr("twinlock_service.tasks.submission.MAX_OUTSTANDING", 3)
     single = context.endpoints.register("single", IDENTITIES[ALICE], {"endpoint_name": "s"})
     function = context.functions.add(IDENTITIES[ALICE], {}, "code")
     group = context.tasks.new_group(IDENTITIES[ALICE])

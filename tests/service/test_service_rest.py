@@ -266,5 +266,5 @@ async def test_a_path_makes_no_line_of_its_own_in_the_log(
     path = f"/v3/endpoints/%0a{found.replace('-', '')[1:]}/lock"
     answer = await rest.post(URL(path, encoded=True), headers=AS_ALICE)
     assert answer.status == 503
-    [line] = [each.getMessage() for each in caplog.records if each.name == "twinlock_service.web"]
+    [line] = [each.getMessage() for each in caplog.records if each.name == "twinlock_service.http_server.app"]
     assert "\n" not in line

@@ -27,9 +27,9 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from service_rig import ALICE, TOKENS, URL, Service, bearer, free_port, users_file
 from site_rig import eventually
-from twinlock_service import connections
-from twinlock_service.listening import listen
-from twinlock_service.tls import Certificate
+from twinlock_service.http_server import connections
+from twinlock_service.http_server.certificate import Certificate
+from twinlock_service.http_server.listening import listen
 
 NAME = "compute.site.example"
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH

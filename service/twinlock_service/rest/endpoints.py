@@ -9,11 +9,11 @@ from aiohttp import web
 
 from twinlock_service.context import Context
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.reports import fail_outstanding
 from twinlock_service.request.access import every_endpoint, managed_endpoint, visible_endpoint
 from twinlock_service.request.keys import CALLER, CONTEXT
 from twinlock_service.request.models import EndpointRegistration, read, refuse_unenforced, uuid_in_path
 from twinlock_service.state.endpoints import Endpoint, Kind, check_number
+from twinlock_service.tasks.failures import fail_outstanding
 from twinlock_service.users.directory import Identity
 
 

@@ -15,7 +15,7 @@ from twinlock_service.request.access import owned_task
 from twinlock_service.request.keys import CALLER, CONTEXT, LOGIN
 from twinlock_service.request.models import BatchStatus, Submission, read, uuid_in_path
 from twinlock_service.state.tasks import Task
-from twinlock_service.submission import submit
+from twinlock_service.tasks.submission import submit
 
 MAX_ANSWER = 32 * 1024 * 1024
 """Bytes of results in one answer."""

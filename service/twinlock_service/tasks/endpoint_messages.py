@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import uuid
 from typing import TypeVar
 
 from globus_compute_common import messagepack
-from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails
+from globus_compute_common.messagepack.message_types import EPStatusReport, Result
 from twinlock_common.amqp.link import Message
 
 from twinlock_service.limits.json_complexity import JsonLimitError, check_json, check_json_in_turns
 from twinlock_service.rabbitmq.topology import endpoint_of
 from twinlock_service.rationed_log import RationedLog
+from twinlock_service.tasks.failures import failed
 
 MAX_RESULT = 32 * 1024 * 1024
 """Bytes of a result: 20 MiB of data, and what its serialization and JSON add to it."""
@@ -22,12 +22,6 @@ MAX_REPORT = 1024 * 1024
 
 MAX_VALUES = 10_000
 """Values in either."""
-
-MAX_TEXT = 8 * 1024
-"""Characters of a failure notice, which becomes the result of each task that the endpoint owes."""
-
-ENDPOINT_FAILED = "ENDPOINT_FAILED"
-"""The code in the result of a task that no endpoint ran, or whose result can't be taken."""
 
 _TASK_ID = re.compile(rb'"task_id": ?"([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"')
 _HEAD = 4096
@@ -70,12 +64,6 @@ def read_report(delivery: Message) -> EPStatusReport | None:
     except (LimitError, JsonLimitError) as error:
         warn(delivery, f"sent a status report that is not taken: {error}")
         return None
-
-
-def failed(task_id: str, text: str) -> Result:
-    """The result of a task that its endpoint did not end."""
-    details = ResultErrorDetails(code=ENDPOINT_FAILED, user_message=text)
-    return Result(task_id=uuid.UUID(task_id), data=text, error_details=details)
 
 
 def warn(delivery: Message, text: str) -> None:

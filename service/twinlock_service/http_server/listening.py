@@ -11,9 +11,9 @@ import ssl
 
 from aiohttp import web
 
-from twinlock_service.connections import Connection, Runner, Secured
 from twinlock_service.errors import StartError
-from twinlock_service.tls import Certificate
+from twinlock_service.http_server.certificate import Certificate
+from twinlock_service.http_server.connections import Connection, Runner, Secured
 from twinlock_service.users.users_file import Settings
 
 log = logging.getLogger(__name__)

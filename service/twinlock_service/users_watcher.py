@@ -25,7 +25,7 @@ RETRY = 5.0
 Stamp = tuple[int, int, int] | None
 
 
-class Follower:
+class UsersWatcher:
     """What is known of the users file, and who was cut off."""
 
     def __init__(self, context: Context, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Endpoints that send so many messages which mean nothing that those of others would wait."""
+"""How many messages that end no task an endpoint may send: with more, those of others would wait."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import logging
 import time
 from collections import Counter
 
+from twinlock_common.amqp.link import Message
+
 from twinlock_service.context import Context
 from twinlock_service.rabbitmq.management import ManagementError
+from twinlock_service.rabbitmq.topology import endpoint_of
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +23,7 @@ UNIT = 8 * 1024
 MINUTE = 60.0
 
 
-class Floods:
+class MessageQuota:
     """Counts what each endpoint sends."""
 
     def __init__(self) -> None:
@@ -54,7 +57,14 @@ class Floods:
             self._minute = minute
 
 
-async def cut_off(context: Context, endpoint_id: str) -> None:
+async def count(context: Context, quota: MessageQuota, delivery: Message) -> None:
+    """Count a message that ends no task; cut its sender off if there are too many."""
+    origin = endpoint_of(delivery.exchange)
+    if origin is not None and quota.too_many(origin, len(delivery.body)):
+        await _cut_off(context, origin)
+
+
+async def _cut_off(context: Context, endpoint_id: str) -> None:
     """Close an endpoint's connections, and keep it away until it is told its new password."""
     endpoint = context.endpoints.get(endpoint_id)
     if endpoint is None:

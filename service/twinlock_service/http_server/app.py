@@ -9,9 +9,9 @@ from importlib.metadata import version
 
 from aiohttp import web
 
-from twinlock_service.connections import serving
 from twinlock_service.context import Context
 from twinlock_service.errors import ApiError, Code
+from twinlock_service.http_server.connections import serving
 from twinlock_service.page import login, status_page
 from twinlock_service.page.sessions import SESSIONS, Sessions
 from twinlock_service.rabbitmq.management import ManagementError

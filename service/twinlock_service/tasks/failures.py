@@ -1,0 +1,36 @@
+"""Tasks that fail although no endpoint said so: the result that they get."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from globus_compute_common import messagepack
+from globus_compute_common.messagepack.message_types import Result, ResultErrorDetails
+
+from twinlock_service.context import Context
+from twinlock_service.state.database import transaction
+
+ENDPOINT_FAILED = "ENDPOINT_FAILED"
+"""The code in the result of a task that no endpoint ran, or whose result can't be taken."""
+
+CHUNK = 100
+"""How many tasks are ended before others get their turn."""
+
+
+def failed(task_id: str, text: str) -> Result:
+    """The result of a task that its endpoint did not end."""
+    details = ResultErrorDetails(code=ENDPOINT_FAILED, user_message=text)
+    return Result(task_id=uuid.UUID(task_id), data=text, error_details=details)
+
+
+async def fail_outstanding(context: Context, endpoint: str, text: str) -> int:
+    """Ends the tasks that an endpoint owes with this text; gives their number. To be followed by `backlog.set()`."""
+    count = 0
+    while tasks := context.tasks.outstanding(endpoint, CHUNK):
+        with transaction(context.db):
+            for task in tasks:
+                context.tasks.finish(task, "failed", messagepack.pack(failed(task, text)))
+        count += len(tasks)
+        await asyncio.sleep(0)
+    return count
