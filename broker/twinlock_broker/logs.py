@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from typing import TextIO
 
-from twinlock_broker.log_ration import MINUTE
+from twinlock_common.log_ration import MINUTE
 
 FIELDS = ("endpoint", "user", "command", "error_id")
 """What an event may be about, given to the logger as `extra`."""

@@ -5,20 +5,7 @@ import logging
 
 import pytest
 from twinlock_broker import logs
-from twinlock_broker.log_ration import MOST, LogRation
 from twinlock_broker.logs import KeyValue, RationedHandler
-
-
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the broker has logged."""
-    return [record.getMessage() for record in caplog.records if record.name.startswith("twinlock_broker.control")]
-
-
-async def test_an_account_with_thousands_of_uids_makes_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
-    ration = LogRation(logging.getLogger("twinlock_broker.control"))
-    for uid in range(100_000, 165_536):
-        ration.warning(uid, "uid %d", uid)
-    assert len(said(caplog)) == MOST + 1
 
 
 def line(user: str, text: str, created: float) -> logging.LogRecord:

@@ -14,11 +14,11 @@ import pytest
 from broker_rig import amqp_creds, endpoint_user, message, request
 from broker_site import CALLER, OTHER, Site, another, ask, says
 from spawner_rig import PYTHON
-from twinlock_broker import log_ration
 from twinlock_broker.compute.command import credentials
 from twinlock_broker.control import admin
 from twinlock_broker.control.door import MOST_UNKNOWN
 from twinlock_broker.control.listener import Caller, listening
+from twinlock_common import log_ration
 
 # An endpoint that gets credentials, then comes again and again, reads nothing, closes nothing, and says that it has.
 HOARDER = """

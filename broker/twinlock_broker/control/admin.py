@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from twinlock_common.log_ration import LogRation
+
 from twinlock_broker.control.listener import Caller
 from twinlock_broker.control.orders import Orders
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.supervisor import Supervisor
-from twinlock_broker.log_ration import LogRation
 
 SILENCE_LIMIT = 60.0
 """Seconds after which a client that asks nothing is disconnected."""

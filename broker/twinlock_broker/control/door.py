@@ -9,11 +9,11 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from twinlock_common.log_ration import LogRation
 from twinlock_common.peercred import Peer, peer_of
 
 from twinlock_broker import descriptors
 from twinlock_broker.control import bytes_only
-from twinlock_broker.log_ration import LogRation
 from twinlock_broker.ration import Rations
 
 MOST_UNKNOWN = 16

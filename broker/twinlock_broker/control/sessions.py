@@ -15,6 +15,7 @@ import logging
 import time
 from typing import Any
 
+from twinlock_common.log_ration import LogRation
 from twinlock_common.offload import Offload
 
 from twinlock_broker import metrics, processes
@@ -25,7 +26,6 @@ from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import account
-from twinlock_broker.log_ration import LogRation
 from twinlock_broker.ration import Rations
 
 MESSAGE_RATE = 20.0

@@ -14,10 +14,11 @@ import os
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
+from twinlock_common.log_ration import LogRation
+
 from twinlock_service.errors import StartError
 from twinlock_service.limits.connections import MOST_OF_PEER, Connections
 from twinlock_service.limits.tcp_peer import tcp_peer
-from twinlock_service.rationed_log import RationedLog
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class _Tunnels:
         self._host = host
         self._port = port
         self._connections: Connections[_Tunnel] = Connections(MOST, MOST_OF_PEER)
-        self._log = RationedLog()
+        self._log = LogRation(log)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on what comes through a connection, and what comes back."""
@@ -88,7 +89,8 @@ class _Tunnels:
             finally:
                 to_node.close()
         except OSError as error:
-            self._log.warn(peer, f"a connection could not be passed on to RabbitMQ: {error or 'no answer in time'}")
+            text = "a connection could not be passed on to RabbitMQ: %s"
+            self._log.warning(peer, text, error or "no answer in time")
         finally:
             writer.close()
             self._connections.closed(tunnel)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TypeVar
 
 from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result
 from twinlock_common.amqp.link import Message
+from twinlock_common.log_ration import LogRation
 
 from twinlock_service.limits.json_complexity import JsonLimitError, check_json, check_json_in_turns
 from twinlock_service.rabbitmq.topology import endpoint_of
-from twinlock_service.rationed_log import RationedLog
 from twinlock_service.tasks.failures import failed
 
 MAX_RESULT = 32 * 1024 * 1024
@@ -28,7 +29,7 @@ _HEAD = 4096
 
 M = TypeVar("M", Result, EPStatusReport)
 
-warnings = RationedLog()
+warnings = LogRation(logging.getLogger(__name__))
 
 
 class LimitError(Exception):
@@ -47,7 +48,7 @@ async def read_result(delivery: Message) -> tuple[Result, bytes] | None:
         result = _read(delivery, Result)
         return None if result is None else (result, delivery.body)
     except (LimitError, JsonLimitError) as error:
-        warn(delivery, f"sent a result that is not taken: {error}")
+        warn(delivery, "sent a result that is not taken: %s", error)
         named = _TASK_ID.search(delivery.body, 0, _HEAD)
         if named is None:
             return None
@@ -62,14 +63,14 @@ def read_report(delivery: Message) -> EPStatusReport | None:
         check_json(delivery.body, MAX_VALUES)
         return _read(delivery, EPStatusReport)
     except (LimitError, JsonLimitError) as error:
-        warn(delivery, f"sent a status report that is not taken: {error}")
+        warn(delivery, "sent a status report that is not taken: %s", error)
         return None
 
 
-def warn(delivery: Message, text: str) -> None:
-    """Log what is wrong with a message, once a minute for each endpoint."""
-    origin = f"endpoint {endpoint_of(delivery.exchange)}"
-    warnings.warn(origin, f"{origin} {text}")
+def warn(delivery: Message, text: str, *values: object) -> None:
+    """Log what is wrong with a message, each kind once a minute for each endpoint; `values` as for a logger."""
+    origin = endpoint_of(delivery.exchange)
+    warnings.warning(origin, f"endpoint %s {text}", origin, *values)
 
 
 def _check_size(delivery: Message, limit: int) -> None:
@@ -83,9 +84,9 @@ def _read(delivery: Message, kind: type[M]) -> M | None:
         message = messagepack.unpack(delivery.body)
     # On hostile input the decoder raises ValueError, KeyError, RecursionError and more; nobody else may suffer from it.
     except Exception as error:
-        warn(delivery, f"sent a message that can't be read ({type(error).__name__}); ignored")
+        warn(delivery, "sent a message that can't be read (%s); ignored", type(error).__name__)
         return None
     if not isinstance(message, kind):
-        warn(delivery, f"sent a {message.message_type} where a {kind.__name__} belongs; ignored")
+        warn(delivery, "sent a %s where a %s belongs; ignored", message.message_type, kind.__name__)
         return None
     return message

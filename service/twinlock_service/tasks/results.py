@@ -45,6 +45,6 @@ async def _ended(context: Context, delivery: Message) -> tuple[str, Status, byte
     result, body = found
     task = context.tasks.get(str(result.task_id))
     if task is None or task.endpoint_id != endpoint_of(delivery.exchange):
-        warn(delivery, f"sent a result for task {result.task_id}, which is not its own; ignored")
+        warn(delivery, "sent a result for task %s, which is not its own; ignored", result.task_id)
         return None
     return task.id, "failed" if result.is_error else "success", body

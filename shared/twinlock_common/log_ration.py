@@ -1,4 +1,4 @@
-"""Events that anybody on the host can cause as often as they like: a line a minute for each who does, with a number."""
+"""Events that somebody else can cause as often as they like: a line a minute for each who does, with a number."""
 
 import asyncio
 import logging
