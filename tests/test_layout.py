@@ -88,6 +88,33 @@ def test_root_imports_the_standard_library_and_two_packages(folder: str) -> None
     assert foreign <= ROOTS_PACKAGES
 
 
+BELOW_CONTEXT = {"errors", "limits", "users", "state", "rabbitmq"}
+BELOW_TASKS = BELOW_CONTEXT | {"context", "request"}
+SERVICE_ROOMS = {
+    "errors": set[str](),
+    "limits": set(),
+    "users": {"errors"},
+    "state": {"errors", "users"},
+    "rabbitmq": {"errors", "limits", "users", "state"},
+    "context": BELOW_CONTEXT,
+    "request": BELOW_CONTEXT | {"context"},
+    "tasks": BELOW_TASKS,
+    "rest": BELOW_TASKS | {"tasks"},
+    "page": BELOW_TASKS,
+    "http_server": BELOW_TASKS | {"rest", "page"},
+    "users_watcher": BELOW_CONTEXT | {"context"},
+    "serve": BELOW_TASKS | {"tasks", "http_server", "users_watcher"},
+    "__main__": {"errors", "users", "serve"},
+}
+"""By folder or loose file of the service: the others that it may import, as the package's docstring orders them."""
+
+
+def test_folders_of_the_service_import_only_what_is_below_them() -> None:
+    found = arrows(ROOT / "service/twinlock_service", SERVICE_ROOMS)
+    assert found.keys() == SERVICE_ROOMS.keys()
+    assert {room: others - SERVICE_ROOMS[room] for room, others in found.items()} == {room: set() for room in found}
+
+
 def names_parsl(node: ast.AST) -> bool:
     """Whether it imports Parsl, or has the dotted name of something in Parsl as a text, such as for `python -m`."""
     match node:
