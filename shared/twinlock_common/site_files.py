@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from twinlock_common.unique_keys import UniqueKeyLoader
 
 MOST = 16 << 20
 """Bytes of a file; a schema of a thousand options has some hundred thousand."""
-
-_MERGE = "tag:yaml.org,2002:merge"
 
 
 def read_file(path: Path) -> str:
@@ -40,27 +39,10 @@ def read_file(path: Path) -> str:
         raise ValueError(f"line {line} isn't UTF-8; save the file in that encoding") from error
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping, as YAML 1.2 has it (3.2.1.1); PyYAML takes the last one."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
-                continue
-            name = key.tag, key.value
-            if name in lines:
-                problem = f"the key {key.value!r} stands on line {lines[name]} already; remove one of the two"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            lines[name] = key.start_mark.line + 1
-        return node
-
-
 def load_yaml(text: str) -> Any:
     """Return what stands in a YAML text. Raises `ValueError`, whose text is one line: where, and what is wrong."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}: " if mark else ""

@@ -11,11 +11,10 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from twinlock_common.unique_keys import DuplicateKeyError, UniqueKeyLoader
 
 from twinlock_service.errors import StartError, validation_faults
 from twinlock_service.users.digests import digest, token_id
-
-_MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Entry(BaseModel):
@@ -117,32 +116,14 @@ def read_users_file(path: Path) -> UsersFile:
     return parse(path, load_yaml(path, text))
 
 
-class _TwiceError(Exception):
-    """A key stands twice in a mapping."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping. PyYAML takes the last one: a user of that name would be lost."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
-                continue
-            name, line = (key.tag, key.value), key.start_mark.line + 1
-            if name in lines:
-                raise _TwiceError(f"line {line} has a key that stands on line {lines[name]} already")
-            lines[name] = line
-        return node
-
-
 def load_yaml(path: Path, text: bytes) -> Any:
     """The YAML of the users file `path`. StartError: it isn't YAML."""
     try:
-        return yaml.load(text, _Loader) or {}  # noqa: S506 - a SafeLoader
-    except _TwiceError as error:
-        raise StartError(os.EX_DATAERR, f"users file {path}: {error}; remove one of the two") from None
+        return yaml.load(text, UniqueKeyLoader) or {}  # noqa: S506 - a SafeLoader
+    except DuplicateKeyError as error:
+        # Without the key, which may be a secret in a wrong place.
+        problem = f"line {error.line} has a key that stands on line {error.first_line} already; remove one of the two"
+        raise StartError(os.EX_DATAERR, f"users file {path}: {problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         # The text of a YAMLError quotes the file, which holds secrets.
         line = error.problem_mark.line + 1 if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark else "?"

@@ -1,0 +1,33 @@
+"""YAML in which a key stands once in a mapping, as YAML 1.2 has it (3.2.1.1); PyYAML takes the last of two."""
+
+from typing import Any
+
+import yaml
+
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class DuplicateKeyError(yaml.constructor.ConstructorError):
+    """A key stands twice in a mapping, on the lines `first_line` and `line`; its text quotes the key."""
+
+    def __init__(self, key: yaml.ScalarNode, first_line: int) -> None:
+        problem = f"the key {key.value!r} stands on line {first_line} already; remove one of the two"
+        super().__init__(None, None, problem, key.start_mark)
+        self.first_line = first_line
+        self.line: int = key.start_mark.line + 1
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Reads YAML as SafeLoader does. Raises `DuplicateKeyError`."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            name = key.tag, key.value
+            if name in lines:
+                raise DuplicateKeyError(key, lines[name])
+            lines[name] = key.start_mark.line + 1
+        return node
