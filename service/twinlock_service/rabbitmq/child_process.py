@@ -11,6 +11,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinlock_common import proc_stat
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
@@ -80,10 +82,8 @@ def _signal_and_wait(pidfd: int, number: signal.Signals, seconds: float) -> bool
 
 
 def _start_time(pid: int) -> int | None:
-    # proc(5): field 22 of stat; the second field, in brackets, may hold blanks itself.
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+    """When the process was started; None where there is none, or it has ended and nobody has waited for it yet."""
+    if proc_stat.field(pid, proc_stat.STATE) == "Z":
         return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])
+    started = proc_stat.field(pid, proc_stat.STARTED)
+    return None if started is None else int(started)
