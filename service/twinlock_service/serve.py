@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -29,11 +28,10 @@ from twinlock_service.rabbitmq.child_process import ChildProcess
 from twinlock_service.rabbitmq.client import AmqpClient
 from twinlock_service.rabbitmq.management import Management, ManagementError
 from twinlock_service.rabbitmq.port_forwarding import hosted_ports
-from twinlock_service.rabbitmq.private_node import private_node
+from twinlock_service.rabbitmq.server import Server, given_server, note_login, private_server
 from twinlock_service.rabbitmq.topology import Topology
 from twinlock_service.state.database import open_database
 from twinlock_service.state.folder import state_folder
-from twinlock_service.state.private_files import open_private
 from twinlock_service.state.tokens import Tokens
 from twinlock_service.tasks.forwarding import forward_backlog
 from twinlock_service.tasks.handlers import handlers
@@ -45,9 +43,6 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 30.0
 """How long the service waits for RabbitMQ when it starts."""
-
-MANAGEMENT = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
-"""Where RabbitMQ has its management API unless it is told otherwise: encrypted where the rest is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +61,6 @@ class Options:
     amqp_ports: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _RabbitMQ:
-    """Where RabbitMQ is, with an administrator's login in the URLs; `server` is ours to watch, or None."""
-
-    url: URL
-    management_url: URL
-    server: ChildProcess | None
-
-    @property
-    def vhost(self) -> str:
-        return self.url.path.removeprefix("/") or "/"
-
-
 async def serve(options: Options) -> None:
     """Runs until SIGTERM or SIGINT cancel it. StartError: it can't start, or its RabbitMQ node has died."""
     _cancel_on_signal()
@@ -89,7 +71,7 @@ async def serve(options: Options) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(state_folder(options.state))
         rabbitmq = await _rabbitmq(stack, options, document.rabbitmq)
-        _note_login(options.state, rabbitmq)
+        note_login(options.state, rabbitmq)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         topology = Topology(Management(session, rabbitmq.management_url, rabbitmq.vhost), rabbitmq.url)
         await _within(_service_queues(topology), "RabbitMQ's management API")
@@ -104,13 +86,13 @@ async def serve(options: Options) -> None:
         await stack.enter_async_context(_running(watcher.run()))
         if certificate is not None:
             await stack.enter_async_context(_running(certificate.follow()))
-        if rabbitmq.server is not None:
-            node = "127.0.0.1", rabbitmq.url.port or 0
-            await stack.enter_async_context(hosted_ports(options.amqp_ports, *node))
+        if rabbitmq.node is not None:
+            where = "127.0.0.1", rabbitmq.url.port or 0
+            await stack.enter_async_context(hosted_ports(options.amqp_ports, *where))
         urls = await stack.enter_async_context(_listening(options, context, certificate))
         print(f"twinlock-service ready on {' and '.join(urls)}", flush=True)
         notify("READY=1")
-        await _forever(rabbitmq.server)
+        await _forever(rabbitmq.node)
 
 
 def _cancel_on_signal() -> None:
@@ -129,24 +111,12 @@ def _cancel_on_signal() -> None:
         signal.signal(number, interrupt)
 
 
-async def _rabbitmq(stack: AsyncExitStack, options: Options, login: RabbitmqEntry | None) -> _RabbitMQ:
+async def _rabbitmq(stack: AsyncExitStack, options: Options, login: RabbitmqEntry | None) -> Server:
     if options.amqp is None:
-        node = await stack.enter_async_context(private_node(options.state))
-        return _RabbitMQ(node.url, node.management_url, node.server)
+        return await stack.enter_async_context(private_server(options.state))
     if login is None:
         raise StartError(os.EX_CONFIG, f"users file {options.users} has no `rabbitmq` login, which --amqp URL needs")
-    scheme, port = MANAGEMENT[options.amqp.scheme]
-    management = URL.build(scheme=scheme, host=options.amqp.host or "", port=port)
-    amqp, management = (
-        url.with_user(login.user).with_password(login.password.get_secret_value())
-        for url in (options.amqp, options.amqp_management or management)
-    )
-    return _RabbitMQ(amqp, management, None)
-
-
-def _note_login(state: Path, rabbitmq: _RabbitMQ) -> None:
-    with open_private(state / "amqp.json") as file:
-        json.dump({"url": str(rabbitmq.url), "management_url": str(rabbitmq.management_url)}, file)
+    return given_server(options.amqp, options.amqp_management, login)
 
 
 async def _service_queues(topology: Topology) -> None:
@@ -199,7 +169,7 @@ async def _listening(options: Options, context: Context, certificate: Certificat
         await runner.cleanup()
 
 
-async def _forever(server: ChildProcess | None) -> NoReturn:
-    ended: Awaitable[int] = asyncio.get_running_loop().create_future() if server is None else server.wait()
+async def _forever(node: ChildProcess | None) -> NoReturn:
+    ended: Awaitable[int] = asyncio.get_running_loop().create_future() if node is None else node.wait()
     text = f"the private RabbitMQ node ended by itself (status {await ended}); start the service again"
     raise StartError(os.EX_UNAVAILABLE, text)
