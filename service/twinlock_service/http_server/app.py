@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from twinlock_service.context import Context
 from twinlock_service.errors import ApiError, Code
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 
 MIN_CLIENT_VERSION = "4.15.0"
 """The oldest SDK and agent whose calls this service was checked against."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_app(context: Context, host: str = "localhost") -> web.Application:

@@ -67,8 +67,7 @@ async def _of_one(context: Context, person: Identity) -> list[Section]:
 
 def _row(context: Context, endpoint: Endpoint) -> Row:
     """What the page shows of an endpoint: less than there is in memory of one."""
-    status = "online" if endpoint.online else "offline"
-    return endpoint.id, endpoint.kind, endpoint.name, _name(context, endpoint.owner), status
+    return endpoint.id, endpoint.kind, endpoint.name, _name(context, endpoint.owner), endpoint.status
 
 
 def _tasks(context: Context, owner: str | None) -> str:

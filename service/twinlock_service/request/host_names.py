@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.request.keys import CONTEXT
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LISTENING_HOST = web.AppKey("listening_host", str)
 """What `--host` says; clients may call the service so."""

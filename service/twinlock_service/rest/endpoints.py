@@ -56,7 +56,7 @@ async def status(request: web.Request) -> web.Response:
     context, caller = request.app[CONTEXT], request[CALLER]
     endpoint = visible_endpoint(context, caller, uuid_in_path(request, "endpoint"))
     details = endpoint.report if endpoint.managed_by(caller) else {}
-    return web.json_response({"status": _status(endpoint), "details": details})
+    return web.json_response({"status": endpoint.status, "details": details})
 
 
 async def show_all(request: web.Request) -> web.Response:
@@ -129,10 +129,6 @@ def _kind(registration: EndpointRegistration) -> Kind:
     return "manager" if registration.multi_user or template is not None else "single"
 
 
-def _status(endpoint: Endpoint) -> str:
-    return "online" if endpoint.online else "offline"
-
-
 def _listed(endpoint: Endpoint, caller: Identity, everything: bool) -> bool:
     mine = endpoint.owned_by(caller)
     return mine or (everything and endpoint.usable_by(caller) and bool(endpoint.registration.get("public")))
@@ -146,5 +142,5 @@ def _summary(endpoint: Endpoint) -> dict[str, Any]:
         "owner": endpoint.owner,
         "multi_user": endpoint.kind != "user" and bool(endpoint.registration.get("multi_user")),
         "parent": endpoint.parent,
-        "status": _status(endpoint),
+        "status": endpoint.status,
     }

@@ -50,6 +50,11 @@ class Endpoint:
         return time.time() - self.last_report < MISSED_HEARTBEATS * self.heartbeat_period
 
     @property
+    def status(self) -> Literal["online", "offline"]:
+        """The same in the words of the hosted service."""
+        return "online" if self.online else "offline"
+
+    @property
     def name(self) -> str:
         """What people call it; of a user endpoint, what its manager is told to call it."""
         if self.kind == "user":
