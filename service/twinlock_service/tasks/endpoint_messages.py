@@ -13,7 +13,7 @@ from twinlock_common.log_ration import LogRation
 
 from twinlock_service.limits.json_complexity import JsonLimitError, check_json, check_json_in_turns
 from twinlock_service.rabbitmq.topology import endpoint_of
-from twinlock_service.tasks.failures import failed
+from twinlock_service.tasks.failures import failed_result
 
 MAX_RESULT = 32 * 1024 * 1024
 """Bytes of a result: 20 MiB of data, and what its serialization and JSON add to it."""
@@ -52,7 +52,7 @@ async def read_result(delivery: Message) -> tuple[Result, bytes] | None:
         named = _TASK_ID.search(delivery.body, 0, _HEAD)
         if named is None:
             return None
-        instead = failed(named[1].decode(), f"The service does not take the result: {error}")
+        instead = failed_result(named[1].decode(), f"The service does not take the result: {error}")
         return instead, messagepack.pack(instead)
 
 

@@ -18,7 +18,7 @@ CHUNK = 100
 """How many tasks are ended before others get their turn."""
 
 
-def failed(task_id: str, text: str) -> Result:
+def failed_result(task_id: str, text: str) -> Result:
     """The result of a task that its endpoint did not end."""
     details = ResultErrorDetails(code=ENDPOINT_FAILED, user_message=text)
     return Result(task_id=uuid.UUID(task_id), data=text, error_details=details)
@@ -30,7 +30,7 @@ async def fail_outstanding(context: Context, endpoint: str, text: str) -> int:
     while tasks := context.tasks.outstanding(endpoint, CHUNK):
         with transaction(context.db):
             for task in tasks:
-                context.tasks.finish(task, "failed", messagepack.pack(failed(task, text)))
+                context.tasks.finish(task, "failed", messagepack.pack(failed_result(task, text)))
         count += len(tasks)
         await asyncio.sleep(0)
     return count

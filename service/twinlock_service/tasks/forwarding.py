@@ -16,7 +16,7 @@ from twinlock_service.context import Context
 from twinlock_service.rabbitmq.client import BATCH
 from twinlock_service.rabbitmq.topology import result_prefix
 from twinlock_service.state.database import transaction
-from twinlock_service.tasks.failures import failed
+from twinlock_service.tasks.failures import failed_result
 
 log = logging.getLogger(__name__)
 
@@ -70,5 +70,5 @@ async def _offer_one(context: Context, task_id: str) -> None:
         await context.amqp.publish("", queue, task.result, timestamp=int(task.completed))
     except RefusedMessageError as error:
         log.error("task %s: %s", task.id, error)
-        short = messagepack.pack(failed(task.id, f"The result can't be sent: {error}"))
+        short = messagepack.pack(failed_result(task.id, f"The result can't be sent: {error}"))
         await context.amqp.publish("", queue, short, timestamp=int(task.completed))

@@ -57,7 +57,7 @@ class MessageQuota:
             self._minute = minute
 
 
-async def count(context: Context, quota: MessageQuota, delivery: Message) -> None:
+async def charge(context: Context, quota: MessageQuota, delivery: Message) -> None:
     """Count a message that ends no task; cut its sender off if there are too many."""
     origin = endpoint_of(delivery.exchange)
     if origin is not None and quota.too_many(origin, len(delivery.body)):

@@ -12,7 +12,7 @@ from twinlock_service.state.database import transaction
 from twinlock_service.state.tasks import Status
 from twinlock_service.tasks.endpoint_messages import read_result, warn
 from twinlock_service.tasks.forwarding import offer
-from twinlock_service.tasks.message_quota import MessageQuota, count
+from twinlock_service.tasks.message_quota import MessageQuota, charge
 
 
 async def take_results(context: Context, quota: MessageQuota, batch: list[Message]) -> None:
@@ -29,7 +29,7 @@ async def take_results(context: Context, quota: MessageQuota, batch: list[Messag
             elif end is None or quota.repeated(end[0]):
                 useless.append(delivery)
     for delivery in useless:
-        await count(context, quota, delivery)
+        await charge(context, quota, delivery)
     try:
         await offer(context, new)
     except LinkError:

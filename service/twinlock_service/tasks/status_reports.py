@@ -15,7 +15,7 @@ from twinlock_service.rabbitmq.management import ManagementError
 from twinlock_service.rabbitmq.topology import endpoint_of
 from twinlock_service.tasks.endpoint_messages import read_report, warn
 from twinlock_service.tasks.failures import fail_outstanding
-from twinlock_service.tasks.message_quota import MessageQuota, count
+from twinlock_service.tasks.message_quota import MessageQuota, charge
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ async def take_status_reports(context: Context, quota: MessageQuota, batch: list
     time_slice = TimeSlice()
     for delivery in batch:
         await time_slice.pause()
-        await count(context, quota, delivery)
+        await charge(context, quota, delivery)
         report = read_report(delivery)
         origin = endpoint_of(delivery.exchange)
         if report is None:
