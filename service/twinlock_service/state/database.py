@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from twinlock_service.errors import StartError
+from twinlock_service.state.private_files import open_private
 
 VERSION = 2
 
@@ -24,7 +25,7 @@ _FROM_1 = (
 def open_database(path: Path) -> sqlite3.Connection:
     """Opens or makes the database, readable by the owner only. StartError: not a database, or of another version."""
     # Made before SQLite sees it: SQLite gives its -wal and -shm files the mode of the database.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    open_private(path, "a").close()
     db = sqlite3.connect(path, isolation_level=None)
     db.row_factory = sqlite3.Row
     try:
