@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from twinlock_common.unique_keys import UniqueKeyLoader
 
 MOST = 16 << 20
