@@ -59,12 +59,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main() -> None:
-    """The program; ends the process."""
+    """Run the program with the arguments of the command line, and end the process."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs the program with these arguments; gives its exit code. SystemExit: usage."""
+    """Run the program with these arguments, and return its exit code. Raise `SystemExit` on a usage error."""
     made = parser()
     argcomplete.autocomplete(made)
     options = made.parse_args(arguments)
@@ -84,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     formatter = argparse.RawDescriptionHelpFormatter
     made = _Parser(prog="twinlock-service", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter)
     made.add_argument("--port", type=_port, default=5000, help="TCP port (default 5000, where the SDK looks)")

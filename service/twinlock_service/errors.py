@@ -28,7 +28,7 @@ class Code(enum.IntEnum):
 
 
 class ApiError(Exception):
-    """A request can't be served; the caller gets `http_status` and a body with `code` and `reason`."""
+    """A request can't be served. The caller gets `http_status` and a body with `code` and `reason`."""
 
     def __init__(self, http_status: int, code: Code, reason: str) -> None:
         super().__init__(reason)
@@ -37,7 +37,7 @@ class ApiError(Exception):
         self.reason = reason
 
     def body(self) -> dict[str, object]:
-        """The error document that globus-sdk and the endpoint agent expect; `message` is what globus-sdk shows."""
+        """Return the error document that globus-sdk and the agent expect. globus-sdk shows `message`."""
         return {
             "status": "Failed",
             "code": int(self.code),
@@ -56,7 +56,7 @@ class StartError(Exception):
 
 
 def validation_faults(error: ValidationError) -> str:
-    """What pydantic found, in one line and without the input, which may hold secrets or a user's data."""
+    """Describe in one line what pydantic found, without the input, which may hold secrets or a user's data."""
     if error.error_count() > MOST_DESCRIBED:
         return f"document: it has {error.error_count():,} faults"
     found = error.errors(include_url=False, include_context=False, include_input=False)

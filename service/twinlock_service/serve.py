@@ -47,9 +47,10 @@ CONNECT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line. `amqp` None: a private node. The URLs hold no login: others can read a command line.
+    """The command line.
 
-    `amqp_ports` None: those of the hosted service, as far as they are free.
+    If `amqp` is None, the service runs a private node. The URLs hold no login: others can read a command line. If
+    `amqp_ports` is None, they are the hosted service's ports, as far as those are free.
     """
 
     host: str
@@ -62,7 +63,7 @@ class Options:
 
 
 async def serve(options: Options) -> None:
-    """Runs until SIGTERM or SIGINT cancel it. StartError: it can't start, or its RabbitMQ node has died."""
+    """Run until SIGTERM or SIGINT cancels it. Raise `StartError` if it can't start, or its RabbitMQ node has died."""
     _cancel_on_signal()
     raise_descriptor_limit()
     document = read_users_file(options.users)
@@ -152,14 +153,14 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 def _log_failure(part: asyncio.Task[None]) -> None:
-    """Say so at once where a part ends by an exception: nobody else looks at it."""
+    """Log at once that a part has ended by an exception: nobody else looks at it."""
     if not part.cancelled() and part.exception() is not None:
         log.error("a part of the service ended unexpectedly; restart the service", exc_info=part.exception())
 
 
 @asynccontextmanager
 async def _listening(options: Options, context: Context, certificate: Certificate | None) -> AsyncIterator[list[str]]:
-    """Serves HTTP, and with a certificate HTTPS; gives the URLs."""
+    """Serve HTTP, and with a certificate HTTPS, while the block runs; yield the URLs."""
     app = make_app(context, options.host)
     runner = Runner(app, shutdown_timeout=2)
     await runner.setup()

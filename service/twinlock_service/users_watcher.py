@@ -1,4 +1,4 @@
-"""Follows the users file: a change counts at once, and those whom it no longer lets in are cut off from RabbitMQ."""
+"""The watcher of the users file: a change counts at once, and those it no longer lets in are cut off from RabbitMQ."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class UsersWatcher:
         """Endpoints, by uuid, whose owner is gone."""
 
     async def run(self) -> None:
-        """Works until it is cancelled."""
+        """Follow the users file until this is cancelled."""
         while True:
             delay = POLL
             try:
@@ -53,10 +53,9 @@ class UsersWatcher:
             await asyncio.sleep(delay)
 
     async def cut_off(self) -> None:
-        """
-        Deletes the RabbitMQ users of those without access, which closes their connections.
+        """Delete the RabbitMQ users of those without access, which closes their connections.
 
-        ManagementError: one can't be deleted; the others are.
+        Raise `ManagementError` if one can't be deleted; the others are deleted.
         """
         context = self._context
         lost = [each for each in context.result_logins.all() if context.users.by_credential(each.credential) is None]
@@ -102,7 +101,7 @@ class UsersWatcher:
 
 
 def warn_of_plain_tokens(path: Path, document: UsersFile) -> None:
-    """Say whose tokens whoever reads the file can use."""
+    """Log which users' tokens can be used by whoever reads the file."""
     names = [name for name, entry in document.users.items() if entry.token is not None]
     if names:
         text = (

@@ -28,7 +28,7 @@ MIN_CLIENT_VERSION = "4.15.0"
 
 
 def make_app(context: Context, host: str = "localhost") -> web.Application:
-    """The application; `host` is where it listens."""
+    """Return the application; `host` is where it listens."""
     app = web.Application(middlewares=[_errors, check_host], client_max_size=MAX_BODY)
     app[CONTEXT] = context
     app[LISTENING_HOST] = host
@@ -91,7 +91,7 @@ def _for_callers(handler: Handler) -> Handler:
 
 
 async def _send(request: web.Request, answer: web.StreamResponse) -> None:
-    """Send an answer, and wait until the client has taken most of it. ConnectionError: the client is gone."""
+    """Send an answer, and wait until the client has taken most of it. Raise `ConnectionError` if the client is gone."""
     writer = await answer.prepare(request)
     await answer.write_eof()
     if writer is not None:

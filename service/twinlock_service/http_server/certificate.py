@@ -21,13 +21,13 @@ class Certificate:
     """A certificate, with the chain that leads to it, and its key; PEM files."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
-        """Reads and checks them. StartError: they are no good; the text says what is wrong."""
+        """Read and check the two files. Raise `StartError`, which says what is wrong, if they can't be used."""
         self._files = (certificate, key)
         self._seen = self._stamp()
         self.context = _checked(certificate, key)
 
     async def follow(self) -> None:
-        """Has new connections use the files as they are now, when they change to something good; never returns."""
+        """Watch the two files and, when they change, use them for new connections if they are good. Never return."""
         while True:
             await asyncio.sleep(POLL)
             last, self._seen = self._seen, self._stamp()
@@ -89,7 +89,7 @@ def _why_unusable(certificate: Path, key: Path, error: ssl.SSLError) -> str:
 
 
 def _check_valid(context: ssl.SSLContext, certificate: Path) -> None:
-    """StartError: a client that trusts the issuer would refuse it, since it has expired or isn't for servers."""
+    """Raise `StartError` if clients that trust the issuer would refuse the certificate: expired, or not for servers."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.load_verify_locations(certificate)

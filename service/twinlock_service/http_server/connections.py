@@ -29,7 +29,7 @@ STALL_SECONDS = 30.0
 
 
 class Runner(web.AppRunner):
-    """Runs an application behind these limits."""
+    """An application's runner that enforces these limits."""
 
     def __init__(self, app: web.Application, shutdown_timeout: float) -> None:
         super().__init__(
@@ -50,7 +50,7 @@ class Runner(web.AppRunner):
 
 @contextmanager
 def serving(request: web.Request) -> Iterator[None]:
-    """While the block runs, the request's connection is not closed to make room."""
+    """Keep the request's connection from being closed to make room, while the block runs."""
     connection = request.transport and request.transport.get_protocol()
     if not isinstance(connection, Connection):
         yield
@@ -73,44 +73,49 @@ class Connection(asyncio.Protocol):
         self._stalled: asyncio.TimerHandle | None = None
 
     def accepted(self, transport: asyncio.BaseTransport) -> None:
-        """It has come; where there is TLS, that is before anything was agreed on."""
+        """Count the connection from now on; where there is TLS, that is before the handshake."""
         self._transport = cast(asyncio.Transport, transport)
         self._connections.opened(self, tcp_peer(transport))
 
     def gone(self) -> None:
-        """It is no more."""
+        """Count the connection no longer: it is closed."""
         self._connections.closed(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Pass the connection on to aiohttp; with TLS this comes after the handshake."""
         if self._transport is None:
             self.accepted(transport)
         self._transport = cast(asyncio.Transport, transport)
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        """Pass the data on to aiohttp, and note that the connection isn't silent."""
         self._connections.active(self)
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
+        """Pass on to aiohttp that the client sends no more."""
         return self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        """More of an answer waits than the client has taken."""
+        """Watch the answer from now on: more of it waits than the client has taken."""
         self._inner.pause_writing()
         self._watch_answer(self._waiting())
 
     def resume_writing(self) -> None:
+        """Stop watching the answer: the client has taken most of it."""
         self._connections.active(self)
         self._unwatch_answer()
         self._inner.resume_writing()
 
     def connection_lost(self, error: Exception | None) -> None:
+        """Pass the end of the connection on to aiohttp, and count the connection no longer."""
         self._unwatch_answer()
         self.gone()
         self._inner.connection_lost(error)
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close the connection at once."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -150,15 +155,17 @@ class Secured(SSLProtocol):
         self._connection = connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection before the handshake begins."""
         self._connection.accepted(transport)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """Count the connection no longer, even if the handshake never ended."""
         super().connection_lost(exc)
         self._connection.gone()
 
 
 def _room() -> int:
-    """How many connections the descriptors suffice for."""
+    """Return how many connections the limit of file descriptors leaves room for."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST if limit == resource.RLIM_INFINITY else max(1, min(MOST, limit - RESERVED_DESCRIPTORS))

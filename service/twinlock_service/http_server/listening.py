@@ -32,14 +32,14 @@ _Place = tuple[str, int, ssl.SSLContext | None]
 
 
 def given_certificate(settings: Settings) -> Certificate | None:
-    """The certificate that the settings name. StartError: it is no good."""
+    """Return the certificate that the settings name, or None. Raise `StartError` if it can't be used."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     return Certificate(settings.tls_certificate, settings.tls_key)
 
 
 async def listen(runner: Runner, host: str, port: int, tls_port: int, certificate: Certificate | None) -> list[str]:
-    """Begins to serve; gives the URLs. StartError: another program has a port."""
+    """Begin to serve, and return the URLs. Raise `StartError` if it can't listen, such as on a port that is in use."""
     places = _places(host, port, tls_port, certificate)
     for place in places:
         await _listen(runner, *place)
@@ -56,10 +56,10 @@ def _places(host: str, port: int, tls_port: int, certificate: Certificate | None
 
 
 class _Site(web.TCPSite):
-    """HTTP or HTTPS.
+    """An address on which HTTP or HTTPS is served.
 
-    aiohttp's own site tells of a connection when TLS is agreed on, which may never be, and accepts in one round of the
-    loop as many as may wait.
+    aiohttp's own site reports a connection only after the TLS handshake, which may never end. It also accepts as many
+    connections in one round of the loop as the kernel may keep waiting.
     """
 
     def __init__(self, runner: Runner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
@@ -82,7 +82,10 @@ class _Site(web.TCPSite):
 
 
 def _let_wait(listening: int) -> None:
-    """Have the kernel keep more connections than asyncio asked for, which knows one number for this and for a round."""
+    """Have the kernel keep more connections waiting than asyncio asked for.
+
+    asyncio uses one number for this and for how many connections it accepts in one round of the loop.
+    """
     with socket.socket(fileno=os.dup(listening)) as same:
         same.listen(_BACKLOG)
 

@@ -20,14 +20,14 @@ class TimeSlice:
         self._ends = time.monotonic() + SLICE
 
     async def pause(self) -> None:
-        """Let others work, unless this one has hardly begun. To be called after each step."""
+        """Let others work, unless this work has hardly begun. To be called after each step."""
         if time.monotonic() > self._ends:
             await asyncio.sleep(0)
             self._ends = time.monotonic() + SLICE
 
 
 def chunks(items: Iterable[T], most: int, size: Callable[[T], int], total: int) -> Iterator[list[T]]:
-    """Cut `items` into lists of at most `most`, and of `total` by their sizes unless one alone is larger."""
+    """Cut `items` into lists of at most `most`, whose sizes add up to at most `total` unless one item is larger."""
     chunk: list[T] = []
     room = total
     for item in items:

@@ -22,7 +22,7 @@ class NamedLocks:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __getitem__(self, name: str) -> asyncio.Lock:
-        """The lock with this name."""
+        """Return the lock with this name."""
         return self._locks.get(name) or self._locks.setdefault(name, asyncio.Lock())
 
 
@@ -42,7 +42,7 @@ class CallerLimits:
 
     @asynccontextmanager
     async def turn(self, caller: str, size: int | None) -> AsyncIterator[None]:
-        """Wait for a turn of this caller, and hold it. `size` is the request's in bytes; None: it isn't known."""
+        """Wait for a turn of this caller, and hold it. `size` is the request's in bytes, or None if it isn't known."""
         limits = self._callers.get(caller) or self._callers.setdefault(caller, _Caller())
         async with AsyncExitStack() as held:
             if size is None or size > LARGE:

@@ -1,5 +1,4 @@
-"""
-How many connections there may be.
+"""How many connections there may be.
 
 A connection too many isn't refused. The one that has been silent for longest of those with the same peer is closed
 instead, so that neither forgotten connections nor requests sent by halves keep anybody out. Requests that are being
@@ -25,7 +24,7 @@ class Closable(Protocol):
     busy: bool
 
     def abort(self) -> None:
-        """End it."""
+        """Close it at once."""
 
 
 C = TypeVar("C", bound=Closable)
@@ -41,7 +40,7 @@ class Connections(Generic[C]):
         self._of_peer: dict[str, dict[C, None]] = {}  # the connection that was silent for longest comes first
 
     def opened(self, connection: C, peer: str) -> None:
-        """A connection has come; another one is closed if there are too many now."""
+        """Count a new connection. Close another one if there are too many now."""
         self._peers[connection] = peer
         of_peer = self._of_peer.setdefault(peer, {})
         of_peer[connection] = None
@@ -51,14 +50,14 @@ class Connections(Generic[C]):
             self._close_one(max(self._of_peer.values(), key=len))
 
     def active(self, connection: C) -> None:
-        """Something came or went."""
+        """Note that something was sent or received."""
         peer = self._peers.get(connection)
         if peer is not None:
             of_peer = self._of_peer[peer]
             of_peer[connection] = of_peer.pop(connection)
 
     def closed(self, connection: C) -> None:
-        """A connection is no more."""
+        """Count a connection no longer: it is closed."""
         peer = self._peers.pop(connection, None)
         if peer is not None:
             del self._of_peer[peer][connection]
@@ -72,6 +71,6 @@ class Connections(Generic[C]):
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process, and those that it starts, have as many descriptors as they may."""
+    """Raise this process's limit of file descriptors to its hard limit, also for the processes that it starts."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

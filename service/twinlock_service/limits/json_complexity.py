@@ -1,5 +1,4 @@
-"""
-Limits of nesting and of the number of values in JSON, checked before anything decodes it.
+"""Limits of nesting and of the number of values in JSON, checked before anything decodes it.
 
 Decoders take microseconds and hundreds of bytes for each value, so that some megabytes of brackets would hold up
 everybody. Long strings cost next to nothing. What isn't JSON at all is left to the decoder, which says so.
@@ -34,20 +33,23 @@ class JsonLimitError(ValueError):
 
 
 def check_json(body: bytes, max_values: int) -> None:
-    """Check a document at once. JsonLimitError: it is beyond a limit."""
+    """Check a document in one go. Raise `JsonLimitError` if it is beyond a limit."""
     for _ in _steps(body, max_values):
         pass
 
 
 async def check_json_in_turns(body: bytes, max_values: int = MAX_VALUES) -> None:
-    """Check a document that may be large, and let others work meanwhile. JsonLimitError: it is beyond a limit."""
+    """Check a document that may be large, and let others work meanwhile.
+
+    Raise `JsonLimitError` if it is beyond a limit.
+    """
     time_slice = TimeSlice()
     for _ in _steps(body, max_values):
         await time_slice.pause()
 
 
 async def check_escapes_in_turns(body: bytes) -> None:
-    """Check that what a document's texts write as escapes can soon be decoded. JsonLimitError: it can't."""
+    """Check that the escaped characters in a document's texts can be decoded soon. Raise `JsonLimitError` if not."""
     escapes, time_slice = 0, TimeSlice()
     for start in range(0, len(body), _WINDOW):
         escapes += body.count(b"\\", start, start + _WINDOW)
@@ -57,7 +59,7 @@ async def check_escapes_in_turns(body: bytes) -> None:
 
 
 def _steps(body: bytes, max_values: int) -> Iterator[None]:
-    """Check a document; yields after each piece of work, which is never longer than `_WINDOW`."""
+    """Check a document; yield after each piece of work, which is never longer than `_WINDOW`."""
     depth, values, strings, position = 0, 0, 0, 0
     while position < len(body):
         found = _PUNCTUATION.search(body, position, position + _WINDOW)
@@ -83,7 +85,10 @@ def _steps(body: bytes, max_values: int) -> Iterator[None]:
 
 
 def _end_of_string(body: bytes, start: int) -> Generator[None, None, int]:
-    """The place behind the closing quote of the string whose text begins at `start`; the document's end without one."""
+    """Return the position behind a string's closing quote, or the document's end if there is none.
+
+    `start` is where the string's text begins.
+    """
     position = start
     while position < len(body):
         window = position + _WINDOW

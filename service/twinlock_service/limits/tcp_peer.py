@@ -18,7 +18,7 @@ _ANY_COOKIE = b"\xff" * 8
 
 
 def tcp_peer(transport: asyncio.BaseTransport) -> str:
-    """The account that a connection from this machine comes from, by whatever address of it; else where it is from."""
+    """Return the account behind a connection that comes from this machine, or the address that it comes from."""
     remote, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
     if not remote or not local:
         return "unknown"
@@ -29,7 +29,7 @@ def tcp_peer(transport: asyncio.BaseTransport) -> str:
 
 
 def _origin(remote: str) -> str:
-    """An address; of IPv6 the network, since whoever has one address there can have all."""
+    """Return an IPv4 address, or the /64 network of an IPv6 address: whoever has one address there can have all."""
     address = ipaddress.ip_address(remote.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
@@ -37,7 +37,7 @@ def _origin(remote: str) -> str:
 
 
 def _owner(family: int, remote: tuple[str, int], local: tuple[str, int]) -> int:
-    """The uid of the socket at the other end, which is on this machine: asked of the kernel, see sock_diag(7)."""
+    """Return the uid of the socket at the other end, on this machine, as the kernel tells it; see sock_diag(7)."""
     ends = [_packed(family, *end[:2]) for end in (remote, local)]
     (address, port), (to_address, to_port) = ends
     every_state = 0xFFFFFFFF

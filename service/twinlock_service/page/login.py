@@ -1,5 +1,4 @@
-"""
-How a person comes to the page: a form that takes the token, and a cookie for the session.
+"""How a person comes to the page: a form that takes the token, and a cookie for the session.
 
 The cookie opens the page and nothing else. A browser sends it to no other site's requests (SameSite=Strict), and no
 script sees it; but it does send it to every port of this host, see docs/service.md. The token itself is in a form's
@@ -35,7 +34,7 @@ HEADERS = {
 
 
 async def log_in(request: web.Request) -> web.Response:
-    """POST /login: begins a session. Another form says what is wrong with the token."""
+    """Serve POST /login: begin a session, or show the form again with what is wrong with the token."""
     _refuse_foreign(request)
     form = await read_form(request)
     try:
@@ -55,7 +54,7 @@ async def log_in(request: web.Request) -> web.Response:
 
 
 async def log_out(request: web.Request) -> web.Response:
-    """POST /logout: ends the session."""
+    """Serve POST /logout: end the session."""
     _refuse_foreign(request)
     request.app[SESSIONS].end(request.cookies.get(_cookie_name(request), ""))
     answer = _to_page()
@@ -64,7 +63,10 @@ async def log_out(request: web.Request) -> web.Response:
 
 
 def visitor(request: web.Request) -> Login | None:
-    """Who asks for the page: by bearer token, or by session. ApiError 401: a bearer token that is no good."""
+    """Return who asks for the page, by bearer token or by session; None if it is nobody who is logged in.
+
+    Raise `ApiError` 401 if the bearer token is no good.
+    """
     if "Authorization" in request.headers:
         return authenticate(request)
     credential = request.app[SESSIONS].credential(request.cookies.get(_cookie_name(request), ""))
@@ -72,7 +74,7 @@ def visitor(request: web.Request) -> Login | None:
 
 
 def form_page(reason: str = "") -> web.Response:
-    """The form, and why the last token was refused."""
+    """Return the page with the login form, and why the last token was refused."""
     template = string.Template(files(__package__).joinpath("login.html").read_text())
     text = template.substitute(reason=html.escape(reason))
     return web.Response(status=401, text=text, content_type="text/html", headers=HEADERS)
@@ -88,7 +90,7 @@ def _cookie_name(request: web.Request) -> str:
 
 
 def _refuse_foreign(request: web.Request) -> None:
-    """ApiError 403: another site's page has sent the form, to log somebody in or out."""
+    """Raise `ApiError` 403 if another site's page has sent the form, to log somebody in or out."""
     origin = request.headers.get("Origin")
     host = request.headers["Host"]
     foreign = origin is not None and origin not in (f"http://{host}", f"https://{host}")

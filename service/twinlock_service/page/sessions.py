@@ -31,7 +31,7 @@ class Sessions:
         self._sessions: dict[str, _Session] = {}
 
     def begin(self, login: Login) -> str:
-        """Begins a session; gives the value of its cookie."""
+        """Begin a session, and return the value of its cookie."""
         cookie = secrets.token_urlsafe(32)
         now = time.monotonic()
         self._sessions = {key: each for key, each in self._sessions.items() if each.expires > now}
@@ -42,12 +42,12 @@ class Sessions:
         return cookie
 
     def credential(self, cookie: str) -> str | None:
-        """The credential with which this session was begun; None where there is no such session any more."""
+        """Return the credential with which this session was begun, or None if there is no such session any more."""
         session = self._sessions.get(digest(cookie))
         return session.credential if session and session.expires > time.monotonic() else None
 
     def end(self, cookie: str) -> None:
-        """Ends a session."""
+        """End a session."""
         self._sessions.pop(digest(cookie), None)
 
 

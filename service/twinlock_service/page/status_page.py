@@ -29,7 +29,7 @@ _COLUMNS = ("uuid", "kind", "name", "owner", "status")
 
 
 async def show(request: web.Request) -> web.Response:
-    """GET /; for somebody who isn't logged in the form to do so."""
+    """Serve GET /: the status page, or the login form for somebody who isn't logged in."""
     login = visitor(request)
     if login is None:
         return form_page()
@@ -66,7 +66,7 @@ async def _of_one(context: Context, person: Identity) -> list[Section]:
 
 
 def _row(context: Context, endpoint: Endpoint) -> Row:
-    """What the page shows of an endpoint: less than there is in memory of one."""
+    """Return what the page shows of an endpoint, which takes less memory than the endpoint itself."""
     return endpoint.id, endpoint.kind, endpoint.name, _name(context, endpoint.owner), endpoint.status
 
 

@@ -16,7 +16,10 @@ from twinlock_common import proc_stat
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process for sure: a pid alone may be somebody else's by now. `started` is in clock ticks after boot."""
+    """A process, identified for certain: its pid alone may belong to another one by now.
+
+    `started` is in clock ticks after boot.
+    """
 
     pid: int
     started: int
@@ -35,17 +38,17 @@ class ChildProcess:
         return self._child.returncode is not None
 
     async def wait(self) -> int:
-        """Waits for its end; gives its exit status."""
+        """Wait until the child has ended, and return its exit status."""
         return await self._child.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal, if it is still there."""
+        """Send a signal, if the child is still there."""
         with contextlib.suppress(ProcessLookupError):
             self._child.send_signal(number)
 
 
 async def stop(process: ChildProcess, grace: float) -> None:
-    """Ends a child: SIGTERM, after `grace` seconds SIGKILL."""
+    """End a child: send SIGTERM, and SIGKILL after `grace` seconds."""
     process.signal(signal.SIGTERM)
     try:
         await asyncio.wait_for(process.wait(), grace)
@@ -55,7 +58,7 @@ async def stop(process: ChildProcess, grace: float) -> None:
 
 
 def end_stale(file: Path, grace: float) -> None:
-    """Ends the processes that a service noted in `file` before it was killed, and waits for their end."""
+    """End the processes that a service noted in `file` before it was killed, and wait until they are gone."""
     with contextlib.suppress(FileNotFoundError):
         for each in json.loads(file.read_text()):
             _end(ProcessIdentity(**each), grace)
@@ -82,7 +85,7 @@ def _signal_and_wait(pidfd: int, number: signal.Signals, seconds: float) -> bool
 
 
 def _start_time(pid: int) -> int | None:
-    """When the process was started; None where there is none, or it has ended and nobody has waited for it yet."""
+    """Return when the process was started, or None if there is no such process or it is a zombie."""
     if proc_stat.field(pid, proc_stat.STATE) == "Z":
         return None
     started = proc_stat.field(pid, proc_stat.STARTED)

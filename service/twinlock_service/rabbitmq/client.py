@@ -36,7 +36,7 @@ class AmqpClient:
         self._up = asyncio.Event()
 
     async def run(self, handlers: Mapping[str, Handler]) -> None:
-        """Keeps the connection up until it is cancelled. `handlers`: what is done with the messages of which queue."""
+        """Keep the connection up until this is cancelled. `handlers` has for each queue what handles its messages."""
         waits = delays(most=LONGEST_DELAY)
         while True:
             try:
@@ -56,15 +56,21 @@ class AmqpClient:
             await asyncio.sleep(next(waits))
 
     async def connected(self) -> None:
-        """Returns when there is a connection."""
+        """Wait until there is a connection."""
         await self._up.wait()
 
     async def publish(self, exchange: str, key: str, body: bytes, **properties: Any) -> bool:
-        """
-        Publishes a persistent message; returns when RabbitMQ has it: True, or False where no queue would take it.
+        """Publish a persistent message, and return when RabbitMQ has it: True, or False if no queue would take it.
 
-        Properties are AMQP's own (`headers`, `content_type`, `timestamp` in seconds). LinkError: not confirmed.
-        RefusedMessageError: RabbitMQ will never accept it; nothing else suffers from that.
+        Args:
+            exchange: where to publish it
+            key: the routing key
+            body: the message
+            properties: AMQP's own, such as `headers`, `content_type`, and `timestamp` in seconds
+
+        Raises:
+            LinkError: RabbitMQ has not confirmed the message
+            RefusedMessageError: RabbitMQ will never accept the message; other messages aren't affected
         """
         if self._link is None:
             raise LinkError("there is no connection to RabbitMQ")
@@ -75,7 +81,10 @@ class AmqpClient:
         return True
 
     async def _read(self, link: Link, handlers: Mapping[str, Handler]) -> NoReturn:
-        """Has the queues' messages handled until the connection breaks. Raises what a handler raised, or LinkError."""
+        """Have the queues' messages handled until the connection breaks.
+
+        Raise what a handler raised, or `LinkError`.
+        """
         closed = asyncio.create_task(link.closed())
         workers: list[asyncio.Task[NoReturn]] = []
         try:

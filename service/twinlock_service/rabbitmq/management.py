@@ -27,26 +27,29 @@ class Management:
         self._administrator = url.user or ""
 
     async def ping(self) -> None:
-        """Sees whether the administrator may use the virtual host. ManagementError: not reachable, or not (yet)."""
+        """Check that the administrator may use the virtual host.
+
+        Raise `ManagementError` if RabbitMQ isn't reachable, or if the administrator may not use it, or not yet.
+        """
         await self._call("GET", "permissions", self._vhost, self._administrator)
 
     async def user(self, name: str, password: str, *, read: str, write: str) -> None:
-        """A user that may read and write what the two regular expressions match, and declare nothing."""
+        """Make a user that may read and write what the two regular expressions match, and declare nothing."""
         await self._call("PUT", "users", name, json={"password": password, "tags": ""})
         permissions = {"configure": "^$", "write": write, "read": read}
         await self._call("PUT", "permissions", self._vhost, name, json=permissions)
 
     async def limit_user(self, name: str, *, connections: int, channels: int) -> None:
-        """Lets a user have so many connections and channels at a time; RabbitMQ refuses further ones."""
+        """Limit a user's connections and channels at a time; RabbitMQ refuses further ones."""
         await self._call("PUT", "user-limits", name, "max-connections", json={"value": connections})
         await self._call("PUT", "user-limits", name, "max-channels", json={"value": channels})
 
     async def delete_user(self, name: str) -> None:
-        """Deletes a user, which makes RabbitMQ close its connections."""
+        """Delete a user, which makes RabbitMQ close its connections."""
         await self._call("DELETE", "users", name)
 
     async def disconnect(self, user: str) -> None:
-        """Closes the connections that a user has."""
+        """Close the connections that a user has."""
         try:
             await self._call("DELETE", "connections", "username", user)
         except ManagementError:
@@ -54,35 +57,35 @@ class Management:
             await self._call("DELETE", "connections", "username", user)
 
     async def queue(self, name: str, arguments: dict[str, Any] | None = None) -> None:
-        """Declares a durable queue."""
+        """Declare a durable queue."""
         body = {"durable": True, "auto_delete": False, "arguments": arguments or {}}
         await self._call("PUT", "queues", self._vhost, name, json=body)
 
     async def limit_queues(self, name: str, pattern: str, most_bytes: int) -> None:
-        """Lets the queues that a regular expression matches hold so much; what is more, RabbitMQ refuses."""
+        """Limit the bytes in each queue that a regular expression matches; RabbitMQ refuses messages beyond that."""
         definition = {"max-length-bytes": most_bytes, "overflow": "reject-publish"}
         body = {"pattern": pattern, "definition": definition, "apply-to": "queues"}
         await self._call("PUT", "policies", self._vhost, name, json=body)
 
     async def purge(self, queue: str) -> None:
-        """Throws away the messages that wait in a queue."""
+        """Discard the messages that wait in a queue."""
         await self._call("DELETE", "queues", self._vhost, queue, "contents")
 
     async def delete_queue(self, name: str) -> None:
-        """Deletes a queue and what is in it."""
+        """Delete a queue and what is in it."""
         await self._call("DELETE", "queues", self._vhost, name)
 
     async def exchange(self, name: str) -> None:
-        """Declares a durable direct exchange."""
+        """Declare a durable direct exchange."""
         await self._call("PUT", "exchanges", self._vhost, name, json={"type": "direct", "durable": True})
 
     async def bind(self, exchange: str, queue: str, routing_key: str) -> None:
-        """Routes the messages with that key from the exchange to the queue."""
+        """Route the messages with that key from the exchange to the queue."""
         body = {"routing_key": routing_key}
         await self._call("POST", "bindings", self._vhost, "e", exchange, "q", queue, json=body)
 
     async def delete_exchange(self, name: str) -> None:
-        """Deletes an exchange and its bindings."""
+        """Delete an exchange and its bindings."""
         await self._call("DELETE", "exchanges", self._vhost, name)
 
     async def _call(self, method: str, *path: str, json: dict[str, Any] | None = None) -> None:

@@ -1,5 +1,4 @@
-"""
-The private RabbitMQ node's folder and configuration.
+"""The private RabbitMQ node's folder and configuration.
 
 STATE/rabbitmq holds what the service writes, STATE/rabbitmq/node what the node writes: root writes nothing where
 another user could have put a link.
@@ -25,7 +24,7 @@ MAX_MESSAGE = 48 * 1024 * 1024
 
 
 def prepare_folder(folder: Path, account: pwd.struct_passwd) -> None:
-    """Make the folder, with one for the node's `account` in it. StartError: that account can't get there."""
+    """Make the folder, with one for the node's `account` in it. Raise `StartError` if that account can't get there."""
     for each in (folder, folder / "node"):
         each.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
@@ -40,7 +39,7 @@ def prepare_folder(folder: Path, account: pwd.struct_passwd) -> None:
 
 
 def administrator_password(folder: Path) -> str:
-    """The password that the administrator of this node has, or a new one at its first start."""
+    """Return the password of this node's administrator, or a new one at the node's first start."""
     definitions = folder / "definitions.json"
     if definitions.exists():
         return str(json.loads(definitions.read_text())["users"][0]["password"])
@@ -80,7 +79,7 @@ def write_config(folder: Path, ports: Ports, password: str, account: pwd.struct_
 
 
 def environment(folder: Path, ports: Ports) -> dict[str, str]:
-    """The environment variables of the node and its port mapper."""
+    """Return the environment variables of the node and its port mapper."""
     node = folder / "node"
     return {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",

@@ -29,10 +29,9 @@ class Ports:
 
 
 def kept_ports(folder: Path, claims: contextlib.AsyncExitStack) -> Ports:
-    """
-    The node's ports as `folder` has them, chosen at the first start. Until `claims` end, no other service takes them.
+    """Return the node's ports from `folder`, where they are noted at the first start.
 
-    StartError: another program has one.
+    No other service takes the ports until `claims` ends. Raise `StartError` if another program uses one of them.
     """
     file = folder / "ports.json"
     if not file.exists():
@@ -49,17 +48,20 @@ def kept_ports(folder: Path, claims: contextlib.AsyncExitStack) -> Ports:
 
 
 def free_ports(count: int, claims: contextlib.AsyncExitStack) -> list[int]:
-    """Ports that nobody listens on, and no other service is about to: a node takes a while until it does."""
+    """Return ports that nobody listens on, and claim them until `claims` ends.
+
+    Else another service might take one before the node listens on it, which takes a while.
+    """
     candidates = random.sample(PORTS, k=len(PORTS))
     free = (port for port in candidates if _is_free(port) and _claim(port, claims))
     return list(itertools.islice(free, count))
 
 
 def _claim(port: int, claims: contextlib.AsyncExitStack) -> bool:
-    """Whether no other service has the port, whose node it is until `claims` end.
+    """Claim a port for this service's node until `claims` ends. Return whether no other service has claimed it.
 
-    It is a name among the abstract ones (unix(7)): they are of the same network as the ports, and free again with the
-    end of whoever has them.
+    The claim is a name in the abstract namespace (unix(7)). Such names belong to the same network namespace as the
+    ports, and are free again when the process that has them ends.
     """
     claim = claims.enter_context(socket.socket(socket.AF_UNIX))
     try:

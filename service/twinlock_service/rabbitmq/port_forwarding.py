@@ -1,5 +1,4 @@
-"""
-RabbitMQ's port under the numbers that the hosted service has.
+"""RabbitMQ's port under the numbers that the hosted service has.
 
 `Executor(amqp_port=443)` and an endpoint's `amqp_port: 443` put that port in place of the one that they are told. The
 service listens on these ports as well, where they are free and it may, and passes on what comes to its private node.
@@ -36,7 +35,8 @@ BUFFER = 64 * 1024
 async def hosted_ports(ports: Sequence[int] | None, host: str, port: int) -> AsyncIterator[None]:
     """Listen on `ports` of `host` while the block runs, and pass everything on to `port`.
 
-    None: those of the hosted service that are free. StartError: one that was asked for isn't.
+    If `ports` is None, listen on those of the hosted service's ports that are free. Raise `StartError` if a port that
+    was asked for isn't free.
     """
     tunnels = _Tunnels(host, port)
     servers = []
@@ -64,7 +64,7 @@ class _Tunnel:
         self._writer = writer
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close the connection at once."""
         self._writer.transport.abort()
 
 

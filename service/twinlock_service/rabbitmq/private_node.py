@@ -1,7 +1,6 @@
-"""
-A private RabbitMQ node on loopback (`--amqp auto`), with an Erlang port mapper of its own; both end with the service.
+"""A private RabbitMQ node on loopback (`--amqp auto`), with an Erlang port mapper of its own.
 
-The node runs as the user `rabbitmq` where the service is root, else as the service's user.
+Both end with the service. They run as the user `rabbitmq` where the service is root, else as the service's user.
 """
 
 from __future__ import annotations
@@ -54,10 +53,10 @@ class Node:
 
 @asynccontextmanager
 async def private_node(state: Path) -> AsyncIterator[Node]:
-    """
-    Starts the node, waits until it answers, ends it with the block. What a killed service left behind is ended first.
+    """Start the node, wait until it answers, and stop it when the block ends.
 
-    StartError: RabbitMQ isn't installed, can't use the folder, or did not start; the text has its last words.
+    First end the processes that a killed service left behind. Raise `StartError` if RabbitMQ isn't installed, can't use
+    the folder, or did not start; the text has the last lines of its output.
     """
     folder = state / "rabbitmq"
     account = _account()
@@ -135,7 +134,10 @@ async def _wait_ready(url: URL, port: int, server: ChildProcess, folder: Path) -
 
 
 async def _answers(management: Management, port: int) -> None:
-    """Raises unless both ways in are open: a node that boots opens its management first, AMQP and rights later."""
+    """Raise an exception unless the management API and AMQP both answer.
+
+    A node that starts opens its management API first, and AMQP and permissions later.
+    """
     await management.ping()
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.close()

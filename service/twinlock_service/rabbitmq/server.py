@@ -37,13 +37,13 @@ class Server:
 
 @asynccontextmanager
 async def private_server(state: Path) -> AsyncIterator[Server]:
-    """A private node while the block runs. StartError: as for `private_node`."""
+    """Run a private node while the block runs. Raise `StartError` as `private_node` does."""
     async with private_node(state) as node:
         yield Server(node.url, node.management_url, node.server)
 
 
 def given_server(amqp: URL, management: URL | None, login: RabbitmqEntry) -> Server:
-    """The RabbitMQ at these URLs, by default with the management API on the same host."""
+    """Return the RabbitMQ at these URLs. Without `management`, its management API is on the same host as `amqp`."""
     scheme, port = MANAGEMENT[amqp.scheme]
     default = URL.build(scheme=scheme, host=amqp.host or "", port=port)
     url, management_url = (

@@ -1,5 +1,4 @@
-"""
-What the service has in RabbitMQ: names, permissions, and the queue documents that clients are given.
+"""What the service has in RabbitMQ: names, permissions, and the queue documents that clients are given.
 
 Every endpoint has an exchange `ep.<uuid>` that only it can write, and queues `ep.<uuid>.commands` (a manager's) and
 `ep.<uuid>.tasks` that only it can read. What it publishes there with the key `results` or `heartbeats` is routed to the
@@ -38,28 +37,28 @@ _LAZY = {"x-queue-mode": "lazy"}
 
 
 def exchange(endpoint: str) -> str:
-    """The exchange, and the RabbitMQ user, of an endpoint."""
+    """Return the name of an endpoint's exchange, which is also its RabbitMQ user's."""
     return f"ep.{endpoint}"
 
 
 def endpoint_of(exchange_name: str) -> str | None:
-    """The endpoint that a message came from, by the exchange that it was published to."""
+    """Return the endpoint that a message came from, by the exchange that it was published to, or None."""
     prefix, _, endpoint = exchange_name.partition(".")
     return endpoint if prefix == "ep" else None
 
 
 def command_queue(endpoint: str) -> str:
-    """Where a manager endpoint reads its commands."""
+    """Return the name of the queue where a manager endpoint reads its commands."""
     return f"ep.{endpoint}.commands"
 
 
 def task_queue(endpoint: str) -> str:
-    """Where a single-user or user endpoint reads its tasks."""
+    """Return the name of the queue where a single-user or user endpoint reads its tasks."""
     return f"ep.{endpoint}.tasks"
 
 
 def result_prefix(user: str) -> str:
-    """With a task group's uuid behind it, the queue where an SDK user reads the results of that group."""
+    """Return how the names of an SDK user's result queues begin; the task group's uuid follows."""
     return f"results.{user}."
 
 
@@ -73,13 +72,13 @@ class Topology:
         self._made: set[tuple[str, str]] = set()
 
     async def service_queues(self) -> None:
-        """The two queues that the service reads, and the limit of all others."""
+        """Make the two queues that the service reads, and limit the size of all others."""
         await self._management.limit_queues("twinlock", r"^(ep|results)\.", QUEUE_BYTES)
         await self._management.queue(RESULTS, _LAZY)
         await self._management.queue(HEARTBEATS)
 
     async def endpoint(self, endpoint: Endpoint) -> None:
-        """An endpoint's user, exchange and queues."""
+        """Make an endpoint's user, exchange and queues."""
         key = (endpoint.id, endpoint.password)
         if key in self._made:
             return
@@ -95,7 +94,7 @@ class Topology:
         self._made.add(key)
 
     async def remove(self, endpoint: Endpoint) -> None:
-        """Takes everything away that an endpoint has."""
+        """Delete everything that an endpoint has in RabbitMQ."""
         self.forget(endpoint)
         await self._management.delete_user(exchange(endpoint.id))
         for queue in _queues(endpoint):
@@ -103,15 +102,15 @@ class Topology:
         await self._management.delete_exchange(exchange(endpoint.id))
 
     def forget(self, endpoint: Endpoint) -> None:
-        """Makes everything of the endpoint again on its next use: something turned out to be missing."""
+        """Have everything of the endpoint made again on its next use: something turned out to be missing."""
         self._made.discard((endpoint.id, endpoint.password))
 
     async def disconnect(self, endpoint: Endpoint) -> None:
-        """Closes an endpoint's connections."""
+        """Close an endpoint's connections."""
         await self._management.disconnect(exchange(endpoint.id))
 
     async def discard_tasks(self, endpoint: str) -> None:
-        """Throws away the tasks that wait for an endpoint."""
+        """Discard the tasks that wait for an endpoint."""
         await self._management.purge(task_queue(endpoint))
 
     @property
@@ -120,12 +119,12 @@ class Topology:
         return {name for name, _ in self._made}
 
     async def cut_off(self, endpoint: Endpoint) -> None:
-        """Deletes the endpoint's user, and with it its connections; its queues and what is in them stay."""
+        """Delete the endpoint's user, which closes its connections; its queues and what is in them stay."""
         self._made = {(name, password) for name, password in self._made if name != endpoint.id}
         await self._management.delete_user(exchange(endpoint.id))
 
     async def user(self, login: ResultLogin) -> None:
-        """The RabbitMQ user with which an SDK user reads results."""
+        """Make the RabbitMQ user with which an SDK user reads results."""
         if (login.name, login.password) not in self._made:
             own = re.escape(result_prefix(login.owner))
             await self._management.user(login.name, login.password, read=f"^{own}[0-9a-f-]+$", write="^$")
@@ -133,21 +132,21 @@ class Topology:
             self._made.add((login.name, login.password))
 
     async def remove_user(self, login: ResultLogin) -> None:
-        """Deletes the RabbitMQ user of an SDK user, and with it its connections."""
+        """Delete the RabbitMQ user of an SDK user, which closes its connections."""
         self._made.discard((login.name, login.password))
         await self._management.delete_user(login.name)
 
     async def result_queue(self, user: str, group: str) -> None:
-        """The queue for the results of one task group; always declared, which puts off its expiry."""
+        """Make the queue for the results of one task group. It is always declared, which postpones its expiry."""
         await self._management.queue(result_prefix(user) + group, {**_LAZY, "x-expires": RESULT_QUEUE_IDLE_MS})
 
     def result_info(self, login: ResultLogin) -> dict[str, Any]:
-        """What the SDK asks for: how to reach the queues with its results."""
+        """Return what the SDK asks for: how to reach the queues with its results."""
         url = self._url.with_user(login.name).with_password(login.password)
         return {"queue_prefix": result_prefix(login.owner), "connection_url": str(url)}
 
     def registration_info(self, endpoint: Endpoint) -> dict[str, Any]:
-        """What a registering endpoint is told: its uuid and how to reach its queues."""
+        """Return what a registering endpoint is told: its uuid and how to reach its queues."""
         url = self._endpoint_url(endpoint)
         info = {
             "endpoint_id": endpoint.id,
@@ -157,7 +156,7 @@ class Topology:
         return info if endpoint.kind == "manager" else {**info, **self.credentials(endpoint)}
 
     def credentials(self, endpoint: Endpoint) -> dict[str, Any]:
-        """The `amqp_creds` of an endpoint that runs tasks."""
+        """Return the `amqp_creds` of an endpoint that runs tasks."""
         return {
             "endpoint_id": endpoint.id,
             "task_queue_info": {"connection_url": self._endpoint_url(endpoint), "queue": task_queue(endpoint.id)},

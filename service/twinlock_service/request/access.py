@@ -14,7 +14,10 @@ from twinlock_service.users.directory import Identity
 
 
 async def every_endpoint(context: Context) -> AsyncIterator[Endpoint]:
-    """All endpoints, the oldest first, in turns with others' work: there may be many, with large registrations."""
+    """Yield all endpoints, the oldest first, and let others work meanwhile.
+
+    There may be many endpoints, with large registrations.
+    """
     time_slice = TimeSlice()
     for endpoint_id in context.endpoints.ids():
         endpoint = context.endpoints.get(endpoint_id)
@@ -24,7 +27,7 @@ async def every_endpoint(context: Context) -> AsyncIterator[Endpoint]:
 
 
 def visible_endpoint(context: Context, caller: Identity, endpoint_id: str) -> Endpoint:
-    """The endpoint. ApiError 404: there is none, or not for this caller."""
+    """Return the endpoint. Raise `ApiError` 404 if there is none, or none that this caller may see."""
     endpoint = context.endpoints.get(endpoint_id)
     if endpoint is None or not endpoint.visible_to(caller):
         raise ApiError(404, Code.ENDPOINT_NOT_FOUND, f"Endpoint {endpoint_id} could not be resolved")
@@ -32,7 +35,7 @@ def visible_endpoint(context: Context, caller: Identity, endpoint_id: str) -> En
 
 
 def managed_endpoint(context: Context, caller: Identity, endpoint_id: str) -> Endpoint:
-    """The endpoint, for a caller who wants to change it. ApiError 403: it is somebody else's."""
+    """Return the endpoint, for a caller who wants to change it. Raise `ApiError` 403 if it is somebody else's."""
     endpoint = visible_endpoint(context, caller, endpoint_id)
     if not endpoint.managed_by(caller):
         text = f"Endpoint {endpoint_id} belongs to somebody else; only its owner and its admins may change it"
@@ -41,7 +44,10 @@ def managed_endpoint(context: Context, caller: Identity, endpoint_id: str) -> En
 
 
 def usable_endpoint(context: Context, caller: Identity, endpoint_id: str) -> Endpoint:
-    """The endpoint, for a caller who wants to submit tasks. ApiError 403: it takes none from this caller."""
+    """Return the endpoint, for a caller who wants to submit tasks.
+
+    Raise `ApiError` 403 if it takes none from this caller.
+    """
     endpoint = visible_endpoint(context, caller, endpoint_id)
     if not endpoint.usable_by(caller):
         text = f"Endpoint {endpoint_id} belongs to somebody else, as whom your tasks would run; submit to one of yours"
@@ -52,7 +58,7 @@ def usable_endpoint(context: Context, caller: Identity, endpoint_id: str) -> End
 
 
 def find_function(context: Context, caller: Identity, function_id: str) -> Function:
-    """The function. ApiError 404: there is none, or not for this caller."""
+    """Return the function. Raise `ApiError` 404 if there is none, or none that this caller may use."""
     function = context.functions.get(function_id)
     if function is None or not (function.public or function.owner == caller.id):
         raise ApiError(404, Code.FUNCTION_NOT_FOUND, f"Function {function_id} could not be resolved")
@@ -60,6 +66,6 @@ def find_function(context: Context, caller: Identity, function_id: str) -> Funct
 
 
 def owned_task(context: Context, caller: Identity, task_id: str) -> Task | None:
-    """The task, if it is the caller's."""
+    """Return the task if it is the caller's, else None."""
     task = context.tasks.get(task_id)
     return task if task is not None and task.owner == caller.id else None

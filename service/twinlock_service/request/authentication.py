@@ -1,5 +1,4 @@
-"""
-Who is calling, by the bearer token.
+"""Who is calling, by the bearer token.
 
 A user's token, from the users file, is good for both resource servers; a token that a client was given, for one.
 """
@@ -19,7 +18,10 @@ AUTH = "auth.globus.org"
 
 
 def authenticate(request: web.Request, resource_server: str = COMPUTE) -> Login:
-    """The caller's login, by the bearer token. ApiError 401: none, unknown, expired, or of another resource server."""
+    """Return the caller's login, by the bearer token.
+
+    Raise `ApiError` 401 if there is no token, or if it is unknown, expired, or of another resource server.
+    """
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme != "Bearer" or not value or not value.isascii():
         raise ApiError(401, Code.USER_UNAUTHENTICATED, "no bearer token; log in, or pass an authorizer with one")
@@ -27,7 +29,10 @@ def authenticate(request: web.Request, resource_server: str = COMPUTE) -> Login:
 
 
 def login_by_token(context: Context, shown: str, resource_server: str = COMPUTE) -> Login:
-    """Whose token it is. ApiError 401: unknown, expired, or of another resource server; the text says what to do."""
+    """Return the login that a token belongs to.
+
+    Raise `ApiError` 401, which says what to do, if the token is unknown, expired, or of another resource server.
+    """
     login = context.users.by_token(shown) or _client_login(context, shown, resource_server)
     if login is None:
         text = f"the bearer token is unknown, revoked, expired or not for {resource_server}; {_next_step('NAME')}"

@@ -20,7 +20,10 @@ MAX_FORM_FIELDS = 100
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
-    """The body. ApiError 408, 413, 415: it comes too slowly, has more than `limit` bytes, or is compressed."""
+    """Return the request's body.
+
+    Raise `ApiError` 408, 413 or 415 if it comes too slowly, has more than `limit` bytes, or is compressed.
+    """
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise ApiError(415, Code.REQUEST_MALFORMED, "this service takes no compressed requests; send it as it is")
     if (request.content_length or 0) > limit:
@@ -34,7 +37,10 @@ async def read_body(request: web.Request, limit: int) -> bytes:
 
 
 async def read_json(request: web.Request, limit: int) -> bytes:
-    """A body of JSON that can be decoded without holding up others. ApiError: as `read_body`, and 413 beyond limits."""
+    """Return a body of JSON that can be decoded without holding up others.
+
+    Raise `ApiError` as `read_body` does, and 413 if the JSON is beyond a limit.
+    """
     body = await read_body(request, limit)
     try:
         await check_json_in_turns(body)
@@ -45,7 +51,10 @@ async def read_json(request: web.Request, limit: int) -> bytes:
 
 
 async def read_form(request: web.Request) -> dict[str, str]:
-    """A short form, by its fields' names. ApiError 400: it can't be read; 408, 413 and 415 as for `read_body`."""
+    """Return a short form's values by the names of its fields.
+
+    Raise `ApiError` 400 if it can't be read, and 408, 413 and 415 as `read_body` does.
+    """
     body = await read_body(request, MAX_FORM)
     try:
         return dict(parse_qsl(body.decode(), max_num_fields=MAX_FORM_FIELDS))

@@ -1,5 +1,4 @@
-"""
-Which host names the service answers to.
+"""Which host names the service answers to.
 
 A page of anybody's can have its own name point to this machine (DNS rebinding); the browser then takes the service for
 a part of that page. What arrives under a foreign name is refused, whatever it asks for.
@@ -23,7 +22,7 @@ LISTENING_HOST = web.AppKey("listening_host", str)
 
 @web.middleware
 async def check_host(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """ApiError 421: the request is for a host name that isn't one of this service's."""
+    """Raise `ApiError` 421 if the request is for a host name that isn't one of this service's."""
     given = request.headers.getall("Host", [])
     name = _name(given[0]) if len(given) == 1 else None
     if name is None or not (_is_known(request, name) or _is_address_of(request, name)):
@@ -37,7 +36,7 @@ async def check_host(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 def _name(header: str) -> str | None:
-    """The host of a Host header, without the port and as names are compared."""
+    """Return the host of a Host header, without the port and as names are compared, or None if it isn't valid."""
     try:
         parts = urlsplit(f"//{header}")
         parts.port  # noqa: B018  # raises where it is no port
@@ -54,7 +53,7 @@ def _is_known(request: web.Request, name: str) -> bool:
 
 
 def _is_address_of(request: web.Request, name: str) -> bool:
-    """Whether it is the very address that the connection was made to, which nobody else's name can be."""
+    """Return whether `name` is the address that the connection was made to, which can't be another site's name."""
     if request.transport is None:
         return False
     local = request.transport.get_extra_info("sockname")[0]

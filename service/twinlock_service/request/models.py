@@ -128,7 +128,7 @@ T = TypeVar("T", bound=Body)
 
 
 async def read(request: web.Request, model: type[T]) -> T:
-    """The request's body. ApiError: not JSON, not what the model says, or beyond a limit."""
+    """Return the request's body. Raise `ApiError` if it isn't JSON, doesn't match the model, or is beyond a limit."""
     body = await read_json(request, model.MAX_BYTES)
     try:
         return model.model_validate_json(body)
@@ -141,7 +141,7 @@ async def read(request: web.Request, model: type[T]) -> T:
 
 
 def check_documents(submission: Submission) -> None:
-    """ApiError 413: the options or the resource specification are too large for the messages that carry them."""
+    """Raise `ApiError` 413 if the options or the resource specification are too large for their messages."""
     options = _json_size([submission.user_endpoint_config, submission.user_runtime], MAX_OPTIONS)
     if options > MAX_OPTIONS:
         text = (
@@ -155,7 +155,7 @@ def check_documents(submission: Submission) -> None:
 
 
 def check_meta(registration: FunctionRegistration) -> None:
-    """ApiError 413: what is said about a function is too large to be shown again and again."""
+    """Raise `ApiError` 413 if a function's `meta` is too large to be shown again and again."""
     size = _json_size(registration.meta, MAX_META)
     if size > MAX_META:
         text = f"meta has {size:,} bytes as JSON; at most {MAX_META:,} are allowed"
@@ -163,7 +163,7 @@ def check_meta(registration: FunctionRegistration) -> None:
 
 
 def refuse_unenforced(what: str, fields: Mapping[str, object]) -> None:
-    """ApiError 422: one of these fields is set, and its owner would rely on what this service doesn't enforce."""
+    """Raise `ApiError` 422 if one of these fields is set: its owner would rely on what this service doesn't enforce."""
     for name, value in fields.items():
         if value:
             text = f"this service does not enforce `{name}` and refuses {what} that rely on it; leave it out"
@@ -171,7 +171,7 @@ def refuse_unenforced(what: str, fields: Mapping[str, object]) -> None:
 
 
 def uuid_in_path(request: web.Request, name: str) -> str:
-    """A uuid of the request's path, in its canonical form. ApiError: it is none."""
+    """Return a uuid of the request's path, in its canonical form. Raise `ApiError` if it isn't a uuid."""
     try:
         return str(uuid.UUID(request.match_info[name]))
     except ValueError:
@@ -179,13 +179,13 @@ def uuid_in_path(request: web.Request, name: str) -> str:
 
 
 def _json_size(document: Any, limit: int) -> int:
-    """Bytes of a document as JSON; of one whose texts alone are beyond `limit`, the characters of those."""
+    """Return the bytes of a document as JSON; if the characters of its texts alone exceed `limit`, their number."""
     characters = _characters(document)
     return characters if characters > limit else len(json.dumps(document))
 
 
 def _characters(document: Any) -> int:
-    """The characters of all texts in a document, which is not written out for that: it may be large."""
+    """Count the characters of all texts in a document, without writing out the document, which may be large."""
     if isinstance(document, str):
         return len(document)
     if isinstance(document, dict):

@@ -18,7 +18,7 @@ from twinlock_service.users.directory import Identity
 
 
 async def register(request: web.Request) -> web.Response:
-    """POST /v3/endpoints: adds an endpoint; tells it how to reach its queues."""
+    """Serve POST /v3/endpoints: add an endpoint, and tell it how to reach its queues."""
     context = request.app[CONTEXT]
     registration = await _registration(request)
     check_number(context.endpoints.number_of(request[CALLER].id))
@@ -28,7 +28,7 @@ async def register(request: web.Request) -> web.Response:
 
 
 async def register_again(request: web.Request) -> web.Response:
-    """PUT /v3/endpoints/{endpoint}: an endpoint that is known starts again."""
+    """Serve PUT /v3/endpoints/{endpoint}: register a known endpoint that starts again."""
     context = request.app[CONTEXT]
     registration = await _registration(request)
     known = managed_endpoint(context, request[CALLER], uuid_in_path(request, "endpoint"))
@@ -44,7 +44,7 @@ async def register_again(request: web.Request) -> web.Response:
 
 
 async def show(request: web.Request) -> web.Response:
-    """GET /v2/endpoints/{endpoint}; the owner sees the configuration, too."""
+    """Serve GET /v2/endpoints/{endpoint}: describe an endpoint, to its owner and its admins with the configuration."""
     context, caller = request.app[CONTEXT], request[CALLER]
     endpoint = visible_endpoint(context, caller, uuid_in_path(request, "endpoint"))
     details = {"registration": endpoint.registration} if endpoint.managed_by(caller) else {}
@@ -52,7 +52,10 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def status(request: web.Request) -> web.Response:
-    """GET /v2/endpoints/{endpoint}/status; the owner sees the last status report, too."""
+    """Serve GET /v2/endpoints/{endpoint}/status: return whether an endpoint is online.
+
+    Its owner and its admins see the last status report, too.
+    """
     context, caller = request.app[CONTEXT], request[CALLER]
     endpoint = visible_endpoint(context, caller, uuid_in_path(request, "endpoint"))
     details = endpoint.report if endpoint.managed_by(caller) else {}
@@ -60,7 +63,10 @@ async def status(request: web.Request) -> web.Response:
 
 
 async def show_all(request: web.Request) -> web.Response:
-    """GET /v2/endpoints: the caller's own; with role=any the public ones, too. Being named as an admin adds nothing."""
+    """Serve GET /v2/endpoints: list the caller's own endpoints, and with role=any the public ones, too.
+
+    Endpoints that name the caller as an admin aren't listed for that.
+    """
     context, caller = request.app[CONTEXT], request[CALLER]
     everything = request.query.get("role") == "any"
     listed = (each async for each in every_endpoint(context) if _listed(each, caller, everything))
@@ -69,7 +75,7 @@ async def show_all(request: web.Request) -> web.Response:
 
 
 async def allowed_functions(request: web.Request) -> web.Response:
-    """GET /v3/endpoints/{endpoint}/allowed_functions."""
+    """Serve GET /v3/endpoints/{endpoint}/allowed_functions: list the functions that may run there."""
     endpoint = visible_endpoint(request.app[CONTEXT], request[CALLER], uuid_in_path(request, "endpoint"))
     functions = endpoint.allowed_functions
     body = {"endpoint_id": endpoint.id, "restricted": functions is not None, "functions": functions or []}
@@ -77,7 +83,7 @@ async def allowed_functions(request: web.Request) -> web.Response:
 
 
 async def lock(request: web.Request) -> web.Response:
-    """POST /v2 or /v3/endpoints/{endpoint}/lock: ends an endpoint's connections and keeps it away for a while."""
+    """Serve POST /v2 or /v3/endpoints/{endpoint}/lock: close its connections and keep it away for a while."""
     context = request.app[CONTEXT]
     known = managed_endpoint(context, request[CALLER], uuid_in_path(request, "endpoint"))
     endpoint = context.endpoints.lock(known.id)
@@ -87,7 +93,7 @@ async def lock(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """DELETE /v2/endpoints/{endpoint}: forgets it and its user endpoints; what they still owe fails."""
+    """Serve DELETE /v2/endpoints/{endpoint}: delete it and its user endpoints; tasks that have no result yet fail."""
     context = request.app[CONTEXT]
     endpoint = managed_endpoint(context, request[CALLER], uuid_in_path(request, "endpoint"))
     text = f"Endpoint {endpoint.id} was deleted before the task had ended"

@@ -12,7 +12,7 @@ from twinlock_service.state.functions import pack_source
 
 
 async def register(request: web.Request) -> web.Response:
-    """POST /v3/functions."""
+    """Serve POST /v3/functions: register a function."""
     body = await read(request, FunctionRegistration)
     check_meta(body)
     refuse_unenforced("functions", {"group": body.group, "ha_endpoint_id": body.ha_endpoint_id})
@@ -23,13 +23,13 @@ async def register(request: web.Request) -> web.Response:
 
 
 async def show(request: web.Request) -> web.Response:
-    """GET /v2/functions/{function}."""
+    """Serve GET /v2/functions/{function}: describe a function, with its code."""
     function = find_function(request.app[CONTEXT], request[CALLER], uuid_in_path(request, "function"))
     return web.json_response({"function_uuid": function.id, "function_code": function.code, **function.registration})
 
 
 async def delete(request: web.Request) -> web.Response:
-    """DELETE /v2/functions/{function}; only its owner may."""
+    """Serve DELETE /v2/functions/{function}: delete a function, for its owner only."""
     context = request.app[CONTEXT]
     function = find_function(context, request[CALLER], uuid_in_path(request, "function"))
     if function.owner != request[CALLER].id:

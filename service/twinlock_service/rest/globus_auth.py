@@ -20,7 +20,10 @@ _AUTH_PREFIX = "urn:globus:auth:scope:auth.globus.org:"
 
 
 async def token(request: web.Request) -> web.Response:
-    """POST /v2/oauth2/token, grant client_credentials: one token for each resource server of the asked scopes."""
+    """Serve POST /v2/oauth2/token for the grant client_credentials.
+
+    The answer has one token for each resource server of the requested scopes.
+    """
     form = await read_form(request)
     client = _client(request, form.get("client_id", ""), form.get("client_secret", ""))
     if client is None:
@@ -37,7 +40,7 @@ async def token(request: web.Request) -> web.Response:
 
 
 async def userinfo(request: web.Request) -> web.Response:
-    """GET /v2/oauth2/userinfo: whose token it is, and all identities of that person."""
+    """Serve GET /v2/oauth2/userinfo: return whose token it is, and all identities of that person."""
     caller = authenticate(request, AUTH).identity
     primary, *_ = identities = caller.identity_set()
     names = ("sub", "name", "email", "organization", "identity_provider", "identity_provider_display_name")

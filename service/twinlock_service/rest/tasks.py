@@ -22,14 +22,14 @@ MAX_ANSWER = 32 * 1024 * 1024
 
 
 async def submit_tasks(request: web.Request) -> web.Response:
-    """POST /v3/endpoints/{endpoint}/submit."""
+    """Serve POST /v3/endpoints/{endpoint}/submit: submit tasks."""
     endpoint = uuid_in_path(request, "endpoint")
     submission = await read(request, Submission)
     return web.json_response(await submit(request.app[CONTEXT], request[CALLER], endpoint, submission))
 
 
 async def result_url(request: web.Request) -> web.Response:
-    """GET /v2/get_amqp_result_connection_url: how the SDK reads results as they come."""
+    """Serve GET /v2/get_amqp_result_connection_url: return how the SDK reads results as they come."""
     context = request.app[CONTEXT]
     login = context.result_logins.of(request[LOGIN])
     await context.topology.user(login)
@@ -39,7 +39,7 @@ async def result_url(request: web.Request) -> web.Response:
 
 
 async def show(request: web.Request) -> web.Response:
-    """GET /v2/tasks/{task}."""
+    """Serve GET /v2/tasks/{task}: describe a task, with its result if it has one."""
     task_id = uuid_in_path(request, "task")
     task = owned_task(request.app[CONTEXT], request[CALLER], task_id)
     if task is None:
@@ -48,7 +48,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def show_batch(request: web.Request) -> web.Response:
-    """POST /v2/batch_status; tasks that are not the caller's are left out."""
+    """Serve POST /v2/batch_status: describe tasks; those that are not the caller's are left out."""
     context, caller = request.app[CONTEXT], request[CALLER]
     wanted = dict.fromkeys(str(each) for each in (await read(request, BatchStatus)).task_ids)
     found, size, time_slice = {}, 0, TimeSlice()
@@ -66,7 +66,10 @@ async def show_batch(request: web.Request) -> web.Response:
 
 
 async def show_group(request: web.Request) -> web.Response:
-    """GET /v2/taskgroup/{group}; whoever asks means to wait for results, so their queue is made."""
+    """Serve GET /v2/taskgroup/{group}: list the tasks of a group.
+
+    Make the caller's result queue for the group, too: whoever asks means to wait for results.
+    """
     context, caller = request.app[CONTEXT], request[CALLER]
     group = uuid_in_path(request, "group")
     if context.tasks.group_owner(group) != caller.id:

@@ -23,7 +23,10 @@ _FROM_1 = (
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """Opens or makes the database, readable by the owner only. StartError: not a database, or of another version."""
+    """Open or make the database, readable by its owner only.
+
+    Raise `StartError` if the file isn't a database, or is one of another version.
+    """
     # Made before SQLite sees it: SQLite gives its -wal and -shm files the mode of the database.
     open_private(path, "a").close()
     db = sqlite3.connect(path, isolation_level=None)
@@ -49,7 +52,10 @@ def _prepare(db: sqlite3.Connection) -> None:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing; committed, and on the disk, when the block ends."""
+    """Run the block as one transaction.
+
+    What it changes is committed, and on the disk, when it ends, and undone if it raises an exception.
+    """
     db.execute("BEGIN IMMEDIATE")
     try:
         yield

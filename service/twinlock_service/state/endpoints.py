@@ -67,33 +67,33 @@ class Endpoint:
         return self.registration.get("allowed_functions") or None
 
     def owned_by(self, caller: Identity) -> bool:
-        """Whether it is the caller's own."""
+        """Return whether the endpoint is the caller's own."""
         return self.owner in caller.ids
 
     def managed_by(self, caller: Identity) -> bool:
-        """Whether the caller may change, stop and delete it: the owner, and whom the owner has named."""
+        """Return whether the caller may change, stop and delete it: the owner, and those whom the owner has named."""
         admins = self.registration.get("admins", []) if self.kind != "user" else []
         return not caller.ids.isdisjoint({self.owner, *admins})
 
     def usable_by(self, caller: Identity) -> bool:
-        """Whether the caller may submit to it: everybody where identities are mapped, else its owner."""
+        """Return whether the caller may submit tasks to it: everybody where identities are mapped, else its owner."""
         if self.kind == "user":
             return False
         return bool(self.registration.get("multi_user")) or self.owned_by(caller)
 
     def visible_to(self, caller: Identity) -> bool:
-        """Whether the caller may know that it exists."""
+        """Return whether the caller may know that the endpoint exists."""
         return self.managed_by(caller) or self.usable_by(caller)
 
 
 def config_digest(config: dict[str, Any]) -> str:
-    """The same for equal user_endpoint_configs, whatever the order of their keys."""
+    """Return a digest that is the same for equal user_endpoint_configs, whatever the order of their keys."""
     canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def user_endpoint_id(manager: str, user: str, config: dict[str, Any]) -> str:
-    """The uuid of the user endpoint that one user's one configuration has at a manager."""
+    """Return the uuid of the user endpoint that one user's one configuration has at a manager endpoint."""
     return str(uuid.uuid5(uuid.UUID(manager), f"{user}:{config_digest(config)}"))
 
 
@@ -104,15 +104,15 @@ class Endpoints:
         self._db = db
 
     def number_of(self, owner: str) -> int:
-        """How many endpoints somebody has, user endpoints included."""
+        """Return how many endpoints somebody has, user endpoints included."""
         return int(self._db.execute("SELECT count(*) FROM endpoints WHERE owner = ?", (owner,)).fetchone()[0])
 
     def register(self, kind: Kind, owner: str, registration: dict[str, Any]) -> Endpoint:
-        """Adds an endpoint that someone registers."""
+        """Add an endpoint that someone registers."""
         return self._add(str(uuid.uuid4()), kind, owner, None, registration)
 
     def user_endpoint(self, manager: str, user: str, config: dict[str, Any]) -> Endpoint:
-        """The user endpoint for this user and configuration; made on first use."""
+        """Return the user endpoint for this user and configuration; it is made on first use."""
         endpoint = user_endpoint_id(manager, user, config)
         known = self.get(endpoint)
         if known is not None:
@@ -127,13 +127,13 @@ class Endpoints:
         return self[endpoint]
 
     def update(self, endpoint: str, kind: Kind, registration: dict[str, Any]) -> Endpoint:
-        """An endpoint registers again, perhaps with another configuration."""
+        """Record that an endpoint registers again, perhaps with another configuration."""
         query = "UPDATE endpoints SET kind = ?, registration = ? WHERE id = ?"
         self._db.execute(query, (kind, json.dumps(registration), endpoint))
         return self[endpoint]
 
     def get(self, endpoint: str) -> Endpoint | None:
-        """The endpoint with this uuid."""
+        """Return the endpoint with this uuid, or None."""
         row = self._db.execute("SELECT * FROM endpoints WHERE id = ?", (endpoint,)).fetchone()
         return _endpoint(row) if row else None
 
@@ -144,45 +144,45 @@ class Endpoints:
         return found
 
     def owners(self) -> list[str]:
-        """The identity uuids of all who have an endpoint."""
+        """Return the identity uuids of all who have an endpoint."""
         return [row["owner"] for row in self._db.execute("SELECT DISTINCT owner FROM endpoints")]
 
     def owned_by(self, owner: str) -> list[str]:
-        """The uuids of an identity's endpoints, the oldest first."""
+        """Return the uuids of an identity's endpoints, the oldest first."""
         query = "SELECT id FROM endpoints WHERE owner = ? ORDER BY created"
         return [row["id"] for row in self._db.execute(query, (owner,))]
 
     def ids(self) -> list[str]:
-        """The uuids of all endpoints, the oldest first."""
+        """Return the uuids of all endpoints, the oldest first."""
         return [row["id"] for row in self._db.execute("SELECT id FROM endpoints ORDER BY created")]
 
     def children(self, manager: str) -> list[str]:
-        """The uuids of a manager endpoint's user endpoints."""
+        """Return the uuids of a manager endpoint's user endpoints."""
         return [row["id"] for row in self._db.execute("SELECT id FROM endpoints WHERE parent = ?", (manager,))]
 
     def reported(self, endpoint: str, period: float, report: str) -> None:
-        """A status report came, as JSON; `period` is in seconds, 0 where none will follow."""
+        """Record a status report, as JSON. `period` is in seconds, or 0 if no further report will follow."""
         query = "UPDATE endpoints SET last_report = ?, heartbeat_period = ?, report = ? WHERE id = ?"
         self._db.execute(query, (time.time(), period, report, endpoint))
 
     def lock(self, endpoint: str) -> Endpoint:
-        """Keeps an endpoint from registering for a while and gives it a new password."""
+        """Keep an endpoint from registering for a while, and give it a new password."""
         query = "UPDATE endpoints SET locked_until = ?, heartbeat_period = 0, password = ? WHERE id = ?"
         self._db.execute(query, (time.time() + LOCK_SECONDS, secrets.token_urlsafe(24), endpoint))
         return self[endpoint]
 
     def renew_password(self, endpoint: str) -> None:
-        """Gives an endpoint's RabbitMQ user another password, for when it is made again."""
+        """Give an endpoint's RabbitMQ user another password, for when that user is made again."""
         query = "UPDATE endpoints SET password = ? WHERE id = ?"
         self._db.execute(query, (secrets.token_urlsafe(24), endpoint))
 
     def delete(self, endpoint: str) -> None:
-        """Forgets an endpoint and the user endpoints that it has."""
+        """Delete an endpoint and its user endpoints."""
         self._db.execute("DELETE FROM endpoints WHERE id = ?", (endpoint,))
 
 
 def check_number(number: int) -> None:
-    """ApiError 429: somebody who has so many endpoints can't have another one."""
+    """Raise `ApiError` 429 if `number` endpoints are so many that their owner can't have another one."""
     if number >= MAX_ENDPOINTS:
         text = f"you have {number:,} endpoints, one for each user_endpoint_config included; delete some to have others"
         raise ApiError(429, Code.REQUEST_MALFORMED, text)

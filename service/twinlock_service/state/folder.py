@@ -14,10 +14,9 @@ from twinlock_service.state.private_files import open_private
 
 @contextmanager
 def state_folder(state: Path) -> Iterator[None]:
-    """
-    Makes the folder, and holds it: two services on one state would undo each other's work.
+    """Make the folder, and lock it while the block runs: two services on one state would undo each other's work.
 
-    StartError: there can be no such folder, or another service holds it.
+    Raise `StartError` if the folder can't be made, or another service has locked it.
     """
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)

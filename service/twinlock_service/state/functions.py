@@ -27,10 +27,10 @@ class Function:
 
 
 def pack_source(name: str, source: str) -> str:
-    """
-    Source text as a packed buffer: the length, then the SDK's source-text format (`st`, the function's name, the text).
+    """Return source text as a packed buffer.
 
-    The SDK leaves this step to the service when a function is registered with `serialized: false`.
+    It has the length, then the SDK's source-text format: `st`, the function's name, the text. The SDK leaves this step
+    to the service when a function is registered with `serialized: false`.
     """
     buffer = f"st\n{name}:{source}"
     return f"{len(buffer)}\n{buffer}"
@@ -43,17 +43,17 @@ class Functions:
         self._db = db
 
     def add(self, owner: str, registration: dict[str, Any], code: str) -> str:
-        """Registers a function; gives its uuid."""
+        """Register a function, and return its uuid."""
         function = str(uuid.uuid4())
         values = (function, owner, json.dumps(registration), code, time.time())
         self._db.execute("INSERT INTO functions VALUES (?, ?, ?, ?, ?)", values)
         return function
 
     def get(self, function: str) -> Function | None:
-        """The function with this uuid."""
+        """Return the function with this uuid, or None."""
         row = self._db.execute("SELECT * FROM functions WHERE id = ?", (function,)).fetchone()
         return Function(**{**dict(row), "registration": json.loads(row["registration"])}) if row else None
 
     def delete(self, function: str) -> None:
-        """Forgets a function; its tasks stay."""
+        """Delete a function; its tasks stay."""
         self._db.execute("DELETE FROM functions WHERE id = ?", (function,))

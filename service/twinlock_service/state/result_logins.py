@@ -29,7 +29,7 @@ class ResultLogins:
         self._db = db
 
     def of(self, login: Login) -> ResultLogin:
-        """The RabbitMQ user that belongs to a login; recorded on first use."""
+        """Return the RabbitMQ user that belongs to a login; it is recorded on first use."""
         name = f"user.{login.identity.id}.{token_id(login.credential)}"
         values = (name, login.identity.id, login.credential, secrets.token_urlsafe(24))
         self._db.execute("INSERT INTO result_logins VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", values)
@@ -37,9 +37,9 @@ class ResultLogins:
         return ResultLogin(**dict(row))
 
     def all(self) -> list[ResultLogin]:
-        """Every one that was recorded."""
+        """Return all RabbitMQ users that are recorded."""
         return [ResultLogin(**dict(row)) for row in self._db.execute("SELECT * FROM result_logins")]
 
     def forget(self, login: ResultLogin) -> None:
-        """It was deleted in RabbitMQ."""
+        """Delete the record of a RabbitMQ user that was deleted in RabbitMQ."""
         self._db.execute("DELETE FROM result_logins WHERE name = ?", (login.name,))

@@ -31,7 +31,7 @@ class Tokens:
         self._db = db
 
     def issue(self, credential: str, resource_server: str) -> str:
-        """Makes a token; forgets those that have expired, and of this client's the oldest that are too many."""
+        """Make a token. Delete those that have expired, and this client's oldest if it has too many."""
         token = secrets.token_urlsafe(36)
         now = time.time()
         self._db.execute("DELETE FROM tokens WHERE expires < ?", (now,))
@@ -43,13 +43,13 @@ class Tokens:
         return token
 
     def find(self, token: str) -> Grant | None:
-        """What the token stands for, if it was issued here and has not expired."""
+        """Return what the token stands for, or None if it wasn't issued here or has expired."""
         query = "SELECT credential, resource_server FROM tokens WHERE digest = ? AND expires >= ?"
         row = self._db.execute(query, (digest(token), time.time())).fetchone()
         return Grant(row["credential"], row["resource_server"]) if row else None
 
     def first_seen(self, token_digest: str) -> float:
-        """When the service first read this token, one that was written by hand; seconds since the epoch."""
+        """Return when the service first read this hand-written token, in seconds since the epoch."""
         query = "INSERT INTO tokens_by_hand VALUES (?, ?) ON CONFLICT DO NOTHING"
         self._db.execute(query, (token_digest, time.time()))
         row = self._db.execute("SELECT first_seen FROM tokens_by_hand WHERE digest = ?", (token_digest,)).fetchone()

@@ -37,10 +37,9 @@ class LimitError(Exception):
 
 
 async def read_result(delivery: Message) -> tuple[Result, bytes] | None:
-    """
-    A result, and the message for whoever waits for it, while others work. None: it can't be used.
+    """Return a result and the message that is to be passed on for it, or None if the message can't be used.
 
-    In place of a result that is beyond a limit comes an error for the task that it names.
+    Let others work meanwhile. If the result is beyond a limit, return in its place an error for the task that it names.
     """
     try:
         _check_size(delivery, MAX_RESULT)
@@ -57,7 +56,7 @@ async def read_result(delivery: Message) -> tuple[Result, bytes] | None:
 
 
 def read_report(delivery: Message) -> EPStatusReport | None:
-    """A status report. None: it can't be used."""
+    """Return a status report, or None if the message can't be used."""
     try:
         _check_size(delivery, MAX_REPORT)
         check_json(delivery.body, MAX_VALUES)
@@ -68,7 +67,7 @@ def read_report(delivery: Message) -> EPStatusReport | None:
 
 
 def warn(delivery: Message, text: str, *values: object) -> None:
-    """Log what is wrong with a message, each kind once a minute for each endpoint; `values` as for a logger."""
+    """Log what is wrong with a message, each kind once a minute for each endpoint. `values` are as for a logger."""
     origin = endpoint_of(delivery.exchange)
     warnings.warning(origin, f"endpoint %s {text}", origin, *values)
 

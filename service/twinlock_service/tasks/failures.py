@@ -19,13 +19,16 @@ CHUNK = 100
 
 
 def failed_result(task_id: str, text: str) -> Result:
-    """The result of a task that its endpoint did not end."""
+    """Return the result of a task that its endpoint did not end."""
     details = ResultErrorDetails(code=ENDPOINT_FAILED, user_message=text)
     return Result(task_id=uuid.UUID(task_id), data=text, error_details=details)
 
 
 async def fail_outstanding(context: Context, endpoint: str, text: str) -> int:
-    """Ends the tasks that an endpoint owes with this text; gives their number. To be followed by `backlog.set()`."""
+    """End the tasks of an endpoint that have no result yet with this text, and return their number.
+
+    The caller has to call `backlog.set()` afterwards.
+    """
     count = 0
     while tasks := context.tasks.outstanding(endpoint, CHUNK):
         with transaction(context.db):

@@ -1,5 +1,4 @@
-"""
-The way of results to the SDK: into the queue of their task group.
+"""The way of results to the SDK: into the queue of their task group.
 
 New results go at once, everything else in the background, also after a restart and when RabbitMQ was away.
 """
@@ -28,13 +27,13 @@ FAILURE_SECONDS = 30.0
 
 
 async def forward(context: Context) -> None:
-    """Offers every result that was not offered yet to the queue of its task group, if there is one."""
+    """Offer every result that was not offered yet to the queue of its task group, if there is one."""
     while waiting := context.tasks.unforwarded(BATCH):
         await offer(context, waiting)
 
 
 async def forward_backlog(context: Context) -> None:
-    """Offers what waits, at the start and whenever `backlog` is set, until it is cancelled."""
+    """Offer the results that wait, at the start and whenever `backlog` is set, until this is cancelled."""
     while True:
         context.backlog.clear()
         await context.amqp.connected()
@@ -52,7 +51,10 @@ async def forward_backlog(context: Context) -> None:
 
 
 async def offer(context: Context, tasks: list[str]) -> None:
-    """Offers the results of tasks that were not offered yet. LinkError: some were not, and still wait."""
+    """Offer the results of tasks that were not offered yet.
+
+    Raise `LinkError` if some could not be offered and still wait.
+    """
     async with context.forwarding:
         waiting = [task for task in tasks if context.tasks.is_unforwarded(task)]
         await asyncio.gather(*(_offer_one(context, task) for task in waiting))

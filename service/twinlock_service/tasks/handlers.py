@@ -13,6 +13,6 @@ from twinlock_service.tasks.status_reports import take_status_reports
 
 
 def handlers(context: Context) -> dict[str, Handler]:
-    """By queue: what handles its messages."""
+    """Return, by queue, what handles its messages."""
     quota = MessageQuota()
     return {RESULTS: partial(take_results, context, quota), HEARTBEATS: partial(take_status_reports, context, quota)}

@@ -24,7 +24,7 @@ MINUTE = 60.0
 
 
 class MessageQuota:
-    """Counts what each endpoint sends."""
+    """The number of messages that each endpoint sent in this minute."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -32,8 +32,7 @@ class MessageQuota:
         self._minute = 0.0
 
     def repeated(self, task: str) -> bool:
-        """
-        Whether the result of a task that had ended has come before in this minute.
+        """Record a result for a task that had ended. Return whether one has come for it before in this minute.
 
         Once is in order: after a lost connection an endpoint sends again what RabbitMQ had not confirmed.
         """
@@ -43,7 +42,7 @@ class MessageQuota:
         return known
 
     def too_many(self, endpoint: str, size: int) -> bool:
-        """Count a message of `size` bytes that ends no task. True, once a minute: it is one too many."""
+        """Count a message of `size` bytes that ends no task. Return True, once a minute, if it is one too many."""
         self._begin_minute()
         before = self._counts[endpoint]
         self._counts[endpoint] += 1 + size // UNIT
@@ -58,7 +57,7 @@ class MessageQuota:
 
 
 async def charge(context: Context, quota: MessageQuota, delivery: Message) -> None:
-    """Count a message that ends no task; cut its sender off if there are too many."""
+    """Count a message that ends no task; cut off its sender if there are too many."""
     origin = endpoint_of(delivery.exchange)
     if origin is not None and quota.too_many(origin, len(delivery.body)):
         await _cut_off(context, origin)

@@ -16,7 +16,7 @@ from twinlock_service.tasks.message_quota import MessageQuota, charge
 
 
 async def take_results(context: Context, quota: MessageQuota, batch: list[Message]) -> None:
-    """Records results of tasks and offers them to the SDK."""
+    """Record results of tasks, and offer them to the SDK."""
     results, time_slice = [], TimeSlice()
     for delivery in batch:
         results.append((delivery, await _ended(context, delivery)))
@@ -38,7 +38,7 @@ async def take_results(context: Context, quota: MessageQuota, batch: list[Messag
 
 
 async def _ended(context: Context, delivery: Message) -> tuple[str, Status, bytes] | None:
-    """The task that a message ends, how it ended, and its result. None: it ends none of its sender's."""
+    """Return the task that a message ends, how it ended, and its result; None if it ends none of its sender's tasks."""
     found = await read_result(delivery)
     if found is None:
         return None

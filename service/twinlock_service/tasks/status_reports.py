@@ -30,7 +30,7 @@ MAX_TEXT = 8 * 1024
 
 
 async def take_status_reports(context: Context, quota: MessageQuota, batch: list[Message]) -> None:
-    """Records heartbeats; ends the tasks of endpoints that say that they could not start."""
+    """Record heartbeats, and end the tasks of endpoints that say that they could not start."""
     time_slice = TimeSlice()
     for delivery in batch:
         await time_slice.pause()

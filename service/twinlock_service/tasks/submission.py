@@ -41,11 +41,11 @@ class _Call:
 
 
 async def submit(context: Context, caller: Identity, endpoint_id: str, submission: Submission) -> dict[str, Any]:
-    """
-    Hands the tasks of a submission to an endpoint; where that is a manager endpoint, to the caller's user endpoint
-    for this configuration, after a command to start it.
+    """Submit tasks to an endpoint, and return the answer.
 
-    When it returns the answer, the tasks are recorded and in RabbitMQ. ApiError: none of them is.
+    If the endpoint is a manager endpoint, the tasks go to the caller's user endpoint for this configuration, after a
+    command to start it. On return they are recorded and in RabbitMQ. Raise `ApiError` if they can't be submitted; then
+    none of them is recorded.
     """
     endpoint = usable_endpoint(context, caller, endpoint_id)
     check_documents(submission)
@@ -82,7 +82,7 @@ class _UndeliverableError(Exception):
 
 
 def _refused(context: Context, error: BaseException) -> BaseException:
-    """What the caller is told of an error; the error itself where that isn't this function's business."""
+    """Return what the caller is told of an error; the error itself if it isn't one that submitting causes."""
     match error:
         case _UndeliverableError():
             context.topology.forget(error.endpoint)
@@ -97,7 +97,10 @@ def _refused(context: Context, error: BaseException) -> BaseException:
 async def _functions(
     context: Context, caller: Identity, endpoint: Endpoint, submission: Submission
 ) -> dict[str, Function]:
-    """The functions by their uuids. ApiError: not there, not permitted, or too much with all tasks together."""
+    """Return the functions by their uuids.
+
+    Raise `ApiError` if one doesn't exist or isn't permitted, or if they are too much, together with all tasks.
+    """
     count = sum(map(len, submission.tasks.values()))
     if count > MAX_TASKS:
         text = f"the submission has {count:,} tasks; at most {MAX_TASKS:,} are allowed, so submit them in parts"
@@ -142,7 +145,7 @@ async def _target(context: Context, caller: Identity, endpoint: Endpoint, submis
 
 
 async def _check_there(context: Context, target: Endpoint) -> None:
-    """ApiError 404: the endpoint was deleted meanwhile; nobody would ever end its tasks."""
+    """Raise `ApiError` 404 if the endpoint was deleted meanwhile: nobody would ever end its tasks."""
     if context.endpoints.get(target.id) is None:
         await context.topology.remove(target)
         raise ApiError(404, Code.ENDPOINT_NOT_FOUND, f"Endpoint {target.id} was deleted meanwhile")
@@ -173,7 +176,7 @@ def _size(call: _Call) -> int:
 def _record(
     context: Context, caller: Identity, target: Endpoint, group: str, calls: list[_Call]
 ) -> list[tuple[str, _Call]]:
-    """Records tasks; gives each one's uuid with it."""
+    """Record tasks, and return each call with its task's uuid."""
     with transaction(context.db):
         return [(context.tasks.add(group, caller.id, target.id, call.function.id), call) for call in calls]
 

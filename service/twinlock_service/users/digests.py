@@ -1,4 +1,4 @@
-"""Tokens are stored, compared and named by their digest."""
+"""Digests of tokens: what tokens are stored, compared and named by."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ ID_LENGTH = 12
 
 
 def digest(token: str) -> str:
-    """What tokens are stored and compared by, so that neither timing nor a file gives one away."""
+    """Return what a token is stored and compared by, so that neither timing nor a file gives it away."""
     # Whatever bytes a header has, aiohttp makes a text of them, perhaps with lone surrogates.
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
 def token_id(token_digest: str) -> str:
-    """The name of a token for people, which doesn't help anybody to use it."""
+    """Return the name of a token for people, which doesn't help anybody to use it."""
     return token_digest[:ID_LENGTH]

@@ -40,7 +40,7 @@ class Identity:
         return frozenset({self.id, *(linked for linked, _ in self.linked)})
 
     def identity_set(self) -> list[dict[str, Any]]:
-        """All identities, the effective one first, in the form that Globus Auth and start commands give them."""
+        """Return all identities, the effective one first, in the form that Globus Auth and start commands give them."""
         return [self._document(*each) for each in ((self.id, self.username), *self.linked)]
 
     def _document(self, identity: str, username: str) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Login:
         return time.time() >= self.expires
 
     def expiry(self) -> str:
-        """When it expires, for people."""
+        """Return when it expires, as a text for people."""
         return datetime.fromtimestamp(self.expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
@@ -83,7 +83,7 @@ class Users:
     """The users and clients of a users file."""
 
     def __init__(self, document: UsersFile, first_seen: Callable[[str], float] | None = None) -> None:
-        """`first_seen` tells of a token that was written by hand, by its digest, since when it has been in use."""
+        """`first_seen` returns, for the digest of a hand-written token, since when that token has been in use."""
         self.settings = document.service
         self._first_seen = first_seen or (lambda _: time.time())
         self._by_hand = document.service.token_days * _DAY
@@ -95,22 +95,22 @@ class Users:
         self._by_credential = {each.credential: each for each in (*self._by_token.values(), *self._clients.values())}
 
     def by_token(self, token: str) -> Login | None:
-        """The login of the user whose bearer token this is; it may have expired."""
+        """Return the login of the user whose bearer token this is, or None; it may have expired."""
         shown = digest(token)
         login = self._by_token.get(token_id(shown))
         return login if login and hmac.compare_digest(login.credential, shown) else None
 
     def by_secret(self, client: str, secret: str) -> Login | None:
-        """The login of the confidential client, if the secret is the client's own."""
+        """Return the login of the confidential client, or None if the secret isn't that client's."""
         login = self._clients.get(client)
         return login if login and hmac.compare_digest(login.credential, _of_client(client, secret)) else None
 
     def by_id(self, identity: str) -> Identity | None:
-        """The user or client with this identity uuid."""
+        """Return the user or client with this identity uuid, or None."""
         return self._by_id.get(identity)
 
     def by_credential(self, credential: str) -> Login | None:
-        """The login with this credential, while it is good."""
+        """Return the login with this credential, or None if there is none or it has expired."""
         login = self._by_credential.get(credential)
         return None if login is None or login.expired else login
 
@@ -124,7 +124,10 @@ class Users:
 
 
 def load_users(path: Path) -> Users:
-    """Read the users file, its hand-written tokens as if seen for the first time. StartError: as `read_users_file`."""
+    """Read the users file, its hand-written tokens as if seen for the first time.
+
+    Raise `StartError` as `read_users_file` does.
+    """
     return Users(read_users_file(path))
 
 

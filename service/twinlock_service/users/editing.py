@@ -26,11 +26,11 @@ HEADER = "# Rewritten by `twinlock-service user`, which drops comments. The serv
 
 @contextmanager
 def edited(path: Path, *, create: bool = False) -> Iterator[dict[str, Any]]:
-    """
-    The users by name, as the file has them, to be changed in the block; written when it ends without an error.
+    """Yield the users by name, as the file has them, to be changed in the block.
 
-    Tokens that were written by hand are replaced by their digests. With `create` there needn't be a file yet.
-    Raises StartError, where the file or the change is no good; OSError.
+    The file is written when the block ends without an error. Tokens that were written by hand are replaced by their
+    digests. With `create` the file needn't exist yet. Raise `StartError` if the file or the change is no good, or
+    `OSError`.
     """
     path = path.resolve()
     if create:
@@ -44,7 +44,7 @@ def edited(path: Path, *, create: bool = False) -> Iterator[dict[str, Any]]:
 
 
 def new_token(days: int) -> tuple[str, dict[str, Any]]:
-    """A token that is good for so many days, and its entry in the file."""
+    """Return a new token that is good for so many days, and its entry in the file."""
     token = secrets.token_urlsafe(32)
     return token, _entry(token, days)
 
@@ -75,7 +75,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes the file anew, with owner and mode as they were, through a file beside it."""
+    """Write the file anew, with its owner and mode as they were, through a file beside it."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

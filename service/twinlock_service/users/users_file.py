@@ -105,7 +105,10 @@ class UsersFile(_Entry):
 
 
 def read_users_file(path: Path) -> UsersFile:
-    """Read the users file. StartError: it can't be read, others can read it, or it doesn't say what it has to."""
+    """Read the users file.
+
+    Raise `StartError` if it can't be read, if others can read it, or if its content isn't valid.
+    """
     try:
         with path.open("rb") as file:
             _check_mode(path, os.fstat(file.fileno()).st_mode)
@@ -117,7 +120,7 @@ def read_users_file(path: Path) -> UsersFile:
 
 
 def load_yaml(path: Path, text: bytes) -> Any:
-    """The YAML of the users file `path`. StartError: it isn't YAML."""
+    """Return the YAML of the users file `path`. Raise `StartError` if it isn't YAML."""
     try:
         return yaml.load(text, UniqueKeyLoader) or {}  # noqa: S506 - a SafeLoader
     except DuplicateKeyError as error:
@@ -131,7 +134,7 @@ def load_yaml(path: Path, text: bytes) -> Any:
 
 
 def parse(path: Path, document: Any) -> UsersFile:
-    """The users file `path`, checked. StartError: it doesn't say what it has to."""
+    """Return the users file `path`, checked. Raise `StartError` if its content isn't valid."""
     try:
         parsed = UsersFile.model_validate(document)
     except ValidationError as error:
@@ -141,7 +144,7 @@ def parse(path: Path, document: Any) -> UsersFile:
 
 
 def digests(entry: UserEntry) -> list[str]:
-    """The digests of a user's tokens, of one that was written by hand too."""
+    """Return the digests of a user's tokens, including one that was written by hand."""
     by_hand = [] if entry.token is None else [digest(entry.token.get_secret_value())]
     return by_hand + [token.sha256 for token in entry.tokens]
 
