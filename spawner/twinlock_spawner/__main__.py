@@ -107,7 +107,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line. A spawner that starts over names a file descriptor behind ``--check``, for what was read."""
+    """Return the parser. A spawner that starts over names a file descriptor behind ``--check``, for what was read."""
     import argparse  # it is in no process that stays
 
     made = argparse.ArgumentParser(

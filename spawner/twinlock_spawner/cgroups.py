@@ -19,12 +19,12 @@ _ASIDE = "spawner"
 
 
 def own_folder(cgroup: str) -> str:
-    """The folder of all endpoints of this spawner, in the policy's `cgroup`."""
+    """Return the folder of all endpoints of this spawner, in the policy's `cgroup`."""
     return f"{cgroup}/{os.getpid()}"
 
 
 def path(policy: Policy, user: str, id: str) -> str:
-    """The path of an endpoint's cgroup; empty where the policy has none."""
+    """Return the path of an endpoint's cgroup; empty where the policy has none."""
     return f"{own_folder(policy.cgroup)}/{_PREFIX}{user}/{id}" if policy.cgroup else ""
 
 
@@ -87,7 +87,7 @@ def check_controllers(policy: Policy) -> None:
 
 
 def _needed(policy: Policy) -> set[str]:
-    """The controllers of the policy's limits: memory for memory.max."""
+    """Return the controllers of the policy's limits: memory for memory.max."""
     return {name.partition(".")[0] for name in (*policy.limits, *policy.user_limits)}
 
 

@@ -76,6 +76,6 @@ class Child:
         return time.monotonic() > self.killed + _GIVE_UP
 
     def row(self) -> wire.Child:
-        """The endpoint as the broker knows it."""
+        """Return the endpoint as the broker knows it."""
         ended = self.wait_status if self.state is State.ENDED else None
         return wire.Child(self.request.id, self.pid, self.request.user, self.request.name, ended)

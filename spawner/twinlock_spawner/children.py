@@ -45,19 +45,19 @@ class Children:
         return iter(self._by_id.values())
 
     def rows(self) -> list[wire.Child]:
-        """The endpoints that have started, as the broker knows them."""
+        """Return the endpoints that have started, as the broker knows them."""
         return [child.row() for child in self if child.state is not State.STARTING]
 
     def are_settled(self) -> bool:
-        """Whether none is just starting."""
+        """Return whether none is just starting."""
         return all(child.state is not State.STARTING or child.is_stuck for child in self)
 
     def have_ended(self) -> bool:
-        """Whether nothing runs any more."""
+        """Return whether nothing runs any more."""
         return all(child.state is State.ENDED or child.is_stuck for child in self)
 
     def next_due(self) -> float:
-        """When one has to be looked after, as `time.monotonic` has it."""
+        """Return when one has to be looked after, as `time.monotonic` has it."""
         return min((child.due for child in self), default=float("inf"))
 
     # What the broker asks for.
@@ -249,7 +249,7 @@ class Children:
 
 
 def _explain(error: OSError) -> Failure:
-    """Why there is no process: fork(2), clone3(2). An error with a file name is about the cgroup."""
+    """Say why there is no process: fork(2), clone3(2). An error with a file name is about the cgroup."""
     if error.filename is not None:
         return Failure("cgroup", str(error))
     if error.errno == errno.EAGAIN:
@@ -264,7 +264,7 @@ def _send(pid: int, number: int) -> None:
 
 
 def _read_failure(said: bytes) -> Failure:
-    """The stage and the reason. They are checked, since a module of the site may have written something there."""
+    """Return stage and reason. They are checked, since a module of the site may have written something there."""
     try:
         refused: wire.Refused = wire.decode(said, {"refused": wire.Refused})
     except wire.WireError as error:

@@ -13,7 +13,7 @@ _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 
 def are_stdio(stdin: int, output: int) -> bool:
-    """Whether these are a memfd that is sealed and a pipe that can be written to.
+    """Return whether these are a memfd that is sealed and a pipe that can be written to.
 
     Not to be asked in the process that serves: a pipe doesn't answer while somebody writes to it out of a file that is
     mapped into memory, and whose file system doesn't answer.

@@ -30,7 +30,7 @@ _LOOK_UPS: dict[str, tuple[Callable[[str], object], str]] = {
 
 
 def doubts(policy: Policy) -> Iterator[str]:
-    """A line for each of them."""
+    """Yield a line for each doubt about the policy."""
     if policy.broker_user == "root":
         yield "broker_user: a broker that is root needs no spawner to do what it likes; give it an account of its own"
     if not policy.allow_groups:
@@ -44,7 +44,7 @@ def doubts(policy: Policy) -> Iterator[str]:
 
 
 def _unknown_names(policy: Policy) -> Iterator[str]:
-    """A line for each name that stands for nothing here, unless it is one of the defaults."""
+    """Yield a line for each name that stands for nothing here, unless it is one of the defaults."""
     for key, (find, text) in _LOOK_UPS.items():
         for name in getattr(policy, key):
             if name not in getattr(Policy, key) and not _is_known(name, find):

@@ -43,7 +43,7 @@ _LONGEST_PAUSE = 1.0
 
 
 def is_needed(policy: Policy) -> bool:
-    """Whether an endpoint has a guard."""
+    """Return whether an endpoint has a guard."""
     return not policy.cgroup or bool(policy.pam_service)
 
 
@@ -105,7 +105,7 @@ def _close_all(start: Start, session: pam.Session | None) -> None:
 
 
 def _supervise(pid: int, passed: Passed) -> int:
-    """Until the child `pid` ends, pass on signals to it; then end what is left below. Return its wait status.
+    """Pass on signals to the child `pid` until it ends; then end what is left below. Return its wait status.
 
     When it is to be killed all are, since what traces it hears of its end in our place (ptrace(2)).
     """

@@ -103,7 +103,7 @@ def lower_priority() -> None:
 
 
 def raise_priority_of_session() -> None:
-    """The same for the whole session, which the kernel may schedule as one: sched(7), autogroups. Raises `OSError`."""
+    """Raise it for the whole session, which the kernel may schedule as one: sched(7), autogroups. Raises `OSError`."""
     with open("/proc/self/autogroup", "r+b", buffering=0) as file:
         file.write(b"-20")
 

@@ -52,9 +52,10 @@ class Session:
         self._undo.callback(self._call, "end", self._handle, 0)
 
     def open(self) -> None:
-        """Account rules, credentials, session; groups and environment of the start are then as the modules set them.
+        """Go through account rules, credentials and session.
 
-        Raises `ValueError` where the site's rules are against it.
+        Groups and environment of the start are then as the modules set them. Raises `ValueError` where the site's rules
+        are against it.
         """
         start = self._start
         self._call("acct_mgmt", self._handle, _SILENT)
@@ -85,7 +86,10 @@ class Session:
             self._record("close", "it took too long")
 
     def _call(self, name: str, *arguments: object) -> None:
-        """The administrator gets the reason, the user doesn't: it would tell about the site. Raises `ValueError`."""
+        """Call a function of PAM. Raises `ValueError` where it fails.
+
+        The administrator gets the reason, the user doesn't: it would tell about the site.
+        """
         result = getattr(self._pam, f"pam_{name}")(*arguments)
         if result:
             self._record(name, self._pam.pam_strerror(self._handle, result).decode(errors="replace"))

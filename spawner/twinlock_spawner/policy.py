@@ -38,12 +38,12 @@ class Kind(NamedTuple):
 
 
 def _is_text(value: Any) -> bool:
-    """No name and no path can have a null character."""
+    """Return whether it is a text without a null character, which no name and no path can have."""
     return type(value) is str and "\0" not in value
 
 
 def _is_path(value: Any) -> bool:
-    """It may be empty."""
+    """Return whether it is an absolute path, or empty."""
     return _is_text(value) and (value == "" or value.startswith("/"))
 
 
@@ -64,7 +64,7 @@ def _is_command(value: Any) -> bool:
 
 
 def _is_written_to_a_file(value: Any) -> bool:
-    """The kernel takes what is blank for 0, or for nothing at all."""
+    """Return whether it isn't blank: the kernel takes what is blank for 0, or for nothing at all."""
     return _is_text(value) and value.strip() != ""
 
 

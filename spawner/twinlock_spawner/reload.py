@@ -162,7 +162,7 @@ def _check_installed(state: int, path: str) -> Policy:
 
 
 def _hand_over(child: Child) -> list[Any]:
-    """An endpoint in the second part of a state, which is an array of these, or nil where there was no earlier self."""
+    """Return an endpoint for the second part of a state: an array of these, or nil where there was no earlier self."""
     return [
         child.request,
         child.cgroup,

@@ -90,7 +90,7 @@ class Server:
         return False
 
     def stops(self) -> bool:
-        """Whether it is to stop."""
+        """Return whether it is to stop."""
         return not self.signals.isdisjoint(STOP)
 
     def _turn(self) -> None:

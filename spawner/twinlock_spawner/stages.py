@@ -94,7 +94,7 @@ def _has_allowed_shell(start: Start) -> bool:
 
 
 def _is_broker(start: Start) -> bool:
-    """Whether it is the account that commands the spawner; in same-user mode there is no other."""
+    """Return whether it is the account that commands the spawner; in same-user mode there is no other."""
     if not start.privileged:
         return False
     broker, _ = local_account(start.policy.broker_user)
@@ -117,13 +117,13 @@ def check_groups(start: Start) -> None:
 
 
 def check_session_groups(start: Start) -> None:
-    """The same again, since PAM's modules may have added groups."""
+    """Do the same again, since PAM's modules may have added groups."""
     if start.policy.pam_service:
         check_groups(start)
 
 
 def _find_groups(names: Iterable[str]) -> dict[str, int]:
-    """The gids of those groups that exist."""
+    """Return the gids of those groups that exist."""
     found = {}
     for name in names:
         with contextlib.suppress(KeyError):
@@ -161,7 +161,7 @@ def set_limits(start: Start) -> None:
 
 
 def _at_most(value: int, most: int) -> int:
-    """The limit `value`, or `most` if that is lower: to raise that needs a capability that containers lack."""
+    """Return the limit `value`, or `most` if that is lower: to raise that needs a capability that containers lack."""
     if most == resource.RLIM_INFINITY:
         return value
     return most if value == resource.RLIM_INFINITY else min(value, most)
@@ -174,7 +174,7 @@ def set_login_uid(start: Start) -> None:
 
 
 def leave_keyring(start: Start) -> None:
-    """Where PAM's modules may give the endpoint a keyring, none of them finds the service's: pam_keyinit(8)."""
+    """Leave the service's keyring, so that none of PAM's modules that give the endpoint one find it: pam_keyinit(8)."""
     if start.policy.pam_service:
         kernel.join_new_session_keyring()
 
@@ -185,7 +185,7 @@ def start_session(_start: Start) -> None:
 
 
 def close_audit_log(start: Start) -> None:
-    """The last that is the spawner's, while this is still root. A guard has its own."""
+    """Close the last that is the spawner's, while this is still root. A guard has its own."""
     os.close(start.audit.fd)
 
 
@@ -196,18 +196,18 @@ def drop_bounding_set(start: Start) -> None:
 
 
 def set_groups(start: Start) -> None:
-    """The account's groups, or with a PAM session those that its modules have set."""
+    """Set the account's groups, or with a PAM session those that its modules have set."""
     os.setgroups(start.groups)
 
 
 def set_gid(start: Start) -> None:
-    """Real, effective and saved."""
+    """Set the gid: real, effective and saved."""
     gid = start.account.pw_gid
     os.setresgid(gid, gid, gid)
 
 
 def set_uid(start: Start) -> None:
-    """Real, effective and saved. No line after this runs as root."""
+    """Set the uid: real, effective and saved. No line after this runs as root."""
     uid = start.account.pw_uid
     os.setresuid(uid, uid, uid)
     prctl.set_dumpable(0)  # until exec nobody traces what was the spawner; the change may have set it: proc(5)
@@ -261,7 +261,7 @@ def set_no_new_privs(start: Start) -> None:
 
 
 def enter_home(start: Start) -> None:
-    """The working directory is the home, or ``/`` where that is missing or closed to the user."""
+    """Make the home the working directory, or ``/`` where that is missing or closed to the user."""
     os.umask(0o077)
     os.chdir("/")
     with contextlib.suppress(OSError):
@@ -269,7 +269,7 @@ def enter_home(start: Start) -> None:
 
 
 def set_stdio(start: Start) -> None:
-    """stdin, stdout and stderr, and until exec the report as 3; nothing else stays open."""
+    """Set stdin, stdout and stderr, and until exec the report as 3; nothing else stays open."""
     os.dup2(start.stdin, 0)
     os.dup2(start.output, 1)
     os.dup2(start.output, 2)

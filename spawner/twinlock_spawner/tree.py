@@ -95,7 +95,7 @@ def _kill(pid: int, chosen: Choice) -> bool:
 
 
 def _children_by_parent() -> dict[int, list[int]]:
-    """The children of every process that has some."""
+    """Return the children of every process that has some."""
     children = defaultdict[int, list[int]](list)
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -105,22 +105,22 @@ def _children_by_parent() -> dict[int, list[int]]:
 
 
 def _parent(pid: int) -> int:
-    """A process's parent: proc(5). Its name may have blanks and parentheses."""
+    """Return a process's parent: proc(5). Its name may have blanks and parentheses."""
     return int(read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
 
 
 def _cgroup(process: str) -> bytes:
-    """The path of a process's cgroup of version 2. In others, one whose first thread has ended is shown elsewhere."""
+    """Return the path of a process's cgroup v2. In others, one whose first thread has ended is shown elsewhere."""
     return read(f"/proc/{process}/cgroup").partition(b"0::")[2]
 
 
 def _uid(pid: int) -> int:
-    """The real uid of a process."""
+    """Return the real uid of a process."""
     return int(read(f"/proc/{pid}/status").partition(b"\nUid:")[2].split()[0])
 
 
 def read(path: str) -> bytes:
-    """What is in a file of the kernel's."""
+    """Return what is in a file of the kernel's."""
     with open(path, "rb", buffering=0) as file:
         return file.readall()
 

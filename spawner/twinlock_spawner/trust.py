@@ -19,7 +19,7 @@ def check_command(argv: list[str]) -> None:
 
 
 def _first_line(path: str) -> list[str]:
-    """The words after ``#!``; none where the file is no script."""
+    """Return the words after ``#!``; none where the file is no script."""
     if not os.path.isfile(path):
         return []
     with open(path, "rb") as file:
