@@ -17,7 +17,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the demonstration; 0 only if everything was as it should be."""
+    """Run the demonstration. Return 0 only if everything was as it should be."""
     parser = argparse.ArgumentParser(prog="make demo", description="A whole site on this machine, then nothing left.")
     parser.add_argument("--prefix", type=Path, required=True, metavar="DIR", help="where Twinlock is installed")
     parser.add_argument("--slurm", action="store_true", help="run the tasks in jobs of a private Slurm")
@@ -43,13 +43,13 @@ def _on_signals(handler: Callable[..., None] | signal.Handlers) -> None:
 
 
 def _interrupt(*_: object) -> None:
-    """Once: the second Ctrl-C of an impatient person must not cut the cleaning up short."""
+    """Interrupt the demonstration once: a second Ctrl-C of an impatient person must not cut the cleaning up short."""
     _on_signals(signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _missing(slurm: bool) -> str | None:
-    """What the demonstration needs and hasn't got, in a line."""
+    """Return in a line what the demonstration needs and hasn't got."""
     if slurm and os.geteuid():
         return "SLURM=1 needs root: a private Slurm runs jobs as other users"
     if shutil.which("rabbitmq-server", path="/usr/sbin:/usr/bin:/usr/lib/rabbitmq/bin") is None:

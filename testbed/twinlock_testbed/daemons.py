@@ -23,7 +23,7 @@ class DaemonError(Exception):
 
 
 def as_user(user: str | None) -> list[str]:
-    """The words before a command that make it run as `user`, with that user's groups and no capability."""
+    """Return the words before a command that make it run as `user`, with that user's groups and no capability."""
     if user is None:
         return []
     gid = pwd.getpwnam(user).pw_gid
@@ -58,15 +58,18 @@ class Daemon:
         self.pid = self._process.pid
 
     def alive(self) -> bool:
-        """Whether the process hasn't ended."""
+        """Return whether the process hasn't ended."""
         return self._process.poll() is None
 
     def output(self) -> str:
-        """What it has printed since it was started."""
+        """Return what it has printed since it was started."""
         return self.log.read_bytes()[self._skip :].decode(errors="replace")
 
     def wait_for_line(self, text: str, timeout: float) -> str:
-        """The first whole line of its output that has `text` in it. Raises `DaemonError`."""
+        """Wait for a whole line of its output that has `text` in it, at most `timeout` seconds, and return it.
+
+        Raise `DaemonError` if none comes.
+        """
 
         def found() -> str | None:
             lines = self.output().splitlines(keepends=True)
@@ -75,7 +78,10 @@ class Daemon:
         return self.wait_until(found, timeout, f"print {text!r}")
 
     def wait_until(self, ready: Callable[[], _T | None], timeout: float, what: str) -> _T:
-        """The first true value of `ready`, asked again and again for `timeout` seconds. Raises `DaemonError`."""
+        """Call `ready` again and again for `timeout` seconds, and return its first true value.
+
+        Raise `DaemonError` if there is none, or the program ends; `what` says what it was to do.
+        """
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if value := ready():
@@ -90,7 +96,7 @@ class Daemon:
         self._process.send_signal(number)
 
     def stop(self, timeout: float = 60.0) -> int:
-        """TERM, and KILL after `timeout` seconds; the exit code, negative for a signal."""
+        """Send TERM, and after `timeout` seconds KILL. Return the exit code, which is negative for a signal."""
         if self.alive():
             self._process.send_signal(signal.SIGTERM)
         try:
@@ -99,7 +105,7 @@ class Daemon:
             return self.kill()
 
     def kill(self) -> int:
-        """KILL for it and its process group."""
+        """Send KILL to it and its process group, and return the exit code."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         return self._process.wait()
@@ -115,7 +121,7 @@ def stop_stragglers() -> None:
 def run(
     *argv: str | Path, timeout: float = 120.0, user: str | None = None, environment: Mapping[str, str] | None = None
 ) -> str:
-    """The output of a command that has to succeed within `timeout` seconds. Raises `DaemonError`."""
+    """Return the output of a command that has to succeed within `timeout` seconds. Raise `DaemonError` on failure."""
     command = [*as_user(user), *map(str, argv)]
     try:
         done = subprocess.run(

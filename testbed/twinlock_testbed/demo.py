@@ -62,7 +62,10 @@ class Site:
 
 @contextmanager
 def run_folder() -> Iterator[Path]:
-    """A folder that everyone may enter; removed at the very end, with what an interruption may have left beside it."""
+    """Make a folder that everyone may enter.
+
+    It is removed at the very end, with what an interruption may have left beside it.
+    """
     folder = Path(tempfile.mkdtemp(prefix="twinlock-", dir="/var/tmp"))
     folder.chmod(0o755)
     try:
@@ -75,7 +78,10 @@ def run_folder() -> Iterator[Path]:
 
 @contextmanager
 def shared_site(prefix: Path, slurm: bool) -> Iterator[Site]:
-    """As root: two throw-away users, service and broker under accounts of their own, Slurm if asked for."""
+    """Start a site as root.
+
+    It has two throw-away users, service and broker under accounts of their own, and Slurm if asked for.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(run_folder())
         broker_user = stack.enter_context(broker_account())
@@ -93,7 +99,10 @@ def shared_site(prefix: Path, slurm: bool) -> Iterator[Site]:
 
 @contextmanager
 def own_site(prefix: Path) -> Iterator[Site]:
-    """Without root: everything under the caller's account, whose Globus identity is linked to the broker's login."""
+    """Start a site without root.
+
+    Everything runs under the caller's account, whose Globus identity is linked to the broker's login.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(run_folder())
         account = pwd.getpwuid(os.getuid())
@@ -108,7 +117,7 @@ def own_site(prefix: Path) -> Iterator[Site]:
 
 
 def _remove_endpoint_folders(registration: Path) -> None:
-    """What this run's endpoints made in the home of a user who isn't thrown away."""
+    """Remove what this run's endpoints made in the home of a user who isn't thrown away."""
     if registration.exists():
         manager_id = json.loads(registration.read_text())["endpoint_id"]
         for path in (Path.home() / ".globus_compute").glob(f"uep.{manager_id}.*"):
@@ -121,7 +130,7 @@ def _start_slurm(stack: ExitStack, folder: Path) -> Slurm:
 
 
 def _setup(cluster: Slurm | None) -> Setup:
-    """The template, and the two lines with which an idle endpoint ends soon enough to be seen."""
+    """Return the template, and the two lines with which an idle endpoint ends soon enough to be seen."""
     job = templates.SLURM if cluster else templates.LOCAL
     return Setup(
         template='{% include "job.yaml.j2" %}\n' + templates.IDLE,
@@ -131,7 +140,7 @@ def _setup(cluster: Slurm | None) -> Setup:
 
 
 def demonstrate(site: Site, checks: Checks) -> None:
-    """The job: results for every user and configuration, the live processes, the end of idle endpoints."""
+    """Do the job: results for every user and configuration, the live processes, the end of idle endpoints."""
     outcomes = _run_scripts(site)
     _check_results(site, outcomes, checks)
     step("the processes now")
@@ -148,7 +157,7 @@ def demonstrate(site: Site, checks: Checks) -> None:
 
 
 def _show_idle(site: Site, shown: set[str]) -> bool:
-    """Print the title of every endpoint that says that it is idle, once; whether all have ended."""
+    """Print the title of every endpoint that says that it is idle, once. Return whether all have ended."""
     for process in endpoints(site.manager.spawner.pid):
         text = title(process).partition(", uep.")[0]
         if text.startswith("[") and text not in shown:
@@ -158,7 +167,7 @@ def _show_idle(site: Site, shown: set[str]) -> bool:
 
 
 def _run_scripts(site: Site) -> list[Outcome]:
-    """The first person with two configurations, the second with one, all at once."""
+    """Run the scripts of the first person with two configurations, and of the second with one, all at once."""
     scripts = []
     with ExitStack() as stack:
         for number, person in enumerate(site.people):
@@ -206,7 +215,10 @@ def _check_processes(site: Site, checks: Checks) -> None:
 
 
 def _check_helpers(manager: Manager, checks: Checks) -> list[int]:
-    """The spawner's own processes: with cgroups one keeper beside the endpoints, else a guard above each of them."""
+    """Check the spawner's own processes, and return their pids.
+
+    With cgroups there is one keeper beside the endpoints, else a guard above each of them.
+    """
     spawner = manager.spawner.pid
     kept, guarded = ([process.pid for process in found(spawner)] for found in (keepers, guards))
     parents = sorted(endpoint.ppid() for endpoint in endpoints(spawner))
@@ -218,7 +230,10 @@ def _check_helpers(manager: Manager, checks: Checks) -> list[int]:
 
 
 def _uid(process: psutil.Process) -> int | None:
-    """Under which it runs; None for one that has ended meanwhile, as what RabbitMQ starts to look at the disk."""
+    """Return the uid under which it runs.
+
+    It is None for a process that has ended meanwhile, such as those that RabbitMQ starts to look at the disk.
+    """
     try:
         return int(process.uids().real)
     except psutil.NoSuchProcess:
@@ -241,7 +256,7 @@ def _check_leftovers(site: Site, checks: Checks) -> None:
 
 
 def _wait(done: Callable[[], bool], timeout: float) -> bool:
-    """Whether `done` came true within `timeout` seconds."""
+    """Return whether `done` came true within `timeout` seconds."""
     end = time.monotonic() + timeout
     while not done():
         if time.monotonic() > end:

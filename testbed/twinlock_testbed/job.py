@@ -16,7 +16,7 @@ from globus_sdk import AccessTokenAuthorizer, GlobusError
 
 
 def where_am_i(task: int, seconds: float) -> dict[str, object]:
-    """Who runs this, and in which batch job; after so many seconds."""
+    """Return who runs this, and in which batch job, after so many seconds."""
     import os
     import time
     from pathlib import Path
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def outcome(client: Client, future: Future[object]) -> dict[str, object]:
-    """What a task returned, or why it failed.
+    """Return what a task returned, or why it failed.
 
     The SDK stops listening for results after five attempts to connect, and RabbitMQ may take longer than these to
     restart. The task goes on, and its result can be asked for.
@@ -63,7 +63,7 @@ def outcome(client: Client, future: Future[object]) -> dict[str, object]:
 
 
 def asked(client: Client, task_id: str) -> dict[str, object]:
-    """The same by asking the service again and again, for a minute; it may be away for some of the time."""
+    """Return the same by asking the service again and again, for a minute; it may be away for some of the time."""
     deadline = time.monotonic() + 60
     while True:
         try:

@@ -9,11 +9,11 @@ _WIDTH = 100
 _SPAWNER = "twinlock-spawner"
 _KEEPER = "twinlock-spawner-keeper"
 _ENDPOINT = "Globus Compute Endpoint"
-"""In the title of every user endpoint, as the peer has it."""
+"""In the title of every user endpoint, as the agent has it."""
 
 
 def tree(*roots: int) -> Iterator[str]:
-    """A line for each process of `roots` and each descendant, children indented below their parents."""
+    """Yield a line for each process of `roots` and each descendant, children indented below their parents."""
     yield f"  {'USER':<12}{'PID':>8}{'MEMORY':>9}  TITLE"
     for root in roots:
         yield from _lines(psutil.Process(root), 0)
@@ -34,7 +34,10 @@ def _lines(process: psutil.Process, depth: int) -> Iterator[str]:
 
 
 def _memory(process: psutil.Process) -> int:
-    """Its own bytes and its share of those it has in common with others; where only root may know that, all of them."""
+    """Return its own bytes and its share of those it has in common with others.
+
+    Where only root may know that, return all of them.
+    """
     try:
         return int(process.memory_full_info().pss)
     except psutil.AccessDenied:
@@ -42,23 +45,23 @@ def _memory(process: psutil.Process) -> int:
 
 
 def endpoints(spawner: int) -> list[psutil.Process]:
-    """The user endpoints among a spawner's children and its guards'; the others are what endpoints left behind."""
+    """Return the user endpoints among the children of a spawner and its guards; the others are what endpoints left."""
     parents = [psutil.Process(spawner), *guards(spawner)]
     return [child for parent in parents for child in _children(parent) if _ENDPOINT in title(child)]
 
 
 def keepers(spawner: int) -> list[psutil.Process]:
-    """Those of a spawner's children that wait for its end, to end all in its cgroups; there has to be one."""
+    """Return those of a spawner's children that wait for its end, to end all in its cgroups; there has to be one."""
     return [child for child in psutil.Process(spawner).children() if title(child) == _KEEPER]
 
 
 def guards(spawner: int) -> list[psutil.Process]:
-    """Those below a spawner that stand between it and an endpoint, where there are no cgroups or PAM is used."""
+    """Return those below a spawner that stand between it and an endpoint, where there are no cgroups or PAM is used."""
     return [child for child in psutil.Process(spawner).children(recursive=True) if title(child) == _SPAWNER]
 
 
 def idle(spawner: int) -> bool:
-    """Whether no endpoint of a spawner is left, nor anything that one has started."""
+    """Return whether no endpoint of a spawner is left, nor anything that one has started."""
     return len(psutil.Process(spawner).children(recursive=True)) == len(keepers(spawner))
 
 
@@ -70,7 +73,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def title(process: psutil.Process) -> str:
-    """What ps(1) shows of it; nothing where it has ended."""
+    """Return what ps(1) shows of it; nothing if it has ended."""
     try:
         return " ".join(process.cmdline()).strip()
     except psutil.NoSuchProcess:
@@ -78,6 +81,6 @@ def title(process: psutil.Process) -> str:
 
 
 def capabilities(pid: int) -> int:
-    """The effective capabilities of a process, as the kernel's bit mask (proc(5))."""
+    """Return the effective capabilities of a process, as the kernel's bit mask (proc(5))."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("\nCapEff:")[2].split()[0], 16)

@@ -1,4 +1,4 @@
-"""Running users' scripts: programs with the official SDK, as an account without rights, away from the site's files."""
+"""Users' scripts: programs with the official SDK, run as an account without rights, away from the site's files."""
 
 import json
 import shutil
@@ -74,7 +74,10 @@ class Script:
         self._process.stdin = None  # communicate() would write to it
 
     def outcomes(self, timeout: float) -> list[Outcome]:
-        """Every task's outcome. Raises `subprocess.TimeoutExpired` where a future waits for longer than `timeout`."""
+        """Return every task's outcome.
+
+        Raise `subprocess.TimeoutExpired` if a future waits for longer than `timeout`.
+        """
         try:
             output, errors = self._process.communicate(timeout=timeout)
         finally:

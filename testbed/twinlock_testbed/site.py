@@ -38,7 +38,7 @@ class Person:
     linked: tuple[str, ...] = ()
 
     def entry(self) -> dict[str, object]:
-        """This person in the service's users file."""
+        """Return this person's entry in the service's users file."""
         linked = [{"id": identity, "username": f"{identity}@{DOMAIN}"} for identity in self.linked]
         now = datetime.now(UTC)
         token = {
@@ -67,7 +67,7 @@ class Service:
     login: Login
 
     def amqp(self) -> dict[str, str]:
-        """URLs with an administrator's credentials: ``url`` and ``management_url``."""
+        """Return URLs with an administrator's credentials: ``url`` and ``management_url``."""
         urls: dict[str, str] = json.loads((self.state / "amqp.json").read_text())
         return urls
 
@@ -83,7 +83,7 @@ def private_file(path: Path, text: str, owner: str | None) -> Path:
 
 @contextmanager
 def service(prefix: Path, folder: Path, people: list[Person], login: Login, user: str | None) -> Iterator[Service]:
-    """``twinlock-service`` with a RabbitMQ of its own, run by `user`. Raises `DaemonError`."""
+    """Run ``twinlock-service`` with a RabbitMQ of its own, as `user`. Raise `DaemonError` on failure."""
     state = folder / "service"
     state.mkdir(mode=0o700, parents=True)
     if user is not None:
@@ -120,7 +120,7 @@ MAPPING = [
 
 @dataclass(frozen=True)
 class Setup:
-    """What an administrator decides: the files of a peer's folder, and the policy beside its fixed entries."""
+    """What an administrator decides: the files of an endpoint folder, and the policy beside its fixed entries."""
 
     template: str
     files: Mapping[str, str] = field(default_factory=dict)
@@ -131,7 +131,7 @@ class Setup:
 
 
 def endpoint_folder(folder: Path, setup: Setup, mapping: bool = True) -> Path:
-    """A manager's folder as the peer has it: configuration, template, identity mapping, environment."""
+    """Make an endpoint folder as the agent has it: configuration, template, identity mapping, environment."""
     folder.mkdir(mode=0o755)
     config: dict[str, object] = {
         "display_name": "Testbed",
@@ -182,14 +182,14 @@ class Manager:
         self._policy.write_text(self._policy_text())
 
     def start_spawner(self) -> None:
-        """Start the spawner and wait for its socket. Raises `DaemonError`."""
+        """Start the spawner and wait for its socket. Raise `DaemonError` on failure."""
         argv: list[str | Path] = [self.prefix / "bin/twinlock-spawner", "--policy", self._policy]
         self.spawner = Daemon("twinlock-spawner", argv, self.folder / "spawner.log")
         self._started.append(self.spawner)
         self.spawner.wait_until(self.socket.exists, _START_LIMIT, "make its socket")
 
     def start_broker(self) -> None:
-        """Start the broker and wait until it takes commands. Raises `DaemonError`."""
+        """Start the broker and wait until it takes commands. Raise `DaemonError` on failure."""
         argv: list[str | Path] = [self.prefix / "bin/twinlock-broker", "--endpoint-dir", self.endpoint_dir]
         argv += ["--spawner-socket", self.socket, "--state", self._state]
         environment = {
@@ -204,7 +204,7 @@ class Manager:
         self.endpoint_id = self.broker.wait_for_line("twinlock-broker ready", _START_LIMIT).split()[-1]
 
     def _endpoint_folder(self) -> Path:
-        """The folder, with a TMPDIR of ours: workers that are killed leave things there."""
+        """Make the endpoint folder, with a TMPDIR of ours: workers that are killed leave things there."""
         temporary = self.folder / "tmp"
         temporary.mkdir()
         temporary.chmod(0o1777)
@@ -231,14 +231,14 @@ class Manager:
 
 
 def toml(value: object) -> str:
-    """A value in TOML: an inline table, or what JSON writes the same way."""
+    """Return a value in TOML: an inline table, or what JSON writes the same way."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{json.dumps(name)} = {toml(item)}" for name, item in value.items()) + " }"
     return json.dumps(value)
 
 
 def cgroup_folder(folder: Path) -> str:
-    """A cgroup v2 for a spawner: a folder that it may make; empty where there is none or we aren't root."""
+    """Return a cgroup v2 for a spawner: a folder that it may make; empty if there is none or we aren't root."""
     for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
         if (root / "cgroup.controllers").exists() and os.geteuid() == 0 and os.access(root, os.W_OK):
             return str(root / f"twinlock-{folder.parent.name}-{folder.name}")
@@ -263,7 +263,7 @@ def remove_cgroup(folder: Path) -> None:
 
 @contextmanager
 def manager(prefix: Path, folder: Path, service: Service, setup: Setup, broker_user: str | None) -> Iterator[Manager]:
-    """A manager endpoint at work; its end ends every user endpoint. Raises `DaemonError`."""
+    """Run a manager endpoint while the block runs; its end ends every user endpoint. Raise `DaemonError` on failure."""
     endpoint = Manager(prefix, folder, service, setup, broker_user)
     try:
         endpoint.start_spawner()

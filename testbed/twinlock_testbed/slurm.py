@@ -78,15 +78,15 @@ class Slurm:
         self.nodes: dict[str, Daemon] = {}
 
     def environment(self) -> dict[str, str]:
-        """What a client of this cluster needs in its environment."""
+        """Return what a client of this cluster needs in its environment."""
         return {"SLURM_CONF": str(self.config)}
 
     def jobs(self) -> list[str]:
-        """``id user state`` of each job in the queue."""
+        """Return ``id user state`` of each job in the queue."""
         return self.ask("squeue", "--noheader", "--format=%i %u %T").splitlines()
 
     def ask(self, *command: str) -> str:
-        """What `run` gives for a command that changes nothing. Run anew where slurmctld, being busy, hung up on it."""
+        """Run a command that changes nothing, as `run` does, and again if slurmctld, being busy, hung up on it."""
         while True:
             try:
                 return self.run(*command)
@@ -96,13 +96,16 @@ class Slurm:
                     raise
 
     def run(self, *command: str) -> str:
-        """Run one of Slurm's commands as its administrator; what it printed. Raises `DaemonError`."""
+        """Run one of Slurm's commands as its administrator; return what it printed. Raise `DaemonError` on failure."""
         return run(*command, environment=self.environment())
 
 
 @contextmanager
 def private_slurm(folder: Path, nodes: Sequence[str] = ("node1",)) -> Iterator[Slurm]:
-    """A cluster with its files in `folder`, which has to be readable by everyone. Needs root. Raises `DaemonError`."""
+    """Run a cluster with its files in `folder`, which everyone has to be able to read. Needs root.
+
+    Raise `DaemonError` on failure.
+    """
     for name in ("state", *(f"spool-{node}" for node in nodes)):
         (folder / name).mkdir(parents=True)
     key = folder / "munge.key"
@@ -154,7 +157,10 @@ def _idle(cluster: Slurm, node: str) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Some below those that the kernel gives to clients: one of these could be somebody's before the daemon has it."""
+    """Return ports below those that the kernel gives to clients.
+
+    One of those could be a client's before the daemon has it.
+    """
     found: list[int] = []
     for port in random.sample(range(10000, 12000), k=200):
         with suppress(OSError):

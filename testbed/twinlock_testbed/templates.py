@@ -25,7 +25,7 @@ IDLE = """\
 heartbeat_period: 5
 idle_heartbeats_soft: 4
 """
-"""Twenty seconds without work end the endpoint; without these lines it would stay for ever, as the peer's does.
+"""Twenty seconds without work end the endpoint; without these lines it would stay for ever, as the agent's does.
 
 That long, since on a busy machine one may be idle already while the others still start.
 """

@@ -26,7 +26,7 @@ _PATIENCE = 300.0
 
 @contextmanager
 def throw_away(name: str, *, system: bool = False) -> Iterator[pwd.struct_passwd]:
-    """The account `name`, made now and removed with its home and its processes at the end. Raises `DaemonError`.
+    """Make the account `name`; remove it with its home and processes at the end. Raise `DaemonError` on failure.
 
     An account of that name that the testbed didn't make is never touched. Nobody can log in to it: users of a manager
     endpoint need no shell.
@@ -42,7 +42,7 @@ def throw_away(name: str, *, system: bool = False) -> Iterator[pwd.struct_passwd
 
 
 def change_accounts(*argv: str) -> None:
-    """Have useradd(8) or one of its kind do its work, also while others are at the accounts. Raises `DaemonError`.
+    """Run useradd(8) or one of its kind, and wait while others are at the accounts. Raise `DaemonError` on failure.
 
     These programs wait for each other for 15 seconds, and then end without having changed anything.
     """
@@ -59,7 +59,7 @@ def change_accounts(*argv: str) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Signals wait: one that comes while a program is just being started would leave it to itself."""
+    """Make signals wait: one that comes while a program is just being started would leave it to itself."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
@@ -69,7 +69,7 @@ def _uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def broker_account() -> Iterator[str]:
-    """The system account ``twinlock``: the installed one, or one for this run."""
+    """Yield the system account ``twinlock``: the installed one, or one for this run."""
     try:
         installed = pwd.getpwnam(BROKER).pw_gecos != _GECOS
     except KeyError:
@@ -100,7 +100,7 @@ def _remove_stale(name: str) -> None:
 
 
 def processes_of(uid: int) -> list[int]:
-    """The pids of the processes with that real uid, zombies apart, unless another thread than the first one lives."""
+    """Return the pids of the processes with that real uid, but not of zombies in which no other thread lives."""
     found = []
     for path in Path("/proc").glob("[0-9]*/status"):
         with suppress(OSError):
