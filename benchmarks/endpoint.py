@@ -1,10 +1,10 @@
-"""Our user endpoint and the peer's, side by side: the same queues, document and RabbitMQ, in turns. As root.
+"""Our user endpoint and the agent's, side by side: the same queues, document and RabbitMQ, in turns. As root.
 
 ``endpoint.py [ROUNDS [TASKS [FLOOD]]]``. Each round starts both with LocalProvider and one worker, and measures from
 the program's start: the first heartbeat, the first result of a task that waited, the memory of all their processes, a
 warm round trip at the queue, one with 10 MiB each way, TASKS tasks that were queued before the start, with the
-processor time they took, and nine endpoints that are started at once. Medians of all rounds, and ours divided by the
-peer's beside the goal. With FLOOD, ours alone drains so many tasks then, and its memory is watched.
+processor time they took, and nine endpoints that are started at once. Prints the medians of all rounds, and ours
+divided by the agent's beside the goal. With FLOOD, ours alone then drains so many tasks, and its memory is watched.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ SETTLE = 2.0  # seconds of rest before memory is measured
 AT_ONCE = 9
 LARGE = 7 * 2**20  # characters; some 10 MiB on the way, serialized in base64
 LIMIT = 300.0  # seconds for anything
-GOALS = {  # ours divided by the peer's, at most
+GOALS = {  # ours divided by the agent's, at most
     "start to online, s": 0.4,
     "start to first result, s": 0.2,
     "memory (PSS), MB": 0.35,
@@ -52,13 +52,13 @@ GOALS = {  # ours divided by the peer's, at most
     "processor seconds per 1,000 tasks": 0.4,
     "nine at once, all online, s": 0.4,
 }
-MOST = {"warm round trip, s": 0.010}  # of ours, whatever the peer has
+MOST = {"warm round trip, s": 0.010}  # of ours, whatever the agent has
 FLAT = 1.1  # the flood's most memory, divided by what it was when a tenth was done
 
 
 @dataclass(frozen=True)
 class Program:
-    """One of the two endpoints, on a RabbitMQ: its administrator's URL, and an endpoint's."""
+    """One of the two endpoints, and its RabbitMQ: an administrator's URL, and an endpoint's."""
 
     admin: str
     url: str
@@ -67,16 +67,16 @@ class Program:
 
 
 def nothing() -> None:
-    """The task."""
+    """Do nothing: the task."""
 
 
 def same(text: str) -> str:
-    """The task with much to carry."""
+    """Return what was sent: the task with much to carry."""
     return text
 
 
 def main() -> int:
-    """Measure and print; 1 where a goal is missed."""
+    """Measure and print. Return 1 if a goal is missed, else 0."""
     rounds, tasks, flood = (int(word) for word in [*sys.argv[1:], *("5", "10000", "0")[len(sys.argv) - 1 :]])
     prefix = Path(sys.executable).parent
     found: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
@@ -95,7 +95,7 @@ def main() -> int:
 
 
 def _tell(found: dict[str, list[dict[str, float]]]) -> int:
-    """Print the table; how many goals were missed."""
+    """Print the table, and return how many goals were missed."""
     missed = 0
     print(f"{'':36}{'ours':>12}{'peer':>12}{'ratio':>8}{'goal':>8}")
     for what, goal in GOALS.items():
@@ -109,7 +109,7 @@ def _tell(found: dict[str, list[dict[str, float]]]) -> int:
 
 @contextmanager
 def _node() -> Iterator[tuple[str, str]]:
-    """A private RabbitMQ: its administrator's URL, and an endpoint's."""
+    """Run a private RabbitMQ while the block runs; yield its administrator's URL and an endpoint's."""
     with tempfile.TemporaryDirectory(prefix="twinlock-bench-", dir="/var/tmp") as name:
         Path(name).chmod(0o755)
         loop = asyncio.new_event_loop()
@@ -128,7 +128,7 @@ async def _user(node: Node) -> None:
 
 
 def _measure(program: Program, tasks: int) -> dict[str, float]:
-    """One endpoint's life for the small figures, another's for the queued tasks, and those of nine."""
+    """Measure the small figures with one endpoint, the queued tasks with another, and then nine at once."""
     found = {}
     with _endpoint(program, Waiting(program, 1)) as (running, queues):
         queues.heartbeat(LIMIT)
@@ -163,7 +163,7 @@ def _at_once(program: Program) -> float:
 
 
 def _flood(program: Program, tasks: int) -> int:
-    """Drain so many tasks and watch the memory; 1 where it grows."""
+    """Drain so many tasks and watch the memory. Return 1 if it grows, else 0."""
     with _endpoint(program, Waiting(program, tasks)) as (_, queues):
         samples = []
         for _ in range(10):
@@ -192,7 +192,7 @@ class Waiting(AgentQueues):
         self.asked = [self._put() for _ in range(tasks)]
 
     def drain(self, count: int) -> float:
-        """Take so many results; the seconds from the first to the last."""
+        """Take so many results, and return the seconds from the first to the last."""
         begun = 0.0
         taken = self._channel.consume(self.result_queue, auto_ack=True, inactivity_timeout=LIMIT)
         for number, (method, _, _) in enumerate(taken, 1):
@@ -213,7 +213,7 @@ def _endpoint(program: Program, queues: Waiting) -> Iterator[tuple[Running, Wait
     home = Path(tempfile.mkdtemp(prefix="bench-home-", dir="/var/tmp"))
     name = endpoint_name(queues)
     folder = home / ".globus_compute" / name
-    folder.mkdir(parents=True)  # the peer's endpoint wants it
+    folder.mkdir(parents=True)  # the agent needs it
     for path in (home, folder.parent, folder):
         os.chown(path, NOBODY, NOBODY)
     told: dict[str, Any] = {"amqp_creds": queues.creds(), "config": CONFIG, "ep_info": {"posix_ppid": os.getpid()}}
@@ -230,7 +230,7 @@ def _endpoint(program: Program, queues: Waiting) -> Iterator[tuple[Running, Wait
 
 
 def _processes() -> list[psutil.Process]:
-    """All processes of the user, but the one that keeps them together for the measurement."""
+    """Return all processes of the user, but the one that keeps them together for the measurement."""
     found = [one for one in psutil.process_iter(["uids", "status"]) if one.info["uids"].real == NOBODY]
     found = [one for one in found if one.info["status"] != psutil.STATUS_ZOMBIE]
     return [process for process in found if not any("set_child_subreaper" in word for word in process.cmdline())]

@@ -34,8 +34,9 @@ def arrows(package: Path, rooms: Collection[str]) -> dict[str, set[str]]:
     """Return by room which other rooms its modules import, at any place.
 
     Args:
-        rooms: folders and files of the package, by their dotted names in it; of two that a module is in, the inner one
-            counts. What is in none of them is a room by its own name. The package's `__init__` isn't.
+        package: the folder of the package.
+        rooms: folders and files of the package, by their dotted names in it. A module belongs to the innermost one that
+            it is in, or is a room of its own if it is in none. The package's `__init__` isn't a room.
     """
     found: defaultdict[str, set[str]] = defaultdict(set)
     for module, below in _dependencies(package).items():
@@ -52,7 +53,7 @@ def _room(module: str, rooms: Collection[str]) -> str:
 
 
 def _dependencies(package: Path) -> dict[str, set[str]]:
-    """By module of the package: the modules of the same package that it imports, at any place."""
+    """Return by module of the package which other modules of the package it imports, at any place."""
     imported = {_name(path, package): set(_imported(path)) for path in package.rglob("*.py")}
     return {module: names & imported.keys() - {module} for module, names in imported.items()}
 

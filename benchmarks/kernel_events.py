@@ -17,7 +17,7 @@ _NAMES = {0x2: "exec", 0x4: "uid", 0x40: "gid", 0x80: "session"}
 
 
 class Events:
-    """The events of this machine from now on. Raises `OSError` where the kernel doesn't tell."""
+    """The events of this machine from now on. Raises `OSError` if the kernel doesn't report them."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_CONNECTOR)
@@ -29,7 +29,7 @@ class Events:
         self._socket.setblocking(False)
 
     def of_child(self, parent: int) -> dict[str, int]:
-        """The times (CLOCK_MONOTONIC, ns) of the last child that `parent` forked, and of those that it forked."""
+        """Return the times (CLOCK_MONOTONIC, ns) of the last child that `parent` forked, and of its descendants."""
         times: dict[str, int] = {}
         family: set[int] = set()
         while data := self._next():

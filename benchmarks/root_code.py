@@ -29,7 +29,7 @@ class Function(NamedTuple):
 
 
 def roots_code() -> dict[Path, "Code"]:
-    """All modules that root loads, by their paths."""
+    """Return all modules that root loads, by their paths."""
     files = [path for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))]
     return {path: Code(path.read_text()) for path in files}
 
@@ -49,25 +49,25 @@ class Code:
         return self._lines_between(1, sys.maxsize)
 
     def functions(self) -> Iterator[Function]:
-        """All functions and methods."""
+        """Yield all functions and methods."""
         for node in ast.walk(self._tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = self._lines_between(node.lineno, node.end_lineno or node.lineno)
                 yield Function(node.name, lines, _complexity(node))
 
     def imports(self, package: str) -> bool:
-        """Whether it imports `package`, anywhere."""
+        """Return whether it imports `package`, anywhere."""
         return any(name.partition(".")[0] == package for name in self._imported())
 
     def private_names(self) -> Iterator[str]:
-        """Names with a leading underscore that belong to another module, or to the inside of another object."""
+        """Yield names with a leading underscore that belong to another module, or to the inside of another object."""
         yield from (name for name in self._imported() if any(_is_private(part) for part in name.split(".")))
         for node in ast.walk(self._tree):
             if isinstance(node, ast.Attribute) and _is_private(node.attr) and not _is_own(node.value):
                 yield ast.unparse(node)
 
     def read_twice(self) -> Iterator[str]:
-        """Statements that do more than one thing, or something else than they look like.
+        """Yield statements that do more than one thing, or something else than they look like.
 
         Those are assignments of several values at once, assignments inside an expression, and expressions that stand
         alone for what they do on the way.
@@ -95,7 +95,7 @@ class Code:
 
 
 def _docstring_lines(tree: ast.AST) -> set[int]:
-    """The lines of docstrings, and of texts that explain the assignment above them."""
+    """Return the lines of docstrings, and of texts that explain the assignment above them."""
     found: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED):

@@ -51,7 +51,7 @@ LIMIT = 60.0  # seconds for one answer
 
 
 def main() -> int:
-    """Measure and print; 1 where Bob had to wait for too long."""
+    """Measure and print. Return 1 if Bob had to wait for too long, else 0."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
     table = Table()
     with tempfile.TemporaryDirectory(prefix="twinlock-bench-", dir="/var/tmp") as name:
@@ -124,15 +124,15 @@ class Caller:
         self.states = json.dumps({"task_ids": [self.task] * 10_000})
 
     def endpoint(self, mep: Manager) -> UserEndpoint:
-        """The user endpoint that the first submission asked for."""
+        """Return the user endpoint that the first submission asked for."""
         return mep.user_endpoint()
 
     def submit(self, payloads: list[str]) -> Any:
-        """A submission's answer."""
+        """Submit a task for each payload, and return the answer."""
         return self.post(self.submit_path, json.dumps({"tasks": {self._function: payloads}}))
 
     def post(self, path: str, body: str) -> Any:
-        """The answer to a request, whatever it says."""
+        """Send a request, and return the answer, whatever it says."""
         return self._ask("POST", path, body)
 
     def log_in_deeply(self) -> None:
@@ -172,7 +172,7 @@ class Caller:
         time.sleep(1)
 
     def longest_waits(self, seconds: float, flood: Callable[[], None], clock: Clock) -> Waits:
-        """How long this caller waits while somebody else's flood goes on."""
+        """Return how long this caller waits at most while somebody else's flood goes on."""
         flooding = multiprocessing.get_context("fork").Process(target=_again_and_again, args=(flood,))
         flooding.start()
         waits = Waits()
@@ -198,7 +198,7 @@ class Caller:
 
 
 def _nothing() -> None:
-    """The task."""
+    """Do nothing: the task."""
 
 
 def _wait() -> None:
@@ -215,7 +215,7 @@ def _again_and_again(flood: Callable[[], None]) -> None:
 
 
 def _time_of(process: int) -> Clock:
-    """A clock that stands still while the process's first thread waits for a core; see /proc/PID/schedstat."""
+    """Return a clock that stands still while the process's first thread waits for a core; see /proc/PID/schedstat."""
     schedstat = Path(f"/proc/{process}/schedstat")
 
     def seconds() -> float:

@@ -38,7 +38,7 @@ _ENDPOINT = "00000000-0000-4000-8000-000000000001"
 
 
 def main() -> int:
-    """The exit code, see above."""
+    """Measure and print. Return the exit code, see above."""
     table = Table()
     _code(table)
     _circles(table)
@@ -97,7 +97,7 @@ def _modules(table: Table, modules: set[str]) -> None:
 
 
 def _origin(name: str) -> str:
-    """The file of a module, ``built-in`` or ``frozen``; empty where there is none: its import was only tried."""
+    """Return the file of a module, ``built-in`` or ``frozen``; empty if there is none: its import was only tried."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -112,7 +112,7 @@ def _standard(origin: str) -> bool:
 
 
 def _observe() -> tuple[set[str], dict[str, int]]:
-    """The modules that a spawner loads, and its memory when it has started one endpoint and has nothing to do."""
+    """Return the modules that a spawner loads, and its memory when it has started one endpoint and is idle."""
     with tempfile.TemporaryDirectory(prefix="twl-size-") as name:
         folder = Path(name)
         policy = _policy(folder)
@@ -138,7 +138,7 @@ def _policy(folder: Path) -> str:
 
 
 def _second_stage(policy: str, listener: int) -> list[str]:
-    """The command of the process that serves, which the first one executes; here it tells what it imports."""
+    """Return the command of the process that serves, which the first one executes; here it tells what it imports."""
     state = os.memfd_create("state", 0)
     check = [sys.executable, "-I", "-m", "twinlock_spawner", "--policy", policy, "--check", str(state)]
     subprocess.run(check, pass_fds=[state], check=True, timeout=30)
@@ -149,7 +149,7 @@ def _second_stage(policy: str, listener: int) -> list[str]:
 
 
 def _serve_once(folder: Path, argv: list[str]) -> dict[str, int]:
-    """Have a spawner start one endpoint; its memory. What it says is in the file ``said``."""
+    """Have a spawner start one endpoint, and return its memory. What it prints is in the file ``said``."""
     with (folder / "said").open("wb") as said, subprocess.Popen(argv, stderr=said, close_fds=False) as process:
         try:
             broker = _connect(folder, process)
@@ -163,7 +163,7 @@ def _serve_once(folder: Path, argv: list[str]) -> dict[str, int]:
 
 
 def _memory(pid: int) -> dict[str, int]:
-    """Bytes by their name in status and, for root, smaps_rollup, proc(5)."""
+    """Return bytes by their name in status and, for root, smaps_rollup: proc(5)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     with suppress(PermissionError):
         lines += Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

@@ -86,7 +86,7 @@ class Host:
         self.broker.send(request, [self._stdin, self._output if output is None else output])
 
     def list(self) -> float:
-        """How long a request takes that starts nothing, in ms."""
+        """Return how long a request takes that starts nothing, in ms."""
         before = time.monotonic_ns()
         self.broker.send(wire.List())
         while len(self.broker.receive(wire.Children).children) == wire.MAX_PAGE:
@@ -94,7 +94,10 @@ class Host:
         return (time.monotonic_ns() - before) / 1e6
 
     def clock(self) -> tuple[float, float, int]:
-        """Start the program that writes the time: ms until its first act and until Spawned, and when that began."""
+        """Start the program that writes the time.
+
+        Return the ms until its first act and until Spawned, and when that began (CLOCK_MONOTONIC, ns).
+        """
         reader, writer = os.pipe()
         before = time.monotonic_ns()
         self.start(0, "clock", writer)
@@ -108,7 +111,7 @@ class Host:
         return (seconds * 10**9 + nanoseconds - before) / 1e6, (told - before) / 1e6, before
 
     def start_many(self) -> float:
-        """Start the sleeping program `MANY` times, one after the other; ms for each."""
+        """Start the sleeping program `MANY` times, one after the other. Return ms for each."""
         before = time.monotonic()
         for number in range(1, MANY + 1):
             self.start(number, "sleep")
@@ -116,7 +119,7 @@ class Host:
         return (time.monotonic() - before) * 1000 / MANY
 
     def stop_many(self) -> float:
-        """End them all, `AT_ONCE` at a time, so that the spawner needn't wait for us to read; ms for each."""
+        """End them all, `AT_ONCE` at a time, so that the spawner needn't wait for us to read. Return ms for each."""
         before = time.monotonic()
         for number in range(1, MANY + AT_ONCE + 1):
             if number <= MANY:
@@ -126,21 +129,21 @@ class Host:
         return (time.monotonic() - before) * 1000 / MANY
 
     def memory(self) -> int:
-        """VmRSS in bytes, when all requests so far have been carried out."""
+        """Return VmRSS in bytes, when all requests so far have been carried out."""
         self.list()
         return int(Path(f"/proc/{self.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
 
     def files(self) -> int:
-        """Open file descriptors."""
+        """Return how many file descriptors are open."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def cgroups(self) -> int:
-        """Cgroups below the spawner's, its own included."""
+        """Return how many cgroups there are below the spawner's, its own included."""
         return len(list(Path(self.spawner.cgroup).rglob("cgroup.procs"))) if self.spawner.cgroup else 0
 
 
 def main() -> int:
-    """The exit code, see above."""
+    """Measure and print. Return the exit code, see above; 77 without root."""
     if os.getuid() != 0:
         print("a spawner that changes to another user needs root", file=sys.stderr)
         return 77
@@ -170,7 +173,7 @@ def _measure(table: Table, account: pwd.struct_passwd, programs: dict[str, list[
 
 @contextmanager
 def _host(account: pwd.struct_passwd, programs: dict[str, list[str]], cgroup: str) -> Iterator[Host]:
-    """A spawner that allows whatever a measurement asks for."""
+    """Run a spawner that allows whatever a measurement asks for."""
     policy = {"cgroup": cgroup, "programs": programs, "max_children": 2 * MANY, "max_children_per_user": 2 * MANY}
     rates = {"start_rate": 1_000_000, "start_rate_per_user": 1_000_000}
     with tempfile.TemporaryDirectory(prefix="twl-bench-", dir="/var/tmp") as name, ExitStack() as stack:
@@ -187,7 +190,10 @@ def _programs(folder: Path) -> dict[str, list[str]]:
 
 
 def _fork_to_exec(table: Table, host: Host) -> None:
-    """By the kernel's events; without them from the request to the program's first act, less what any request takes."""
+    """Measure from fork to exec by the kernel's events.
+
+    Without them, measure from the request to the program's first act, less what any request takes.
+    """
     try:
         events = Events()
     except OSError as error:
@@ -216,7 +222,7 @@ class Starts:
     steps: list[list[float]] = field(default_factory=list)
 
     def fork_to_exec(self) -> float:
-        """The median."""
+        """Return the median."""
         whole = [sum(step[1:-1]) for step in self.steps]
         return statistics.median(whole or [statistics.median(self.acts) - statistics.median(self.lists)])
 
@@ -237,13 +243,13 @@ def _starts(host: Host, events: Events | None, times: int, pause: float = 0.0) -
 
 
 def _bare() -> float:
-    """What of it is the machine's: ms from fork(2) to exec(2), in the median, with nothing between them."""
+    """Return what of it is the machine's: ms from fork(2) to exec(2), in the median, with nothing between them."""
     argv = [sys.executable, "-IS", "-c", BARE, str(TIMES)]
     return float(subprocess.run(argv, check=True, capture_output=True, timeout=60).stdout)
 
 
 def _hold(table: Table, one: Host, many: Host) -> None:
-    """A thousand endpoints, again and again."""
+    """Hold a thousand endpoints, again and again."""
     one.start(MANY + 1, "sleep")
     one.broker.receive(wire.Spawned)
     before = many.memory(), many.files(), many.cgroups()
@@ -264,7 +270,7 @@ def _hold(table: Table, one: Host, many: Host) -> None:
 
 
 def _compare(table: Table, one: Host, many: Host) -> None:
-    """A start beside a thousand children and beside one, in turns."""
+    """Compare a start beside a thousand children with one beside one, in turns."""
     pairs = []
     for turn in range(TIMES):  # who is second finds the processors otherwise
         first = (many, one)[turn % 2].clock()

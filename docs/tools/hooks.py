@@ -29,7 +29,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put in the tables and lists; lead links to the papers to where they are on the site."""
+    """Insert the tables and lists, and point links to the papers to where they are on the site."""
     return _MARK.sub(_made, _SOURCES.sub("", markdown)).replace("](../", "](")
 
 

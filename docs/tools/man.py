@@ -23,7 +23,7 @@ _EXIT_CODES = re.compile(r"exit codes: (.*)", re.IGNORECASE | re.DOTALL)
 
 
 def page(name: str, parser: argparse.ArgumentParser | None) -> str:
-    """The page's text."""
+    """Return the page's text."""
     number = 5 if name.partition(".")[2] else 8
     lines = [roff.heading(name, number, VERSION)]
     lines += roff.section("NAME", [f"{roff.escape(name)} \\- {roff.escape(_one_line(name, parser))}"])
@@ -41,7 +41,7 @@ def page(name: str, parser: argparse.ArgumentParser | None) -> str:
 
 
 def _one_line(name: str, parser: argparse.ArgumentParser | None) -> str:
-    """What it does; a subcommand's description says it."""
+    """Return what the program does, in one line; a subcommand's description says it."""
     if name in prose.ONE_LINE or parser is None:
         return prose.ONE_LINE[name]
     sentence = (parser.description or "").rstrip(".")
@@ -90,7 +90,7 @@ def _row(row: reference.Row) -> list[str]:
 
 
 def _epilog(parser: argparse.ArgumentParser) -> str:
-    """Without the exit codes, which have a place of their own."""
+    """Return the epilog without the exit codes, which have a section of their own."""
     return _EXIT_CODES.sub("", parser.epilog or "")
 
 

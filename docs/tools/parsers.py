@@ -9,7 +9,7 @@ from twinlock_spawner import __main__ as spawner
 
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
-    """By the command that they are of; twinlock's subcommands are in its own."""
+    """Return the parsers by their commands; those of twinlock's subcommands are inside its own."""
     return {
         "twinlock": commands.parser(),
         "twinlock-broker": broker.parser(),
@@ -19,7 +19,7 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """By name, in the order of the help; of a command that has commands, these."""
+    """Return the subcommands' parsers by name, in the order of the help; of a command that has commands, these."""
     found: dict[str, argparse.ArgumentParser] = {}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

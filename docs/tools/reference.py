@@ -32,12 +32,12 @@ class Row:
 
 
 def rows(table: str) -> list[Row]:
-    """The rows of the table with this name. Raises `KeyError`."""
+    """Return the rows of the table with this name. Raise `KeyError` if there is none."""
     return list(_TABLES[table]())
 
 
 def names(table: str) -> list[str]:
-    """The list with this name. Raises `KeyError`."""
+    """Return the list with this name. Raise `KeyError` if there is none."""
     return sorted(_LISTS[table])
 
 

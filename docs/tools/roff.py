@@ -8,28 +8,31 @@ _ITEM = re.compile(r"`([^`]+)`: (.*)")
 
 
 def heading(page: str, section: int, version: str) -> str:
-    """The first lines of a page, without a date: the same sources make the same page. Words aren't broken."""
+    """Return the first lines of a page, without a date: the same sources make the same page. Words aren't broken."""
     return f'.TH "{page.upper()}" "{section}" "" "twinlock {version}" "Twinlock"\n.nh\n.ad l'
 
 
 def section(title: str, lines: Iterable[str]) -> list[str]:
-    """A section, or nothing where it is empty."""
+    """Return a section, or nothing if it is empty."""
     body = list(lines)
     return [f'.SH "{title}"', *body] if body else []
 
 
 def item(term: str, text: str) -> list[str]:
-    """One thing and what is said of it."""
+    """Return one thing and what is said of it."""
     return [".TP", rf"\fB{escape(term)}\fR", *prose(text)]
 
 
 def prose(text: str) -> list[str]:
-    """Lines that are filled; `word` becomes bold."""
+    """Return lines that are filled; `word` becomes bold."""
     return [re.sub(r"`([^`]+)`", r"\\fB\1\\fR", escape(line.strip())) for line in text.splitlines() if line.strip()]
 
 
 def paragraphs(text: str) -> Iterator[str]:
-    """Text with blank lines between paragraphs; indented lines stay as they are; "`term`: text" is an item."""
+    """Yield the lines of a text with blank lines between paragraphs.
+
+    Indented lines stay as they are; "`term`: text" is an item.
+    """
     for block in re.split(r"\n\s*\n", text.strip("\n")):
         for indented, lines in _runs(block.splitlines()):
             if indented:
@@ -54,13 +57,13 @@ def _runs(lines: list[str]) -> Iterator[tuple[bool, list[str]]]:
 
 
 def escape(text: str) -> str:
-    """The text as roff takes it for itself: no escape, no request, and minus signs that can be copied."""
+    """Return the text as roff takes it for itself: no escape, no request, and minus signs that can be copied."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{text}" if text.startswith((".", "'")) else text
 
 
 def synopsis(parser: argparse.ArgumentParser) -> list[str]:
-    """The usage line."""
+    """Return the usage line."""
     formatter = argparse.HelpFormatter(parser.prog, width=10_000)
     formatter.add_usage(
         parser.usage, [a for a in parser._actions if a.dest != "help"], parser._mutually_exclusive_groups, ""
@@ -70,7 +73,7 @@ def synopsis(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def options(parser: argparse.ArgumentParser) -> list[str]:
-    """Each argument with its help, group by group."""
+    """Return each argument with its help, group by group."""
     made: list[str] = []
     for group in parser._action_groups:
         for action in group._group_actions:
