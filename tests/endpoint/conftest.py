@@ -131,7 +131,7 @@ def endpoint(home: Path, queues: Queues) -> Iterator[Callable[..., Running]]:
 
 
 def _kill(running: Running) -> None:
-    "With all that it has started: nobody waits here for that to end by itself."
+    """With all that it has started: nobody waits here for that to end by itself."""
     if running.process.poll() is None:
         for process in psutil.Process(running.process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):

@@ -1,5 +1,7 @@
-"""Endpoints on batch systems that can't be had here: their commands are stand-ins, which record what was asked and run
-the jobs on this host."""
+"""Endpoints on batch systems that aren't available here.
+
+Their commands are stand-ins, which record what was asked and run the jobs on this host.
+"""
 
 import os
 import re

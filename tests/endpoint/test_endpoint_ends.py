@@ -30,7 +30,7 @@ def title(running: Running) -> str:
 
 
 def began(path: Path) -> None:
-    "Wait until `wait_for` runs."
+    """Wait until `wait_for` runs."""
     until(Path(f"{path}.runs").exists)
 
 

@@ -24,7 +24,7 @@ TASKS = 200
 
 
 def outcomes(queues: Queues, tasks: list[str], runs: Path) -> list[str]:
-    "The texts of those that failed, when all have an outcome and those that didn't have run once."
+    """The texts of those that failed, when all have an outcome and those that didn't have run once."""
     failed = []
     for number, task in enumerate(tasks):
         result = queues.result(task)

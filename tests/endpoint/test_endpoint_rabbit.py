@@ -67,7 +67,7 @@ def impatient(broker: Broker) -> Iterator[None]:
 
 
 def until_a_channel_is_closed(broker: Broker) -> None:
-    "Hold a delivery until RabbitMQ has enough of that; so it would have of any other that is as old."
+    """Hold a delivery until RabbitMQ has enough of that; so it would have of any other that is as old."""
     with pika.BlockingConnection(pika.URLParameters(str(broker.node.url))) as connection:
         channel = connection.channel()
         queue = channel.queue_declare("", exclusive=True).method.queue
@@ -171,7 +171,7 @@ async def test_an_attempt_to_connect_that_is_given_up_amid_the_handshake(
 
 
 async def given_up(broker: Broker, frames: int) -> bool:
-    "Whether the handshake had got that far when the attempt was given up."
+    """Whether the handshake had got that far when the attempt was given up."""
     lost: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(LIMIT_S):
         connection = ReconnectingConnection(parameters(gate.url, None, 60), [], lost.set_result)
@@ -216,7 +216,7 @@ async def test_a_connection_that_is_cut_amid_the_handshake_is_made_again(broker:
 
 
 def kept(running: Running, task: str) -> bool:
-    "Whether the journal has the task's result."
+    """Whether the journal has the task's result."""
     reader = Reader(running.folder / "journal")
     reader.read(None)
     return task in reader.unfinished and reader.unfinished[task].result is not None

@@ -1,5 +1,7 @@
-"""Why a batch job waits, as batch systems tell it that can't be had here. What their commands print is rebuilt from
-their manuals, sources and sites' pages."""
+"""Why a batch job waits, as batch systems tell it that aren't available here.
+
+What their commands print is rebuilt from their manuals, sources and sites' pages.
+"""
 
 import json
 from collections.abc import Callable

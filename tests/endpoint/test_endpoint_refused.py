@@ -134,7 +134,7 @@ async def test_an_oversized_answer_in_a_journal_from_before(
 
 
 async def write_journal(folder: Path, answers: dict[str, bytes]) -> None:
-    "The journal of an endpoint that died with these answers in it."
+    """The journal of an endpoint that died with these answers in it."""
     made = Journal(journal.read(folder))
     for task, answer in answers.items():
         await asyncio.wait_for(made.taken(Task(task, "f", b"\x01{}"), 1), LIMIT_S)
@@ -203,7 +203,7 @@ class Counting(Publisher):
 
 @asynccontextmanager
 async def publishing(url: str) -> AsyncIterator[Counting]:
-    "A publisher on a connection of its own."
+    """A publisher on a connection of its own."""
     publisher = Counting()
     connection = ReconnectingConnection(parameters(url, None, 60), [publisher], lambda reason: None)
     connection.open()
@@ -214,7 +214,7 @@ async def publishing(url: str) -> AsyncIterator[Counting]:
 
 
 def destination(queues: Queues) -> Destination:
-    "The result queue."
+    """The result queue."""
     told = queues.creds()["result_queue_info"]
     return Destination(told["connection_url"], told["queue_publish_kwargs"])
 
@@ -252,7 +252,7 @@ async def test_what_found_no_queue_is_known_from_its_equal_that_did(broker: Brok
 
 
 def received(broker: Broker, queues: Queues) -> list[bytes]:
-    "What is in the result queue."
+    """What is in the result queue."""
     with pika.BlockingConnection(pika.URLParameters(str(broker.node.url))) as connection:
         channel = connection.channel()
         found = []

@@ -21,13 +21,13 @@ RETRYING = "engine: {type: ThreadPoolEngine, max_workers: 1, max_retries_on_syst
 
 
 def runs(path: Path) -> str:
-    "An x for each time that `wait_for` began."
+    """An x for each time that `wait_for` began."""
     noted = Path(f"{path}.runs")
     return noted.read_text() if noted.exists() else ""
 
 
 def kill(running: Running) -> None:
-    "The endpoint itself, and whatever it leaves, as the spawner does."
+    """The endpoint itself, and whatever it leaves, as the spawner does."""
     running.signal(signal.SIGKILL)
     running.end()
 

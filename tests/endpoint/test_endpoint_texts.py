@@ -19,7 +19,7 @@ from twinlock_endpoint.worker import texts
 
 
 def told(function: Callable[[], None], limit: int = texts.LIMIT) -> tuple[str, BaseException]:
-    "What is told of the exception that the function raises, and that."
+    """What is told of the exception that the function raises, and that."""
     try:
         function()
     except BaseException as error:

@@ -55,7 +55,7 @@ def jobs(batch: Path) -> list[int]:
 
 
 def _is_job(pid: int, state: Path) -> bool:
-    "The number of one that has ended may be another process's by now."
+    """The number of one that has ended may be another process's by now."""
     with suppress(psutil.Error):
         variables = psutil.Process(pid).environ()
         return "STANDIN_JOB" in variables and variables.get("STANDIN") == str(state)

@@ -15,8 +15,10 @@ _TOKEN = {"access_token": "t", "token_type": "bearer", "expires_in": 99999, "sco
 
 
 class Service:
-    """Gives every request `status` and `answer`, those for tokens `token_status` and `tokens`, and keeps what was asked
-    (`logins`: the forms of those for tokens; `revoked`: the tokens that were). `statuses` are those of single paths.
+    """Gives every request `status` and `answer`, those for tokens `token_status` and `tokens`; keeps what was asked.
+
+    `logins` are the forms of the requests for tokens, `revoked` the tokens that were revoked, `statuses` those of
+    single paths.
     """
 
     def __init__(self, amqp: str, endpoint_id: str) -> None:

@@ -330,7 +330,7 @@ def _process(pid: int) -> psutil.Process | None:
 
 
 def _line(descriptor: int, limit_s: float) -> dict[str, Any]:
-    "A pipe's next line; each is written at once and is short."
+    """A pipe's next line; each is written at once and is short."""
     ready, _, _ = select.select([descriptor], [], [], limit_s)
     assert ready, f"no word from the endpoint's parent within {limit_s} s"
     text = b""

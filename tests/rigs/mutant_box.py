@@ -89,7 +89,7 @@ class Boxes:
             _call_off(process)
 
     def _run_apart(self, box: Path, tests: Sequence[str], limit: float) -> tuple[int, str] | None:
-        """pytest's exit code and what it says, or None where it takes longer than the limit."""
+        """The exit code of pytest and what it says, or None where it takes longer than the limit."""
         process = _start_apart(box, tests, limit / _WAITS)
         self._running.add(process)
         try:

@@ -54,7 +54,7 @@ async def url(state: Path) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AmqpClient]:
-    "The service's connection."
+    """The service's connection."""
     amqp = AmqpClient(url)
     running = asyncio.create_task(amqp.run({}))
     await asyncio.wait_for(amqp.connected(), 180)
@@ -65,7 +65,7 @@ async def connected(url: str) -> AsyncIterator[AmqpClient]:
 
 @asynccontextmanager
 async def context_at(url: str, folder: Path) -> AsyncIterator[Context]:
-    "A service's parts, with this RabbitMQ."
+    """A service's parts, with this RabbitMQ."""
     with closing(open_database(folder / "service.sqlite")) as db:
         async with connected(url) as amqp, aiohttp.ClientSession() as session:
             topology = Topology(Management(session, URL(url).with_scheme("http"), "/"), URL(url))
@@ -73,7 +73,7 @@ async def context_at(url: str, folder: Path) -> AsyncIterator[Context]:
 
 
 def finished(context: Context, url: str, bodies: list[str]) -> tuple[str, list[str]]:
-    "A group of Alice's with a queue for its results, and its tasks, which ended with these."
+    """A group of Alice's with a queue for its results, and its tasks, which ended with these."""
     group = context.tasks.new_group(ALICE)
     declare(url, result_prefix(ALICE) + group)
     tasks = [context.tasks.add(group, ALICE, str(uuid.uuid4()), str(uuid.uuid4())) for _ in bodies]
@@ -83,13 +83,13 @@ def finished(context: Context, url: str, bodies: list[str]) -> tuple[str, list[s
 
 
 def declare(url: str, queue: str) -> None:
-    "Make a queue."
+    """Make a queue."""
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         connection.channel().queue_declare(queue)
 
 
 def received(url: str, queue: str = "there") -> list[bytes]:
-    "What is in the queue."
+    """What is in the queue."""
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         found = []

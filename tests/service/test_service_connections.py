@@ -29,7 +29,7 @@ NOBODY = 65534
 
 
 async def answer(request: web.Request) -> web.Response:
-    "Much or little, or little when the body has come."
+    """Much or little, or little when the body has come."""
     with serving(request):
         await request.read()
     return web.Response(body=b"x" * (LARGE if request.path == "/large" else 2))
@@ -37,7 +37,7 @@ async def answer(request: web.Request) -> web.Response:
 
 @asynccontextmanager
 async def server() -> AsyncIterator[int]:
-    "A server behind the service's limits: its port."
+    """A server behind the service's limits: its port."""
     app = web.Application()
     app.add_routes([web.get("/", answer), web.get("/large", answer), web.post("/", answer)])
     runner = Runner(app, shutdown_timeout=1)
@@ -49,7 +49,7 @@ async def server() -> AsyncIterator[int]:
 
 
 async def asked(port: int, head: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    "A connection on which this was sent."
+    """A connection on which this was sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(head)
     await writer.drain()
@@ -57,7 +57,7 @@ async def asked(port: int, head: bytes) -> tuple[asyncio.StreamReader, asyncio.S
 
 
 async def served(port: int) -> bool:
-    "Whether a request is answered."
+    """Whether a request is answered."""
     reader, writer = await asked(port, HALF + b"\r\n")
     line = await asyncio.wait_for(reader.readline(), LIMIT)
     writer.close()
@@ -80,13 +80,13 @@ async def test_requests_sent_by_halves_keep_nobody_out(monkeypatch: pytest.Monke
 
 
 class Counting(Runner):
-    "Counts the connections that it was given."
+    """Counts the connections that it was given."""
 
     given = 0
 
     @property
     def server(self) -> Any:
-        "Counts one more."
+        """Counts one more."""
         make = super().server
         return make and (lambda: self._count(make))
 
@@ -172,14 +172,14 @@ async def test_who_takes_it_slowly_gets_it_all(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Ended:
-    "Stands for a connection."
+    """Stands for a connection."""
 
     def __init__(self, *, busy: bool = False) -> None:
         self.aborted = False
         self.busy = busy
 
     def abort(self) -> None:
-        "Note it."
+        """Note it."""
         self.aborted = True
 
 
@@ -247,13 +247,13 @@ async def test_a_peer_on_this_machine_is_an_account_by_whatever_address() -> Non
 
 
 class Elsewhere:
-    "A connection from another machine."
+    """A connection from another machine."""
 
     def __init__(self, remote: str) -> None:
         self._remote = remote
 
     def get_extra_info(self, name: str) -> Any:
-        "What asyncio knows of it."
+        """What asyncio knows of it."""
         inet = socket.AF_INET6 if ":" in self._remote else socket.AF_INET
         own = "2001:db8:9::1" if ":" in self._remote else "192.0.2.1"
         return {"peername": (self._remote, 40_000), "sockname": (own, 443), "socket": SimpleNamespace(family=inet)}[
@@ -276,7 +276,7 @@ def test_a_peer_elsewhere_is_an_address_or_a_network(remote: str, peer: str) -> 
 
 
 def connect_as(uid: int, address: str, port: int) -> int:
-    "A process of an account that connects, and stays until the other end closes; its pid."
+    """A process of an account that connects, and stays until the other end closes; its pid."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -289,13 +289,13 @@ def connect_as(uid: int, address: str, port: int) -> int:
 
 
 def connected(port: int) -> bool:
-    "Whether the server, which is in this process, holds a connection."
+    """Whether the server, which is in this process, holds a connection."""
     mine = psutil.Process().net_connections("tcp")
     return any(each.raddr and each.laddr.port == port for each in mine)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    "Wait for it."
+    """Wait for it."""
     async with asyncio.timeout(LIMIT):
         while not condition():
             await asyncio.sleep(0.05)

@@ -18,21 +18,21 @@ DOCUMENTS = st.recursive(
 
 
 def depth(document: Any) -> int:
-    "How many lists and objects stand one in the other."
+    """How many lists and objects stand one in the other."""
     if isinstance(document, dict):
         document = list(document.values())
     return 1 + max(map(depth, document), default=0) if isinstance(document, list) else 0
 
 
 def values(document: Any) -> int:
-    "Lists and objects, and the commas between what they hold."
+    """Lists and objects, and the commas between what they hold."""
     if isinstance(document, dict):
         document = list(document.values())
     return max(1, len(document)) + sum(map(values, document)) if isinstance(document, list) else 0
 
 
 def passes(body: bytes, most: int) -> bool:
-    "Whether a document is within the limits."
+    """Whether a document is within the limits."""
     try:
         check_json(body, most)
     except JsonLimitError:

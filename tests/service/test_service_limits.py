@@ -22,7 +22,7 @@ OPENID = {"grant_type": "client_credentials", "scope": "openid"}
 
 
 async def refused(rest: Rest, status: int, path: str, **request: Any) -> str:
-    "The sentence with which a request of Alice's is refused."
+    """The sentence with which a request of Alice's is refused."""
     answer = await rest.post(path, headers={**AS_ALICE, **request.pop("headers", {})}, **request)
     body = await answer.json()
     assert (answer.status, body["http_status_code"]) == (status, status), body

@@ -131,7 +131,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def frozen(pid: int, folder: Path) -> Iterator[None]:
-    """Let a process do nothing until the end of the block. (What is stopped goes on when its parent ends.)"""
+    """Let a process do nothing until the end of the block. What is stopped goes on when its parent ends."""
     folder.mkdir()
     (folder / "cgroup.procs").write_text(str(pid))
     (folder / "cgroup.freeze").write_text("1")

@@ -1,5 +1,7 @@
-"""What an administrator sees of a running site and does to it, and what its users notice of that: `twinlock`'s commands
-that ask the broker, and a broker that is killed."""
+"""What an administrator sees of a running site and does to it, and what its users notice of that.
+
+Covered are `twinlock`'s commands that ask the broker, and a broker that is killed.
+"""
 
 import json
 import os

@@ -56,8 +56,9 @@ def _who(result: object) -> tuple[int, str, str]:
 
 
 def _check_processes(world: World, endpoint: Manager, uids: list[int]) -> None:
-    """Spawner root, its children the mapped users', the broker itself without a capability; nobody else is root but the
-    keeper, or without cgroups the endpoints' guards.
+    """Spawner root, its children the mapped users', the broker itself without a capability.
+
+    Nobody else is root but the keeper, or without cgroups the endpoints' guards.
     """
     spawner, broker = psutil.Process(endpoint.spawner.pid), psutil.Process(endpoint.broker.pid)
     assert spawner.uids().real == 0

@@ -38,7 +38,7 @@ def endpoint(launch: Launch, world: World) -> Manager:
 
 
 def next_endpoint(manager: Manager, before: psutil.Process | None) -> psutil.Process:
-    "The endpoint that has the tasks in its journal, in a process that isn't that of `before`."
+    """The endpoint that has the tasks in its journal, in a process that isn't that of `before`."""
     found: list[psutil.Process] = []
 
     def there() -> bool:
@@ -50,7 +50,7 @@ def next_endpoint(manager: Manager, before: psutil.Process | None) -> psutil.Pro
 
 
 def has_tasks(manager: Manager) -> bool:
-    "Whether the broker knows that an endpoint has unfinished tasks in its journal."
+    """Whether the broker knows that an endpoint has unfinished tasks in its journal."""
     records = (manager.folder / "broker" / "endpoints").glob("*.json")
     with suppress(FileNotFoundError):  # an endpoint has ended meanwhile
         return any('"owes": true' in path.read_text() for path in records)
