@@ -21,8 +21,8 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """Return the subcommands' parsers by name, in the order of the help; of a command that has commands, these."""
     found: dict[str, argparse.ArgumentParser] = {}
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
+    for action in parser._actions:  # noqa: SLF001 - argparse lists a parser's arguments nowhere else
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - argparse has no public name for it
             for name, made in action.choices.items():
                 found |= {f"{name} {inner}": each for inner, each in subcommands(made).items()} or {name: made}
     return found

@@ -66,7 +66,10 @@ def synopsis(parser: argparse.ArgumentParser) -> list[str]:
     """Return the usage line."""
     formatter = argparse.HelpFormatter(parser.prog, width=10_000)
     formatter.add_usage(
-        parser.usage, [a for a in parser._actions if a.dest != "help"], parser._mutually_exclusive_groups, ""
+        parser.usage,
+        [a for a in parser._actions if a.dest != "help"],  # noqa: SLF001 - as argparse itself makes the usage line
+        parser._mutually_exclusive_groups,  # noqa: SLF001 - as argparse itself makes the usage line
+        "",
     )
     words = formatter.format_help().strip().removeprefix(parser.prog).replace(" ]", "]")
     return [rf"\fB{escape(parser.prog)}\fR {escape(words.strip())}"]
@@ -75,9 +78,10 @@ def synopsis(parser: argparse.ArgumentParser) -> list[str]:
 def options(parser: argparse.ArgumentParser) -> list[str]:
     """Return each argument with its help, group by group."""
     made: list[str] = []
-    for group in parser._action_groups:
-        for action in group._group_actions:
-            if action.dest == "help" or isinstance(action, argparse._SubParsersAction):
+    for group in parser._action_groups:  # noqa: SLF001 - argparse lists its groups nowhere else
+        for action in group._group_actions:  # noqa: SLF001 - nor a group's arguments
+            # argparse has no public name for subcommands.
+            if action.dest == "help" or isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
                 continue
             made += item(_names(action), _help(parser, action))
     return made
@@ -91,4 +95,5 @@ def _names(action: argparse.Action) -> str:
 
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    return parser._get_formatter()._expand_help(action) if action.help else ""
+    # argparse fills in %(default)s nowhere else.
+    return parser._get_formatter()._expand_help(action) if action.help else ""  # noqa: SLF001

@@ -149,7 +149,8 @@ def test_an_engine_that_fails_before_there_is_a_connection_ends_the_tasks_that_c
         network.cut()
         running = endpoint(broken + f"amqp_port: {network.port}\n")
         until(lambda: "can't run tasks any more" in running.log())
-        time.sleep(2 * endpoint_module._QUIET_S)  # without a connection a queue is always quiet
+        # _QUIET_S is how long a queue has to be quiet. Without a connection it always is.
+        time.sleep(2 * endpoint_module._QUIET_S)  # noqa: SLF001
         network.mend()
         assert "no such module: mpi" in queues.result(task).data
         assert running.end().code == os.EX_UNAVAILABLE

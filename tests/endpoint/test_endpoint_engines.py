@@ -20,7 +20,7 @@ def made(text: str) -> Any:
 
 
 def executor(text: str) -> Any:
-    return made(text)._executor
+    return made(text)._executor  # noqa: SLF001 - the Parsl executor that the engine has made
 
 
 WIDE = "{type: LocalProvider, nodes_per_block: 2, max_blocks: 5}"
@@ -84,7 +84,8 @@ def test_arguments_of_the_executor_are_passed_on() -> None:
 def test_traffic_is_encrypted_unless_somebody_says_otherwise(kind: str) -> None:
     assert executor(f"{{type: {kind}").encrypted
     open_engine = made(f"{{encrypted: false, type: {kind}")
-    assert (open_engine.encrypted, open_engine._executor.encrypted) == (False, False)
+    # It looks at the Parsl executor that the engine has made.
+    assert (open_engine.encrypted, open_engine._executor.encrypted) == (False, False)  # noqa: SLF001
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,8 @@ def test_traffic_is_encrypted_unless_somebody_says_otherwise(kind: str) -> None:
     ],
 )
 def test_scaling(text: str, scaling: tuple[str, float, float]) -> None:
-    found = made(f"{{type: GlobusComputeEngine, {text}}}")._scaling
+    # It looks at the options with which Parsl scales blocks.
+    found = made(f"{{type: GlobusComputeEngine, {text}}}")._scaling  # noqa: SLF001
     assert (found["strategy"], found["max_idletime"], found["strategy_period"]) == scaling
 
 

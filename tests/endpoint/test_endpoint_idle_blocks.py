@@ -34,7 +34,8 @@ def test_a_block_with_a_task_stays_and_gets_more(tmp_path: Path) -> None:
     with site(tmp_path) as made:
         made.submit(1)
         assert made.ask([RETIRE_BLOCK, "0"]) is False
-        made.interchange._ready_managers[b"pool"]["tasks"].clear()
+        # In the interchange's table of pools, the pool's task ends.
+        made.interchange._ready_managers[b"pool"]["tasks"].clear()  # noqa: SLF001
         made.submit(2)
         assert made.sent == [2]
 

@@ -132,7 +132,8 @@ def test_parsls_own_interchange_gets_no_result_twice(ends: Ends) -> None:
     assert pickle.loads(ends.pool.recv()) == 2**32 - 1
     ends.pool.send(result(2))
     assert ends.heard()["task_id"] == 2
-    assert not ends.pool._results, "nor is it kept for ever"
+    # It looks at the results that the pool might have to send again.
+    assert not ends.pool._results, "nor is it kept for ever"  # noqa: SLF001
 
 
 def test_a_task_that_never_came_goes_back(site: Site) -> None:
@@ -175,7 +176,7 @@ def test_parsls_own_pool_gets_the_answer_that_it_knows(site: Site) -> None:
 @pytest.mark.parametrize("parts", [[result(1)], [pickle.dumps({"type": "result"}), result(1)]], ids=["today", "before"])
 def test_a_result_may_have_its_type_in_front_as_parsl_had_it(site: Site, parts: list[bytes]) -> None:
     """Of a pool that runs as it is."""
-    manager: Any = site.interchange._ready_managers[b"pool"]
+    manager: Any = site.interchange._ready_managers[b"pool"]  # noqa: SLF001 - the interchange's table of pools
     manager["tasks"] = [1, 2]
     site.pool.send_multipart(parts)
     site.hear()

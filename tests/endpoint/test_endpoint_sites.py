@@ -165,7 +165,8 @@ def test_the_engine_can_be_made(site: str) -> None:
 @pytest.mark.usefixtures("_cluster")
 def test_volumes_of_pods_are_pairs_which_yaml_has_none_of() -> None:
     made: Any = engines.build(yaml.safe_load(f"{SITES['Kubernetes']}  persistent_volumes: [[data, /data]]\n"))
-    assert made._executor.provider.persistent_volumes == [("data", "/data")]
+    # It looks at the Parsl executor that the engine has made.
+    assert made._executor.provider.persistent_volumes == [("data", "/data")]  # noqa: SLF001
 
 
 @pytest.mark.usefixtures("_cluster")

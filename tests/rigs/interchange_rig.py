@@ -57,7 +57,7 @@ class Site:
         """A pool of this block registers."""
         here = {"block_id": block, "tasks": [], "max_capacity": 1, "active": True, "draining": False}
         now = {"idle_since": None, "last_heartbeat": time.time()}
-        self.interchange._ready_managers[name.encode()] = here | now
+        self.interchange._ready_managers[name.encode()] = here | now  # noqa: SLF001 - the interchange's table of pools
         self.interesting.add(name.encode())
 
     def beat(self, **said: Any) -> Any:
@@ -82,7 +82,8 @@ class Site:
 
     def be_silent(self, seconds: float) -> None:
         """The pool was last heard of so long ago."""
-        self.interchange._ready_managers[b"pool"]["last_heartbeat"] = time.time() - seconds
+        # This is the interchange's table of pools.
+        self.interchange._ready_managers[b"pool"]["last_heartbeat"] = time.time() - seconds  # noqa: SLF001
 
     def go_round(self) -> None:
         """What the interchange does in each round, but taking messages."""
@@ -120,12 +121,14 @@ class Site:
     @property
     def sent(self) -> list[int]:
         """The tasks that count as the pool's."""
-        return list(self.interchange._ready_managers[b"pool"]["tasks"])
+        # This is the interchange's table of pools.
+        return list(self.interchange._ready_managers[b"pool"]["tasks"])  # noqa: SLF001
 
     @property
     def takers(self) -> list[str]:
         """The pools that may get tasks."""
-        return [name.decode() for name, pool in self.interchange._ready_managers.items() if pool["active"]]
+        # This is the interchange's table of pools.
+        return [name.decode() for name, pool in self.interchange._ready_managers.items() if pool["active"]]  # noqa: SLF001
 
     def connect_again(self) -> "zmq.Socket[bytes]":
         """Another connection of the pool's name, which the interchange has by now."""
@@ -145,7 +148,7 @@ class Site:
 
     def _connected(self) -> bool:
         try:
-            self.interchange._send([b"pool", b""])
+            self.interchange._send([b"pool", b""])  # noqa: SLF001 - whether ZeroMQ can route to the pool
         except zmq.ZMQError:
             return False
         return True

@@ -157,7 +157,8 @@ def sdk_with(token: str) -> Client:
     """The official SDK with a token, and pointed at the test's service: its own setting knows port 5000 only."""
     authorizer = AccessTokenAuthorizer(token)
     client = Client(local_compute_services=True, authorizer=authorizer, do_version_check=False)
-    client._compute_web_client = _ComputeWebClient(base_url=URL, authorizer=authorizer)
+    # The SDK has no setting for the port of a local service.
+    client._compute_web_client = _ComputeWebClient(base_url=URL, authorizer=authorizer)  # noqa: SLF001
     client.version_check()
     return client
 
@@ -169,7 +170,7 @@ def end_sdk() -> None:
     """
     for watcher in list(_RESULT_WATCHERS.values()):
         watcher.shutdown(wait=True, cancel_futures=True)
-    Executor._default_task_group_id = None
+    Executor._default_task_group_id = None  # noqa: SLF001 - the SDK keeps it for the process
 
 
 def manager_clients() -> tuple[ComputeClientV2, ComputeClientV3]:

@@ -171,12 +171,13 @@ def test_removing_a_user_cuts_off_what_the_user_has(person: Person, mep: Manager
     endpoint = UserEndpoint(mep.command()[1]["kwargs"]["amqp_creds"])
     with reading_results(client) as connection:
         person.change("remove")
-        for each in (connection, single._connection, endpoint._connection):
+        # It looks at the AMQP connections of the rig's endpoints.
+        for each in (connection, single._connection, endpoint._connection):  # noqa: SLF001
             assert eventually(lambda each=each: not is_open(each), LIMIT)  # type: ignore[misc]  # bound at once
     for agent in (single, endpoint):
         assert refuses(agent.credentials["heartbeat_queue_info"]["connection_url"])
     assert not lets_in(person.token)
-    assert is_open(mep._connection)
+    assert is_open(mep._connection)  # noqa: SLF001 - the AMQP connection of the rig's endpoint
 
 
 def test_a_file_that_is_broken_changes_nothing(running: Service, person: Person) -> None:

@@ -51,7 +51,7 @@ class Submissions:
         """Submits a task as the SDK does."""
         executor = Executor(endpoint_id=endpoint.id, client=sdk_client(who), **options)
         # Executors share the last task group of the process, which may be another user's.
-        Executor._default_task_group_id = None
+        Executor._default_task_group_id = None  # noqa: SLF001 - the SDK keeps it for the process
         executor.task_group_id = None
         self._executors.append(executor)
         future: Future[Any] = executor.submit(double, argument)

@@ -20,7 +20,7 @@ from twinlock_service.users.users_file import USER_NAME, Settings, TokenEntry, U
 
 DEFAULT_FILE = Path("/etc/twinlock-service/users.yaml")
 
-Commands: TypeAlias = "argparse._SubParsersAction[Any]"
+Commands: TypeAlias = "argparse._SubParsersAction[Any]"  # noqa: SLF001 - argparse has no public name for this type
 Run = Callable[[argparse.Namespace], None]
 
 _DEFAULT_DAYS = Settings.model_fields["token_days"].default
