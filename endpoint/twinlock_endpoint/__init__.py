@@ -1,0 +1,1 @@
+"""The user endpoint, `twinlock-endpoint`: runs one user's tasks under that user's account."""

@@ -2,7 +2,7 @@
 
 With `--agent PROGRAM` it is the official agent's endpoint instead. `--check` starts none, see `check`.
 
-Little is imported here, since a document with environment variables has this done twice.
+Little is imported here: where the document has environment variables, the program executes itself a second time.
 """
 
 import logging
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Run the endpoint and end the process.
 
-    By os._exit: when the endpoint has ended in order, a thread of a task or of Parsl that hangs must not keep it alive.
+    It ends by os._exit: when the endpoint has ended in order, a thread of a task or of Parsl that hangs must not keep
+    it alive.
     """
     main_module.replace()
     # What libraries log or warn about before the log is open would mix with the one reason that the user sees.
@@ -59,7 +60,10 @@ def _endpoint(report: StartReport) -> int:
 
 
 def _told() -> tuple[arguments.Arguments, document.Document]:
-    "Command line and document, in a process that has the document's variables; else this becomes such a one."
+    """Return the command line and the document, in a process that has the document's environment variables.
+
+    A process that lacks them executes this program again with them, or the agent's in its place.
+    """
     given = arguments.parse(sys.argv)
     raw = sys.stdin.buffer.read()
     told = document.parse(raw)

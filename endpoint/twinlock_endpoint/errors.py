@@ -4,15 +4,16 @@ import os
 
 
 class StartError(Exception):
-    """The endpoint can't start. The text reaches the user as the reason: no secret in it, and no path of the host but
-    those of the endpoint's own folder.
+    """A reason why the endpoint can't start, in words for the user.
+
+    The text contains no secret, and no path of the host but those of the endpoint's own folder.
     """
 
     exit_code = os.EX_SOFTWARE
 
 
 class UsageError(StartError):
-    """Started by hand or with wrong arguments."""
+    """A start by hand, or with wrong arguments."""
 
     exit_code = 100
 
@@ -36,7 +37,7 @@ class JournalError(StartError):
 
 
 class HeldFolderError(StartError):
-    """The folder is another endpoint's, of the same name."""
+    """The folder is in use by another endpoint of the same name."""
 
     exit_code = os.EX_TEMPFAIL
 
@@ -48,7 +49,10 @@ class EngineError(StartError):
 
 
 class InterruptedTaskError(Exception):
-    """The endpoint ended while it had a task. `how` it did, and `retries` are what its configuration allows."""
+    """The endpoint ended while it had a task.
+
+    `how` says in what way it ended; `retries` is how many its configuration allows.
+    """
 
     def __init__(self, how: str, retries: int) -> None:
         super().__init__(

@@ -4,7 +4,7 @@ import signal
 
 
 def describe(code: int) -> str:
-    """What to say after "the process" for an exit code, negative for the number of a signal."""
+    """Return what to say after "the process" for an exit code, which is negative for the number of a signal."""
     if code >= 0:
         return f"ended with exit code {code}"
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as it came from the queue. The body is packed and stays so until a worker has it."""
+    """A task as it came from the queue. The body is packed, and stays so until a worker has it."""
 
     id: str
     function_id: str

@@ -11,10 +11,10 @@ from twinlock_endpoint.config.keys import KEYS, read
 from twinlock_endpoint.errors import ConfigError
 
 GONE = ("detach_endpoint", "multi_user", "force_mu_allow_same_user", "results_ttl", "funcx_service_address")
-"""Keys that configurations for the peer's older agents have."""
+"""Keys in configurations for older releases of the agent."""
 
 MANAGERS = ("authentication_policy", "subscription_id", "admins", "environment", "local_compute_services")
-"""Keys of a manager endpoint, which the peer accepts in templates too; they have no effect there."""
+"""Keys of a manager endpoint, which the agent accepts in templates too; they have no effect there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Config:
     keep_unused_days: float
 
     def permitted(self, by_manager: frozenset[str] | None) -> frozenset[str] | None:
-        """The ids of the only functions that may run; None where any may.
+        """Return the ids of the only functions that may run; None if any may.
 
         Manager endpoint and template may both restrict them; then only those in both lists may run.
         """
@@ -51,7 +51,7 @@ class Config:
 
 
 def load(text: str) -> Config:
-    """Read the YAML text; ConfigError names the key, what is wrong with it and the nearest known key."""
+    """Read the YAML text. Raise `ConfigError` with the key, what is wrong with it and the nearest known key."""
     try:
         given = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -71,7 +71,7 @@ def load(text: str) -> Config:
 
 
 def _where(error: yaml.YAMLError) -> str:
-    "The problem and its place, without the excerpt that PyYAML adds: it could hold anything."
+    """Return the problem and its place, without the excerpt that PyYAML adds: it could hold anything."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or "can't be read"
     return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else problem

@@ -1,4 +1,4 @@
-"""Calls a class with arguments from a configuration, and says in the configuration's words what is wrong with them."""
+"""Calls of classes with arguments from a configuration; errors name what is wrong in the configuration's words."""
 
 import inspect
 import re
@@ -26,7 +26,7 @@ _WITH_DAYS = re.compile(r"(\d+)[-:](\d+):([0-5]\d:[0-5]\d)")
 
 
 def construct(what: str, call: Callable[..., T], arguments: dict[str, Any]) -> T:
-    """`call(**arguments)`; ConfigError names `what`, the argument and the nearest one that there is."""
+    """Return `call(**arguments)`. Raise `ConfigError` with `what`, the argument and the nearest one that there is."""
     parameters = inspect.signature(call).parameters
     types = _types(call)
     arguments = dict(arguments)
@@ -52,7 +52,7 @@ def _types(call: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _argument(what: str, value: object, parameter: inspect.Parameter, annotation: Any) -> object:
-    """The value as `parameter` takes it. ConfigError where it can't be that."""
+    """Return the value as `parameter` takes it. Raise `ConfigError` if it can't be that."""
     if parameter.name == "walltime":
         value = _walltime(what, value)
     if annotation is not None:
@@ -61,14 +61,14 @@ def _argument(what: str, value: object, parameter: inspect.Parameter, annotation
 
 
 def _like(default: object) -> Any:
-    "Some of Parsl's classes have no annotations; there the default tells the type."
+    """Return the type that the default tells: some of Parsl's classes have no annotations."""
     if isinstance(default, bool | str):
         return type(default)
     return Real if isinstance(default, Real) else Any
 
 
 def _walltime(what: str, value: object) -> object:
-    """A number of seconds, or a time with days before it, as H:MM:SS.
+    """Return a time as H:MM:SS, given as a number of seconds or as a time with days before it.
 
     YAML takes 1:00:00 without quotes for a number to the base 60, 3600. Slurm writes a day as 1-00:00:00, others as
     1:00:00:00.
@@ -86,7 +86,10 @@ def _walltime(what: str, value: object) -> object:
 
 
 def _without_days(what: str, text: str) -> str:
-    "ConfigError where Parsl would fail at each submission: it makes minutes of the time for these schedulers."
+    """Return a time with its days counted as hours.
+
+    Raise `ConfigError` if Parsl would fail at each submission: for LSF and Slurm it makes minutes of the time.
+    """
     if days := _WITH_DAYS.fullmatch(text):
         return f"{24 * int(days[1]) + int(days[2])}:{days[3]}"
     if what in ("LSFProvider", "SlurmProvider") and not _TIME.fullmatch(text):
@@ -95,7 +98,10 @@ def _without_days(what: str, text: str) -> str:
 
 
 def _converted(value: object, default: object) -> object:
-    """A number for an argument that is a text, or the reverse: classes without annotations take both."""
+    """Return a number as text if the default is text, or the reverse; else return the value as it is.
+
+    It is for classes without annotations, which take both.
+    """
     if isinstance(value, bool) or isinstance(default, bool):
         return value
     if isinstance(default, str) and isinstance(value, int | float):
@@ -110,7 +116,7 @@ def _converted(value: object, default: object) -> object:
 
 
 def _fit(what: str, name: str, value: object, wanted: Any) -> object:
-    """The value, of the wanted type; YAML has no tuples, so lists are taken for those.
+    """Return the value, of the wanted type; YAML has no tuples, so lists are taken for those.
 
     A wrong type that the class itself doesn't notice would fail far from here, in a thread of Parsl's.
     """
@@ -136,6 +142,6 @@ def _with_tuples(value: object) -> list[object]:
 
 
 def _is(value: object, wanted: Any) -> bool:
-    "Whether the value is of a class that is wanted; False where that takes more than a look at the class."
+    """Return whether the value is of a class that is wanted; False if that takes more than a look at the class."""
     kinds = typing.get_args(wanted) if typing.get_origin(wanted) in (typing.Union, UnionType) else (wanted,)
     return any(kind is Any or (isinstance(kind, type) and isinstance(value, kind)) for kind in kinds)

@@ -13,7 +13,7 @@ LEAST_HEARTBEAT_S = 5.0
 
 
 def read(key: Key, value: Any) -> Any:
-    """Return the key's value, or its default. ConfigError where it isn't of the key's kind."""
+    """Return the key's value, or its default. Raise `ConfigError` if it isn't of the key's kind."""
     try:
         return key.read(value)
     except ValueError:
@@ -23,7 +23,7 @@ def read(key: Key, value: Any) -> Any:
 
 
 def _number(value: Any) -> float:
-    "Users' options often arrive as texts; a number in one is as good, as with the peer."
+    """Return a finite number, also from text: users' options often arrive as text, which the agent accepts as well."""
     number = math.nan if isinstance(value, bool) else float(value)
     if not math.isfinite(number):
         raise ValueError

@@ -18,12 +18,12 @@ ENGINES = {
     "ThreadPoolEngine": "twinlock_endpoint.engines.pools",
 }
 _ON_PARSL = ("GlobusComputeEngine", "GlobusMPIEngine")
-# What the peer's first agents called theirs.
+# What the agent's first releases called theirs.
 _OLD = ("HighThroughputEngine", "HighThroughputExecutor")
 
 
 def build(description: dict[str, Any]) -> Engine:
-    """The engine that `engine:` of a configuration describes; ConfigError says what is wrong with it."""
+    """Return the engine that `engine:` of a configuration describes. Raise `ConfigError` with what is wrong with it."""
     arguments = {name: value for name, value in description.items() if value is not None}
     kind = arguments.pop("type", None)
     if kind is None:

@@ -33,7 +33,7 @@ class Execution:
     def __post_init__(self) -> None:
         if not self.allowed_serializers:
             return
-        # Only who restricts serializers pays for the import.
+        # Only those who restrict serializers pay for the import.
         from globus_compute_sdk.errors import SerdeError
         from globus_compute_sdk.serialize import ComputeSerializer
 
@@ -43,7 +43,7 @@ class Execution:
             raise ConfigError(f"The engine's 'allowed_serializers' can't be used: {error}") from None
 
     def call(self, task: Task, place: Place) -> tuple[tuple[str, str], dict[str, Any]]:
-        """Positional and keyword arguments of `worker.execute_task`, after the task's body."""
+        """Return the positional and keyword arguments of `worker.execute_task` that come after the task's body."""
         keywords = {
             "run_dir": _run_dir(place.folder, self.working_dir),
             "run_in_sandbox": self.run_in_sandbox,
@@ -60,7 +60,7 @@ def _run_dir(folder: Path, working_dir: str) -> str:
 
 
 class Engine(ABC):
-    """Runs tasks somewhere. All methods but `start`, `figures` and `stop` are quick; those three may block."""
+    """What runs tasks somewhere. All methods but `start`, `figures` and `stop` are quick; those three may block."""
 
     max_workers: int
     """Most workers that can ever run at once; an estimate where only the nodes know."""
@@ -76,7 +76,7 @@ class Engine(ABC):
 
     @abstractmethod
     def start(self, place: Place) -> None:
-        """Be ready for tasks. Raises whatever is in the way."""
+        """Get ready for tasks. Raise whatever is in the way."""
 
     @abstractmethod
     def submit(self, task: Task) -> Future[bytes]:
@@ -84,7 +84,7 @@ class Engine(ABC):
 
     @abstractmethod
     def figures(self) -> dict[str, Any]:
-        """The engine's part of a heartbeat."""
+        """Return the engine's part of a heartbeat."""
 
     @abstractmethod
     def stop(self) -> None:

@@ -31,12 +31,15 @@ class Container:
             raise ConfigError(f"A {self.type} container needs 'container_uri', the image.")
 
     def fits(self, provider: str) -> None:
-        """ConfigError where the provider of that name brings containers of its own."""
+        """Raise `ConfigError` if the provider of that name brings containers of its own."""
         if self.type and provider in _OWN_CONTAINERS:
             raise ConfigError(f"'container_type' can't be used with {provider}, which has an image of its own.")
 
     def wrap(self, command: str, folder: Path) -> str:
-        """The worker's launch command inside this container; `folder` is the endpoint's, which workers write to."""
+        """Return the worker's launch command inside this container.
+
+        `folder` is the endpoint's, which workers write to.
+        """
         options, uri, shared = literal(self.options), literal(self.uri or ""), literal(quoted(str(folder)))
         if self.type in _DOCKER:
             return f"{self.type} run {options} -v {shared}:{shared} -t {uri} {command}"

@@ -51,7 +51,7 @@ class GlobusComputeEngine(Engine):
 
     @classmethod
     def from_config(cls, arguments: dict[str, Any]) -> Self:
-        """The engine from its arguments in a configuration; ConfigError says which one is wrong."""
+        """Return the engine, from its arguments in a configuration. Raise `ConfigError` with the one that is wrong."""
         own = {name: value for name, value in arguments.items() if name in _OPTIONS}
         theirs = {name: value for name, value in arguments.items() if name not in _OPTIONS}
         known = executor.arguments_of(cls.executor_class)
@@ -68,6 +68,7 @@ class GlobusComputeEngine(Engine):
         return cls(executor.make(cls.executor_class, cls.__name__, theirs, options.max_scheduler_outage), options)
 
     def prepare(self) -> None:
+        """Start the zygote, unless the configuration has a command of its own for the interchange."""
         if self._executor.interchange_launch_cmd != executor.INTERCHANGE:
             return  # one of the configuration's own
         from twinlock_endpoint.worker import execute
@@ -76,6 +77,10 @@ class GlobusComputeEngine(Engine):
         self._zygote = Zygote(_forget)
 
     def start(self, place: Place) -> None:
+        """Start the executor and the poller that scales it.
+
+        Batch jobs that an endpoint before this one left are cancelled first.
+        """
         self._place = place
         parsl, zygote = self._executor, self._zygote
         dispatches = dispatched.path_in(place.folder)
@@ -102,7 +107,7 @@ class GlobusComputeEngine(Engine):
         self._poller = Poller(parsl, self._scaling)
 
     def _launch_cmd(self, folder: Path) -> str:
-        """The command of pools that aren't forks: with this endpoint's code, and in the container if there is one."""
+        """Return the command of pools that aren't forks: with this endpoint's code, and in the container, if any."""
         provider = self._executor.provider
         launcher = type(getattr(provider, "launcher", None)).__name__
         command = bundle.with_code(self._executor.launch_cmd, folder, type(provider).__name__, launcher)
@@ -116,6 +121,7 @@ class GlobusComputeEngine(Engine):
             provider.launcher = InWorkingFolder(provider.launcher)
 
     def submit(self, task: Task) -> Future[bytes]:
+        """Hand a task to the executor. Raise Parsl's exception if its resource specification isn't valid."""
         if not self._executor.takes_results:
             self._executor.take_results(asyncio.get_running_loop())
         self._executor.validate_resource_spec(task.resources)
@@ -127,6 +133,7 @@ class GlobusComputeEngine(Engine):
         return future
 
     def figures(self) -> dict[str, Any]:
+        """Return what the executor and its blocks do, and what stands in the way of more workers."""
         return {
             "engine_type": type(self).__name__,
             "condition": self._executor.condition(),
@@ -134,6 +141,7 @@ class GlobusComputeEngine(Engine):
         }
 
     def stop(self) -> None:
+        """Cancel all blocks, and end the interchange and the zygote."""
         local = blocks.local_groups(self._executor.provider)
         if self._poller is not None:
             self._poller.close(timeout=10)
@@ -148,7 +156,7 @@ class GlobusComputeEngine(Engine):
 
 
 def _forget() -> None:
-    "In a process that the zygote forks: log and main module are the endpoint's."
+    """Give up the endpoint's log and main module, in a process that the zygote forks."""
     output.undo()
     main_module.replace()
 

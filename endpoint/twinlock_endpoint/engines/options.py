@@ -10,7 +10,7 @@ from twinlock_endpoint.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Options(Execution):
-    """Each with its type, its meaning and the peer's default."""
+    """The keys, each with its type, its meaning and the agent's default."""
 
     label: Annotated[str, "name of the engine's log folder and of its batch jobs"] = "GlobusComputeEngine"
     max_retries_on_system_failure: Annotated[int, "how often a task whose worker or node was lost runs again"] = 0

@@ -47,7 +47,7 @@ class PoolEngine(Engine):
 
     @classmethod
     def from_config(cls, arguments: dict[str, Any]) -> Self:
-        """The engine from its arguments in a configuration; ConfigError says which one is wrong."""
+        """Return the engine, from its arguments in a configuration. Raise `ConfigError` with the one that is wrong."""
         arguments = {name: value for name, value in arguments.items() if name != "label"}
         retries = arguments.pop("max_retries_on_system_failure", 0)
         for name in arguments.keys() - _EXECUTION - cls.pool_arguments:
@@ -62,9 +62,11 @@ class PoolEngine(Engine):
     def _make(self) -> ThreadPoolExecutor | ProcessPoolExecutor: ...
 
     def start(self, place: Place) -> None:
+        """Keep the place; the pool is there already."""
         self._place = place
 
     def submit(self, task: Task) -> Future[bytes]:
+        """Run a task in the pool. Raise `ValueError` if it has a resource specification."""
         if task.resources:
             raise ValueError(f"{type(self).__name__} takes no resource specification")
         positional, keywords = self._execution.call(task, self._place)
@@ -78,6 +80,7 @@ class PoolEngine(Engine):
         self._outstanding -= 1
 
     def figures(self) -> dict[str, Any]:
+        """Return what the pool does and what this host has, named as for blocks."""
         import psutil
 
         return {
@@ -98,11 +101,12 @@ class PoolEngine(Engine):
         }
 
     def stop(self) -> None:
+        """Cancel the tasks that wait, and don't wait for those that run."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 class ThreadPoolEngine(PoolEngine):
-    """Tasks run in threads of the endpoint itself. A task that runs when the endpoint ends, ends with it."""
+    """Tasks run in threads of the endpoint itself. A task that still runs when the endpoint ends, ends with it."""
 
     pool_arguments = frozenset({"max_workers", "thread_name_prefix"})
     default_workers = min(32, (os.cpu_count() or 1) + 4)
@@ -123,6 +127,7 @@ class ProcessPoolEngine(PoolEngine):
     _sockets = ""
 
     def prepare(self) -> None:
+        """Start the forkserver, which imports what workers need."""
         self._sockets = sockets_folder.choose()
         multiprocessing.set_forkserver_preload(["twinlock_endpoint.worker.preloaded"])
         multiprocessing.forkserver.ensure_running()
@@ -132,6 +137,7 @@ class ProcessPoolEngine(PoolEngine):
         return ProcessPoolExecutor(mp_context=self._context, initializer=_begin, **self._arguments)
 
     def submit(self, task: Task) -> Future[bytes]:
+        """Run a task, in a new pool if the last one is broken."""
         try:
             future = super().submit(task)
         except BrokenProcessPool:
@@ -141,6 +147,7 @@ class ProcessPoolEngine(PoolEngine):
         return future
 
     def stop(self) -> None:
+        """Terminate the pool's processes, and kill those that don't end in time."""
         # It waits until the pool's own thread has ended; or else Python reports the pool's semaphores as leaked.
         closing = threading.Thread(target=self._executor.shutdown, kwargs={"cancel_futures": True}, daemon=True)
         closing.start()
@@ -156,7 +163,10 @@ class ProcessPoolEngine(PoolEngine):
 
 
 class _Process(ForkServerProcess):
-    """Ends when its work has, without waiting for threads that a function left: its pool would wait for it for ever."""
+    """A process that ends when its work has, without waiting for threads that a function left.
+
+    Its pool would wait for it for ever.
+    """
 
     def run(self) -> None:
         code = 1
@@ -170,7 +180,7 @@ class _Process(ForkServerProcess):
 
 
 class _Context(ForkServerContext):
-    """Keeps the processes that it starts, to say how one ended that took its pool along."""
+    """What starts the pool's processes and keeps them, to say how one ended that took its pool along."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -185,7 +195,7 @@ class _Context(ForkServerContext):
         return process
 
     def explain(self, future: Future[bytes]) -> None:
-        """Add it to the error of a task of such a pool; its tasks share the error."""
+        """Add how the processes ended to the error of a task whose pool is broken; the pool's tasks share the error."""
         error = None if future.cancelled() else future.exception()
         if isinstance(error, BrokenProcessPool) and not hasattr(error, "__notes__"):
             with self._lock:
@@ -195,9 +205,9 @@ class _Context(ForkServerContext):
 
 
 def _begin() -> None:
-    """In a worker: the server that it was forked from ends with the endpoint.
+    """Set up a worker: it ends with the server that it was forked from, which ends with the endpoint.
 
-    In a group of its own, since a function's "kill 0", usual in shell scripts, would end the endpoint.
+    The worker gets a group of its own, since a function's "kill 0", usual in shell scripts, would end the endpoint.
     """
     detach.die_with(os.getppid())
     _leave_server_to_endpoint()

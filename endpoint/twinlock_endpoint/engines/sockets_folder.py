@@ -18,9 +18,9 @@ _OTHERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - for a folder of our o
 
 
 def choose() -> str:
-    """Have multiprocessing use another folder if it has to; its path, or an empty text. Whoever gets one removes it.
+    """Have multiprocessing use another folder if it has to; return its path, or an empty text.
 
-    EngineError where no such folder can be made.
+    Whoever gets a path removes the folder. Raise `EngineError` if no such folder can be made.
     """
     usual = tempfile.gettempdir()
     if len(os.fsencode(usual)) <= _LONGEST:

@@ -16,9 +16,10 @@ _SHOWN = 500
 
 
 def run(name: str, command: str, limit_s: float = LIMIT_S) -> None:
-    """Run a command of the configuration with /bin/sh; ConfigError says how it failed and the end of what it printed.
+    """Run a command of the configuration with /bin/sh.
 
-    Output goes to a file, not to a pipe: a command may leave something running that keeps a pipe open.
+    Raise `ConfigError` with how it failed and the end of what it printed. Output goes to a file, not to a pipe: a
+    command may leave something running that keeps a pipe open.
     """
     log.info("Running %s", name)
     with tempfile.TemporaryFile() as output:

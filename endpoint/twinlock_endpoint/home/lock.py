@@ -19,11 +19,14 @@ class HeldError(Exception):
 
 
 def hold(folder: Path) -> None:
-    """Make the folder and mark it as in use, for as long as this process lives. OSError where it can't be made,
-    HeldError where another process holds it and goes on to.
+    """Make the folder and mark it as in use, for as long as this process lives.
 
     Another endpoint may be about to remove it just now; then it is made again. Where locks don't work (ENOLCK), nobody
     removes anything.
+
+    Raises:
+        OSError: the folder can't be made.
+        HeldError: another process holds it and goes on to.
     """
     end = time.monotonic() + _REMOVAL_S
     while True:
@@ -52,5 +55,5 @@ def hold(folder: Path) -> None:
 
 
 def opened(folder: Path) -> int:
-    """Return a descriptor of the folder's lock, which is made where there is none. OSError where it can't be."""
+    """Return a descriptor of the folder's lock, which is made if there is none. Raise `OSError` if it can't be."""
     return os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -13,7 +13,7 @@ _ASK = "Ask this system's administrator"
 
 
 def explain(path: Path, error: OSError) -> str:
-    """What kept `path` from being made, opened or read, and the next step, in a sentence each."""
+    """Return what kept `path` from being made, opened or read, and the next step, in a sentence each."""
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - without an exception where there is none
     failed = Path(error.filename) if isinstance(error.filename, str) else path
     if home in (failed, *failed.parents) and not os.path.lexists(home):
@@ -33,7 +33,7 @@ def explain(path: Path, error: OSError) -> str:
 
 
 def _nearest(path: Path) -> Path:
-    "The path itself if something is there, else the lowest of the directories above it that is there."
+    """Return the path itself if something is there, else the lowest of the directories above it that is there."""
     for place in (path, *path.parents):
         with suppress(OSError):
             place.lstat()

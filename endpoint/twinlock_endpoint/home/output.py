@@ -57,7 +57,7 @@ def redirect(folder: Path, config: Config) -> Output:
 
 
 def undo() -> None:
-    """Have nothing logged as by this process any more: for a fork of it, which is another program."""
+    """Take back the settings of the log, for a fork of this process that is another program."""
     logging.captureWarnings(False)
     for handler in list(logging.root.handlers):
         logging.root.removeHandler(handler)
@@ -67,7 +67,7 @@ def undo() -> None:
 
 
 class _Short(logging.Formatter):
-    "Limits the length of an entry, which may hold the text of a task's exception."
+    """Limits the length of an entry, which may hold the text of a task's exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         return texts.cut(super().format(record))

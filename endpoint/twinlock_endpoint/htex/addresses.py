@@ -14,7 +14,10 @@ LOOPBACK = "127.0.0.1"
 
 
 def local_addresses() -> set[str]:
-    """The IPv4 addresses of all interfaces and of the host's name; workers try them all and keep one that answers."""
+    """Return the IPv4 addresses of all interfaces and of the host's name.
+
+    Workers try them all and keep one that answers.
+    """
     found = {
         entry.address
         for entries in psutil.net_if_addrs().values()
@@ -27,7 +30,7 @@ def local_addresses() -> set[str]:
 
 
 def require_own(address: str) -> None:
-    """ConfigError unless this host can listen at `address`, an IP address or a name."""
+    """Raise `ConfigError` unless this host can listen at `address`, an IP address or a name."""
     try:
         family, kind, protocol, _, found = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as listener:

@@ -1,4 +1,4 @@
-"""Lets users' homes have any name: Parsl puts paths into command lines and job scripts as they are."""
+"""Quoting that lets users' homes have any name: Parsl puts paths into command lines and job scripts as they are."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ _OUTPUT = re.compile(r"\$\{(?:submit_script_dir\}/\S+|job_std(?:out|err)_path\})
 
 
 def quoted(text: str) -> str:
-    """The text as one word for bash, also in the here-documents that Parsl's launchers put commands into.
+    """Return the text as one word for bash, also in the here-documents that Parsl's launchers put commands into.
 
     Quotes alone protect nothing there, so characters that have a meaning are written by their numbers.
     """
@@ -21,20 +21,23 @@ def quoted(text: str) -> str:
 
 
 def is_plain(path: str) -> bool:
-    """Whether no shell would see anything special in it."""
+    """Return whether no shell would see anything special in the path."""
     return shlex.quote(path) == path
 
 
 def literal(text: str) -> str:
-    """Text of our own for a launch command, which Parsl formats twice; it has to come out of that as it went in."""
+    """Return text of our own for a launch command.
+
+    Parsl formats the command twice; the text comes out of that as it was before.
+    """
     return text.replace("{", "{{{{").replace("}", "}}}}")
 
 
 class AnyFolder:
-    """Goes in front of Parsl's providers for batch schedulers."""
+    """A mixin that goes in front of Parsl's providers for batch schedulers."""
 
     def _write_submit_script(self, template: str, script_filename: str, job_name: str, configs: dict[str, Any]) -> None:
-        "With quotes around the output's paths, as the schedulers take them in the lines at the head of a script."
+        """Put quotes around the output's paths, as the schedulers take them in the lines at the head of a script."""
         if not is_plain(script_filename):
             template = _OUTPUT.sub(r'"\g<0>"', template)
             paths = [name for name in configs if name.endswith(("_path", "_dir"))]
@@ -53,4 +56,5 @@ class InWorkingFolder(Launcher):  # type: ignore[misc]  # Parsl ships no types
         self.launcher = launcher
 
     def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int, script_dir: str = "") -> str:
+        """Return the launcher's command, for a script in the folder where the job starts."""
         return str(self.launcher(command, tasks_per_node, nodes_per_block, ""))

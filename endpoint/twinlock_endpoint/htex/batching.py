@@ -8,7 +8,10 @@ _WAIT_S = 0.002
 
 
 class Together:
-    """Hands messages to `send` some at a time: so many, or after so long. Who has nothing else to do calls `flush`."""
+    """Messages that are handed to `send` some at a time: after so many, or after so long.
+
+    Whoever has nothing else to do calls `flush`.
+    """
 
     def __init__(self, send: Callable[[bytes], object]) -> None:
         self._send = send
@@ -17,7 +20,7 @@ class Together:
         """When `flush` should be called, by the monotonic clock."""
 
     def send(self, message: bytes) -> None:
-        """Send it before long."""
+        """Send a message before long."""
         if not self._waiting:
             self.due = time.monotonic() + _WAIT_S
         self._waiting.append(message)

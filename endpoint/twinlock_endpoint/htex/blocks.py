@@ -19,7 +19,7 @@ _GROUP_GRACE_S = 3.0
 
 
 def figures(parsl: HighThroughputExecutor) -> dict[str, Any]:
-    """Managers, workers, tasks and scaling of an executor, named as the peer's heartbeat names them."""
+    """Return managers, workers, tasks and scaling of an executor, named as the agent's heartbeat names them."""
     managers = parsl.connected_managers()
     provider = parsl.provider
     return {
@@ -46,7 +46,7 @@ def figures(parsl: HighThroughputExecutor) -> dict[str, Any]:
 
 
 def _nodes(parsl: HighThroughputExecutor, managers: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    "Managers by the batch job that they run in."
+    """Return the managers by the batch job that they run in."""
     packages = parsl.connected_managers_packages()
     nodes: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for manager in managers:
@@ -72,7 +72,10 @@ def cancel_rest(parsl: Executor) -> None:
 
 
 def local_groups(provider: ExecutionProvider) -> list[int]:
-    """The process groups of a local provider's blocks: afterwards, with the block's shell gone, none could tell."""
+    """Return the process groups of a local provider's blocks.
+
+    Later it is too late: when a block's shell is gone, nothing tells its group.
+    """
     if isinstance(provider, forked.LocalProvider):
         return provider.groups()
     if not isinstance(provider, LocalProvider):

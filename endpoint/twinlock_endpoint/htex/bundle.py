@@ -1,6 +1,6 @@
 """The code that workers need of this package, brought to where they run.
 
-A site's worker_init chooses the Python of the workers. That has Parsl and globus-compute-sdk, since the peer's agent
+A site's worker_init chooses the Python of the workers. That has Parsl and globus-compute-sdk, since the agent
 needs those; it need not have Twinlock. Nodes of a cluster see the user's home; elsewhere the code comes with the
 command.
 """
@@ -41,7 +41,7 @@ exec "$0" "$@"
 
 
 def with_code(command: str, folder: Path, provider: str, launcher: str) -> str:
-    """The workers' launch command, changed so that they find the code; `folder` is the endpoint's."""
+    """Return the workers' launch command, changed so that they find the code; `folder` is the endpoint's."""
     if provider in _WITHOUT_HOME:
         return _carrying(command)
     copy = _copy(folder / "worker_code")
@@ -62,7 +62,7 @@ def _copy(path: Path) -> Path:
 
 
 def _carrying(command: str) -> str:
-    "With the code itself, some kB, which the shell on the other host unpacks."
+    """Return the command with the code itself in it, some kB, which the shell on the other host unpacks."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name, code in _code().items():

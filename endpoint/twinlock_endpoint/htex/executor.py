@@ -82,7 +82,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
     _surroundings: Surroundings
 
     def begin(self, surroundings: Surroundings) -> None:
-        """Start, in the endpoint's folder. Raises whatever Parsl does."""
+        """Start, in the endpoint's folder. Raise whatever Parsl raises."""
         self._surroundings = surroundings
         self.run_dir = str(surroundings.folder)
         self.launch_cmd = surroundings.launch_cmd
@@ -92,19 +92,20 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         self.start()
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
-        "Our callback comes first: whoever holds the tasks knows the reason before their futures fail."
+        """Call our callback, then fail all tasks: whoever holds them knows the reason before their futures fail."""
         advise(exception)
         self._surroundings.on_failure(exception)
         super().set_bad_state_and_fail_all(exception)
 
     def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
-        "With a look at the value, which the interchange orders tasks by: it would end over one that is no number."
+        """Check the priority as well: the interchange orders tasks by it, and would end over one that is no number."""
         super().validate_resource_spec(resource_specification)
         priority = (resource_specification or {}).get("priority", 0)
         if type(priority) not in (int, float) or math.isnan(priority):
             raise ValueError(f"the resource specification's priority has to be a number, not {priority!r}")
 
     def start(self) -> None:
+        """Start as Parsl does, with our ways to ask the interchange, to send to it and to learn of its end."""
         self._messages: dict[int, dict[str, Any]] = {}  # of the tasks that have no result yet
         super().start()
         self.command_client = Questions(self.command_client, lambda: self.interchange_proc.poll() is not None)
@@ -113,18 +114,18 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         threading.Thread(target=self._watch_interchange, name="interchange-watch", daemon=True).start()
 
     def use_provider(self, provider: ExecutionProvider) -> None:
-        """Take this provider in the place of the one that the executor was made with; before `start`."""
+        """Take this provider in the place of the one that the executor was made with; to be called before `start`."""
         self._provider = provider  # Parsl's property sets it only once
 
     def initialize_scaling(self) -> None:
-        "With paths in the workers' command that may contain anything."
+        """Quote the paths in the workers' command, which may contain anything, before the first blocks start."""
         word = shlex.quote if isinstance(self.provider, forked.LocalProvider) else quoted
         paths = {"cert_dir": self.cert_dir, "logdir": self.worker_logdir}
         self.launch_cmd = _PATHS.sub(lambda found: literal(word(str(paths[found[1]]))), self.launch_cmd)
         super().initialize_scaling()
 
     def _start_local_interchange_process(self) -> None:
-        "As Parsl does it, with the same arguments, but from the zygote."
+        """Start the interchange as Parsl does, with the same arguments, but from the zygote."""
         zygote = self._surroundings.zygote
         if zygote is None:
             super()._start_local_interchange_process()
@@ -154,7 +155,10 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         self.worker_port = self._asked_port()
 
     def _asked_port(self) -> int:
-        "The port that workers connect to. Parsl would wait two minutes for an interchange that has ended."
+        """Return the port that workers connect to.
+
+        Raise `RuntimeError` if the interchange has ended; Parsl would wait two minutes for it.
+        """
         commands = self.command_client.zmq_socket
         commands.send_pyobj("WORKER_BINDS")
         while not commands.poll(_POLL_MS):
@@ -165,7 +169,10 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         return int(commands.recv_pyobj())
 
     def _put_while_it_lives(self, message: dict[str, Any]) -> None:
-        "ZeroMQ waits for somebody to send to, and would for ever when the interchange has ended; its watcher says so."
+        """Send a task, unless the interchange has ended.
+
+        ZeroMQ waits for somebody to send to, and would for ever after that; the interchange's watcher says so.
+        """
         self._messages[message["task_id"]] = message
         while not (self.bad_state_is_set or self._result_queue_thread_exit.is_set()):
             with suppress(zmq.Again):
@@ -173,7 +180,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
                 return
 
     def _start_result_queue_thread(self) -> None:
-        "Not Parsl's thread, which would compete with the loop for the interpreter; see `take_results`."
+        """Start nothing: Parsl's thread would compete with the loop for the interpreter; see `take_results`."""
 
     @property
     def takes_results(self) -> bool:
@@ -181,17 +188,18 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         return self._loop is not None
 
     def take_results(self, loop: asyncio.AbstractEventLoop) -> None:
-        """From now on the loop takes the results as they come; called in the loop, before the first task."""
+        """Have the loop take the results as they come, from now on; to be called in the loop, before the first task."""
         self._loop = loop
         loop.add_reader(self.incoming_q.results_receiver.fileno(), self._take)
 
     def _take(self) -> None:
-        "All that are there: ZeroMQ's descriptor says nothing more of what is left."
+        """Take all results that are there: ZeroMQ's descriptor says nothing more of what is left."""
         results = self.incoming_q.results_receiver
         while readable(results):
             self._end_task(pickle.loads(results.recv()))  # noqa: S301 - Parsl's protocol
 
     def shutdown(self, timeout: float = 10.0) -> None:
+        """Have the loop take no more results, and shut down as Parsl does."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed: the endpoint has ended
                 self._loop.call_soon_threadsafe(self._take_no_more)
@@ -228,7 +236,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
             future.set_result(result)
 
     def _watch_interchange(self) -> None:
-        "Without its interchange the executor would take tasks for ever and answer none."
+        """Fail all tasks when the interchange ends: the executor would take tasks for ever and answer none."""
         status = self.interchange_proc.wait()
         if not self._result_queue_thread_exit.is_set() and not self.bad_state_is_set:
             self.set_bad_state_and_fail_all(RuntimeError(f"Parsl's interchange ended with exit code {status}"))
@@ -238,7 +246,7 @@ class MPIExecutor(Executor, ParslMPIExecutor):  # type: ignore[misc]
     """The same for tasks that are MPI programs: a worker starts one on as many nodes of its block as it asks for."""
 
     def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
-        "With a look at the number of nodes: a task that wants more than a block has would wait for ever."
+        """Check the number of nodes as well: a task that wants more than a block has would wait for ever."""
         super().validate_resource_spec(resource_specification)
         wanted, there = int(resource_specification.get("num_nodes", 1)), self.provider.nodes_per_block
         if not 1 <= wanted <= there:
@@ -246,9 +254,10 @@ class MPIExecutor(Executor, ParslMPIExecutor):  # type: ignore[misc]
 
 
 def make(kind: type[Executor], what: str, arguments: dict[str, Any], max_outage_s: float) -> Executor:
-    """An executor of the engine `what` from its arguments in the configuration; `provider` and `address` are built.
+    """Return an executor of the engine `what` from its arguments in the configuration.
 
-    Tasks wait for so many seconds at most while the scheduler takes no jobs.
+    Its `provider` and `address` are built already. Tasks wait for `max_outage_s` seconds at most while the scheduler
+    takes no jobs.
 
     Without an address Parsl would look for one with a web service. Local workers need the loopback only; all others
     are told every address of this host, and the interchange listens on all of them.
@@ -276,5 +285,5 @@ def make(kind: type[Executor], what: str, arguments: dict[str, Any], max_outage_
 
 
 def arguments_of(kind: type[Executor]) -> frozenset[str]:
-    """The names of the arguments that Parsl's class takes."""
+    """Return the names of the arguments that Parsl's class takes."""
     return frozenset(inspect.signature(kind).parameters)

@@ -21,7 +21,7 @@ class SchedulerOutageError(RuntimeError):
 
 
 class FailureRule:
-    """Fails all tasks of an executor where blocks fail and no other one is there that could run them.
+    """The rule that fails all tasks of an executor if blocks fail and no other one is there that could run them.
 
     Parsl does so if every block failed, and if only a further one did while the first runs. Here a job that is refused
     costs nothing while a block runs, waits in the scheduler's queue, or has had workers in the last minutes: limits of
@@ -38,7 +38,10 @@ class FailureRule:
             parsl.block_error_handler = self._apply
 
     def _apply(self, parsl: Executor, statuses: dict[str, JobStatus]) -> None:
-        "Called by Parsl's poller each period. A job that was perhaps submitted may yet run."
+        """Fail all tasks if that is due; called by Parsl's poller each period.
+
+        A job that was perhaps submitted may yet run.
+        """
         worked = _were_good(parsl, statuses)
         if any_active(statuses):
             if any(statuses[block].state not in TERMINAL_STATES for block in worked & statuses.keys()):
@@ -61,7 +64,10 @@ class FailureRule:
 
 
 def _were_good(parsl: HighThroughputExecutor, statuses: dict[str, JobStatus]) -> set[str]:
-    "The blocks whose workers have come, or that were given back; the first can't be told without an interchange."
+    """Return the blocks whose workers have come, or that were given back.
+
+    Which ones the first are can't be told without an interchange.
+    """
     given_back = {block for block, status in statuses.items() if status.state == JobState.SCALED_IN}
     with suppress(Exception):
         return given_back | set(parsl.connected_blocks())
@@ -69,12 +75,12 @@ def _were_good(parsl: HighThroughputExecutor, statuses: dict[str, JobStatus]) ->
 
 
 def any_active(statuses: dict[str, JobStatus]) -> bool:
-    """Whether a block runs, or waits in the scheduler's queue."""
+    """Return whether a block runs, or waits in the scheduler's queue."""
     return any(status.state not in TERMINAL_STATES for status in statuses.values())
 
 
 def fail_where_nothing_will_run(parsl: Executor, strategy: str) -> None:
-    """Fail all tasks where no block is left and the configuration allows no further one, or nobody takes its job."""
+    """Fail all tasks if no block is left and the configuration allows no further one, or nobody takes its job."""
     statuses, submissions = parsl.status_facade, parsl.submissions
     if not parsl.outstanding() or parsl.bad_state_is_set:
         return
@@ -93,6 +99,9 @@ def fail_where_nothing_will_run(parsl: Executor, strategy: str) -> None:
 
 
 def _fail_where_nothing_is_known(parsl: Executor) -> None:
-    "Jobs whose workers haven't come may have ended long ago, where the command that would tell fails for good."
+    """Fail all tasks if nothing was heard of the jobs for too long, and no workers are there.
+
+    Jobs whose workers haven't come may have ended long ago, where the command that would tell fails for good.
+    """
     if parsl.kept_in_the_dark() and not parsl.connected_blocks():
         parsl.set_bad_state_and_fail_all(SchedulerOutageError(parsl.condition()))

@@ -10,7 +10,7 @@ from parsl.jobs.states import JobStatus
 def idlest(
     statuses: Mapping[str, JobStatus], managers: Sequence[Mapping[str, Any]], longer_than: float | None
 ) -> list[str]:
-    """The blocks without tasks, those first that were idle for longest.
+    """Return the blocks without tasks, those first that were idle for longest.
 
     One whose workers haven't come yet was always idle.
 

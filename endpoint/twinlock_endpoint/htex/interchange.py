@@ -34,7 +34,7 @@ _MISSED_BEATS = 2
 
 
 class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl ships no types
-    """Takes all tasks and results that are there at each of its rounds, not one of each.
+    """Parsl's interchange; each of its rounds takes all tasks and results that are there, not one of each.
 
     A task that can't be sent to a pool, since the connection has ended, goes to another or waits for one.
 
@@ -42,7 +42,7 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
     says, any other when it was put on hold, which is done to those whose job has ended.
 
     A pool that missed two heartbeats gets no task until it is heard of: its node may have vanished. `beat_s` is the
-    time between two.
+    time between two, in seconds.
 
     A task that was lost on its way to a pool goes back to the executor, which still has it.
 
@@ -65,7 +65,7 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         self._next_command, self.command_channel.recv_pyobj = self.command_channel.recv_pyobj, lambda: self._command
 
     def process_command(self, *arguments: Any) -> None:
-        """One of Parsl's commands, or ours."""
+        """Carry out one of Parsl's commands, or ours."""
         if self.socks.get(self.command_channel) != zmq.POLLIN:
             return
         self._command = self._next_command()
@@ -76,19 +76,24 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
                 super().process_command(*arguments)
 
     def _retire(self, block: str) -> bool:
-        """Whether none of the block's pools has a task; then none gets one, also if it connects only later."""
+        """Return whether none of the block's pools has a task; then none gets one, also if it connects only later."""
         if any(manager["tasks"] for manager in self._ready_managers.values() if manager["block_id"] == block):
             return False
         self._retired.add(block)
         return True
 
     def process_task_incoming(self) -> None:
+        """Take all tasks that are there, not one."""
         super().process_task_incoming()
         while readable(self.task_incoming):
             self.socks[self.task_incoming] = zmq.POLLIN
             super().process_task_incoming()
 
     def process_manager_socket_message(self, interesting: set[bytes], *arguments: Any) -> None:
+        """Take all messages from pools that are there, not one.
+
+        A pool from whose list lost tasks were taken may get others.
+        """
         super().process_manager_socket_message(interesting, *arguments)
         while readable(self.manager_sock):
             self.socks[self.manager_sock] = zmq.POLLIN
@@ -97,7 +102,7 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         self._relieved.clear()
 
     def _receive_and_keep(self) -> list[bytes]:
-        """A pool's next message, which is still needed when it is answered.
+        """Return a pool's next message, and keep it: it is still needed when it is answered.
 
         Parsl before 2026.10.5, which a node may have, puts the type of a result in front of it.
         """
@@ -106,10 +111,10 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         return self._message
 
     def _answer(self, pool: bytes) -> bytes:
-        """To the heartbeat that came: where the pool compares (`node/pool_line.py`), the tasks that it should have.
+        """Return the answer to the heartbeat that came: for a pool that compares (`node/pool_line.py`), its tasks.
 
-        Such a pool may be back before its last connection has ended here, and then takes its place. One that doesn't
-        compare had better be given up: nobody would learn of what was lost.
+        They are those that it should have. Such a pool may be back before its last connection has ended here, and then
+        takes its place. One that doesn't compare had better be given up: nobody would learn of what was lost.
         """
         heartbeat = pickle.loads(self._message[1])  # noqa: S301 - Parsl's protocol
         if "number" not in heartbeat:
@@ -126,6 +131,7 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         return pickle.dumps({"number": heartbeat["number"], "tasks": manager["tasks"]})
 
     def get_tasks(self, count: int) -> Sequence[dict[str, Any]]:
+        """Take tasks from the queue to send them, and note that."""
         tasks: Sequence[dict[str, Any]] = super().get_tasks(count)
         if self._notes is not None:
             self._notes.add(map(messages.task_id, tasks))
@@ -133,9 +139,10 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
         return tasks
 
     def _send_if_there(self, parts: list[bytes]) -> None:
-        """ZeroMQ would drop without a word what it can't send, since its connection to the pool has ended.
+        """Send a message, and keep its tasks apart if the connection to the pool has ended.
 
-        Parsl sends what it took from the queue at once; other messages have no tasks in them.
+        ZeroMQ would drop such a message without a word. Parsl sends what it took from the queue at once; other messages
+        have no tasks in them.
         """
         tasks, self._taken = self._taken, ()
         if parts[1] == parsl_interchange.PKL_HEARTBEAT_CODE:
@@ -148,7 +155,7 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
             self._unsent[parts[0]] = tasks
 
     def process_tasks_to_send(self, interesting: set[bytes], *arguments: Any) -> None:
-        """With tasks that a pool didn't get going back into the queue: they have certainly not begun.
+        """Send tasks, and put those that a pool didn't get back into the queue: they have certainly not begun.
 
         Such a pool gets none until it is heard of again. Its job has ended, most likely, so the executor is to ask.
         """
@@ -181,6 +188,7 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
                 self.results_outgoing.send(messages.UNREACHABLE)
 
     def expire_bad_managers(self, interesting: set[bytes], *arguments: Any) -> None:
+        """Give up pools as Parsl does, and those that have ended or are on hold; doubt those that were not heard of."""
         now = time.time()
         self._see_to_unreachable(interesting)
         for manager in self._ready_managers.values():
@@ -197,7 +205,7 @@ class Interchange(parsl_interchange.Interchange):  # type: ignore[misc]  # Parsl
 
 
 def _lost_on_the_way(manager: dict[str, Any], heartbeat: dict[str, Any]) -> set[int]:
-    """The tasks that were sent to the pool and never reached it.
+    """Return the tasks that were sent to the pool and never reached it.
 
     What it says of an answer from before tasks were last taken from it is out of date: one of them may have been sent
     to it again meanwhile.
@@ -208,19 +216,22 @@ def _lost_on_the_way(manager: dict[str, Any], heartbeat: dict[str, Any]) -> set[
 
 
 def _take_from(manager: dict[str, Any], tasks: set[int]) -> None:
-    "The pool doesn't have these tasks."
+    """Take these tasks off the pool's list: it doesn't have them."""
     manager["tasks"] = [number for number in manager["tasks"] if number not in tasks]
     manager["idle_since"] = None if manager["tasks"] else time.time()
 
 
 def _doubt(manager: dict[str, Any]) -> None:
-    "Until its next heartbeat. The executor is told at once."
+    """Count the pool as unreachable until its next heartbeat. The executor is told at once."""
     manager["unreachable"] = time.time()
     manager["told"] = 0.0
 
 
 def _end(pool: int) -> None:
-    "A pool that was stopped (SIGSTOP) would keep its place for ever, and no other one would be started."
+    """Kill a pool that was not heard of for too long.
+
+    One that was stopped (SIGSTOP) would keep its place for ever, and no other one would be started.
+    """
     parsl_interchange.logger.error("The pool in process %d has not been heard of for too long; it is killed", pool)
     with suppress(OSError):
         os.killpg(pool, signal.SIGKILL)

@@ -17,14 +17,14 @@ _SHOWN_LINES = 5
 
 
 def describe_ended(parsl: HighThroughputExecutor, statuses: dict[str, JobStatus]) -> str:
-    """A paragraph for each of the last jobs that ended without this endpoint's doing."""
+    """Return a paragraph for each of the last jobs that ended without this endpoint's doing."""
     ended = [block for block, status in statuses.items() if status.terminal and status.state != JobState.SCALED_IN]
     last = sorted(ended, key=int)[-_SHOWN_JOBS:]
     return "\n".join(describe(parsl, block, statuses[block]) for block in last)
 
 
 def describe(parsl: HighThroughputExecutor, block: str, status: JobStatus) -> str:
-    """A paragraph about the job of a block: its state, and the last lines that it printed if it has ended."""
+    """Return a paragraph about the job of a block: its state, and the last lines that it printed if it has ended."""
     job = parsl.blocks_to_job_id.get(block)
     if job is None:  # the scheduler didn't take it
         return str(status.message or f"Block {block} could not be submitted")
@@ -57,7 +57,7 @@ def _past(status: JobStatus) -> str:
 
 
 def with_details(status: JobStatus) -> str:
-    """The state of a job that has ended, with its exit code and what else is known."""
+    """Return the state of a job that has ended, with its exit code and what else is known."""
     code = "" if status.exit_code is None else f"exit code {status.exit_code}"
     details = ", ".join(part for part in (code, status.message) if part)
     return f"{status.status_name} ({details})" if details else str(status.status_name)

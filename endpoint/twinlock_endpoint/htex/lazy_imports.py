@@ -27,7 +27,7 @@ class _Package(ModuleType):
     _origins: dict[str, tuple[str, str]]
 
     def __getattr__(self, name: str) -> Any:
-        "Only for names that aren't there yet."
+        """Load what isn't there yet: a name from where the `__init__` has it, a submodule, or else all of it."""
         if name in self._origins:
             module, original = self._origins[name]
             setattr(self, name, getattr(import_module(module), original))
@@ -42,13 +42,13 @@ class _Package(ModuleType):
 
 
 def sdk() -> None:
-    """From now on the SDK's serializer can be imported without its client."""
+    """Have the SDK's serializer importable without the SDK's client, from now on."""
     _defer("globus_compute_sdk")
 
 
 @contextmanager
 def parsl() -> Iterator[None]:
-    """Parsl can be imported without all that it may need; for the imports themselves, which go on inside.
+    """Have Parsl importable without all that it may need; for the imports themselves, which go on inside.
 
     Parsl has typeguard compile hundreds of functions anew, to check arguments that come from nobody but Parsl and from
     us, and that `construct` has checked. Afterwards typeguard is the real one.
@@ -82,7 +82,7 @@ def _defer(name: str) -> None:
 
 
 def _imported(init: Path, package: ModuleType) -> Iterator[tuple[str, tuple[str, str]]]:
-    "The names that the package's code imports from modules at its top; `__all__` is set on the way."
+    """Yield the names that the package's code imports from modules at its top; `__all__` is set on the way."""
     for statement in ast.parse(init.read_bytes()).body:
         match statement:
             case ast.ImportFrom(module=str(module), names=names, level=0):

@@ -1,4 +1,4 @@
-"""Adds to the error of a task whose workers were lost what has become of the batch job that they ran in."""
+"""What has become of the batch job in which workers were lost: the error of their task says it."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class LostWorkers:
-    """Asks the scheduler in a thread of its own, once for all tasks of a node, so that it holds nothing up."""
+    """A thread that asks the scheduler, once for all tasks of a node, so that it holds nothing up."""
 
     def __init__(self, parsl: HighThroughputExecutor) -> None:
         self._parsl = parsl
@@ -29,13 +29,13 @@ class LostWorkers:
         self._thread = ThreadPoolExecutor(1, "lost-workers")
 
     def remember(self, managers: list[dict[str, Any]]) -> None:
-        """These worker pools are connected."""
+        """Note that these worker pools are connected."""
         self._blocks |= {manager["manager"]: manager["block_id"] for manager in managers}
         for oldest in list(self._blocks)[:-_MOST_REMEMBERED]:
             del self._blocks[oldest]
 
     def explain(self, error: ManagerLost, then: Callable[[ManagerLost], object]) -> None:
-        """Add it to this error, and call `then` with it before long, from another thread."""
+        """Add what has become of the job to this error, and call `then` with it before long, from another thread."""
         self._thread.submit(self._explain, error, then)
 
     def close(self) -> None:

@@ -18,7 +18,10 @@ UNREACHABLE = pickle.dumps({"type": "unreachable"})
 
 
 def undelivered(task: int) -> bytes:
-    """From our interchange to the executor, among the results: the task of this number was lost before it began."""
+    """Pack the news that the task of this number was lost before it began.
+
+    It goes from our interchange to the executor, among the results.
+    """
     return pickle.dumps({"type": "undelivered", "task_id": task})
 
 
@@ -27,18 +30,18 @@ RETIRE_BLOCK = "RETIRE_BLOCK"
 
 
 def task_id(task: dict[str, Any]) -> str:
-    """The UUID of a task on its way to a worker: the first argument of `execute_task` behind the body."""
+    """Return the UUID of a task on its way to a worker: the first argument of `execute_task` behind the body."""
     return str(task["context"]["task_executor"]["a"][0])
 
 
 def order(task: dict[str, Any]) -> tuple[float, int]:
-    """Which task comes first: the interchange's own order, by the user's priority and then by age."""
+    """Return by what tasks are ordered, as the interchange orders them: by the user's priority and then by age."""
     resources = task["context"].get("resource_spec", {})
     return resources.get("priority", _NO_PRIORITY), task["task_id"]
 
 
 def lost(number: int, task: int, how: str) -> bytes:
-    """The result for a task whose worker died, as Parsl's pool makes it, but with the way in which it ended.
+    """Pack the result for a task whose worker died, as Parsl's pool makes it, but with the way in which it ended.
 
     Args:
         number: the worker's.
@@ -55,7 +58,7 @@ def lost(number: int, task: int, how: str) -> bytes:
 
 
 def exception(payload: bytes) -> BaseException:
-    """The error of a result, with the remote traceback only: whoever raised it here would add a frame.
+    """Return the error of a result, with the remote traceback only: whoever raised it here would add a frame.
 
     From the words in such a frame the SDK concludes that its user has a problem with serialization.
     """
@@ -64,7 +67,7 @@ def exception(payload: bytes) -> BaseException:
 
 
 def result(payload: bytes) -> Any:
-    """The value of a result.
+    """Return the value of a result.
 
     Parsl has dill read everything; the bytes that `execute_task` returns are a plain pickle behind dill's identifier.
     """

@@ -48,7 +48,7 @@ GONE = ("AdHocProvider", "CobaltProvider")
 
 
 def provider(description: Any) -> ExecutionProvider:
-    """The provider that `provider:` describes, with its launcher."""
+    """Return the provider that `provider:` describes, with its launcher."""
     if isinstance(description, dict) and description.get("launcher") is not None:
         launcher: Launcher = _typed("launcher", parsl.launchers, LAUNCHERS, description["launcher"])
         description = {**description, "launcher": launcher}
@@ -59,7 +59,10 @@ def provider(description: Any) -> ExecutionProvider:
 
 
 def _require_usable(provider: ExecutionProvider) -> None:
-    "ConfigError for numbers with which Parsl's strategies would fail each time, in a thread that nobody sees."
+    """Raise `ConfigError` for numbers with which Parsl's strategies would fail each time.
+
+    They would do so in a thread that nobody sees.
+    """
     for name, least in _LEAST.items():
         value = getattr(provider, name, least)
         if isinstance(value, int | float) and not least <= value < math.inf:
@@ -69,7 +72,7 @@ def _require_usable(provider: ExecutionProvider) -> None:
 
 
 def address(description: Any) -> str:
-    """The address that `address:` gives as text, or describes as one of Parsl's ways to find it."""
+    """Return the address that `address:` gives as text, or describes as one of Parsl's ways to find it."""
     if isinstance(description, str):
         return description
     # The module has no __all__; of its functions these return one address.
@@ -79,7 +82,10 @@ def address(description: Any) -> str:
 
 
 def _typed(kind: str, module: ModuleType, known: Collection[str], description: Any) -> Any:
-    "Only what is asked for is taken from the module: Parsl's providers need much that others don't."
+    """Return what a mapping with a `type` describes.
+
+    Only what is asked for is taken from the module: Parsl's providers need much that others don't.
+    """
     if not isinstance(description, dict) or "type" not in description:
         raise ConfigError(f"The {kind} has to be a mapping with a 'type', one of: {', '.join(sorted(set(known)))}")
     arguments = {name: value for name, value in description.items() if value is not None and name != "type"}

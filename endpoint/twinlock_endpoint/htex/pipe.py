@@ -26,15 +26,18 @@ class PoolEnd:
         """Whether the worker sent what is no message."""
 
     def fileno(self) -> int:
-        """For pollers."""
+        """Return the descriptor, for pollers."""
         return self._socket.fileno()
 
     def send(self, message: bytes) -> None:
-        """Send all of it; OSError where the worker has gone or doesn't read."""
+        """Send all of a message. Raise `OSError` if the worker has gone or doesn't read."""
         self._socket.sendall(_LENGTH.pack(len(message)) + message)
 
     def receive(self) -> bytes | None:
-        """The worker's next message; None while it isn't all there. OSError at the end, and where it is no message."""
+        """Return the worker's next message; None while it isn't all there.
+
+        Raise `OSError` at the end, or if what was sent is no message.
+        """
         while True:
             message = self._next()
             if message is not None:
@@ -48,7 +51,7 @@ class PoolEnd:
             self._read += read
 
     def close(self) -> None:
-        """Close it."""
+        """Close this end."""
         self._socket.close()
 
     def _next(self) -> bytes | None:
@@ -77,20 +80,20 @@ class WorkerEnd:
         self._key = key
 
     def fileno(self) -> int:
-        """To keep it open."""
+        """Return the descriptor, for whoever has to keep it open."""
         return self._socket.fileno()
 
     def send(self, message: bytes) -> None:
-        """Send all of it; OSError where the pool has gone."""
+        """Send all of a message. Raise `OSError` if the pool has gone."""
         self._socket.sendall(self._key + _LENGTH.pack(len(message)) + message)
 
     def receive(self) -> bytes:
-        """Wait for the pool's next message; EOFError at the end."""
+        """Wait for the pool's next message and return it. Raise `EOFError` at the end."""
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
         return self._exactly(length)
 
     def close(self) -> None:
-        """Close it."""
+        """Close this end."""
         self._socket.close()
 
     def _exactly(self, size: int) -> bytes:
@@ -105,7 +108,7 @@ class WorkerEnd:
 
 
 def pair() -> tuple[PoolEnd, WorkerEnd]:
-    """Both ends of a new one."""
+    """Return both ends of a new connection."""
     ours, theirs = socket.socketpair()
     key = secrets.token_bytes(16)
     return PoolEnd(ours, key), WorkerEnd(theirs, key)

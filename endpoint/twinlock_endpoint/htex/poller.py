@@ -10,7 +10,10 @@ from twinlock_endpoint.htex.failures import fail_where_nothing_will_run
 
 
 class Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
-    """Parsl's poller polls as soon as it is made, before it has an executor; the first block would wait a period."""
+    """Parsl's poller, which here waits for its executor.
+
+    Parsl's polls as soon as it is made, before it has an executor; the first block would wait a period.
+    """
 
     def __init__(self, parsl: Executor, arguments: dict[str, Any]) -> None:
         self._filled = threading.Event()
@@ -20,6 +23,7 @@ class Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
         self._filled.set()
 
     def poll(self) -> None:
+        """Poll as Parsl does, and do what else is due: adopt and cancel jobs, give up blocks, fail tasks."""
         self._filled.wait()
         for parsl in self._executors:
             parsl.adopt_found_jobs()
@@ -36,5 +40,8 @@ class Poller(JobStatusPoller):  # type: ignore[misc]  # Parsl ships no types
 
 
 def _make_up_for_missed_blocks(parsl: Executor) -> None:
-    "The strategy `none` asks for the first blocks once, whatever the scheduler says then."
+    """Ask for those of the first blocks that aren't there.
+
+    The strategy `none` asks for them once, whatever the scheduler says then.
+    """
     parsl.scale_out_facade(parsl.provider.init_blocks - len(parsl.blocks_to_job_id))

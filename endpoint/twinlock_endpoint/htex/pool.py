@@ -72,12 +72,15 @@ def _distributions() -> Iterator[Distribution]:
 
 
 def _probe(context: Any, addresses: set[str], timeout_ms: int, identity: bytes) -> Any:
-    "Not under the pool's own name: while the probe's connection lasts, the interchange ignores another of that name."
+    """Probe the addresses, but not under the pool's own name.
+
+    While the probe's connection lasts, the interchange ignores another of that name.
+    """
     return probe_addresses(context, addresses, timeout_ms)
 
 
 class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
-    """One loop between the interchange and the workers."""
+    """The one loop between the interchange and the workers."""
 
     def __init__(self, chosen: Namespace, notes: Notes, ahead: int) -> None:
         super().__init__(**manager_arguments(chosen))
@@ -93,6 +96,7 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
         self._stopping = False
 
     def start(self) -> None:
+        """Start the workers, register at the interchange, and serve until the pool is told to end."""
         for number in range(self.worker_count):
             self._add_worker(number)
         self._interchange = self.zmq_context.socket(zmq.DEALER)
@@ -149,7 +153,10 @@ class Pool(parsl_pool.Manager):  # type: ignore[misc]  # Parsl ships no types
             heapq.heappop(self._tasks)
 
     def _take_from(self, descriptor: int) -> None:
-        "A worker's pipe has something, or its process has ended; neither concerns one that was just dropped."
+        """Take what a worker's pipe has, or note that its process has ended.
+
+        Neither concerns a worker that was just dropped.
+        """
         if descriptor in self._workers:
             self._done(self._workers[descriptor])
         elif descriptor in self._processes:

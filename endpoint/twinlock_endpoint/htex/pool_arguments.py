@@ -6,7 +6,7 @@ from typing import Any
 
 
 def manager_arguments(chosen: Namespace) -> dict[str, Any]:
-    """The keyword arguments, as Parsl's process_worker_pool.py makes them of its options."""
+    """Return the keyword arguments, as Parsl's process_worker_pool.py makes them of its options."""
 
     def number(text: Any, kind: type) -> Any:
         return None if text in (None, "None") else kind(text)

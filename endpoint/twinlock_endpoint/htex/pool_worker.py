@@ -40,7 +40,7 @@ class Worker:
     task: int | None = None
 
     def give(self, task: dict[str, Any]) -> bool:
-        """Hand over a task; False where the worker has died, or is killed since it doesn't take one."""
+        """Hand over a task. Return False if the worker has died, or is killed since it doesn't take one."""
         self._wake()
         try:
             self.pipe.send(pickle.dumps(task))
@@ -51,9 +51,9 @@ class Worker:
         return True
 
     def take(self) -> bytes | None:
-        """The packed result of its task; None while it isn't all there.
+        """Return the packed result of its task; None while it isn't all there.
 
-        OSError where the worker has closed the pipe, or where its function wrote into it.
+        Raise `OSError` if the worker has closed the pipe, or if its function wrote into it.
         """
         result = self.pipe.receive()
         if result is not None:
@@ -61,12 +61,18 @@ class Worker:
         return result
 
     def _wake(self) -> None:
-        "Its last function may have left a program that stopped it (SIGSTOP) when nobody waited for it."
+        """Continue the worker if it is stopped (SIGSTOP).
+
+        Its last function may have left a program that stopped it when nobody waited for it.
+        """
         if os.waitid(os.P_PIDFD, self.pidfd, os.WSTOPPED | os.WNOHANG) is not None:
             os.kill(self.pid, signal.SIGCONT)
 
     def end(self) -> str:
-        """Close the pipe and wait for the process; how it ended. One that only closed or misused its pipe is killed."""
+        """Close the pipe, wait for the process, and return how it ended.
+
+        A worker that only closed or misused its pipe is killed.
+        """
         self.pipe.close()
         ended = not self.pipe.misused and bool(select.select([self.pidfd], [], [], _END_S)[0])
         if not ended:
@@ -78,7 +84,7 @@ class Worker:
 
 
 def start(number: int, work: Callable[[WorkerEnd], NoReturn]) -> Worker:
-    """Fork a worker, which does `work`; OSError where the system has no process or no descriptor left."""
+    """Fork a worker, which does `work`. Raise `OSError` if the system has no process or no descriptor left."""
     ours, theirs = pair()
     try:
         pid = os.fork()
@@ -104,7 +110,10 @@ class _Queues:
         self._pipe = pipe
 
     def get(self, timeout: float) -> Any:
-        "Without the timeout, which is for a look whether the pool still lives: its end is this pipe's."
+        """Return the next task, however long that takes.
+
+        The timeout is for a look whether the pool still lives; here the pool's end is this pipe's.
+        """
         try:
             return pickle.loads(self._pipe.receive())  # noqa: S301 - from the pool that this is a fork of
         except EOFError:
@@ -124,14 +133,20 @@ class _Ready:
 
 
 def _serialize(value: Any, buffer_threshold: int) -> bytes:
-    "As Parsl does it; but bytes, which all results of `execute_task` are, need none of what dill does beyond pickle."
+    """Serialize as Parsl does, but bytes without dill.
+
+    All results of `execute_task` are bytes, which need none of what dill does beyond pickle.
+    """
     if type(value) is bytes:
         return bytes(DillSerializer.identifier + b"\n" + pickle.dumps(value))
     return bytes(serialize(value, buffer_threshold=buffer_threshold))
 
 
 def _log_if_possible(*arguments: Any, **keywords: Any) -> None:
-    "A function may have removed the log's folder or filled the home; the next tasks need a worker all the same."
+    """Open the log if that is possible.
+
+    A function may have removed the log's folder or filled the home; the next tasks need a worker all the same.
+    """
     with contextlib.suppress(OSError):
         set_file_logger(*arguments, **keywords)
 

@@ -22,6 +22,7 @@ class InterchangeProgram(Program):
     config: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
+        """Run the interchange until it is told to end."""
         interchange.main(self.dispatched, self.beat_s, self.config)
 
 
@@ -36,4 +37,5 @@ class PoolProgram(Program):
     ahead: int = 0
 
     def run(self) -> None:
+        """Run the pool until it is told to end."""
         pool.main(self.arguments, self.dispatched, self.ahead)

@@ -19,7 +19,7 @@ class InterchangeEndedError(RuntimeError):
 
 
 class Questions:
-    """Takes the place of the client that it is made from, with as much of its methods as Parsl calls after the start.
+    """The client's substitute, made from it, with as much of its methods as Parsl calls after the start.
 
     `ended` says whether the interchange has.
     """
@@ -31,7 +31,7 @@ class Questions:
         self._closed = False
 
     def run(self, question: Any) -> Any:
-        """The answer, whenever it comes; InterchangeEndedError where none will."""
+        """Ask, and return the answer, whenever it comes. Raise `InterchangeEndedError` if none will."""
         with self._lock:
             self._wait(zmq.POLLOUT)
             self._client.zmq_socket.send_pyobj(question)
@@ -39,7 +39,7 @@ class Questions:
             return self._client.zmq_socket.recv_pyobj()
 
     def close(self) -> None:
-        """Ask no more. The interchange has to have ended, or who waits for it is waited for here."""
+        """Ask no more. The interchange has to have ended, or this waits for whoever waits for an answer."""
         with self._lock:
             if not self._closed:
                 self._closed = True

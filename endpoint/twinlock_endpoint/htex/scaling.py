@@ -34,7 +34,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
     _last_poll_time: float
 
     def start(self) -> None:
-        """Start as Parsl does."""
+        """Start as Parsl does, and keep what the scheduler's commands print."""
         self._asking = threading.Lock()
         self._doubtful_blocks: dict[str, str] = {}  # by the name of the job
         self._search_due = float("-inf")
@@ -43,27 +43,33 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         super().start()
 
     def status(self) -> dict[str, JobStatus]:
-        "The state of each block's job, of which no two threads may ask at once."
+        """Return the state of each block's job, of which no two threads may ask at once."""
         with self._asking:
             statuses = super(HighThroughputExecutor, self).status()
         connected = set(self.connected_blocks())
         return {block: _seen_by_parsl(status, block in connected) for block, status in statuses.items()}
 
     def condition(self) -> str:
-        """What stands in the way of more workers, in words for the user; empty while nothing does."""
+        """Return what stands in the way of more workers, in words for the user; empty while nothing does."""
         waiting = [block for block, status in self._status.items() if status.state == JobState.PENDING]
         reasons = [describe(self, block, self._status[block]) for block in waiting if self._status[block].message]
         return " ".join(filter(None, [self.submissions.condition(), self._silence(), *reasons[:_SHOWN_REASONS]]))
 
     def kept_in_the_dark(self) -> bool:
-        """Whether the scheduler's command has failed for too long, and not because the scheduler is away for a time."""
+        """Return whether the scheduler's command has failed for too long.
+
+        It doesn't count if the scheduler is away for a time.
+        """
         silence = self._silent()
         if silence is None or is_unreachable(silence.words):
             return False
         return time.monotonic() > silence.since + self.submissions.max_outage_s
 
     def _silent(self) -> Outage | None:
-        "Of blocks on this host no scheduler is asked."
+        """Return since when the scheduler's command fails; None while it doesn't.
+
+        No scheduler is asked about blocks on this host.
+        """
         return getattr(self.provider, "silence", None)
 
     def _silence(self) -> str:
@@ -74,7 +80,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         return f"The scheduler hasn't said for {minutes:.0f} minutes what became of the batch jobs: {silence.brief()}."
 
     def scale_out_facade(self, n: int) -> list[str]:
-        "As many blocks as the scheduler takes; one that it refuses puts off all further ones."
+        """Get as many of `n` blocks as the scheduler takes; one that it refuses puts off all further ones."""
         launched: list[str] = []
         for _ in range(n):
             if not self.submissions.due():
@@ -84,7 +90,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         return launched
 
     def scale_in(self, blocks: int, max_idletime: float | None = None) -> list[str]:
-        """End up to so many blocks that have no task, and were idle for more than so many seconds; their names.
+        """End up to so many blocks that have no task, and were idle for more than so many seconds; return their names.
 
         Parsl ends a block that was idle when it looked, also if a task has reached it since. Here the interchange sends
         nothing more to a block as soon as it has said that the block has no task.
@@ -100,7 +106,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         return list(jobs)
 
     def _retire(self, block: str) -> bool:
-        """Whether the block has no task and gets none any more."""
+        """Return whether the block has no task and gets none any more."""
         retired: bool | None = self.command_client.run([RETIRE_BLOCK, block])
         if retired is None:  # an interchange of the configuration's own, which knows Parsl's commands only
             self._hold_block(block)
@@ -108,7 +114,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         return retired
 
     def _filter_scale_in_ids(self, to_kill: Sequence[Any], killed: Sequence[bool]) -> list[Any]:
-        """A job that couldn't be cancelled counts as cancelled all the same, and is seen to later.
+        """Count a job that couldn't be cancelled as cancelled all the same; it is seen to later.
 
         Its workers get nothing by now: it would be a running block that takes no task.
         """
@@ -116,14 +122,17 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         return list(to_kill)
 
     def give_up_ended_blocks(self, managers: list[dict[str, Any]]) -> None:
-        """Of these connected worker pools, put on hold those whose job has ended; our interchange drops them soon."""
+        """Put on hold those of these connected worker pools whose job has ended; our interchange drops them soon."""
         ended = {block for block, status in self._status.items() if status.terminal}
         for block in {manager["block_id"] for manager in managers if manager["active"]} & ended:
             log.warning("The job of block %s has ended under its worker pools", block)
             self._hold_block(block)
 
     def _forget_failures(self) -> None:
-        "An attempt that didn't reach the scheduler is no failed block; of the refused ones the last few are enough."
+        """Forget failed blocks, but for the last few that were refused.
+
+        An attempt that didn't reach the scheduler is no failed block.
+        """
         failed = [block for block, status in self._simulated_status.items() if status.state == JobState.FAILED]
         forgotten = failed[:-_REMEMBERED_REFUSALS] if self.submissions.outage is None else failed
         for block in forgotten:
@@ -131,7 +140,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
             self._status.pop(block, None)
 
     def _launch_block(self, block_id: str) -> Any:
-        "With the scheduler's own words, should it refuse the job."
+        """Submit a block's job. The error has the scheduler's own words, should it refuse the job."""
         self._scheduler.text = ""
         try:
             job_id = super()._launch_block(block_id)
@@ -144,9 +153,10 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         return job_id
 
     def _taken_all_the_same(self) -> str | None:
-        """The id of the job just submitted, whose command failed for another reason or printed no id that we can read.
+        """Return the id of the job just submitted, if it was taken though its command seemed to fail.
 
-        So do wrappers of sites, other languages and options that the configuration passes on.
+        The command may fail for another reason, or print no id that we can read. So do wrappers of sites, other
+        languages and options that the configuration passes on.
         """
         name = self.submitted.intended
         job_id: str | None = (self.provider.find([name]) or {}).get(name) if name else None
@@ -182,12 +192,18 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         self._launched(job_id)
 
     def _look_soon(self) -> None:
-        "Many a job fails at once, or waits for a reason that its user should know; Parsl would ask after a minute."
+        """Have Parsl ask for the jobs' states in some seconds; it would after a minute.
+
+        Many a job fails at once, or waits for a reason that its user should know.
+        """
         soon = time.time() - self.status_polling_interval + _FIRST_LOOK_S
         self._last_poll_time = min(self._last_poll_time, soon)
 
     def _not_launched(self, block_id: str, error: Exception, said: str) -> Exception:
-        "A command that succeeded without an id has taken the job, most likely; the scheduler may know it soon."
+        """Note why a block's job wasn't taken, and return the error that says so.
+
+        A command that succeeded without an id has taken the job, most likely; the scheduler may know it soon.
+        """
         doubtful = is_unreachable(said) or (not said and bool(self.submitted.intended))
         if doubtful and self.submitted.intended:
             self._doubtful_blocks[self.submitted.intended] = block_id
@@ -203,7 +219,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
 
 
 def _seen_by_parsl(status: JobStatus, connected: bool) -> JobStatus:
-    """As Parsl's strategy and error handlers expect it.
+    """Return the state as Parsl's strategy and error handlers expect it.
 
     A held or suspended job is one that waits: Parsl would ask for another in its place, each time that it looks. One
     that ended before its workers came is MISSING.

@@ -6,5 +6,5 @@ _IN = int(zmq.POLLIN)  # with the enumeration itself the look takes three times 
 
 
 def readable(socket: "zmq.Socket[bytes]") -> bool:
-    """Whether there is a message."""
+    """Return whether there is a message."""
     return bool(int(socket.getsockopt(zmq.EVENTS)) & _IN)

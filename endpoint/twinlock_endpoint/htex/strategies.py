@@ -9,15 +9,15 @@ from twinlock_common.keys import nearest
 from twinlock_endpoint.errors import ConfigError
 
 _DEFAULTS = {"strategy": "simple", "max_idletime": 120.0, "strategy_period": 5.0}
-# Templates made for the peer's first agents name the strategy by its class then.
+# Templates made for the agent's first releases name the strategy by the class that it had then.
 _OLD_NAMES = {"SimpleStrategy": "simple", "HtexAutoScaleStrategy": "htex_auto_scale", "NoneStrategy": "none"}
 
 
 def poller_arguments(strategy: Any, more: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of Parsl's JobStatusPoller from `strategy` and `job_status_kwargs`; times are in seconds.
+    """Return the arguments of Parsl's JobStatusPoller from `strategy` and `job_status_kwargs`; times are in seconds.
 
-    `strategy` is a name, or a mapping of `type` and `max_idletime`. ConfigError says what can't be used. They are
-    checked without making a poller, since that starts a thread as soon as it is made.
+    `strategy` is a name, or a mapping of `type` and `max_idletime`. Raise `ConfigError` with what can't be used. The
+    arguments are checked without making a poller, since that starts a thread as soon as it is made.
     """
     arguments = {**_DEFAULTS, **_strategy(strategy), **more}
     for name in arguments.keys() - _DEFAULTS.keys():

@@ -14,13 +14,16 @@ _LONGEST_WORDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The scheduler can't be reached, or doesn't say what it is asked: since when, by the monotonic clock, and why."""
+    """The time since when the scheduler can't be reached, or doesn't say what it is asked, and why.
+
+    `since` is by the monotonic clock.
+    """
 
     since: float
     words: str
 
     def brief(self) -> str:
-        """The words, on one line and with a limit."""
+        """Return the words, on one line and with a limit."""
         return " ".join(self.words.split())[:_LONGEST_WORDS]
 
 
@@ -28,7 +31,7 @@ class Submissions:
     """The attempts of one executor. All times are in seconds, by the monotonic clock."""
 
     def __init__(self, max_outage_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """An outage is waited for so long at most."""
+        """Begin without any attempt. An outage is waited for `max_outage_s` seconds at most."""
         self.max_outage_s = max_outage_s
         self._clock = clock
         self._due = float("-inf")
@@ -39,32 +42,32 @@ class Submissions:
         self._words = ""
 
     def due(self) -> bool:
-        """Whether the scheduler may be asked for a block now."""
+        """Return whether the scheduler may be asked for a block now."""
         return self._clock() >= self._due
 
     def accepted(self) -> None:
-        """The scheduler took a job."""
+        """Note that the scheduler took a job."""
         self._due, self._delay_s = float("-inf"), _FIRST_DELAY_S
         self.refused, self.outage, self._words = 0, None, ""
 
     def refuse(self, words: str) -> None:
-        """The scheduler refused a job."""
+        """Note that the scheduler refused a job."""
         self.outage = None
         self.refused += 1
         self._put_off(words)
 
     def miss(self, words: str) -> None:
-        """The scheduler could not be reached."""
+        """Note that the scheduler could not be reached."""
         since = self.outage.since if self.outage else self._clock()
         self.outage = Outage(since, words)
         self._put_off(words)
 
     def outlasted(self) -> bool:
-        """Whether the scheduler was out of reach for longer than is waited for."""
+        """Return whether the scheduler was out of reach for longer than is waited for."""
         return self.outage is not None and self._clock() > self.outage.since + self.max_outage_s
 
     def condition(self) -> str:
-        """A sentence about what stands in the way; empty while nothing does."""
+        """Return a sentence about what stands in the way; empty while nothing does."""
         words = " ".join(self._words.split())[:_LONGEST_WORDS]
         if self.outage is not None:
             minutes = (self._clock() - self.outage.since) / 60

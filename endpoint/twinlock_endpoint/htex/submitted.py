@@ -34,8 +34,10 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """`group` and `session` are of a block on this host, 0 for other jobs. One that was perhaps submitted has no id,
-    but a `name`, and the time `since` when, in seconds of the epoch.
+    """A batch job, or a block on this host.
+
+    `group` and `session` are of a block on this host, 0 for other jobs. One that was perhaps submitted has no id, but a
+    `name`, and the time `since` when, in seconds of the epoch.
     """
 
     provider: str
@@ -63,12 +65,12 @@ class Submitted:
         return self._intended.name if self._intended else ""
 
     def intend(self, provider: ExecutionProvider, name: str) -> None:
-        """A job of this name is about to be submitted."""
+        """Note that a job of this name is about to be submitted."""
         self._intended = _Job(type(provider).__name__, "", name=name, since=time.time())
         self._write()
 
     def note(self, provider: ExecutionProvider, job_id: Any, gone: set[str]) -> None:
-        """It was submitted; those in `gone` have ended."""
+        """Note that the job was submitted, and that those in `gone` have ended."""
         self._intended = None
         for former in gone:
             self._ours.pop(former, None)
@@ -78,24 +80,27 @@ class Submitted:
         self._write()
 
     def miss(self, *, doubtful: bool) -> None:
-        """It wasn't submitted; with `doubtful` it may have been all the same."""
+        """Note that the job wasn't submitted; with `doubtful` it may have been all the same."""
         if self._intended is not None:
             self._doubtful |= {self._intended.name: self._intended} if doubtful else {}
             self._intended = None
             self._write()
 
     def doubtful(self) -> list[str]:
-        """The names of the jobs that may have been submitted in the last minutes though it failed."""
+        """Return the names of the jobs that may have been submitted in the last minutes though it failed."""
         now = time.time()
         self._doubtful = {name: job for name, job in self._doubtful.items() if now < job.since + _DOUBTFUL_S}
         return list(self._doubtful)
 
     def found(self, name: str) -> None:
-        """A doubtful job is there; `note` is called for it next."""
+        """Note that a doubtful job is there; `note` is called for it next."""
         del self._doubtful[name]
 
     def not_found(self) -> None:
-        """The scheduler doesn't know the doubtful jobs. Those that come after a minute aren't wanted any more."""
+        """Note that the scheduler doesn't know the doubtful jobs.
+
+        Those that come after a minute aren't wanted any more.
+        """
         now = time.time()
         late = [name for name, job in self._doubtful.items() if now > job.since + _EXPECTED_S]
         if late:
@@ -103,7 +108,7 @@ class Submitted:
             self._write()
 
     def unwant(self, job_ids: Iterable[Any]) -> None:
-        """These jobs of ours couldn't be cancelled."""
+        """Note that these jobs of ours couldn't be cancelled."""
         unwanted = [self._ours.pop(str(job_id)) for job_id in job_ids if str(job_id) in self._ours]
         if unwanted:
             self._unwanted += unwanted
@@ -122,7 +127,7 @@ class Submitted:
             self._write()
 
     def end(self, provider: ExecutionProvider) -> None:
-        """All jobs of this endpoint have been cancelled but the unwanted ones: try these for some seconds more."""
+        """Try for some seconds more to cancel the unwanted jobs; all others of this endpoint have been cancelled."""
         self._ours.clear()
         self._unwanted += self._doubtful.values()
         self._doubtful.clear()
@@ -173,7 +178,7 @@ def _job(provider: ExecutionProvider, job_id: str) -> _Job | None:
 
 
 def _cancel(job: _Job, provider: ExecutionProvider) -> bool:
-    "Whether nothing has to be done about it any more."
+    """Cancel a job; return whether nothing has to be done about it any more."""
     log.info("Cancelling %s %s, which is not wanted any more", job.provider, job.id or job.name)
     if job.group:
         _kill(job)
@@ -190,7 +195,10 @@ def _cancel(job: _Job, provider: ExecutionProvider) -> bool:
 
 
 def _cancel_by_id(job_id: str, provider: ExecutionProvider) -> bool:
-    "One of our own, or one that the provider doesn't know yet and needn't afterwards."
+    """Cancel one of our own jobs, or one that the provider doesn't know yet and needn't afterwards.
+
+    Return whether nothing has to be done about it any more.
+    """
     foreign = job_id not in provider.resources
     if foreign:
         provider.resources[job_id] = {"job_id": job_id, "status": JobStatus(JobState.UNKNOWN)}

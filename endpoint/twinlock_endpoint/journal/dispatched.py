@@ -1,7 +1,7 @@
 """Which tasks were sent to workers, in a file that outlives the endpoint: one that isn't in it has certainly not begun.
 
-First the name of this boot of the host, with which what wasn't synced ends, then 16 bytes a task, its id. Where that
-can't be written there is no file: then any task may have begun.
+The file has first the name of this boot of the host, since what wasn't synced ends with the boot, then 16 bytes a task,
+its id. If it can't be written there is no file: then any task may have begun.
 """
 
 import os
@@ -15,7 +15,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def path_in(folder: Path) -> Path:
-    """Where it is, in the endpoint's folder."""
+    """Return the path of the file, in the endpoint's folder."""
     return folder / "journal" / "begun"
 
 
@@ -30,7 +30,7 @@ def create(path: Path) -> None:
 
 
 class Notes:
-    """Writes the file that `create` made: before tasks are sent, not after."""
+    """What writes into the file that `create` made: before tasks are sent, not after."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -40,7 +40,7 @@ class Notes:
             self._file = -1
 
     def add(self, task_ids: Iterable[str]) -> None:
-        """Note that these, by their UUIDs, are going to be sent."""
+        """Note that the tasks with these UUIDs are going to be sent."""
         ids = bytes.fromhex("".join(task_ids).replace("-", ""))
         if not ids or self._file < 0:
             return
@@ -56,13 +56,13 @@ class Notes:
 
 
 def empty(path: Path) -> None:
-    """Forget what is in it: none of these tasks is there any more."""
+    """Forget what is in the file: none of these tasks is there any more."""
     with suppress(OSError):
         os.truncate(path, len(_BOOT.read_bytes()))
 
 
 def take(path: Path) -> Set[str] | None:
-    """The ids in it, after which it is removed; None where it can't be known what has begun."""
+    """Return the ids in the file, and remove it; None if it can't be known what has begun."""
     found = peek(path)
     with suppress(OSError):
         path.unlink(missing_ok=True)
@@ -70,7 +70,7 @@ def take(path: Path) -> Set[str] | None:
 
 
 def peek(path: Path) -> Set[str] | None:
-    """The ids in it; None where it can't be known what has begun."""
+    """Return the ids in the file; None if it can't be known what has begun."""
     try:
         data, boot = path.read_bytes(), _BOOT.read_bytes()
     except OSError:

@@ -29,12 +29,12 @@ class Found:
 
 
 def parts(payload: bytes) -> tuple[bytes, bytes]:
-    """A frame: what goes before the payload, and that."""
+    """Return the two parts of a frame: what goes before the payload, and the payload."""
     return _HEAD.pack(_MARK, len(payload), zlib.crc32(payload)), payload
 
 
 def version(data: bytes) -> int | None:
-    """The version that a file names; None where it isn't a journal's, or was cut off before its first frame."""
+    """Return the version that a file names; None if it isn't a journal's, or was cut off before its first frame."""
     number = data[len(_NAME) : len(HEADER) - 1]
     if not data.startswith(_NAME) or len(data) < len(HEADER) or not number.isdigit():
         return None
@@ -42,7 +42,7 @@ def version(data: bytes) -> int | None:
 
 
 def payload(data: bytes, offset: int) -> bytes | None:
-    """The payload of the frame at `offset`; None where there is no sound one."""
+    """Return the payload of the frame at `offset`; None if there is no sound one."""
     if len(data) - offset < HEAD_LENGTH:
         return None
     mark, length, checksum = _HEAD.unpack_from(data, offset)
@@ -52,7 +52,7 @@ def payload(data: bytes, offset: int) -> bytes | None:
 
 
 def frames(data: bytes) -> Iterator[Found]:
-    """All frames after the header, and what lies between them."""
+    """Yield all frames after the header, and what lies between them."""
     offset = len(HEADER)
     while offset < len(data):
         sound = payload(data, offset)
@@ -62,7 +62,7 @@ def frames(data: bytes) -> Iterator[Found]:
 
 
 def _next(data: bytes, offset: int) -> int:
-    "Where the next sound frame begins, at the earliest at `offset`."
+    """Return where the next sound frame begins, at the earliest at `offset`; the end of the data if there is none."""
     while (offset := data.find(_MARK, offset)) != -1:
         if payload(data, offset) is not None:
             return offset

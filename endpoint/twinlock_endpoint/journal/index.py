@@ -28,7 +28,7 @@ class Index:
         return task_id in self._places
 
     def note(self, kind: Kind, task_id: str, place: Place) -> None:
-        """A record was written or read; in the order in which they were written."""
+        """Note a record that was written or read; records come in the order in which they were written."""
         if kind is Kind.DONE:
             for former in self._places.pop(task_id, {}).values():
                 self._subtract(former)
@@ -39,17 +39,17 @@ class Index:
         self.bytes += place.length
 
     def forget(self, kind: Kind, task_id: str) -> None:
-        """A record can't be read any more, or has a newer one in its place."""
+        """Drop a record that can't be read any more, or has a newer one in its place."""
         former = self._places[task_id].pop(kind, None)
         if former is not None:
             self._subtract(former)
 
     def needs(self, segment: int) -> bool:
-        """Whether anything in that segment is needed."""
+        """Return whether anything in that segment is needed."""
         return self._needed[segment] > 0
 
     def of(self, segment: int) -> Iterator[tuple[Kind, str, Place]]:
-        """What is needed of that segment."""
+        """Yield what is needed of that segment."""
         for task_id, places in self._places.items():
             for kind, place in places.items():
                 if place.segment == segment:

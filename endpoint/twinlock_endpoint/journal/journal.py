@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def read(folder: Path) -> Reader:
-    """What the journal in the endpoint's folder says; may block. JournalError where it can't be used."""
+    """Return what the journal in the endpoint's folder says. Raise `JournalError` if it can't be used. It may block."""
     own = folder / "journal"
     try:
         own.mkdir(mode=0o700, exist_ok=True)
@@ -33,7 +33,7 @@ def read(folder: Path) -> Reader:
 
 
 class Journal:
-    """Writes what happens to tasks behind what `reader` found. Everything returns at once; for the loop."""
+    """What is written about tasks, behind what `reader` found. Everything returns at once; for the loop."""
 
     def __init__(self, reader: Reader) -> None:
         self.unfinished: dict[str, Unfinished] = reader.unfinished
@@ -44,31 +44,31 @@ class Journal:
         self._writer = Writer(Segments(reader.folder, reader.index))
 
     def taken(self, task: Task, attempts: int) -> asyncio.Future[None]:
-        """A task is here, and when that is safe it is handed to the engine, for the so many-th time; 0: not yet."""
+        """Record a task. When that is safe it is handed to the engine, for the `attempts`-th time; 0: not yet."""
         return self._safe(Kind.TAKEN, task.id, records.taken(task, attempts))
 
     def trying(self, task_id: str, attempts: int) -> asyncio.Future[None]:
-        """It is handed to the engine for the so many-th time as soon as that is safe."""
+        """Record that a task is handed to the engine for the `attempts`-th time, as soon as that is safe."""
         return self._safe(Kind.TRIED, task_id, records.tried(task_id, attempts, sure=False))
 
     def tried(self, task_id: str, attempts: int) -> None:
-        """It was tried so often, and no worker has it now."""
+        """Record that a task was tried `attempts` times, and that no worker has it now."""
         self._writer.write(Record(Kind.TRIED, task_id, records.tried(task_id, attempts, sure=True)))
 
     def dispatched(self) -> Set[str] | None:
-        """The tasks that the engine has sent to workers; None where it doesn't tell."""
+        """Return the tasks that the engine has sent to workers; None if it doesn't tell."""
         return dispatched.peek(self._dispatched)
 
     def none_dispatched(self) -> None:
-        """There is no unfinished task."""
+        """Forget which tasks were sent to workers: there is no unfinished task."""
         dispatched.empty(self._dispatched)
 
     def answered(self, task_id: str, result: bytes) -> asyncio.Future[None]:
-        """There is a result."""
+        """Record a task's result."""
         return self._safe(Kind.ANSWERED, task_id, records.answered(task_id, result))
 
     def finished(self, task_id: str) -> None:
-        """The result is where it has to be."""
+        """Record that a task's result is where it has to be."""
         self._writer.write(Record(Kind.DONE, task_id, records.done(task_id)))
 
     def _safe(self, kind: Kind, task_id: str, payload: bytes) -> asyncio.Future[None]:
@@ -78,7 +78,7 @@ class Journal:
         return safe
 
     async def close(self, limit_s: float) -> None:
-        """Write what waits, at most so many seconds."""
+        """Write what waits, at most `limit_s` seconds."""
         await self._writer.close(limit_s)
 
 

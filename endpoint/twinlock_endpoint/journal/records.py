@@ -37,33 +37,33 @@ class Record:
 
     @property
     def durable(self) -> bool:
-        """It has to outlive the host before `safe` is called; the others have to outlive this process then."""
+        """Whether it has to outlive the host before `safe` is called; the others have to outlive this process then."""
         return self.kind <= Kind.TRIED
 
 
 def taken(task: Task, attempts: int) -> bytes:
-    """A task that was taken, and so often handed to the engine in that moment."""
+    """Pack a task that was taken, and so often handed to the engine in that moment."""
     values = [Kind.TAKEN, task.id, attempts, task.function_id, task.resources, task.result_serializers, task.body]
     return bytes(msgpack.packb(values))
 
 
 def tried(task_id: str, attempts: int, sure: bool) -> bytes:
-    """Its number of attempts."""
+    """Pack a task's number of attempts."""
     return bytes(msgpack.packb([Kind.TRIED, task_id, attempts, sure]))
 
 
 def answered(task_id: str, result: bytes) -> bytes:
-    """Its result."""
+    """Pack a task's result."""
     return bytes(msgpack.packb([Kind.ANSWERED, task_id, result]))
 
 
 def done(task_id: str) -> bytes:
-    """Its end."""
+    """Pack a task's end."""
     return bytes(msgpack.packb([Kind.DONE, task_id]))
 
 
 def read(payload: bytes) -> tuple[Kind, str, list[Any]]:
-    """Kind, task id and the rest. ValueError for what none of the above wrote."""
+    """Return kind, task id and the rest. Raise `ValueError` for what none of the functions above wrote."""
     try:
         kind, task_id, *rest = msgpack.unpackb(payload)
         return Kind(kind), str(task_id), rest
@@ -72,7 +72,7 @@ def read(payload: bytes) -> tuple[Kind, str, list[Any]]:
 
 
 def task(task_id: str, rest: list[Any]) -> tuple[Task, int]:
-    """The task in a TAKEN record, and its attempts. ValueError as above."""
+    """Return the task in a TAKEN record, and its attempts. Raise `ValueError` as `read` does."""
     try:
         attempts, function_id, resources, serializers, body = rest
         return Task(task_id, str(function_id), bytes(body), dict(resources), tuple(serializers)), int(attempts)

@@ -30,7 +30,7 @@ class Unfinished:
 
 
 class Reader:
-    """Reads the files in `folder`."""
+    """What the files in `folder` say."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,9 +40,10 @@ class Reader:
         """Tasks that were done, the last ones last; a delivery of theirs may come once more."""
 
     def read(self, dispatched: Set[str] | None) -> None:
-        """Read them all. `dispatched` are those that the last engine sent to workers; with None, any may have begun.
+        """Read all files.
 
-        JournalError where a newer version wrote them, or they can't be read at all.
+        `dispatched` is what the last engine sent to workers; with None, any task may have begun. Raise `JournalError`
+        if a newer version wrote the files, or they can't be read at all.
         """
         found = numbers(self.folder)
         for number in found:

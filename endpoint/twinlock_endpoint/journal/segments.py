@@ -29,20 +29,20 @@ _SMALL = 1 << 17  # bytes that are copied together sooner than written from many
 
 
 def path_of(folder: Path, number: int) -> Path:
-    """The file of a segment."""
+    """Return the path of a segment."""
     return folder / f"{number:08}.journal"
 
 
 def numbers(folder: Path) -> list[int]:
-    """The segments in a folder, the oldest first."""
+    """Return the numbers of the segments in a folder, the oldest first."""
     return sorted(int(path.stem) for path in folder.glob("*.journal") if path.stem.isdigit())
 
 
 class Segments:
-    """Everything here raises OSError where the disk doesn't do it, and may block: it is for one thread."""
+    """The files, for one thread: everything here may block, and raises `OSError` if the disk doesn't do it."""
 
     def __init__(self, folder: Path, index: Index) -> None:
-        """`index` knows what is in the files that are there."""
+        """Begin behind the files that are there; `index` knows what is in them."""
         self._folder = folder
         self._index = index
         self._numbers = numbers(folder)
@@ -61,7 +61,7 @@ class Segments:
             self._size += length
 
     def has(self, task_id: str) -> bool:
-        """Whether anything of the task is in a file."""
+        """Return whether anything of the task is in a file."""
         return task_id in self._index
 
     def sync(self) -> None:
@@ -111,7 +111,10 @@ class Segments:
             raise
 
     def _drop(self) -> None:
-        "Not the newest before this process has one of its own: what it says was done may be delivered once more."
+        """Remove the oldest files as long as nobody needs them.
+
+        The newest one stays until this process has one of its own: what it says was done may be delivered once more.
+        """
         while len(self._numbers) > 1 and not self._index.needs(self._numbers[0]) and self._file >= 0:
             path_of(self._folder, self._numbers[0]).unlink(missing_ok=True)
             del self._numbers[0]

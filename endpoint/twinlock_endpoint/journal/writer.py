@@ -25,7 +25,7 @@ _MOST = 1000  # records at a time, or somewhat more
 
 
 class Writer:
-    """Writes to `segments` in a thread of its own. Where the disk doesn't take something, it is tried with the next."""
+    """The thread, which writes to `segments`. If the disk doesn't take something, it is tried with the next."""
 
     def __init__(self, segments: Segments) -> None:
         self._segments = segments
@@ -43,11 +43,11 @@ class Writer:
         threading.Thread(target=self._work, name="journal", daemon=True).start()
 
     def write(self, record: Record) -> None:
-        """Write a record; returns at once.
+        """Write a record; return at once.
 
         Each time that the thread wakes costs as much as what it writes then. So what this turn of the loop has to
         write goes to it together, and where many tasks are open, what comes within the next milliseconds too. That a
-        task is done is in no hurry: it goes with the next that is.
+        task is done is in no hurry: it goes with the next record that is.
         """
         self._gathered.append(record)
         if record.kind is Kind.DONE:
@@ -61,7 +61,7 @@ class Writer:
                 self._plan(_BUSY_S if self._open >= _BUSY else 0)
 
     async def close(self, limit_s: float) -> None:
-        """Write what waits, at most so many seconds, and end the thread."""
+        """Write what waits, at most `limit_s` seconds, and end the thread."""
         self._flush()
         self._queue.put(None)
         try:
@@ -91,7 +91,7 @@ class Writer:
         self._in_loop(self._ended.set)
 
     def _collect(self) -> list[Record] | None:
-        "What waits, but at least one record; none where it is time to sync; None at the end."
+        """Return what waits, but at least one record; an empty list if it is time to sync; None at the end."""
         batch: list[Record] = []
         with suppress(Empty):
             if not self._ending:
@@ -117,7 +117,7 @@ class Writer:
             self._segments.tidy()
 
     def _ends(self, records: list[Record]) -> list[Record]:
-        "Ends of tasks that would come to life again with the next endpoint if these weren't written."
+        """Return the ends of tasks that would come to life again with the next endpoint if these weren't written."""
         return [record for record in records if record.kind is Kind.DONE and self._segments.has(record.task_id)]
 
     def _sync(self) -> OSError | None:

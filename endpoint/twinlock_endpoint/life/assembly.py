@@ -41,10 +41,10 @@ class Life(Protocol):
         """Take a message of the task queue."""
 
     def consuming(self) -> None:
-        """The task queue is connected, and sends tasks."""
+        """Note that the task queue is connected and sends tasks."""
 
     def link_down(self, reason: BaseException) -> None:
-        """A connection couldn't be made, or is lost."""
+        """Note that a connection couldn't be made, or is lost."""
 
     def end_for_all(self, why: str) -> None:
         """Shut down; no other endpoint is to go on with what is left."""
@@ -64,7 +64,7 @@ class Parts:
 
 
 def assemble(setup: Setup, journal: Journal, life: Life) -> Parts:
-    """Make the parts; nothing is connected or started yet. DocumentError where a URL can't be used."""
+    """Make the parts; nothing is connected or started yet. Raise `DocumentError` if a URL can't be used."""
     document = setup.document
     size = window_size(setup.engine.max_workers)
     prefetch = min(size, _PREFETCH)

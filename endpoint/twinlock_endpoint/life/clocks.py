@@ -1,4 +1,4 @@
-"""What an endpoint that may have to end measures: an outage of its queues, and that nothing comes any more."""
+"""Clocks for an endpoint that may have to end: how long its queues are out of reach, and how long nothing has come."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,12 +12,12 @@ class Outage:
         self._since: float | None = self._loop.time()
 
     def begin(self) -> None:
-        """The connection is lost, or still is."""
+        """Note that the connection is lost, or still is."""
         if self._since is None:
             self._since = self._loop.time()
 
     def end(self) -> None:
-        """There is a connection."""
+        """Note that there is a connection."""
         self._since = None
 
     @property
@@ -32,7 +32,7 @@ class Outage:
 
 
 class Quiet:
-    """Tells when nothing has come for so many seconds, again and again, once it has begun."""
+    """A clock that calls `tell` whenever nothing has come for `seconds` seconds, again and again, once it has begun."""
 
     def __init__(self, seconds: float, tell: Callable[[], None]) -> None:
         self._seconds = seconds
@@ -46,7 +46,7 @@ class Quiet:
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._over)
 
     def something_came(self) -> None:
-        """Count anew, if it has begun."""
+        """Count anew, if the clock has begun."""
         if self._timer is not None:
             self.begin()
 

@@ -30,7 +30,7 @@ _OFFLINE_S = 300.0
 
 
 def live(setup: Setup, report: StartReport) -> int:
-    """Run an endpoint from start to end; the exit code. StartError where it can't start."""
+    """Run an endpoint from start to end, and return the exit code. Raise `StartError` if it can't start."""
 
     async def life() -> int:
         left = await in_thread(lambda: journal.read(setup.folder))
@@ -106,7 +106,7 @@ class _Endpoint:
         self._happens(Event.ENGINE_STARTED)
 
     def _engine_failed(self, reason: Exception) -> None:
-        "Called from any thread."
+        """Take the engine's failure into the loop; called from any thread."""
         self._loop.call_soon_threadsafe(self._happens, Event.ENGINE_FAILED, reason)
 
     def _fail_tasks(self, reason: Exception) -> None:
@@ -116,7 +116,10 @@ class _Endpoint:
         self._quiet.begin()
 
     def _consider_quiet(self) -> None:
-        "Nothing comes without a connection, nor while a slow disk or RabbitMQ has results to make safe."
+        """Shut down if the engine has failed, no task is left and nothing comes any more.
+
+        Silence doesn't count without a connection, nor while a slow disk or RabbitMQ has results to make safe.
+        """
         if self._state is State.FAILING and not len(self._parts.ledger) and not self._outage.lasts:
             self._stop(Event.QUIET, "the engine failed")
 
@@ -151,16 +154,17 @@ class _Endpoint:
             self._parts.window.offer(task_id, delivery)
 
     def consuming(self) -> None:
-        """The task queue is connected, and sends tasks."""
+        """Note that the task queue is connected and sends tasks."""
         log.info("Tasks are consumed")
         self._outage.end()
         self._quiet.something_came()
         self._wake.set()
 
     def link_down(self, reason: BaseException) -> None:
-        """A connection couldn't be made, or is lost.
+        """Note that a connection couldn't be made, or is lost.
 
-        Tasks in flight are worth waiting for without end; an endpoint without any that nobody reaches is not.
+        An endpoint with tasks waits without a limit, since they are worth it. One without tasks that nobody reaches
+        ends.
         """
         self._outage.begin()
         self._parts.manager.look_for_credentials()
@@ -174,7 +178,7 @@ class _Endpoint:
     # Heartbeats.
 
     async def _beat(self) -> None:
-        "A heartbeat each period, and one at once when the connection comes (back); none while no task is consumed."
+        """Send a heartbeat each period, and one at once with each new connection; none while no task is consumed."""
         period_s = self._setup.config.heartbeat_period
         while not self._stops:
             try:
@@ -198,7 +202,7 @@ class _Endpoint:
     # The end.
 
     async def _shut_down(self) -> None:
-        "Results go out, as far as there is a connection; what is left stays in the journal for the next endpoint."
+        """Send results, as far as there is a connection; what is left stays in the journal for the next endpoint."""
         self._state = State.STOPPING
         self._parts.window.end()
         self._parts.consumer.end()

@@ -1,4 +1,4 @@
-"""When an endpoint that has nothing to do shuts down, counted in heartbeats as the peer counts them."""
+"""When an endpoint that has nothing to do shuts down, counted in heartbeats as the agent counts them."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Idle:
     """What a heartbeat found: a word for people ("" while busy), seconds until the shutdown, and whether it is time.
 
-    The seconds are those that the peer shows, which leave out the last period of the hard limit.
+    The seconds are those that the agent shows, which leave out the last period of the hard limit.
     """
 
     word: str = ""
@@ -15,19 +15,19 @@ class Idle:
     over: bool = False
 
     def title(self, usual: str) -> str:
-        """The process's title for people, with what was found in front of the usual one."""
+        """Return the process's title for people: the usual one, with what was found in front of it."""
         return f"[{self.word}; shut down in {self.seconds_left:,.0f}s] {usual}" if self.word else usual
 
 
 class IdleClock:
-    """Counts heartbeats without movement.
+    """A count of heartbeats without movement.
 
     `soft` of them shut the endpoint down when work was done and none is left; `hard` of them always, to get rid of
     endpoints that never had a task or whose workers will never answer. A soft limit of 0 switches both off.
     """
 
     def __init__(self, soft: int, hard: int, period_s: float, restarted: bool = False) -> None:
-        """`restarted`: work was done before the start, by a predecessor."""
+        """Begin to count. With `restarted`, work was done before the start, by a predecessor."""
         self._worked_before = restarted
         self._soft = soft
         self._hard = max(soft + 1, hard)
@@ -37,7 +37,7 @@ class IdleClock:
         self._still = 0
 
     def beat(self, received: int, settled: int) -> Idle:
-        """One heartbeat, with the numbers of tasks that came and that were settled since the start."""
+        """Count one heartbeat, with the numbers of tasks that came and that were settled since the start."""
         if not self._soft:
             return Idle()
         if (received, settled) != self._moved:

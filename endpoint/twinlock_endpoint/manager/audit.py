@@ -18,9 +18,10 @@ class _Batch:
 
 
 class Audit:
-    """Sends records, keeps each until it is confirmed, and sends it again after a failure or a reconnect.
+    """The records on their way to the audit log: each is kept until it is confirmed, and sent again if that fails.
 
-    `send` is `Control.send`. A record may stand in the log twice, where its confirmation was lost; none is missing.
+    A new connection has them sent again as well. `send` is `Control.send`. A record may stand in the log twice, if its
+    confirmation was lost; none is missing.
     """
 
     def __init__(self, send: Callable[[dict[str, Any]], bool]) -> None:
@@ -41,13 +42,13 @@ class Audit:
         self._offer(self._number)
 
     def connected(self) -> None:
-        """There is a new connection: what wasn't confirmed goes out again."""
+        """Send again what wasn't confirmed: there is a new connection."""
         self._unsent.clear()
         for number in list(self._batches):
             self._offer(number)
 
     def audited(self, message: dict[str, Any]) -> None:
-        """The answer to a batch that is in the log."""
+        """Take the answer to a batch that is in the log."""
         batch = self._batches.pop(message.get("number", 0), None)
         if not self._batches:
             self._empty.set()
@@ -55,7 +56,7 @@ class Audit:
             batch.written()
 
     def unaudited(self, message: dict[str, Any]) -> None:
-        """The answer to a batch that the manager endpoint couldn't write."""
+        """Take the answer to a batch that the manager endpoint couldn't write, and send it again before long."""
         log.error("The manager endpoint can't write its audit log; tasks wait until it can")
         asyncio.get_running_loop().call_later(_RETRY_S, self._offer, message.get("number", 0))
 

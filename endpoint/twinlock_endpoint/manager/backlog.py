@@ -1,6 +1,6 @@
-"""Whether the endpoint owes answers that only its journal knows of, as the manager endpoint is told.
+"""Whether the endpoint has tasks that only its journal knows of, as the manager endpoint is told.
 
-Should this endpoint die while it does, the manager endpoint starts another, which reads the journal.
+Should this endpoint die while it has some, the manager endpoint starts another, which reads the journal.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ _QUIET_S = 1.0
 
 
 class Backlog:
-    """Tells `tell` the number of tasks in the journal: the first at once, before the queue may forget it.
+    """The number of tasks in the journal, as it is passed to `tell`: the first at once, before the queue may forget it.
 
     That there is none any more is told only when it stays so for a moment, or each short task would be told of.
     """
@@ -22,7 +22,7 @@ class Backlog:
         self._timer: asyncio.TimerHandle | None = None
 
     def changed(self, tasks: int) -> None:
-        """There are so many."""
+        """Note the number of tasks, and tell it if it is the first one or none."""
         self._tasks = tasks
         if tasks and not self._told:
             self.say()
@@ -30,7 +30,7 @@ class Backlog:
             self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._consider)
 
     def say(self) -> None:
-        """Tell it as it is."""
+        """Tell the number as it is."""
         self._told = self._tasks
         self._tell(self._tasks)
 

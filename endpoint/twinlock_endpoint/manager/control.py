@@ -24,7 +24,7 @@ Handler = Callable[[dict[str, Any]], None]
 
 
 class Control:
-    """Keeps the connection to the socket at `path` and makes it anew, for as long as the endpoint lives."""
+    """The connection to the socket at `path`, made again whenever it is lost, for as long as the endpoint lives."""
 
     def __init__(self, path: str, handlers: Mapping[str, Handler], connected: Callable[[], None]) -> None:
         self._path = path
@@ -33,7 +33,7 @@ class Control:
         self._writer: asyncio.StreamWriter | None = None
 
     async def run(self) -> None:
-        """Connect, listen, and begin again, without end; not at all where there is no path."""
+        """Connect, listen, and begin again, without end; do nothing if there is no path."""
         if not self._path:
             return
         waits, level = delays(most=_LONGEST_DELAY_S), logging.INFO
@@ -52,7 +52,7 @@ class Control:
             await asyncio.sleep(next(waits))
 
     def send(self, message: dict[str, Any]) -> bool:
-        """Send a message. False while there is no connection, or nobody reads at its other end."""
+        """Send a message. Return False while there is no connection, or nobody reads at its other end."""
         writer = self._writer
         if writer is None or writer.is_closing() or writer.transport.get_write_buffer_size() > _MAX_LINE:
             return False

@@ -1,4 +1,4 @@
-"""What the peer's manager gives a user endpoint in place of our control socket, so that ours runs under it as well.
+"""What the agent's manager gives a user endpoint in place of our control socket, so that ours runs under it as well.
 
 `mem_fd` is a file in memory with the newest credentials, JSON in a Fernet token whose key is `enckey`: the manager
 overwrites it with each start command. `audit_fd` is a pipe for a high assurance endpoint's records, a packet each.
@@ -12,10 +12,10 @@ _MOST = 1 << 20
 
 
 class SharedCredentials:
-    """The file at the descriptor `fd`, with the key `key`; ValueError where that can't be one."""
+    """The file at the descriptor `fd`, with the key `key`; ValueError if that can't be one."""
 
     def __init__(self, fd: int, key: str) -> None:
-        # Only under the peer's manager: the package is a large one.
+        # Only under the agent's manager: the package is a large one.
         from cryptography.fernet import Fernet, InvalidToken
 
         self._fd = fd
@@ -23,7 +23,7 @@ class SharedCredentials:
         self._unreadable = (OSError, InvalidToken, ValueError, KeyError, TypeError)
 
     def read(self) -> dict[str, Any] | None:
-        """The newest `amqp_creds`; None while there are none, or where they can't be read."""
+        """Return the newest `amqp_creds`; None while there are none, or if they can't be read."""
         try:
             found = json.loads(self._fernet.decrypt(os.pread(self._fd, _MOST, 0)))
             creds: dict[str, Any] = found["amqp_creds"]
@@ -39,7 +39,7 @@ class AuditPipe:
         self._fd = fd
 
     def write(self, records: list[str]) -> bool:
-        """Whether the manager has the records; it writes its log from the pipe."""
+        """Write the records into the pipe, from which the manager writes its log; return whether it has them."""
         try:
             for record in records:
                 os.write(self._fd, record.encode())

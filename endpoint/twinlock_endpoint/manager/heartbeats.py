@@ -1,4 +1,4 @@
-"""Sends the endpoint's heartbeats."""
+"""The endpoint's heartbeats."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ _FIGURES_S = 2.0
 
 
 class Heartbeats:
-    """Asks the engine for its figures and publishes them with the endpoint's identity."""
+    """The engine's figures, published with the endpoint's identity."""
 
     def __init__(
         self,
@@ -29,8 +29,10 @@ class Heartbeats:
         manager: Manager,
         answers: Callable[[], dict[str, int]],
     ) -> None:
-        """`engine` gives the engine's figures, and may block; `answers` gives those for the manager endpoint alone,
-        since the service knows what it got.
+        """Prepare to send heartbeats.
+
+        `engine` gives the engine's figures, and may block. `answers` gives figures about results, for the manager
+        endpoint alone, since the service knows what it got.
         """
         self._endpoint_id = document.endpoint_id
         self._identity = status.identity(document.info, config_raw)
@@ -43,13 +45,13 @@ class Heartbeats:
         self._asking: asyncio.Future[dict[str, Any]] | None = None
 
     async def send(self, period_s: float) -> None:
-        """Publish one, and tell the manager endpoint; without a connection it is left out."""
+        """Publish a heartbeat, and tell the manager endpoint; without a connection it isn't published."""
         await self._ask_engine()
         self._publish(period_s)
         self.tell_manager()
 
     def tell_manager(self) -> None:
-        """Tell the manager endpoint what the engine said last, and what became of the answers."""
+        """Tell the manager endpoint what the engine said last, and what became of the results."""
         self._manager.tell({**self.figures, **self._answers()})
 
     async def send_last(self, limit_s: float) -> None:
@@ -62,7 +64,10 @@ class Heartbeats:
         self._connections.offer_heartbeat(body)
 
     async def _ask_engine(self) -> None:
-        "A busy or stuck engine delays no heartbeat, which then carries the last known figures."
+        """Ask for the engine's figures.
+
+        A busy or stuck engine delays no heartbeat, which then carries the last known figures.
+        """
         self._asking = self._asking or in_thread(self._engine)
         done, _ = await asyncio.wait([self._asking], timeout=_FIGURES_S)
         if not done:

@@ -1,4 +1,4 @@
-"""The manager endpoint as this endpoint knows it: ours by its control socket, the peer's by what it left open."""
+"""The manager endpoint as this endpoint knows it: ours by its control socket, the agent's by what it left open."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Manager:
-    """Takes fresh credentials to `connections`, and figures and audit records to the manager.
+    """The way of fresh credentials to `connections`, and of figures and audit records to the manager.
 
     `end` is called with the reason when the manager tells the user that this endpoint, and all it has, is ended.
     """
@@ -45,18 +45,18 @@ class Manager:
         """Where the manager asks for one."""
 
     async def run(self) -> None:
-        """Keep the connection, without end; return where there is none to keep."""
+        """Keep the connection, without end; return if there is none to keep."""
         await self._control.run()
 
     def tell(self, figures: dict[str, Any]) -> None:
-        """Tell the engine's figures, and the condition that it is in."""
+        """Tell the manager the engine's figures, and the condition that the engine is in."""
         numbers = {name: value for name, value in figures.items() if type(value) in (int, float)}
         condition = str(figures.get("condition") or "")[:_LONGEST_CONDITION]
         self._control.send({"type": "figures", "figures": numbers, "condition": condition})
         self.backlog.say()
 
     def look_for_credentials(self) -> None:
-        """Use what the peer's manager wrote since the last time; to be called when a connection is lost."""
+        """Use what the agent's manager wrote since the last time; to be called when a connection is lost."""
         found = self._shared.read() if self._shared is not None else None
         if found is not None and found != self._used:
             self._used = found

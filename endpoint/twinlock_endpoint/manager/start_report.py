@@ -9,7 +9,7 @@ _LONGEST = 2000  # characters; the manager endpoint keeps the last 4 KiB
 
 
 class StartReport:
-    """Keeps the original standard error while the endpoint starts, after its output went to the log."""
+    """The original standard error, kept while the endpoint starts, after its output went to the log."""
 
     def __init__(self) -> None:
         self._descriptor: int | None = os.dup(2)
@@ -21,7 +21,7 @@ class StartReport:
                 os.write(self._descriptor, f"{texts.cut(reason, _LONGEST)}\n".encode(errors="replace"))
 
     def online(self) -> None:
-        """The endpoint is online."""
+        """Close the pipe: the endpoint is online."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -15,7 +15,7 @@ _LARGE = ("node_info", "config_raw")
 
 
 def identity(info: dict[str, Any], config_raw: str) -> dict[str, Any]:
-    """The part that stays the same: what the manager endpoint said (`info`), the process, the start."""
+    """Return the part that stays the same: what the manager endpoint said (`info`), the process, the start."""
     now = datetime.now().astimezone()
     return {
         **info,
@@ -32,7 +32,7 @@ def identity(info: dict[str, Any], config_raw: str) -> dict[str, Any]:
 
 
 def report(endpoint_id: str, identity: dict[str, Any], figures: dict[str, Any], period_s: float) -> bytes:
-    """A packed heartbeat. A period of 0 says that this endpoint is shutting down."""
+    """Return a packed heartbeat. A period of 0 says that this endpoint is shutting down."""
     state = {**figures, **identity, "heartbeat_period": period_s, "active": period_s > 0}
     packed = _pack(endpoint_id, state)
     if len(packed) > LARGEST:
@@ -46,7 +46,10 @@ def _pack(endpoint_id: str, state: dict[str, Any]) -> bytes:
 
 
 def _finite(value: Any) -> Any:
-    "JSON has no infinity, which Parsl says for no limit, and the service reads null."
+    """Return the value with None in place of numbers that aren't finite.
+
+    JSON has no infinity, with which Parsl says that there is no limit; the service reads null.
+    """
     match value:
         case float() if not math.isfinite(value):
             return None

@@ -24,23 +24,23 @@ REFUSED = (ProbableAuthenticationError, ProbableAccessDeniedError)
 
 
 class ChannelUser(Protocol):
-    """Has a channel of its own while there is a connection."""
+    """What has a channel of its own while there is a connection."""
 
     def opened(self, channel: Channel) -> None:
-        """A fresh channel. Nothing of an earlier one is valid on it."""
+        """Take a fresh channel. Nothing of an earlier one is valid on it."""
 
     def refused(self, reason: BaseException) -> bool:
-        """Whether RabbitMQ closed the channel because it refuses a message of this user.
+        """Return whether RabbitMQ closed the channel because it refuses a message of this user.
 
         Then the connection stays, and this user gets a new channel on it.
         """
 
     def closed(self, reason: BaseException) -> None:
-        """The connection is gone, and the channel with it."""
+        """Note that the connection is gone, and the channel with it."""
 
 
 class ReconnectingConnection:
-    """Keeps a connection open until it is closed here; on each loss it tries again, with growing random delays."""
+    """A connection that is kept until it is closed here; on each loss it is tried again, with growing random delays."""
 
     def __init__(
         self, parameters: pika.URLParameters, users: Sequence[ChannelUser], on_down: Callable[[BaseException], None]
@@ -58,7 +58,7 @@ class ReconnectingConnection:
         self._down.set()
 
     def open(self) -> None:
-        """Start to connect; the users hear when their channels are there."""
+        """Start to connect; the users are told when their channels are there."""
         self._retry = None
         self._down.clear()
         try:
@@ -92,9 +92,10 @@ class ReconnectingConnection:
             await asyncio.wait([asyncio.ensure_future(self._down.wait())], timeout=_CLOSE_LIMIT_S)
 
     def _give_up(self, connection: AsyncioConnection) -> None:
-        """Of an attempt that fails in a callback, for want of a file descriptor for example, pika says nothing.
+        """Count an attempt that takes too long as failed.
 
-        It isn't closed here: pika's `close` amid the handshake ends in an AssertionError in a callback.
+        pika says nothing of one that fails in a callback, for want of a file descriptor for example. It isn't closed
+        here: pika's `close` amid the handshake ends in an AssertionError in a callback.
         """
         if connection is self._connection and not connection.is_open:
             self._lost(connection, TimeoutError(f"no connection within {_OPEN_LIMIT_S:.0f} s"))

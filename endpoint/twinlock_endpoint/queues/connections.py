@@ -16,7 +16,7 @@ from twinlock_endpoint.queues.publisher import Publisher
 class Connections:
     """The connections to `queues`, and what is published over them. Nothing is opened yet.
 
-    Results and heartbeats share a channel where they share a URL. DocumentError where a URL can't be used.
+    Results and heartbeats share a channel if they share a URL. `DocumentError` is raised if a URL can't be used.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Connections:
     def renew(self, queues: Queues) -> None:
         """Use fresh credentials: what is connected stays so, and they count from the next connection on.
 
-        DocumentError where they can't be used; then nothing changes.
+        Raise `DocumentError` if they can't be used; then nothing changes.
         """
         fresh = _urls(queues)
         chosen = {url: self._parameters(fresh[name]) for url, name in self._names.items()}
@@ -65,7 +65,7 @@ class Connections:
         self._heartbeats.offer(self._queues.heartbeats, body)
 
     async def drain(self, limit_s: float) -> None:
-        """Wait until everything is confirmed, at most so many seconds for results and for heartbeats."""
+        """Wait until everything is confirmed, at most `limit_s` seconds each for results and for heartbeats."""
         await self._results.drain(limit_s)
         if self._heartbeats is not self._results:
             await self._heartbeats.drain(limit_s)

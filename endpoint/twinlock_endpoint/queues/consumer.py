@@ -1,4 +1,4 @@
-"""Takes tasks from the queue and acknowledges them."""
+"""The tasks from the queue, and their acknowledgements."""
 
 import logging
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Delivery:
 
 
 class TaskConsumer:
-    """A channel user: consumes one queue with at most `prefetch` deliveries unacknowledged."""
+    """A channel user that consumes one queue, with at most `prefetch` deliveries unacknowledged."""
 
     def __init__(
         self,
@@ -34,7 +34,11 @@ class TaskConsumer:
         on_ready: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
-        """`on_ready`: tasks come from now on. `on_lost`: what was delivered and not acknowledged will come again."""
+        """Prepare to consume the queue.
+
+        `on_ready` is called when tasks come from now on; `on_lost` when what was delivered and not acknowledged will
+        come again.
+        """
         self.queue = queue
         """The queue that is consumed; a new name counts from the next channel on."""
         self._prefetch = prefetch
@@ -70,29 +74,35 @@ class TaskConsumer:
             self._consume()
 
     def opened(self, channel: Channel) -> None:
+        """Use this channel, and consume on it if tasks are wanted."""
         self._channel, self._acks = channel, Acks(channel)
         channel.basic_qos(prefetch_count=self._prefetch)
         self._consume()
 
     def refused(self, reason: BaseException) -> bool:
+        """Return False: a consumer has no messages that RabbitMQ could refuse."""
         return False
 
     def closed(self, reason: BaseException) -> None:
+        """Forget the channel, and report that its deliveries are lost."""
         self._channel = self._tag = None
         self._on_lost()
 
     def ack(self, delivery: Delivery) -> None:
-        """The queue may forget this message. Once its channel is lost it can't be told, and the message comes again."""
+        """Have the queue forget this message.
+
+        Once the message's channel is lost the queue can't be told, and the message comes again.
+        """
         if self._current(delivery):
             self._acks.add(delivery.tag)
 
     def reject(self, delivery: Delivery) -> None:
-        """The queue shall drop this message, or hand it to its dead-letter exchange."""
+        """Have the queue drop this message, or hand it to its dead-letter exchange."""
         if self._current(delivery):
             self._acks.reject(delivery.tag, requeue=False)
 
     def requeue(self, delivery: Delivery) -> None:
-        """The queue shall deliver this message once more, some time."""
+        """Have the queue deliver this message once more, some time."""
         if self._current(delivery):
             self._acks.reject(delivery.tag, requeue=True)
 

@@ -19,7 +19,7 @@ _ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def task_id(delivery: Delivery) -> str | None:
-    """The task's id from the header, as the service sends it; else from the body; None where neither has one."""
+    """Return the task's id from the header, as the service sends it; else from the body; None if neither has one."""
     header = delivery.headers.get("task_uuid")
     if isinstance(header, str) and _ID.fullmatch(header):  # as a rule; much quicker than making an UUID of it
         return header
@@ -33,7 +33,10 @@ def task_id(delivery: Delivery) -> str | None:
 
 
 def task(task_id: str, delivery: Delivery) -> Task:
-    """The task; ValueError where the message can't be one. The body is for the worker to read: it may be 10 MiB."""
+    """Return the task. Raise `ValueError` if the message can't be one.
+
+    The body is for the worker to read: it may be 10 MiB.
+    """
     headers = delivery.headers
     if delivery.body[:1] != b"\x01":
         raise ValueError("the message has an unknown format")

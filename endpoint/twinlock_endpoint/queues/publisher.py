@@ -1,4 +1,4 @@
-"""Publishes messages and keeps each until the queue's broker has confirmed it."""
+"""Messages to publish, each kept until RabbitMQ has confirmed it."""
 
 import asyncio
 import logging
@@ -56,7 +56,7 @@ class Publisher:
     def publish(self, destination: Destination, body: bytes) -> asyncio.Future[None]:
         """Publish now or as soon as there is a connection. The future is done when the message is safe.
 
-        It fails with RefusedMessageError where RabbitMQ will never accept the message.
+        It fails with `RefusedMessageError` if RabbitMQ will never accept the message.
         """
         return self._accept(destination, body, lasting=True)
 
@@ -65,16 +65,18 @@ class Publisher:
         return self._accept(destination, body, lasting=False) if self._channel is not None else None
 
     async def drain(self, limit_s: float) -> bool:
-        """Wait until everything is confirmed, at most `limit_s` seconds; False when something is left."""
+        """Wait until everything is confirmed, at most `limit_s` seconds; return False if something is left."""
         if self._pending:
             await asyncio.wait(list(self._pending), timeout=limit_s)
         return not self._pending
 
     def opened(self, channel: Channel) -> None:
+        """Have RabbitMQ confirm messages on this channel, then send what waits."""
         channel.add_on_return_callback(self._returned)
         channel.confirm_delivery(self._confirmed, callback=lambda _frame: self._ready(channel))
 
     def refused(self, reason: BaseException) -> bool:
+        """Return whether RabbitMQ closed the channel because it refuses a message of this publisher."""
         told = refusal(reason)
         if told is None or not self._unconfirmed:
             return False
@@ -88,6 +90,7 @@ class Publisher:
         return True
 
     def closed(self, reason: BaseException) -> None:
+        """Keep what wasn't confirmed for the next connection."""
         if not self.refused(reason):
             self._too_large = sys.maxsize  # it may be another RabbitMQ, or one with another limit, that comes back
             self._take_back()
@@ -106,7 +109,7 @@ class Publisher:
         self._flush()
 
     def _blame(self, message: _Message, size: bool) -> None:
-        "Count a refusal of the only message that RabbitMQ can have meant."
+        """Count a refusal of the only message that RabbitMQ can have meant."""
         message.refusals += 1
         message.hopeless = message.refusals >= _FOR_GOOD or not message.lasting
         if message.hopeless and size:
@@ -114,7 +117,7 @@ class Publisher:
         self._suspects = max(self._suspects, int(message.lasting))
 
     def _take_back(self) -> None:
-        "The channel is gone: what wasn't confirmed on it waits for the next one, or is lost."
+        """Have what wasn't confirmed on the channel, which is gone, wait for the next one; what may be lost is lost."""
         self._channel = None
         again = [message for message in self._unconfirmed.values() if message.lasting]
         for message in self._unconfirmed.values():
@@ -166,7 +169,10 @@ class Publisher:
             self._flush()
 
     def _returned(self, _channel: Channel, method: Basic.Return, properties: BasicProperties, _body: bytes) -> None:
-        "Unroutable: the return comes just before the confirm of the same message, which will look like success."
+        """Note that a message is unroutable.
+
+        The return comes just before the confirm of the same message, which will look like success.
+        """
         log.error("A message found no queue (%s), next try in %.0f s", method.reply_text, _RETRY_S)
         self._unconfirmed[number_of(properties)].returned = True
 

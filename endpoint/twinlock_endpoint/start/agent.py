@@ -1,4 +1,4 @@
-"""Starts the official agent's endpoint in place of ours, where the spawner's policy names it.
+"""The start of the official agent's endpoint in place of ours, where the spawner's policy names it.
 
 The agent's own manager sets the site's environment variables and makes the folder before it executes the agent.
 """
@@ -18,8 +18,8 @@ def execute(agent: Path, name: str, told: document.Document, raw: bytes) -> NoRe
     """Become the agent at that path, as the endpoint with this name and document; `raw` is the document's text.
 
     Raises:
-        ConfigError: it can't be executed, or not with the document's variables.
-        FolderError: its folder can't be made.
+        ConfigError: the agent can't be executed, or not with the document's variables.
+        FolderError: the endpoint's folder can't be made.
     """
     variables = environment.added(told.environment)
     path = variables.get(b"PATH") or os.defpath.encode()
@@ -45,7 +45,7 @@ def _make(folder: Path) -> None:
 
 
 def _interpreter(program: Path) -> str | None:
-    "The Python that a script names in its first line; None where that is another program."
+    """Return the Python that a script names in its first line; None if that is another program."""
     try:
         with program.open("rb") as file:
             words = file.readline(4096).decode().removeprefix("#!").split()

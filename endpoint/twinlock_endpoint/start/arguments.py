@@ -8,7 +8,7 @@ from twinlock_endpoint.errors import UsageError
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _NAME = re.compile(rf"uep\.{_UUID}\.({_UUID})")
-# What the peer's manager calls, the second one for users whose SDK is older than 4.10.
+# What the agent's manager calls, the second one for users whose SDK is older than 4.10.
 _PEER_COMMANDS = (["_start-user-endpoint"], ["start"])
 
 
@@ -25,7 +25,7 @@ class Arguments:
 def parse(argv: list[str]) -> Arguments:
     """Read the command line.
 
-    The peer's manager has a word before the name, and may have some after it.
+    The agent's manager has a word before the name, and may have some after it.
 
     Raises:
         UsageError: it isn't what a manager endpoint gives.

@@ -23,7 +23,7 @@ _ELSEWHERE = ("AWSProvider", "AzureProvider", "GoogleCloudProvider", "Kubernetes
 
 
 def run() -> int:
-    """Answer for each configuration of standard input; the exit code.
+    """Answer for each configuration of standard input, and return the exit code.
 
     Raises:
         DocumentError: standard input isn't what it has to be.

@@ -40,18 +40,20 @@ def enter(variables: Mapping[str, str], raw: bytes) -> None:
 
 
 def added(variables: Mapping[str, str]) -> dict[bytes, bytes]:
-    """This process's environment with these variables, in UTF-8 as the site's file, whatever this process's locale."""
+    """Return this process's environment with these variables in it.
+
+    They are encoded in UTF-8, as in the site's file, whatever this process's locale is.
+    """
     return {**os.environb, **{name.encode(): value.encode(errors="surrogatepass") for name, value in variables.items()}}
 
 
 def execute(what: str, argv: list[str], variables: Mapping[bytes, bytes], text: bytes) -> NoReturn:
-    """Become another program, with this text as its standard input and all else as it is.
+    """Become another program, with `text` as its standard input and all else as it is.
 
-    Args:
-        what: names the program in the error.
+    `what` names the program in the error.
 
     Raises:
-        ConfigError: it can't be executed.
+        ConfigError: the program can't be executed.
     """
     memory = os.memfd_create("twinlock-document")
     with open(memory, "wb", closefd=False) as file:

@@ -1,4 +1,7 @@
-"""Tries whether Python starts with other environment variables: where it doesn't, it is too late for a reason."""
+"""A trial run of Python with other environment variables.
+
+If Python doesn't start with them, it is too late to give the user a reason.
+"""
 
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +42,7 @@ def check(python: Sequence[str], code: str, variables: Mapping[bytes, bytes], ne
 
 
 def _reason(code: int, said: str) -> str:
-    "The line that tells most, without the paths that Python puts at its end."
+    """Return the line of the output that tells most, without the paths that Python puts at its end."""
     if code < 0:
         return f"it {exits.describe(code)}"
     lines = [line.strip() for line in said.splitlines() if line.strip()]

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def run(arguments: Arguments, told: Document, report: StartReport) -> int:
-    """Run the endpoint; its exit code. Raises `StartError`."""
+    """Run the endpoint and return its exit code. Raise `StartError` if it can't start."""
     os.umask(0o077)
     title = f"Globus Compute Endpoint ({arguments.endpoint_id}, {arguments.name})"
     setproctitle(title)  # before the environment grows: the title lives in the memory in front of it
@@ -44,13 +44,12 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
 
 
 def load(text: str, *, audited: bool) -> tuple[configuration.Config, "Engine"]:
-    """What a rendered configuration describes, checked; nothing is started.
+    """Check a rendered configuration, and return it with its engine; nothing is started.
 
-    Args:
-        audited: it is for an endpoint whose task events have to be audited.
+    With `audited` it is for an endpoint whose task events have to be audited.
 
     Raises:
-        ConfigError: it can't be used.
+        ConfigError: the configuration can't be used.
     """
     settings = configuration.load(text)
     # Imported here: a bad configuration is told at once, without the half second that Parsl takes.
@@ -63,7 +62,10 @@ def load(text: str, *, audited: bool) -> tuple[configuration.Config, "Engine"]:
 
 
 def _extend_path() -> None:
-    "Batch jobs find Parsl's worker pool here, but only after everything that the site and the user put on PATH."
+    """Put this Python's folder at the end of PATH, where batch jobs find Parsl's worker pool.
+
+    Everything that the site and the user put on PATH goes before it.
+    """
     before = os.environ.get("PATH") or os.defpath
     os.environ["PATH"] = os.pathsep.join((before, str(Path(sys.executable).parent)))
 

@@ -8,7 +8,7 @@ from functools import partial
 
 
 class EngineEnds:
-    """Wakes the loop once for all ends that come until it looks: each wake-up costs a part of a task's time here."""
+    """One wake-up of the loop for all ends that come until it looks: each costs a part of a task's time here."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -16,13 +16,13 @@ class EngineEnds:
         self._is_woken = False
 
     def of(self, future: Future[bytes]) -> asyncio.Future[None]:
-        """Return what is done in the loop when an engine's future is done, whatever its outcome."""
+        """Return a future of the loop that is done when the engine's future is done, whatever its outcome."""
         ended: asyncio.Future[None] = self._loop.create_future()
         future.add_done_callback(partial(self._note, ended))
         return ended
 
     def _note(self, ended: asyncio.Future[None], _future: Future[bytes]) -> None:
-        """From any thread."""
+        """Note an end, and wake the loop unless it is woken already; called from any thread."""
         self._ended.append(ended)
         if not self._is_woken:
             self._is_woken = True
@@ -36,6 +36,6 @@ class EngineEnds:
 
 
 def set_done(future: asyncio.Future[None]) -> None:
-    """Let who waits for it go on; it may have been interrupted."""
+    """Let whoever waits for the future go on. It is done already if the wait was interrupted."""
     if not future.done():
         future.set_result(None)

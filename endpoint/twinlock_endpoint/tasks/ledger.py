@@ -1,8 +1,8 @@
 """Which tasks this endpoint owes a result, and when the queue may forget them.
 
-The one place that decides about acknowledgements. A task is acknowledged when the journal has it, or its result; where
-the disk takes neither, when RabbitMQ has confirmed its result. Until then the queue holds it, so that it comes again
-when the connection or this endpoint is lost. It leaves the journal when its result was confirmed.
+This is the one place that decides about acknowledgements. A task is acknowledged when the journal has it, or its
+result; if the disk takes neither, when RabbitMQ has confirmed its result. Until then the queue holds it, so that it
+comes again when the connection or this endpoint is lost. It leaves the journal when its result was confirmed.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 class Interrupted(Exception):
-    """The endpoint decides what becomes of a task before the engine does: that broke, or the endpoint ends."""
+    """The endpoint's decision about a task before the engine made one: the engine broke, or the endpoint ends."""
 
     def __init__(self, result: bytes | None) -> None:
         super().__init__(result)
@@ -50,7 +50,7 @@ class Entry:
         self._interruption: Interrupted | None = None
 
     async def wait(self, future: asyncio.Future[_T]) -> _T:
-        """Return the future's result. Raises its exception, or `Interrupted` where that comes first."""
+        """Return the future's result. Raise its exception, or `Interrupted` if that comes first."""
         if self._interruption is None:
             self._waits_for = future
             value = await future
@@ -59,7 +59,7 @@ class Entry:
         return value
 
     def interrupt(self, result: bytes | None) -> None:
-        """End what the task waits for, now or next, see `Interrupted`."""
+        """End what the task waits for, now or next, with `Interrupted` and this result."""
         self._interruption = Interrupted(result)
         if self._waits_for is not None and not self._waits_for.done():
             self._waits_for.set_exception(self._interruption)
@@ -113,16 +113,16 @@ class Ledger:
         return len(self._entries)
 
     def unfinished(self) -> list[Entry]:
-        """The tasks that have no result yet."""
+        """Return the tasks that have no result yet."""
         return [entry for entry in self._entries.values() if not entry.has_result]
 
     def figures(self) -> dict[str, int]:
-        """What became of the results, in numbers."""
+        """Return in numbers what became of the results."""
         unsent = len(self._entries) - self.without_result
         return {"unsent_results": unsent, "refused_results": self.refused, "dropped_results": self.dropped}
 
     def again(self, task_id: str, delivery: Delivery) -> bool:
-        """Whether it is a task that came before; then the delivery is dealt with."""
+        """Return whether the task came before; if so, the delivery is dealt with."""
         entry = self._entries.get(task_id)
         if entry is not None and entry.delivery is not None:
             entry.delivery = delivery
@@ -133,7 +133,7 @@ class Ledger:
         return True
 
     def enter(self, task_id: str, delivery: Delivery | None, attempts: int = 0) -> Entry:
-        """Owe a task a result. Without a delivery it is one that a predecessor has left in the journal."""
+        """Add a task that is owed a result. Without a delivery it is one that a predecessor has left in the journal."""
         entry = self._entries[task_id] = Entry(task_id, delivery, attempts)
         self.received += 1
         self.without_result += 1
@@ -142,9 +142,10 @@ class Ledger:
         return entry
 
     async def store(self, entry: Entry, task: Task, attempts: int) -> None:
-        """Have the journal keep a task, as handed to the engine for the so many-th time; then the queue may forget it.
+        """Have the journal keep a task; then the queue may forget it.
 
-        Raises `OSError` where the disk doesn't take it: then the queue holds it until its result is confirmed.
+        `attempts` is how often the task was handed to an engine, this time included; 0 if it isn't handed over yet.
+        Raise `OSError` if the disk doesn't take it: then the queue holds it until its result is confirmed.
         """
         await entry.wait(self._journal.taken(task, attempts))
         self._release(entry)
@@ -156,7 +157,7 @@ class Ledger:
         await self._deliver(entry, result)
 
     async def settle_recorded(self, entry: Entry, result: bytes) -> None:
-        """The same for a result that a predecessor has recorded."""
+        """Publish a result that a predecessor has recorded until RabbitMQ has confirmed it, and forget the task."""
         self._has_result(entry)
         await self._deliver(entry, result)
 
@@ -180,7 +181,7 @@ class Ledger:
         self._forget(entry)
 
     async def _replace(self, entry: Entry, error: RefusedMessageError) -> None:
-        """Deliver a short result that says that RabbitMQ refuses the real one; where it refuses that too, none."""
+        """Deliver a short result that says that RabbitMQ refuses the real one; if it refuses that too, deliver none."""
         log.error("Task %s gets an error in place of its result: %s", entry.id, error)
         self.refused += 1
         self._events.refused()
@@ -194,7 +195,7 @@ class Ledger:
             self._events.refused()
 
     def _release(self, entry: Entry) -> None:
-        """The journal has it, so the queue needn't any more."""
+        """Acknowledge the delivery: the journal has the task, so the queue needn't any more."""
         if entry.delivery is not None:
             delivery, entry.delivery = entry.delivery, None
             self._keep(1)

@@ -44,7 +44,10 @@ class Tasks:
         hint: Callable[[], str],
         audit: Audit | None = None,
     ) -> None:
-        """With an `audit`, a task runs only after the audit has it. `hint` says what may have ended a worker."""
+        """Prepare for tasks.
+
+        With an `audit`, a task runs only after the audit has it. `hint` says what may have ended a worker.
+        """
         self._endpoint_id = endpoint_id
         self._engine = engine
         self._allowed = allowed
@@ -78,24 +81,26 @@ class Tasks:
         self._journal.unfinished.clear()
 
     def engine_runs(self) -> None:
-        """What was adopted may go on."""
+        """Let go on what was adopted: the engine runs."""
         for future in self._until_engine_runs:
             set_done(future)
         self._until_engine_runs.clear()
 
     def fail(self, reason: Exception) -> None:
-        """The engine broke: that is the result of all tasks without one, and of those that come later."""
+        """Make the reason why the engine broke the result of all tasks without one, and of those that come later."""
         self._failure = reason
         for entry in self._ledger.unfinished():
             entry.interrupt(results.lost(entry.id, [reason]))
 
     def leave(self) -> None:
-        """The endpoint ends: no task is handed to the engine any more."""
+        """Hand no task to the engine any more: the endpoint ends."""
         self._leaving = True
 
     def abandon(self, why: str, final: bool) -> None:
-        """The engine has stopped: what may run (again) stays in the journal, for the next endpoint; not where it is
-        `final`, for then nobody waits for that any more.
+        """Decide about the tasks without a result, after the engine has stopped.
+
+        Tasks that may run (again) stay in the journal, for the next endpoint. With `final` nobody waits for that any
+        more, so that they get an error as their result, as all others do. `why` is its reason, the end of the endpoint.
         """
         dispatched = self._journal.dispatched()
         for entry in self._ledger.unfinished():
@@ -111,7 +116,7 @@ class Tasks:
                 entry.interrupt(results.lost(entry.id, failures))
 
     def keep_all(self) -> None:
-        """The engine never ran: all tasks stay in the journal as they are, for the next endpoint."""
+        """Leave all tasks in the journal as they are, for the next endpoint: the engine never ran."""
         for entry in self._ledger.unfinished():
             entry.interrupt(None)
 
@@ -165,7 +170,7 @@ class Tasks:
         return await self._run(entry, found.task, failures)
 
     async def _run_audited(self, entry: Entry, task: Task) -> bytes:
-        """Run it for the first time, when the audit has it, if there is one."""
+        """Run a task for the first time; if there is an audit, after the audit has it."""
         if self._audit is not None:
             written: asyncio.Future[None] = self._loop.create_future()
             self._audit.write(task.id, task.function_id, "RECEIVED", "EXEC_START", written=partial(set_done, written))
@@ -173,9 +178,9 @@ class Tasks:
         return await self._run(entry, task, [])
 
     async def _run(self, entry: Entry, task: Task, failures: Failures, *, noted: bool = False) -> bytes:
-        """Attempt it until a worker has made a result, or it may not be tried again.
+        """Attempt a task until a worker has made a result, or it may not be tried again.
 
-        `noted`: the first of these attempts stands in the journal already.
+        With `noted`, the first of these attempts stands in the journal already.
         """
         while True:
             try:
@@ -195,7 +200,7 @@ class Tasks:
                 return results.lost(task.id, failures, self._hint())
 
     async def _attempt(self, entry: Entry, task: Task, failures: Failures) -> bytes | BaseException:
-        """Hand it to the engine; return a result, or what kept a worker from making one."""
+        """Hand a task to the engine; return a result, or what kept a worker from making one."""
         if self._failure is not None:
             return results.lost(task.id, [*failures, self._failure])
         if self._leaving:
@@ -246,5 +251,8 @@ class Tasks:
 
 
 def _was_waiting(entry: Entry, dispatched: Set[str] | None) -> bool:
-    """Whether the engine has given it to no worker yet. `dispatched`: what it gave to workers, where it tells that."""
+    """Return whether the engine has given the task to no worker yet.
+
+    `dispatched` is what it gave to workers; None if it doesn't tell.
+    """
     return dispatched is not None and entry.is_in_engine and entry.id not in dispatched

@@ -12,20 +12,20 @@ _LONGEST = 1000  # characters of what names something
 
 
 def not_allowed(task_id: str, function_id: str, endpoint_id: str) -> bytes:
-    """The answer to a task whose function this endpoint may not run."""
+    """Return the result of a task whose function this endpoint may not run."""
     text = f"Function {function_id} not permitted on endpoint {endpoint_id}"
     details = {"fid": function_id, "eid": endpoint_id}
     return _pack(task_id, text, ("FUNCTION_NOT_ALLOWED", text), details)
 
 
 def not_started(task_id: str, reason: object) -> bytes:
-    """The answer to a task that never got into the engine."""
+    """Return the result of a task that never got into the engine."""
     text = f"Failed to start task: {texts.text_of(reason)}"
     return _pack(task_id, text, ("RemoteExecutionError", _FAILED))
 
 
 def lost(task_id: str, failures: Sequence[BaseException], hint: str = "") -> bytes:
-    """The answer to a task that no worker finished: one failure for each attempt, the last one last, then a hint.
+    """Return the result of a task that no worker finished: a failure for each attempt, the last one last, then a hint.
 
     The SDK finds the names of some exceptions in the text (WorkerLost) and adds its advice.
     """
@@ -41,7 +41,7 @@ def lost(task_id: str, failures: Sequence[BaseException], hint: str = "") -> byt
 
 
 def refused(task_id: str, error: RefusedMessageError) -> bytes:
-    """The answer in place of one that RabbitMQ refuses for good."""
+    """Return the result in place of one that RabbitMQ refuses for good."""
     text = (
         f"MaxResultSizeExceeded: The task ran, but its result (or error) can't be sent back: it is a message of "
         f"{error.size:,} bytes, which RabbitMQ refuses ({error.words}). Write large data to a file and return the "
@@ -51,7 +51,7 @@ def refused(task_id: str, error: RefusedMessageError) -> bytes:
 
 
 def no_room(error: OSError) -> str:
-    """What to tell of a task that the disk doesn't take."""
+    """Return what to tell of a task that the disk doesn't take."""
     return (
         f"the endpoint can't note the task on disk ({error.strerror}). Free some space in your home directory, "
         "or ask for more, then submit the task again"

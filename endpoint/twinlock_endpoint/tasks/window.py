@@ -30,17 +30,17 @@ class _Waiting:
 
 
 def window_size(max_workers: int) -> int:
-    """Most tasks that are taken and have no result.
+    """Return the most tasks that are taken and have no result.
 
-    A worker that ends a task needs the next one here already, and Parsl asks for more blocks only where tasks wait:
-    so a few for each worker. At least 32, which hides the round trip of short tasks; not without bound, since each may
-    hold 10 MiB.
+    A worker that ends a task needs the next one here already, and Parsl asks for more blocks only if tasks wait: so it
+    is a few for each worker. It is at least 32, which hides the round trip of short tasks, and has a limit, since each
+    task may hold 10 MiB.
     """
     return min(65535, max(32, 4 * max_workers))
 
 
 class Window:
-    """Hands deliveries on to `take` while fewer than `size` tasks have no result."""
+    """The way of deliveries to `take`, which is open while fewer than `size` tasks have no result."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Window:
         self._ended = False
 
     def offer(self, task_id: str, delivery: Delivery) -> None:
-        """A delivery came."""
+        """Take a delivery as soon as there is room for it."""
         if self._ledger.again(task_id, delivery):
             return
         self._waiting.append(_Waiting(task_id, delivery, self._loop.time()))
@@ -81,7 +81,10 @@ class Window:
             self._consumer.resume(self._room())
 
     def lost(self) -> None:
-        """The channel is gone: what waits here comes again on the next, which is asked for tasks at once."""
+        """Forget what waits here: its channel is gone.
+
+        It comes again on the next channel, which is asked for tasks at once.
+        """
         self._waiting.clear()
         self._paused = False
 
@@ -105,7 +108,7 @@ class Window:
             self._watch()
 
     def _give_back(self) -> None:
-        "Nothing is delivered any more."
+        """Give what waits back to the queue, which delivers nothing any more, until there is room."""
         log.info("The engine is busy; %d tasks go back to the queue until it isn't", len(self._waiting))
         for one in self._waiting:
             self._consumer.requeue(one.delivery)

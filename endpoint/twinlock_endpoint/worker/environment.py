@@ -13,7 +13,7 @@ _memory: dict[str, "ctypes.Array[ctypes.c_char]"] = {}
 
 
 def put(name: str, value: str) -> None:
-    """Set it for Python and for what Python starts; ValueError where it contains a null character."""
+    """Set a variable for Python and for what Python starts. Raise `ValueError` if the value has a null character."""
     if "\0" in value:
         raise ValueError(f"{name} can't contain a null character")
     text = os.fsencode(f"{name}={value}")

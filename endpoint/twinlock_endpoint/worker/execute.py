@@ -1,6 +1,6 @@
-"""Executes one task in a worker, whatever started the worker: Parsl on a node, a pool of processes or of threads.
+"""How a worker executes one task, whatever started the worker: Parsl on a node, a pool of processes or of threads.
 
-The environment variables and the form of the result are the peer's, on which functions and the service rely.
+The environment variables and the form of the result are the agent's, on which functions and the service rely.
 """
 
 import functools
@@ -82,7 +82,7 @@ def _run(body: bytes, deserializers: Sequence[str], serializers: Sequence[str]) 
 
 
 def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
-    "The function under the time limit of GC_TASK_TIMEOUT, in seconds, where there is one."
+    """Return the function under the time limit of GC_TASK_TIMEOUT, in seconds, if there is one."""
     seconds = float(os.environ.get("GC_TASK_TIMEOUT") or 0)
     if seconds <= 0:
         return function
@@ -92,9 +92,9 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _describe(exception: BaseException, hint: str) -> tuple[str, tuple[str, str]]:
-    """The text that the SDK raises on the user's side, and the code and message of the service's task record.
+    """Return the text that the SDK raises on the user's side, and the code and message of the service's task record.
 
-    With `hint`, a sentence about what may be the reason.
+    `hint` is a sentence about what may be the reason; empty if there is none.
     """
     if type(exception) in (MaxResultSizeExceeded, NotAMessageError):
         told = _too_large(exception) if isinstance(exception, MaxResultSizeExceeded) else repr(exception)
@@ -115,7 +115,7 @@ def _too_large(error: MaxResultSizeExceeded) -> str:
 
 
 def _users_part(exception: BaseException) -> Any:
-    "The traceback below this module's frames, so that it starts in the user's function; all of it otherwise."
+    """Return the traceback below this module's frames, so that it starts in the user's function; else all of it."""
     step = exception.__traceback__
     while step is not None and step.tb_frame.f_code.co_filename == __file__:
         step = step.tb_next
@@ -129,5 +129,5 @@ def _serializer(deserializers: tuple[str, ...]) -> ComputeSerializer:
 
 @functools.cache
 def details() -> dict[str, Any]:
-    """What a result says about where it was made."""
+    """Return what a result says about where it was made."""
     return dict(get_env_details())

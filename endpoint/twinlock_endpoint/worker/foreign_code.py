@@ -18,7 +18,7 @@ _CODE_MAKER = b"_create_code"  # what dill calls to make a function's code from 
 
 
 def explain(body: bytes, users_python: str) -> str:
-    """A sentence with the user's version and this one where the packed task has bytecode of another; else empty."""
+    """Return a sentence with the user's version and this one if the packed task has bytecode of another; else empty."""
     sentence = python_versions.sentence(users_python, [platform.python_version()])
     try:
         return sentence if sentence and _has_bytecode(body) else ""
@@ -32,7 +32,7 @@ def _has_bytecode(body: bytes) -> bool:
 
 
 def _is_bytecode(buffer: str) -> bool:
-    "Of a combination the first part counts, since it is tried first."
+    """Return whether a part of a task is bytecode. Of a combination the first part counts, since it is tried first."""
     identifier, _, payload = buffer.partition("\n")
     if identifier in _COMBINATIONS:
         return _is_bytecode(ComputeSerializer.unpack_buffers(payload)[0])

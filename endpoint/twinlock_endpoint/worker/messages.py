@@ -15,13 +15,13 @@ class NotAMessageError(ValueError):
 
 
 def pack(message_type: str, data: dict[str, Any]) -> bytes:
-    """The bytes of a message; ValueError or TypeError where JSON can't say what is in it."""
+    """Return the bytes of a message. Raise `ValueError` or `TypeError` if JSON can't say what is in it."""
     text = json.dumps({"message_type": message_type, "data": data}, allow_nan=False, separators=(",", ":"))
     return _VERSION + text.encode()
 
 
 def unpack(body: bytes, message_type: str) -> dict[str, Any]:
-    """The data of a message of that type."""
+    """Return the data of a message of that type."""
     if body[:1] != _VERSION:
         raise NotAMessageError("the message has an unknown format")
     envelope = json.loads(body[1:])
@@ -41,12 +41,12 @@ def result(
     error: tuple[str, str] | None = None,
     details: dict[str, Any] | None = None,
 ) -> bytes:
-    """A packed result. `error` is the code and the text of the service's record of a task that failed."""
+    """Return a packed result. `error` is the code and the text of the service's record of a task that failed."""
     described = {"code": error[0], "user_message": error[1]} if error else None
     parts = {"task_id": task_id, "data": data, "details": details, "error_details": described, "task_statuses": states}
     return pack("result", parts)
 
 
 def transition(state: str, actor: str, timestamp_ns: int) -> dict[str, Any]:
-    """One step of a task's life for `result`: `execution-start` or `execution-end`, and who took it."""
+    """Return one step of a task's life for `result`: `execution-start` or `execution-end`, and who took it."""
     return {"timestamp": timestamp_ns, "state": state, "actor": actor}

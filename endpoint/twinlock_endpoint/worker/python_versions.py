@@ -7,14 +7,14 @@ from typing import Any
 
 
 def users() -> str:
-    """The version of the SDK's Python that submitted, as the service says it; empty where it doesn't."""
+    """Return the version of the SDK's Python that submitted, as the service says it; empty if it doesn't."""
     return os.environ.get("GC_USER_PYTHON_VERSION", "")
 
 
 def mismatch(figures: dict[str, Any]) -> str:
-    """A sentence that names the user's version and the workers', where they differ; else empty.
+    """Return a sentence that names the user's version and the workers', if they differ; else an empty text.
 
-    The workers' stand in the engine's figures, and where those don't tell, they are this process's.
+    The workers' versions stand in the engine's figures; if those don't tell, they are this process's.
     """
     nodes = [node for of_job in figures.get("node_info", {}).values() for node in of_job]
     workers = sorted({str(node.get("python_version")) for node in nodes} or {platform.python_version()})
@@ -22,7 +22,10 @@ def mismatch(figures: dict[str, Any]) -> str:
 
 
 def sentence(users_python: str, workers: Sequence[str]) -> str:
-    """What is said about these versions; empty where all have the same first two numbers, or one isn't known."""
+    """Return what is said about these versions.
+
+    It is empty if all have the same first two numbers, or the user's isn't known.
+    """
     if not users_python or all(_minor(worker) == _minor(users_python) for worker in workers):
         return ""
     return (

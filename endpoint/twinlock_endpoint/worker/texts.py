@@ -38,7 +38,7 @@ def encoded_size(text: str) -> int:
 
 
 def too_long(text: str, limit: int) -> int:
-    """Give the bytes of a text in a message if they are more than `limit`, else 0; quick for short texts."""
+    """Return the bytes of a text in a message if they are more than `limit`, else 0; quick for short texts."""
     if len(text) * _WIDEST <= limit:
         return 0
     size = len(text) if len(text) > limit else encoded_size(text)
@@ -79,7 +79,7 @@ def _place(step: TracebackType | None) -> str:
 
 
 def _small(error: BaseException) -> bool:
-    "Whether everything that would be shown of it is small."
+    """Return whether everything that would be shown of an exception is small."""
     seen: set[int] = set()
     waiting: list[BaseException] = [error]
     frames = characters = 0
@@ -100,7 +100,7 @@ def _related(error: BaseException) -> list[BaseException]:
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
-    "The exceptions in a group (Python 3.11 and later)."
+    """Return the exceptions in a group (Python 3.11 and later)."""
     found = getattr(error, "exceptions", ())
     return tuple(one for one in found if isinstance(one, BaseException)) if isinstance(found, tuple) else ()
 
@@ -130,7 +130,7 @@ def _abridged(error: BaseException, step: TracebackType | None, limit: int) -> s
 
 
 def _chain(error: BaseException) -> list[tuple[BaseException, str]]:
-    "The exceptions in the order in which they are shown, each with the sentence that goes before it."
+    """Return the exceptions in the order in which they are shown, each with the sentence that goes before it."""
     chain: list[tuple[BaseException, str]] = []
     seen: set[int] = set()
     one: BaseException | None = error

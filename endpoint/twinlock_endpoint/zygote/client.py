@@ -1,4 +1,4 @@
-"""The endpoint's end of the zygote: starts it, and starts processes through it.
+"""The endpoint's end of the zygote, which starts it, and starts processes through it.
 
 A request is a datagram with two descriptors: a file in memory with the program to run, pickled, and the writing end of
 a pipe. Through the pipe comes first the pid, then, when the process has ended, its exit code, a line each. Without
@@ -32,7 +32,10 @@ class Zygote:
     """A fork of the calling process, which must have no other thread yet. What is imported by now is shared with it."""
 
     def __init__(self, forget: Callable[[], None]) -> None:
-        """`forget` is called in each process that is started, to undo what the calling one set up for itself."""
+        """Fork the zygote.
+
+        `forget` is called in each process that the zygote starts, to undo what the calling process set up for itself.
+        """
         if threading.active_count() > 1:
             raise ZygoteError("the process has threads already")
         gc.collect()
@@ -44,7 +47,7 @@ class Zygote:
         theirs.close()
 
     def start(self, program: Program) -> "Child":
-        """Fork a process that runs the program; ZygoteError where the zygote has gone. From any thread."""
+        """Fork a process that runs the program. Raise `ZygoteError` if the zygote has gone. Any thread may call it."""
         reading, writing = os.pipe()
         memory = os.memfd_create("program", os.MFD_CLOEXEC)
         try:
@@ -83,11 +86,11 @@ class Child:
         self.pid = pid
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
+        """Return the exit code, negative for a signal; None while the process runs."""
         return self._ended(0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code; subprocess.TimeoutExpired when it still runs after so many seconds."""
+        """Return the exit code. Raise `subprocess.TimeoutExpired` if the process still runs after `timeout` seconds."""
         code = self._ended(timeout)
         if code is None:
             raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
@@ -99,11 +102,11 @@ class Child:
             os.killpg(self.pid, number)
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
     def _ended(self, timeout: float | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Makes a fork of the zygote look like a process that was just started."""
+"""What makes a fork of the zygote look like a process that was just started."""
 
 import ctypes
 import logging
@@ -53,7 +53,7 @@ def leave(code: int) -> NoReturn:
 
 
 def die_with(parent: int) -> None:
-    """SIGKILL for this process when its parent ends, however that ends."""
+    """Have the kernel kill this process (SIGKILL) when its parent ends, however that ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(os.EX_SOFTWARE)
@@ -81,7 +81,10 @@ def _standard_streams(program: Program) -> None:
 
 
 def _default_signals() -> None:
-    "Where the endpoint itself was started with some ignored: it handles these, so what it executes has the defaults."
+    """Give the signals their defaults, which what the endpoint executes would have too: it handles these signals.
+
+    That matters if the endpoint itself was started with some of them ignored.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

@@ -16,4 +16,4 @@ class Program(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """The program's own work."""
+        """Do the program's own work."""

@@ -47,7 +47,7 @@ def serve(requests: socket.socket, forget: Callable[[], None]) -> NoReturn:
 
 
 def _fork(requests: socket.socket, forget: Callable[[], None]) -> _Child | None:
-    "The child of the next request; None where there won't be another."
+    """Return the child of the next request; None if there won't be another."""
     message, descriptors, _, _ = socket.recv_fds(requests, 16, 2)
     if not message:
         return None

@@ -32,12 +32,12 @@ def require() -> None:
 
 
 def installed() -> str:
-    """The release of Parsl that is installed, as the registry writes it: Parsl's own text has zeros, 2026.07.27."""
+    """Return the installed release of Parsl, as the registry writes it: Parsl's own text has zeros, 2026.07.27."""
     from parsl.version import VERSION
 
     return re.sub(r"\.0+(?=\d)", ".", VERSION)
 
 
 def _numbers(release: str) -> tuple[int, ...]:
-    "What follows a number, as in an alpha's 2026.10.26a0, doesn't count."
+    """Return the release's numbers. What follows a number, as in an alpha's 2026.10.26a0, doesn't count."""
     return tuple(int(number) for number in re.findall(r"(?:^|\.)(\d+)", release))

@@ -30,7 +30,7 @@ class Use:
     """The attributes and methods of objects in its code that are used or replaced here."""
 
     def is_there(self) -> bool:
-        """Whether the Parsl that is installed has it so."""
+        """Return whether the Parsl that is installed has it so."""
         module, _, path = self.name.partition(":")
         try:
             found: Any = import_module(module)

@@ -24,7 +24,10 @@ def main() -> None:
 
 
 def _report(kind: "type[BaseException]", error: BaseException, trace: "TracebackType | None") -> None:
-    "Without the steps that led to the program: of a long text Parsl drops the middle, which may have the reason in it."
+    """Report an error without the steps that led to the program.
+
+    Of a long text Parsl drops the middle, which may have the reason in it.
+    """
     inner = trace
     while inner is not None and inner.tb_frame.f_code.co_filename != sys.argv[0]:
         inner = inner.tb_next
@@ -54,7 +57,10 @@ def _connect_by_pool_line() -> None:
         return make(context, kind, *arguments, **keywords)
 
     def find_without_name(context: Any, addresses: Any, timeout_ms: int, **_: Any) -> Any:
-        "A late attempt at another address, under the pool's name, would take that from the pool's connection."
+        """Find an address, but not under the pool's name.
+
+        A late attempt at another address, under that name, would take it from the pool's connection.
+        """
         return find(context, addresses, timeout_ms)
 
     curvezmq.ClientContext.socket = socket

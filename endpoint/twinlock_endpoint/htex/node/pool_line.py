@@ -26,7 +26,7 @@ _MOST_BYTES = 1 << 20  # of these
 
 
 class PoolLine(zmq.Socket):  # type: ignore[type-arg]
-    """Sends and receives what Parsl's pool does, and keeps results until the interchange has them."""
+    """A socket that sends and receives what Parsl's pool does, and keeps results until the interchange has them."""
 
     # A socket of pyzmq takes an attribute that isn't declared for one of ZeroMQ's options.
     _number: int
@@ -64,7 +64,7 @@ class PoolLine(zmq.Socket):  # type: ignore[type-arg]
         return self.send(msg_parts[-1], *arguments, **keywords)
 
     def recv(self, *arguments: Any, **keywords: Any) -> Any:
-        """The interchange's next message."""
+        """Return the interchange's next message."""
         message = super().recv(*arguments, **keywords)
         content = pickle.loads(message) if message else None  # noqa: S301 - Parsl's protocol
         if isinstance(content, list):
@@ -91,7 +91,7 @@ class PoolLine(zmq.Socket):  # type: ignore[type-arg]
             self._beat()
 
     def _compare(self, number: int, tasks: "set[int]") -> None:
-        "The answer to the heartbeat of this number says that these tasks are the pool's."
+        """Take the answer to the heartbeat of this number: it says that these tasks are the pool's."""
         self._answer = number
         self._missing = sorted(tasks - self._tasks)
         for task, (after, result) in list(self._results.items()):

@@ -28,7 +28,10 @@ _MOST_ALIVE_FIRST = (JobState.RUNNING, JobState.PENDING, JobState.HELD, JobState
 
 
 def together(rows: Iterable[tuple[str, JobState, str]]) -> Said:
-    """What is said of each job. An array has a row for each of its parts, and lives as long as one of them does."""
+    """Return what is said of each job.
+
+    An array has a row for each of its parts, and lives as long as one of them does.
+    """
     said: Said = {}
     for job, state, message in rows:
         if job not in said or _order(state) <= _order(said[job][0]):
@@ -41,7 +44,7 @@ def _order(state: JobState) -> int:
 
 
 class CarefulStatus:
-    """Goes in front of one of Parsl's provider classes."""
+    """A mixin that goes in front of one of Parsl's provider classes."""
 
     forgotten: str
     """What the scheduler's command prints on standard error about a job that it no longer knows."""
@@ -57,7 +60,7 @@ class CarefulStatus:
     """Since when the command that asks for jobs fails; None while it doesn't."""
 
     def _status(self) -> None:
-        "Ask for the jobs that haven't ended; what the scheduler can't be asked now stays as it was."
+        """Ask for the jobs that haven't ended; what the scheduler can't be asked now stays as it was."""
         active = [job for job, known in self.resources.items() if not known["status"].terminal]
         if not active:
             self.silence = None
@@ -77,7 +80,7 @@ class CarefulStatus:
         return Inquiry(self.questions, self.execute_wait)
 
     def _ask(self, jobs: list[str]) -> Said | None:
-        "About the jobs that the scheduler knows; None where it doesn't answer."
+        """Return what is said about the jobs that the scheduler knows; None if it doesn't answer."""
         command = self._status_command(jobs)
         code, output, errors = self.execute_wait(command)
         forgotten = self.forgotten in errors
@@ -96,7 +99,10 @@ class CarefulStatus:
         self.silence = Outage(self.silence.since if self.silence else time.monotonic(), words)
 
     def _ask_alone(self, job: str) -> tuple[JobState, str] | None:
-        "One forgotten job among others may hide them all, and a database that is behind hasn't heard of a new one yet."
+        """Return what is said about a job that is asked for alone.
+
+        One forgotten job among others may hide them all, and a database that is behind hasn't heard of a new one yet.
+        """
         return (self._ask([job]) or {}).get(job)
 
     def _note(self, job: str, said: tuple[JobState, str] | None, reason: str) -> None:
@@ -117,16 +123,16 @@ class CarefulStatus:
         known["status"] = JobStatus(state, message or None, **paths)
 
     def _end_of(self, job: str) -> str:
-        "How it ended beside its state, such as its exit code."
+        """Return how a job ended beside its state, such as its exit code."""
         return answer(self.ending, self.execute_wait, job) if self.ending is not None else ""
 
     @abstractmethod
     def _status_command(self, jobs: list[str]) -> str:
-        "The shell command that asks for these jobs."
+        """Return the shell command that asks for these jobs."""
 
     @abstractmethod
     def _parse(self, output: str) -> Said:
-        "What it printed."
+        """Return what the command's output says of the jobs."""
 
 
 def _why(state: JobState, reason: str) -> str:

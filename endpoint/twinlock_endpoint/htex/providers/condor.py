@@ -30,14 +30,14 @@ _VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|\S+')
 
 
 class CondorProvider(CarefulStatus, NamedJobs, parsl.providers.CondorProvider):  # type: ignore[misc]  # Parsl ships no types
-    """Takes the arguments of Parsl's class."""
+    """The provider, with the arguments of Parsl's class."""
 
     forgotten = "no such job"  # condor_q(1) just leaves it out
     questions = CONDOR
     ending = endings.CONDOR
 
     def find(self, names: Sequence[str]) -> dict[str, str] | None:
-        "A job's arguments are the name of its script."
+        """Find jobs by their arguments, which are the name of their script."""
         found: dict[str, str] = {}
         for name in names:
             wanted = shlex.quote(f'Args == "{name}.script"')
@@ -57,7 +57,10 @@ class CondorProvider(CarefulStatus, NamedJobs, parsl.providers.CondorProvider): 
         return {row[0]: _said(*row[1:4]) for row in rows if len(row) > 1}
 
     def _ask_alone(self, job: str) -> tuple[JobState, str] | None:
-        "An answer that has only its head is one: the job has left the queue. Nothing at all is no answer."
+        """Return that the job has ended if the answer has only its head: the job has left the queue.
+
+        Nothing at all is no answer.
+        """
         code, output, _ = self.execute_wait(f"condor_q -nobatch {job}")
         gone = not code and _ANSWERED in output and not any(line.split()[:1] == [job] for line in output.splitlines())
         return (JobState.COMPLETED, "") if gone else None

@@ -13,7 +13,7 @@ _SIGNALS_FROM = 256
 
 
 def _of_lsf(text: str) -> str:
-    "Two fields. A reason is a word such as TERM_RUNLIMIT with an explanation."
+    """Read two fields. A reason is a word such as TERM_RUNLIMIT with an explanation."""
     code, _, reason = text.partition("\n")[0].partition("^")
     exit_code = f"exit code {code}" if code.isdigit() and code != "0" else ""
     return ", ".join(part for part in (exit_code, reason.strip()) if part not in ("", "-"))
@@ -28,7 +28,7 @@ def _of_torque(text: str) -> str:
 
 
 def _of_grid_engine(text: str) -> str:
-    "Lines of a name and a value, of which `failed` has a number and words."
+    """Read lines of a name and a value, of which `failed` has a number and words."""
     facts = dict(re.findall(r"^(\w+) +(.*?) *$", text, re.MULTILINE))
     status = facts.get("exit_status", "0")
     failed = facts.get("failed", "").partition(":")[2].strip()
@@ -36,7 +36,7 @@ def _of_grid_engine(text: str) -> str:
 
 
 def _of_condor(text: str) -> str:
-    "Three attributes, texts in quotes; `undefined` where there is none."
+    """Read three attributes, texts in quotes; `undefined` if there is none."""
     values = _VALUE.findall(text.partition("\n")[0])
     if len(values) != 3:
         return ""

@@ -25,12 +25,13 @@ class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Par
     """Parsl's LocalProvider, whose blocks are forks of the zygote instead of shells that start a pool."""
 
     def __init__(self, original: parsl.providers.LocalProvider, zygote: Zygote, dispatched: Path) -> None:
-        """`dispatched`: where the pools note what they send to workers."""
+        """Take the place of the original provider. `dispatched` is where the pools note what they send to workers."""
         self.__dict__.update(original.__dict__)
         self._zygote = zygote
         self._dispatched = dispatched
 
     def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl.localprovider") -> str:
+        """Fork a pool from the zygote, without Parsl's script for a block."""
         name = f"{job_name}.{time.time()}"
         script = Path(self.script_dir, name).absolute()  # there is none, but its output has the usual place
         words = shlex.split(command)
@@ -57,19 +58,21 @@ class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Par
         return job
 
     def status(self, job_ids: list[str]) -> list[JobStatus]:
+        """Return the states of these jobs, as the zygote tells how they ended."""
         for job in self.resources.values():
             if not job["status"].terminal:
                 job["status"] = _status(job, job["child"])
         return [self.resources[job]["status"] for job in job_ids]
 
     def cancel(self, job_ids: list[str]) -> list[bool]:
+        """Send SIGTERM to the process groups of these jobs."""
         for name in job_ids:
             self.resources[name]["cancelled"] = True
             self.resources[name]["child"].send_signal(signal.SIGTERM)
         return [True for _ in job_ids]
 
     def groups(self) -> list[int]:
-        """The process groups of the blocks that aren't known to have ended; that of a pool has the pool's pid."""
+        """Return the process groups of the blocks that aren't known to have ended; a pool's has the pool's pid."""
         return [int(name) for name, job in self.resources.items() if not job["status"].terminal]
 
 
@@ -85,7 +88,7 @@ def _status(job: dict[str, Any], child: Child) -> JobStatus:
 
 
 def possible(parsl: HighThroughputExecutor) -> bool:
-    """Whether the blocks would be this host's plain worker pools of this very Python, without a shell's part in it."""
+    """Return whether forks can be the blocks: this host's plain worker pools of this very Python, without a shell."""
     provider = parsl.provider
     pool = shutil.which(_POOL)
     return (

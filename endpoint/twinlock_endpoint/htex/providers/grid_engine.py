@@ -30,7 +30,7 @@ _REASON = re.compile(r"^error reason[^:]*:\s*(.+)", re.MULTILINE)
 
 
 class GridEngineProvider(CarefulStatus, OnlyId, FoundOneByOne, AnyFolder, parsl.providers.GridEngineProvider):  # type: ignore[misc]  # no types
-    """Takes the arguments of Parsl's class."""
+    """The provider, with the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN
     questions = GRID_ENGINE
@@ -38,11 +38,11 @@ class GridEngineProvider(CarefulStatus, OnlyId, FoundOneByOne, AnyFolder, parsl.
     id_form = re.compile(r"(\d+)(?:\.\d+-\d+:\d+)?")
 
     def _status_command(self, jobs: list[str]) -> str:
-        "All of the user's: qstat(1) has no list of some."
+        """Ask for all jobs of the user: qstat(1) has no list of some."""
         return "qstat"
 
     def _find_command(self, name: str) -> str:
-        "A job has the name of its script."
+        """Ask by the name of the script, which is the job's."""
         return f"qstat -j {name}.submit"
 
     def _jobs_of(self, code: int, output: str, errors: str) -> list[str] | None:
@@ -55,7 +55,10 @@ class GridEngineProvider(CarefulStatus, OnlyId, FoundOneByOne, AnyFolder, parsl.
         return together((row[0], *_said(row[4])) for row in rows if len(row) > 4 and row[0].isdigit())
 
     def _end_of(self, job: str) -> str:
-        "One in an error state stays in the queue, and would run after all as soon as somebody clears the error."
+        """Return how a job ended. One in an error state is deleted.
+
+        It stays in the queue, and would run after all as soon as somebody clears the error.
+        """
         code, output, _ = self.execute_wait(f"qstat -j {job}")
         reason = _REASON.search(output)
         if code or reason is None:
@@ -64,7 +67,7 @@ class GridEngineProvider(CarefulStatus, OnlyId, FoundOneByOne, AnyFolder, parsl.
         return reason[1].strip()
 
     def _ask_alone(self, job: str) -> tuple[JobState, str] | None:
-        "The list has no ended jobs; whether one is among these is another question."
+        """Ask whether a job has ended that isn't in the list; the list has no ended jobs."""
         code, output, errors = self.execute_wait(f"qstat -j {job}")
         return (JobState.COMPLETED, "") if code and _FORGOTTEN in errors + output else None
 

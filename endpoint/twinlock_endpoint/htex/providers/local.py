@@ -14,10 +14,10 @@ _START = 'echo - >"$0.ec" && { { bash "$0" >"$0.out" 2>"$0.err"; echo $? >"$0.ec
 
 
 class LocalProvider(parsl.providers.LocalProvider):  # type: ignore[misc]  # Parsl ships no types
-    """Takes the arguments of Parsl's class."""
+    """The provider, with the arguments of Parsl's class."""
 
     def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl.localprovider") -> str:
-        """As Parsl does it, but with the script's path as an argument instead of a part of a command line."""
+        """Submit as Parsl does, but with the script's path as an argument instead of a part of a command line."""
         name = f"{job_name}.{time.time()}"
         script = Path(self.script_dir, f"{name}.sh").absolute()
         launched = self.launcher(command, tasks_per_node, self.nodes_per_block, self.script_dir)

@@ -20,7 +20,7 @@ _REASONS = {"UNKWN": "LSF can't reach its host", "ZOMBI": "killed while LSF coul
 
 
 class LSFProvider(CarefulStatus, FoundOneByOne, AnyFolder, parsl.providers.LSFProvider):  # type: ignore[misc]  # Parsl ships no types
-    """Takes the arguments of Parsl's class."""
+    """The provider, with the arguments of Parsl's class."""
 
     forgotten = "is not found"
     questions = LSF

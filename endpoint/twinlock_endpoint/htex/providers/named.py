@@ -10,7 +10,7 @@ from parsl.jobs.states import JobState, JobStatus
 
 
 class NamedJobs:
-    """Goes in front of one of Parsl's provider classes."""
+    """A mixin that goes in front of one of Parsl's provider classes."""
 
     script_dir: str
     resources: dict[str, dict[str, Any]]
@@ -20,7 +20,7 @@ class NamedJobs:
 
     @abstractmethod
     def find(self, names: Sequence[str]) -> dict[str, str] | None:
-        """Of the jobs with these names those that haven't ended, by name; None where the scheduler doesn't answer."""
+        """Return those jobs with these names that haven't ended, by name; None if the scheduler doesn't answer."""
 
     def adopt(self, job: str, name: str) -> None:
         """Count a job among ours that the scheduler took, though its submission failed or was ended at its limit."""
@@ -35,9 +35,10 @@ class NamedJobs:
 
 
 class FoundOneByOne(NamedJobs):
-    """For schedulers whose command answers for one name at a time."""
+    """A mixin for schedulers whose command answers for one name at a time."""
 
     def find(self, names: Sequence[str]) -> dict[str, str] | None:
+        """Ask for one name after the other."""
         found: dict[str, str] = {}
         for name in names:
             jobs = self._jobs_of(*self.execute_wait(self._find_command(shlex.quote(name))))
@@ -49,8 +50,8 @@ class FoundOneByOne(NamedJobs):
 
     @abstractmethod
     def _find_command(self, name: str) -> str:
-        "The shell command that asks for the jobs of this name that haven't ended."
+        """Return the shell command that asks for the jobs of this name that haven't ended."""
 
     @abstractmethod
     def _jobs_of(self, code: int, output: str, errors: str) -> list[str] | None:
-        "The ids in its answer; None where it isn't one."
+        """Return the ids in the command's answer; None if it isn't one."""

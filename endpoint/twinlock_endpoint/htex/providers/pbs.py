@@ -37,7 +37,7 @@ class _Selected(OnlyId, FoundOneByOne):
 
 
 class PBSProProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.PBSProProvider):  # type: ignore[misc]  # Parsl ships no types
-    """Takes the arguments of Parsl's class."""
+    """The provider, with the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN
     questions = PBS
@@ -47,7 +47,7 @@ class PBSProProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.PBSPro
         return f"qstat{self._history} -f -F json {' '.join(jobs)}"
 
     def execute_wait(self, cmd: str, timeout: float | None = None) -> tuple[int, str, str]:
-        "A server that keeps no history of jobs, which is PBS's default, refuses to be asked with -x."
+        """Ask without -x if the server refuses that: it keeps no history of jobs, which is PBS's default."""
         code, output, errors = super().execute_wait(cmd, timeout)
         if code and self._history and cmd.startswith("qstat -x ") and _NO_HISTORY in errors:
             self._history = ""
@@ -55,7 +55,7 @@ class PBSProProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.PBSPro
         return code, output, errors
 
     def _parse(self, output: str) -> Said:
-        "With the form of qstat(1B)'s -F json."
+        """Read the form of qstat(1B)'s -F json."""
         found: Said = {}
         for name, job in _jobs(output).items():
             word = str(job.get("job_state"))
@@ -65,7 +65,7 @@ class PBSProProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.PBSPro
 
 
 def _jobs(output: str) -> dict[str, dict[str, Any]]:
-    """The jobs with their attributes; with their states alone where it isn't JSON.
+    """Return the jobs with their attributes; with their states alone if it isn't JSON.
 
     It is cut off where a job is unknown, and some releases don't escape what the job's environment has in it.
     """
@@ -82,7 +82,7 @@ def _message(state: JobState, job: dict[str, Any]) -> str:
 
 
 class TorqueProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.TorqueProvider):  # type: ignore[misc]
-    """Takes the arguments of Parsl's class."""
+    """The provider, with the arguments of Parsl's class."""
 
     forgotten = _FORGOTTEN
     questions = PBS
@@ -92,7 +92,7 @@ class TorqueProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.Torque
         return f"qstat {' '.join(jobs)}"
 
     def _parse(self, output: str) -> Said:
-        "Lines of id, name, user, time, state and queue below a head."
+        """Read lines of id, name, user, time, state and queue below a head."""
         rows = [line.split() for line in output.splitlines()]
         jobs = [row for row in rows if len(row) >= 5 and row[0][0].isdigit()]
         return together((_own_name(row[0], self.resources), *_said(row[4])) for row in jobs)
@@ -104,5 +104,5 @@ def _said(letter: str) -> tuple[JobState, str]:
 
 
 def _own_name(shown: str, jobs: dict[str, Any]) -> str:
-    "The id that qsub(1B) gave; qstat(1B) may show less of it."
+    """Return the id that qsub(1B) gave; qstat(1B) may show less of it."""
     return next((job for job in jobs if job.startswith(shown)), shown)

@@ -41,7 +41,7 @@ class Question:
 
 
 def brief(reason: str) -> str:
-    """The reason on one line, with a limit."""
+    """Return the reason on one line, with a limit."""
     return " ".join(reason.split()).rstrip("; ")[:_LONGEST]
 
 
@@ -55,14 +55,17 @@ def _all(text: str) -> str:
 
 
 def _of_pbs(text: str) -> str:
-    "Lines of `    NAME = VALUE`, of which a long one goes on behind a tabulator."
+    """Read lines of `    NAME = VALUE`, of which a long one goes on behind a tabulator."""
     attributes = dict(re.findall(r"^    (\w+) = (.*)$", text.replace("\n\t", ""), re.MULTILINE))
     holders = [_HOLDERS[letter] for letter in attributes.get("Hold_Types", "") if letter in _HOLDERS]
     return attributes.get("comment") or (f"held by {', '.join(holders)}" if holders else "")
 
 
 def _of_grid_engine(text: str) -> str:
-    "A line for each host and queue, and what holds for the job itself; in parentheses why there is nothing to tell."
+    """Read a line for each host and queue, and what holds for the job itself.
+
+    In parentheses is why there is nothing to tell.
+    """
     info = re.search(r"^scheduling info: +(.*(?:\n[ \t]+\S.*)*)", text, re.MULTILINE)
     lines = [line.strip() for line in info[1].splitlines()] if info else []
     told = [re.sub(r'(queue instance|queue|host) "[^"]*"', r"\1 …", line) for line in lines if not line.startswith("(")]
@@ -94,7 +97,7 @@ CONDOR = (Question("condor_q -better-analyze {jobs}", r"^0*(\d+)\.\d+: +", _of_c
 
 
 class Inquiry:
-    """Puts a scheduler's questions, each only about jobs whose reason no earlier one told. Times are monotonic."""
+    """The questions to a scheduler, each only about jobs whose reason no earlier one told. Times are monotonic."""
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class Inquiry:
         run: Callable[[str], tuple[int, str, str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`run` gives a shell command's exit code, output and errors."""
+        """Begin without answers. `run` gives a shell command's exit code, output and errors."""
         self._questions = questions
         self._run = run
         self._clock = clock
@@ -110,7 +113,7 @@ class Inquiry:
         self._answers: dict[Question, dict[str, str]] = {}
 
     def reasons(self, jobs: Sequence[str]) -> dict[str, str]:
-        """Why these jobs wait, by id; only of those whose reason is known."""
+        """Return why these jobs wait, by id; only of those whose reason is known."""
         found: dict[str, str] = {}
         for question in self._questions:
             missing = [job for job in jobs if job not in found]
@@ -126,7 +129,10 @@ class Inquiry:
         return {job: answers[number] for job, number in numbers.items() if number in answers}
 
     def _ask(self, question: Question, jobs: Sequence[str]) -> dict[str, str]:
-        "One that fails, such as for an option that this release doesn't know, isn't put again for a while."
+        """Put a question.
+
+        One that fails, such as for an option that this release doesn't know, isn't put again for a while.
+        """
         code, output, _ = self._run(question.command.replace("{jobs}", question.separator.join(jobs)))
         answers = _read(question, output)
         pause = _AFTER_FAILURE_S if code and not answers else question.every_s
@@ -135,13 +141,13 @@ class Inquiry:
 
 
 def answer(question: Question, run: Callable[[str], tuple[int, str, str]], job: str) -> str:
-    """What this question about one job is answered; empty where nothing is known."""
+    """Return what this question about one job is answered; empty if nothing is known."""
     _, output, _ = run(question.command.replace("{jobs}", job))
     return _read(question, output).get(_number(job), "")
 
 
 def _read(question: Question, output: str) -> dict[str, str]:
-    "The reasons by the jobs' numbers. A job with several parts, as an array has, may have several."
+    """Return the reasons by the jobs' numbers. A job with several parts, as an array has, may have several."""
     _, *parts = re.split(question.head, output, flags=re.MULTILINE)
     found: dict[str, dict[str, None]] = {}
     for number, text in zip(parts[::2], parts[1::2], strict=True):

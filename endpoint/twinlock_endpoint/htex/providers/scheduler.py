@@ -34,7 +34,7 @@ _UNREACHABLE = re.compile(
 
 
 def run(command: str, limit_s: float | None = None) -> tuple[int, str, str]:
-    """Run a shell command line; its exit code, output and errors.
+    """Run a shell command line; return its exit code, output and errors.
 
     It takes the place of Parsl's `execute_wait`, which leaves a command that outlives its limit running and raises.
     """
@@ -50,7 +50,7 @@ def run(command: str, limit_s: float | None = None) -> tuple[int, str, str]:
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
-    "With all that it started, which may have its output open."
+    """Kill a command with all that it started, which may have its output open."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):
@@ -62,13 +62,13 @@ def _program(command: str) -> str:
 
 
 def failure(command: str, code: int, printed: str) -> str:
-    """How a command failed, with the last that it printed."""
+    """Return how a command failed, with the last that it printed."""
     said = printed[-_LONGEST:]
     return said if code == TIMED_OUT else f"{_program(command)} ended with exit code {code}: {said}"
 
 
 def is_unreachable(words: str) -> bool:
-    """Whether these words of a scheduler's command mean that the scheduler can't be reached now."""
+    """Return whether these words of a scheduler's command mean that the scheduler can't be reached now."""
     return _UNREACHABLE.search(words) is not None
 
 
@@ -78,7 +78,7 @@ def use_time_limits() -> None:
 
 
 class LastWords:
-    """What the last command that failed printed; the providers for PBS Pro and LSF keep that back.
+    """The last that a command printed which failed; the providers for PBS Pro and LSF keep that back.
 
     Commands name a script in `folder`, which gets the quotes that its path needs.
     """

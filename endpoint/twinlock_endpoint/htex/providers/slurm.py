@@ -47,22 +47,23 @@ _WAITING = (JobState.PENDING, JobState.HELD)
 
 
 class SlurmProvider(CarefulStatus, NamedJobs, AnyFolder, parsl.providers.SlurmProvider):  # type: ignore[misc]
-    """Takes the arguments of Parsl's class."""
+    """The provider, with the arguments of Parsl's class."""
 
     forgotten = "Invalid job id specified"
 
     def find(self, names: Sequence[str]) -> dict[str, str] | None:
+        """Ask squeue(1) for all of the names at once."""
         wanted = shlex.quote(",".join(names))
         code, output, _ = self.execute_wait(f"squeue{self._where()} --noheader --format='%F %j' --name={wanted}")
         rows = [line.split() for line in output.splitlines()]
         return None if code else {row[1]: row[0] for row in rows if len(row) == 2 and row[1] in names}
 
     def _in_quotes(self, path: str) -> str:
-        "A backslash is how Slurm's names of output files say that a % means nothing."
+        """Escape each % as well, with a backslash as Slurm's names of output files have it."""
         return super()._in_quotes(re.sub(r"[\\%]", r"\\\g<0>", path))
 
     def _end_of(self, job: str) -> str:
-        "As scontrol(1) shows it, for some minutes after the end."
+        """Return how a job ended, as scontrol(1) shows it for some minutes after the end."""
         code, output, _ = self.execute_wait(f"scontrol{self._where()} show job --oneliner {job}")
         return "" if code else _ended(dict(re.findall(r"(?:^| )(\w+)=(\S+)", output)))
 
@@ -71,7 +72,7 @@ class SlurmProvider(CarefulStatus, NamedJobs, AnyFolder, parsl.providers.SlurmPr
 
     @property
     def questions(self) -> Sequence[Question]:  # type: ignore[override]  # an attribute elsewhere
-        "None where squeue(1) tells the states, which has the reasons in the same answer."
+        """None where squeue(1) tells the states, which has the reasons in the same answer."""
         if not self._cmd.startswith("sacct"):
             return ()
         return [replace(question, command=question.command.replace("{where}", self._where())) for question in SLURM]
@@ -87,7 +88,10 @@ class SlurmProvider(CarefulStatus, NamedJobs, AnyFolder, parsl.providers.SlurmPr
         return together(self._said(*row) for row in rows if len(row) > 1)
 
     def _said(self, shown: str, word: str, reason: str = "") -> tuple[str, JobState, str]:
-        "Of a job, or of a part of one: of an array (17_3, 17_[4-9]) or of one on unlike nodes (17+0)."
+        """Return the state of a job, or of a part of one.
+
+        A part is of an array (17_3, 17_[4-9]) or of a job on unlike nodes (17+0).
+        """
         job = shown if shown in self.resources else re.split("[_+]", shown)[0]
         state = _STATES.get(word) or self._translate_table.get(word, JobState.UNKNOWN)
         return job, state, word if state == JobState.UNKNOWN else _message(state, reason.strip())
@@ -101,5 +105,5 @@ def _ended(details: dict[str, str]) -> str:
 
 
 def _message(state: JobState, reason: str) -> str:
-    "Why a job waits; of one that has ended sacct(1) only repeats who cancelled it."
+    """Return why a job waits; of one that has ended sacct(1) only repeats who cancelled it."""
     return reason if state in _WAITING and reason != "None" else ""
