@@ -11,7 +11,7 @@ from twinlock_endpoint.config.keys import KEYS, read
 from twinlock_endpoint.errors import ConfigError
 
 GONE = ("detach_endpoint", "multi_user", "force_mu_allow_same_user", "results_ttl", "funcx_service_address")
-"""Keys in configurations for older releases of the agent."""
+"""Keys from configurations for older releases of the agent."""
 
 MANAGERS = ("authentication_policy", "subscription_id", "admins", "environment", "local_compute_services")
 """Keys of a manager endpoint, which the agent accepts in templates too; they have no effect there."""
@@ -19,7 +19,10 @@ MANAGERS = ("authentication_policy", "subscription_id", "admins", "environment",
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The configuration, checked. `raw` is the text that it came from; the other fields are the keys of KEYS."""
+    """The checked configuration.
+
+    `raw` is the text that it came from; the other fields are the keys of KEYS.
+    """
 
     raw: str
     engine: dict[str, Any]

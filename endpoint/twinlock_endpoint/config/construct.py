@@ -19,7 +19,7 @@ _DROPPED = {
     "channel": "Parsl runs the scheduler's commands on the endpoint's host",
     "move_files": "Parsl never moves the scripts of its jobs",
 }
-"""Arguments in templates made for older versions of Parsl, and what holds now."""
+"""Arguments from templates for older releases of Parsl, each with the reason why it is gone."""
 
 _TIME = re.compile(r"\d+:[0-5]\d:[0-5]\d")
 _WITH_DAYS = re.compile(r"(\d+)[-:](\d+):([0-5]\d:[0-5]\d)")

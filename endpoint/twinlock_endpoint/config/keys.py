@@ -105,4 +105,4 @@ _TABLE = (
 )
 
 KEYS = {key.name: key for key in _TABLE}
-"""By their names."""
+"""The keys by name."""

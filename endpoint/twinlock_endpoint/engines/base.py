@@ -1,4 +1,4 @@
-"""What the endpoint asks of an engine, and what it hands to one."""
+"""The interface between the endpoint and its engines."""
 
 import functools
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from twinlock_endpoint.worker import python_versions
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an engine runs: the endpoint's id, its folder, and whom to tell when the engine broke (from any thread)."""
+    """The surroundings of an engine: the endpoint's id, its folder, and the callback for failures (any thread)."""
 
     endpoint_id: str
     folder: Path
@@ -60,16 +60,19 @@ def _run_dir(folder: Path, working_dir: str) -> str:
 
 
 class Engine(ABC):
-    """What runs tasks somewhere. All methods but `start`, `figures` and `stop` are quick; those three may block."""
+    """The part of an endpoint that runs tasks.
+
+    All methods but `start`, `figures` and `stop` are quick; those three may block.
+    """
 
     max_workers: int
-    """Most workers that can ever run at once; an estimate where only the nodes know."""
+    """The most workers that can ever run at once; an estimate if only the nodes know."""
 
     encrypted = True
-    """Whether nobody can listen to its traffic between hosts."""
+    """Whether its traffic between hosts is encrypted, or there is none."""
 
     retries = 0
-    """How often a task is run again when a worker or a node was lost under it."""
+    """How often a task is run again after its worker or node was lost."""
 
     def prepare(self) -> None:  # noqa: B027 - most have nothing to fork
         """Fork what is to be forked: called once, before the process has a second thread."""

@@ -5,6 +5,6 @@ from twinlock_endpoint.htex import executor
 
 
 class GlobusMPIEngine(GlobusComputeEngine):
-    """The engine around Parsl's MPIExecutor, which tells a task by PARSL_MPI_PREFIX how to start its program."""
+    """The engine around Parsl's MPIExecutor, whose tasks find in PARSL_MPI_PREFIX how to start their program."""
 
     executor_class = executor.MPIExecutor

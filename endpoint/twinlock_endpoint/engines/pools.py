@@ -1,4 +1,4 @@
-"""ThreadPoolEngine and ProcessPoolEngine: tasks run on this host, in a pool of the standard library's."""
+"""ThreadPoolEngine and ProcessPoolEngine: tasks run on this host, in a pool from the standard library."""
 
 import multiprocessing
 import multiprocessing.forkserver
@@ -30,7 +30,7 @@ _CLOSE_S = 15.0  # what was killed needs a turn of the processor to end
 
 
 class PoolEngine(Engine):
-    """What both engines share: their arguments, how a task gets into the pool, and the figures."""
+    """The common part of both engines: their arguments, how a task gets into the pool, and the figures."""
 
     pool_arguments: ClassVar[frozenset[str]]
     default_workers: ClassVar[int]
@@ -106,7 +106,10 @@ class PoolEngine(Engine):
 
 
 class ThreadPoolEngine(PoolEngine):
-    """Tasks run in threads of the endpoint itself. A task that still runs when the endpoint ends, ends with it."""
+    """An engine that runs tasks in threads of the endpoint itself.
+
+    A task that still runs when the endpoint ends, ends with it.
+    """
 
     pool_arguments = frozenset({"max_workers", "thread_name_prefix"})
     default_workers = min(32, (os.cpu_count() or 1) + 4)
@@ -116,10 +119,11 @@ class ThreadPoolEngine(PoolEngine):
 
 
 class ProcessPoolEngine(PoolEngine):
-    """Tasks run in processes of their own. One that dies takes its pool's tasks with it; the next get a new pool.
+    """An engine that runs tasks in processes of their own.
 
-    They are forks of multiprocessing's forkserver, which has imported what they need: the endpoint itself has threads
-    (Parsl's or the loop's), and a fork of it could inherit a held lock.
+    A process that dies takes all tasks of its pool with it; later tasks get a new pool. The processes are forks of
+    multiprocessing's forkserver, which has imported what they need: the endpoint itself has threads (Parsl's or the
+    loop's), and a fork of it could inherit a held lock.
     """
 
     pool_arguments = frozenset({"max_workers", "max_tasks_per_child"})
@@ -180,7 +184,7 @@ class _Process(ForkServerProcess):
 
 
 class _Context(ForkServerContext):
-    """What starts the pool's processes and keeps them, to say how one ended that took its pool along."""
+    """The context that starts the pool's processes, and keeps them to say how one ended that broke the pool."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Folders of user endpoints that nobody has used for long: each configuration leaves one in the user's home."""
+"""The removal of user endpoints' folders that are long unused: each configuration leaves one in the user's home."""
 
 import fcntl
 import logging

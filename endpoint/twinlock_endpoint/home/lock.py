@@ -1,4 +1,4 @@
-"""The lock of an endpoint's folder: each folder is one running endpoint's at most, and none that is held is removed."""
+"""The lock of an endpoint's folder: one running endpoint at most uses a folder, and a folder in use isn't removed."""
 
 import fcntl
 import logging

@@ -1,4 +1,4 @@
-"""Why a file or folder of the endpoint can't be made: the place that is in the way, whose it is, and the next step.
+"""Why a file or folder of the endpoint can't be made: which path is in the way, whose it is, and the next step.
 
 Homes may be missing, somebody else's, read-only, full, or on a server that is away.
 """

@@ -11,7 +11,7 @@ from twinlock_endpoint.home import obstacles
 from twinlock_endpoint.worker import texts
 
 MAX_LOG = 10 << 20
-"""Bytes after which a log is moved aside; with the one before it there are two of them at most."""
+"""Bytes after which a log is moved aside. Only the last one moved is kept, so there are at most two files."""
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def undo() -> None:
 
 
 class _Short(logging.Formatter):
-    """Limits the length of an entry, which may hold the text of a task's exception."""
+    """A formatter that limits the length of an entry, which may hold the text of a task's exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         return texts.cut(super().format(record))

@@ -1,1 +1,1 @@
-"""All that is done with Parsl's HighThroughputExecutor. Nothing else in Twinlock imports Parsl."""
+"""Everything that uses Parsl's HighThroughputExecutor. Nothing else in Twinlock imports Parsl."""

@@ -1,6 +1,6 @@
-"""The addresses under which workers may reach this host, found without asking anybody outside.
+"""The addresses under which workers may reach this host, found without a service outside.
 
-Parsl's own search asks a web service for the public address, and waits 30 s where there is no way out.
+Parsl's own search asks a web service for the public address, and waits 30 s if the network has no way out.
 """
 
 import contextlib

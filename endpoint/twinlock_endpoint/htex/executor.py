@@ -1,4 +1,4 @@
-"""Parsl's HighThroughputExecutor and MPIExecutor, made so that they ask nobody outside and tell when they break."""
+"""Parsl's HighThroughputExecutor and MPIExecutor, changed to use no service outside and to report their failure."""
 
 import asyncio
 import inspect
@@ -71,7 +71,7 @@ class Surroundings:
 
 
 class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
-    """The executor, with a callback for the moment in which it can't run tasks any more. `make` makes one."""
+    """The executor, with a callback for its failure. Made by `make`."""
 
     launch_cmd: str
     worker_port: int | None
@@ -243,7 +243,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
 
 
 class MPIExecutor(Executor, ParslMPIExecutor):  # type: ignore[misc]
-    """The same for tasks that are MPI programs: a worker starts one on as many nodes of its block as it asks for."""
+    """The executor for tasks that are MPI programs: a worker starts one on as many nodes of its block as it needs."""
 
     def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
         """Check the number of nodes as well: a task that wants more than a block has would wait for ever."""

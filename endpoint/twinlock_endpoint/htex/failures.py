@@ -1,4 +1,4 @@
-"""When blocks fail so that there is no hope for the tasks that wait: they get an error instead of waiting for ever."""
+"""Errors for tasks that wait in vain: blocks fail, and there is no hope that another will run them."""
 
 import time
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Parsl's interchange, without what it does for each task and throws away, and with an eye on this host's pools."""
+"""Parsl's interchange, without needless work for each task, and with a watch over this host's pools."""
 
 import logging
 import os

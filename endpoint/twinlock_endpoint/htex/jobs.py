@@ -1,4 +1,4 @@
-"""What is said about batch jobs: their states in words that users and the scheduler share."""
+"""Descriptions of batch jobs: their states, in words that users and the scheduler share."""
 
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.jobs.states import JobState, JobStatus

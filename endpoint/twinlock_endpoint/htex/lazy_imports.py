@@ -2,8 +2,8 @@
 
 `import parsl.executors.high_throughput.executor` alone brings in every provider and executor of Parsl's, kubernetes,
 globus-sdk, requests and pydantic: 1,000 modules, 50 MB. Here the package stands in sys.modules with its path, so that
-its submodules can be imported; a name that its `__init__` imports from elsewhere comes from there, and anything else
-runs the `__init__` after all, in the same module object. So tasks that use these packages find them whole.
+its submodules can be imported. A name that its `__init__` imports from elsewhere is taken from there; any other name
+has the `__init__` run after all, in the same module object. So tasks that use these packages find them whole.
 """
 
 import ast
@@ -22,7 +22,10 @@ _lock = threading.RLock()
 
 
 class _Package(ModuleType):
-    """A package whose `__init__` hasn't run. `_origins`: names that it imports, with module and name there."""
+    """A package whose `__init__` hasn't run.
+
+    `_origins` has the names that the `__init__` imports, each with the module that it comes from and its name there.
+    """
 
     _origins: dict[str, tuple[str, str]]
 

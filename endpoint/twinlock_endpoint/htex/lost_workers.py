@@ -1,4 +1,4 @@
-"""What has become of the batch job in which workers were lost: the error of their task says it."""
+"""What became of the batch job whose workers were lost, added to the error of their tasks."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class LostWorkers:
-    """A thread that asks the scheduler, once for all tasks of a node, so that it holds nothing up."""
+    """A thread that asks the scheduler, once for all tasks of a node. Nothing else waits for the answer."""
 
     def __init__(self, parsl: HighThroughputExecutor) -> None:
         self._parsl = parsl

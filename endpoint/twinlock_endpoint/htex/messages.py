@@ -14,7 +14,7 @@ _NO_PRIORITY = float("inf")
 _DILL = DillSerializer.identifier + b"\n"
 
 UNREACHABLE = pickle.dumps({"type": "unreachable"})
-"""From our interchange to the executor, among the results: a pool can't be reached, its job has perhaps ended."""
+"""A message from our interchange to the executor, among the results: a pool is unreachable, its job may have ended."""
 
 
 def undelivered(task: int) -> bytes:
@@ -26,7 +26,10 @@ def undelivered(task: int) -> bytes:
 
 
 RETIRE_BLOCK = "RETIRE_BLOCK"
-"""To our interchange, in a list with a block's name: send it no task any more. The answer: whether it has none."""
+"""A command to our interchange, in a list with a block's name: send it no more tasks.
+
+The answer is whether the block has none.
+"""
 
 
 def task_id(task: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ _OURS = {
     "SlurmProvider": "twinlock_endpoint.htex.providers.slurm",
     "TorqueProvider": "twinlock_endpoint.htex.providers.pbs",
 }
-"""Providers of Parsl's that have one of ours in their place."""
+"""Parsl's providers that are replaced by one of ours."""
 
 _LEAST = {
     "cmd_timeout": 1,
@@ -41,10 +41,10 @@ _LEAST = {
 
 PROVIDERS: Collection[str] = parsl.providers.__all__
 LAUNCHERS: Collection[str] = parsl.launchers.__all__
-"""The names of all that Parsl has; some stand twice."""
+"""The names of all launchers of Parsl; some stand twice."""
 
 GONE = ("AdHocProvider", "CobaltProvider")
-"""Providers that templates of older sites name, and that Parsl has no more."""
+"""Providers from older templates that Parsl has no more."""
 
 
 def provider(description: Any) -> ExecutionProvider:

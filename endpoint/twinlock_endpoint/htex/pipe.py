@@ -15,7 +15,7 @@ _SEND_S = 5  # without any progress: a worker that has no task reads at once
 
 
 class PoolEnd:
-    """The pool's end, whose methods wait for no worker that doesn't do its part."""
+    """The pool's end. Its methods don't wait for a worker that doesn't do its part."""
 
     def __init__(self, connection: socket.socket, key: bytes) -> None:
         self._socket = connection
@@ -23,7 +23,7 @@ class PoolEnd:
         self._key = key
         self._read = bytearray()
         self.misused = False
-        """Whether the worker sent what is no message."""
+        """Whether the worker sent something that is no message."""
 
     def fileno(self) -> int:
         """Return the descriptor, for pollers."""

@@ -1,4 +1,4 @@
-"""Parsl's poller, which asks for the jobs' states and has the strategy scale the blocks, with what else is due then."""
+"""Parsl's poller, which asks for the jobs' states and has the strategy scale the blocks, and what else is due then."""
 
 import threading
 from typing import Any

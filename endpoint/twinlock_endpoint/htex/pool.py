@@ -1,7 +1,7 @@
 """Parsl's worker pool for this host, in a process without threads: the workers are forked from it, one pipe each.
 
-To the interchange it is Parsl's Manager, and in each worker Parsl's own loop runs. What lies between is ours: Parsl's
-pool, made for any node, starts an interpreter for each worker and one for what they share, and each task takes
+To the interchange it is Parsl's Manager, and each worker runs Parsl's own loop. Only what lies between is ours. Parsl's
+pool is made for any node: it starts an interpreter for each worker and one for what they share, and each task takes
 several messages to the latter and a way through four threads.
 """
 

@@ -124,7 +124,7 @@ class _Queues:
 
 
 class _Ready:
-    """The count of idle workers, which the pool knows without."""
+    """The count of idle workers that Parsl's loop keeps; the pool knows it anyway."""
 
     value = 0
 

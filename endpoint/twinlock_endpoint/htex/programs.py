@@ -1,4 +1,4 @@
-"""What a fork of the zygote can become."""
+"""The programs that a fork of the zygote can become."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,7 +13,8 @@ from twinlock_endpoint.zygote.program import Program
 class InterchangeProgram(Program):
     """Parsl's interchange, with its arguments.
 
-    It notes at `dispatched`, if that is given, what it sends to pools. A pool is heard of each `beat_s` seconds.
+    It notes in the file `dispatched`, if that is given, what it sends to pools. A pool sends a heartbeat each `beat_s`
+    seconds.
     """
 
     title: str = "parsl: HTEX interchange"
@@ -30,7 +31,7 @@ class InterchangeProgram(Program):
 class PoolProgram(Program):
     """A pool of Parsl's workers; `arguments` are those of its process_worker_pool.py.
 
-    It notes at `dispatched` what it sends to workers, and takes up to `ahead` tasks more than it has workers.
+    It notes in the file `dispatched` what it sends to workers, and takes up to `ahead` tasks more than it has workers.
     """
 
     dispatched: Path = Path()

@@ -1,7 +1,7 @@
-"""What threads of the endpoint ask the interchange, each for itself.
+"""Questions of the endpoint's threads to the interchange, one at a time.
 
-Parsl's client waits for ever for an interchange that has ended, and closes its socket under whoever waits. ZeroMQ then
-aborts the process or never comes back: a socket is for one thread at a time.
+Parsl's client waits for ever for an interchange that has ended, and closes its socket while another thread waits. Then
+ZeroMQ aborts the process or never returns: a socket is for one thread at a time.
 """
 
 import threading
@@ -15,11 +15,11 @@ _LOOK_MS = 100  # between two looks whether the interchange is still there
 
 
 class InterchangeEndedError(RuntimeError):
-    """There is nobody who could answer."""
+    """The interchange has ended, so nobody can answer."""
 
 
 class Questions:
-    """The client's substitute, made from it, with as much of its methods as Parsl calls after the start.
+    """The substitute for Parsl's client, made from one, with those of its methods that Parsl calls after the start.
 
     `ended` says whether the interchange has.
     """

@@ -26,7 +26,7 @@ _SHOWN_REASONS = 3
 
 
 class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
-    """Parsl's executor, with other answers to what a batch scheduler says."""
+    """Parsl's executor, with other reactions to what a batch scheduler says."""
 
     submitted: Submitted
     submissions: Submissions

@@ -1,4 +1,4 @@
-"""ZeroMQ's sockets, where one is looked at for each task."""
+"""A quick look at a ZeroMQ socket, as is taken for each task."""
 
 import zmq
 

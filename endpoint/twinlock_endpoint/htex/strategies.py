@@ -9,7 +9,7 @@ from twinlock_common.keys import nearest
 from twinlock_endpoint.errors import ConfigError
 
 _DEFAULTS = {"strategy": "simple", "max_idletime": 120.0, "strategy_period": 5.0}
-# Templates made for the agent's first releases name the strategy by the class that it had then.
+# Templates for the agent's first releases name the strategy by the class that it had then.
 _OLD_NAMES = {"SimpleStrategy": "simple", "HtexAutoScaleStrategy": "htex_auto_scale", "NoneStrategy": "none"}
 
 

@@ -1,4 +1,4 @@
-"""What became of the attempts to submit blocks: when the next one is due, and what stands in the way.
+"""The attempts to submit blocks: when the next one is due, and what stands in the way.
 
 An attempt fails because the scheduler refuses the job, or because it can't be reached. The second is temporary.
 """
@@ -14,10 +14,7 @@ _LONGEST_WORDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The time since when the scheduler can't be reached, or doesn't say what it is asked, and why.
-
-    `since` is by the monotonic clock.
-    """
+    """A time when the scheduler can't be reached, or doesn't answer: since when, by the monotonic clock, and why."""
 
     since: float
     words: str
@@ -37,7 +34,7 @@ class Submissions:
         self._due = float("-inf")
         self._delay_s = _FIRST_DELAY_S
         self.refused = 0
-        """Refusals in a row."""
+        """The number of refusals since the scheduler last took a job."""
         self.outage: Outage | None = None
         self._words = ""
 

@@ -1,8 +1,8 @@
-"""The batch jobs that an endpoint submitted, in a file of its folder: what it can't cancel itself the next one cancels.
+"""The batch jobs that an endpoint submitted, in a file of its folder: jobs that it can't cancel the next one cancels.
 
 Blocks on this host are process groups; pids are used again, so a group counts only in the same boot and session.
 A scheduler's command may fail or hang though the job was taken. So the name of a job is noted before it is submitted,
-where its provider can find jobs by name.
+if its provider can find jobs by name.
 """
 
 import json

@@ -30,7 +30,7 @@ def create(path: Path) -> None:
 
 
 class Notes:
-    """What writes into the file that `create` made: before tasks are sent, not after."""
+    """The writer of the file that `create` made. It writes before tasks are sent, not after."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,7 +1,8 @@
-"""How records lie in a file: a header that names the version, then frames of a mark, a length, a checksum, a payload.
+"""The format of the journal's files: a header that names the version, then frames.
 
-A file may end in the middle of a frame, when the host or the process died; and a disk may give back other bytes than it
-got. So whatever isn't a frame is skipped up to the next one that is.
+A frame has a mark, a length, a checksum and a payload. A file may end in the middle of one, when the host or the
+process died; and a disk may give back other bytes than it got. So whatever isn't a frame is skipped up to the next one
+that is.
 """
 
 import struct

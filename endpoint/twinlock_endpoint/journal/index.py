@@ -22,7 +22,7 @@ class Index:
         self._places: defaultdict[str, dict[Kind, Place]] = defaultdict(dict)
         self._needed: Counter[int] = Counter()
         self.bytes = 0
-        """All of them together."""
+        """The size of all records that are needed."""
 
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._places

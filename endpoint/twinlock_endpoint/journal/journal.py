@@ -33,11 +33,11 @@ def read(folder: Path) -> Reader:
 
 
 class Journal:
-    """What is written about tasks, behind what `reader` found. Everything returns at once; for the loop."""
+    """The journal, written behind what `reader` found. It is for the loop: everything returns at once."""
 
     def __init__(self, reader: Reader) -> None:
         self.unfinished: dict[str, Unfinished] = reader.unfinished
-        """What predecessors left; whoever has dealt with it empties it."""
+        """The tasks that predecessors left; whoever has dealt with them empties it."""
         self._dispatched = dispatched.path_in(reader.folder.parent)
         self.done = tuple(reader.done)
         self._loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""What the journal says about a task, each a msgpack array: the kind, the task's id, and what belongs to the kind."""
+"""The records of the journal, each a msgpack array: the kind, the task's id, and what belongs to the kind."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What the journal's files say at the start of an endpoint: the tasks that its predecessors left unfinished."""
+"""The reading of the journal's files at the start of an endpoint: the tasks that its predecessors left unfinished."""
 
 import logging
 from collections import OrderedDict
@@ -30,7 +30,7 @@ class Unfinished:
 
 
 class Reader:
-    """What the files in `folder` say."""
+    """The reader of the files in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -39,7 +39,7 @@ def numbers(folder: Path) -> list[int]:
 
 
 class Segments:
-    """The files, for one thread: everything here may block, and raises `OSError` if the disk doesn't do it."""
+    """The files, for one thread: everything here may block, and raises `OSError` if the disk fails."""
 
     def __init__(self, folder: Path, index: Index) -> None:
         """Begin behind the files that are there; `index` knows what is in them."""

@@ -24,7 +24,7 @@ _PREFETCH = 64  # hides the round trip of short tasks, and of an acknowledgement
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the endpoint runs with."""
+    """The things that an endpoint runs with."""
 
     title: str
     folder: Path
@@ -35,7 +35,7 @@ class Setup:
 
 
 class Life(Protocol):
-    """What the endpoint itself is told by its parts."""
+    """The endpoint itself, as its parts call it."""
 
     def deliver(self, delivery: Delivery) -> None:
         """Take a message of the task queue."""

@@ -1,4 +1,4 @@
-"""The life of a user endpoint: engine and connections up, tasks and heartbeats, down."""
+"""The life of a user endpoint: start of engine and connections, tasks and heartbeats, shutdown."""
 
 import asyncio
 import logging

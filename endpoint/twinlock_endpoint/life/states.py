@@ -1,10 +1,10 @@
-"""The life of an endpoint: its states, what happens to it, and the table of what follows from what."""
+"""The life of an endpoint: its states, the events, and the table of what follows from what."""
 
 from enum import Enum
 
 
 class State(Enum):
-    """Where an endpoint is."""
+    """The states of an endpoint."""
 
     STARTING = "its engine starts, and no task is taken yet"
     SERVING = "tasks are run"
@@ -13,7 +13,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What happens to it."""
+    """The events in an endpoint's life."""
 
     ENGINE_STARTED = "its engine is ready for tasks"
     ENGINE_FAILED = "its engine can't run tasks any more"
@@ -22,7 +22,7 @@ class Event(Enum):
 
 
 class Action(Enum):
-    """What it does about that."""
+    """The actions that an endpoint takes on an event."""
 
     TAKE_TASKS = "let adopted tasks go on, and take those of the queue"
     FAIL_TASKS = "give all tasks the reason as their result"
@@ -39,4 +39,7 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.FAILING, Event.QUIET): (State.STOPPING, Action.STOP),
     (State.FAILING, Event.END): (State.STOPPING, Action.STOP),
 }
-"""What isn't in it changes nothing: a broken engine tells so again and again, and one that stops may break."""
+"""An event that isn't in the table for a state changes nothing.
+
+A broken engine reports its failure again and again, and an engine may break while it stops.
+"""

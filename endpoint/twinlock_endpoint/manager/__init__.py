@@ -1,1 +1,1 @@
-"""What passes between this endpoint and its manager endpoint, and what both tell the service about it: heartbeats."""
+"""The messages between this endpoint and its manager endpoint, and the heartbeats that it sends to the service."""

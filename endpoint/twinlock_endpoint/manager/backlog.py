@@ -1,6 +1,6 @@
-"""Whether the endpoint has tasks that only its journal knows of, as the manager endpoint is told.
+"""The report to the manager endpoint whether there are tasks that only this endpoint's journal has.
 
-Should this endpoint die while it has some, the manager endpoint starts another, which reads the journal.
+Should this endpoint die while there are, the manager endpoint starts another, which reads the journal.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ _MAX_LINE = 1 << 20
 _LONGEST_DELAY_S = 15.0
 
 Handler = Callable[[dict[str, Any]], None]
-"""Takes a message; ValueError where it makes no sense, which ends the connection."""
+"""A function that takes a message. It raises `ValueError` if the message makes no sense; that ends the connection."""
 
 
 class Control:

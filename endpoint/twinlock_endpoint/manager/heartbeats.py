@@ -41,7 +41,7 @@ class Heartbeats:
         self._manager = manager
         self._answers = answers
         self.figures: dict[str, Any] = {}
-        """The engine's last known ones."""
+        """The engine's last known figures."""
         self._asking: asyncio.Future[dict[str, Any]] | None = None
 
     async def send(self, period_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The manager endpoint as this endpoint knows it: ours by its control socket, the agent's by what it left open."""
+"""The manager endpoint as seen from here: ours by its control socket, the agent's by the descriptors that it left."""
 
 import asyncio
 import logging
@@ -14,13 +14,13 @@ from twinlock_endpoint.manager.globus import AuditPipe, SharedCredentials
 from twinlock_endpoint.queues.connections import Connections
 
 _LONGEST_CONDITION = 1000
-"""Characters; the manager shows fewer, and takes no message of more than 64 KiB."""
+"""Characters of a condition; the manager shows fewer, and takes no message of more than 64 KiB."""
 
 log = logging.getLogger(__name__)
 
 
 class Manager:
-    """The way of fresh credentials to `connections`, and of figures and audit records to the manager.
+    """The connection of the endpoint's parts to its manager: credentials come in, figures and audit records go out.
 
     `end` is called with the reason when the manager tells the user that this endpoint, and all it has, is ended.
     """
@@ -40,9 +40,9 @@ class Manager:
         }
         self._control = Control(document.control, handlers, self._connected)
         self.backlog = Backlog(self._tell_backlog)
-        """What the journal has, for the manager to know."""
+        """The report of the journal's tasks to the manager."""
         self.audit = self._audit if document.audited else None
-        """Where the manager asks for one."""
+        """The audit, if the manager asks for one."""
 
     async def run(self) -> None:
         """Keep the connection, without end; return if there is none to keep."""

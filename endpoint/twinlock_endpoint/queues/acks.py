@@ -1,4 +1,4 @@
-"""Acknowledgements of one channel, those of one turn of the loop together."""
+"""The acknowledgements of one channel; those of one turn of the loop are sent together."""
 
 import asyncio
 
@@ -6,7 +6,10 @@ from pika.channel import Channel
 
 
 class Acks:
-    """One `basic.ack` for all deliveries up to one, as far as none before it waits; one each for the others."""
+    """The deliveries to acknowledge.
+
+    One `basic.ack` is sent for all up to the last before which none is open, and one each for the others.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

@@ -20,11 +20,11 @@ _OPEN_LIMIT_S = 30.0
 _CLOSE_LIMIT_S = 3.0
 
 REFUSED = (ProbableAuthenticationError, ProbableAccessDeniedError)
-"""What pika reports when the credentials are not good (any more)."""
+"""The exceptions of pika for credentials that aren't valid (any more)."""
 
 
 class ChannelUser(Protocol):
-    """What has a channel of its own while there is a connection."""
+    """An object that has a channel of its own while there is a connection."""
 
     def opened(self, channel: Channel) -> None:
         """Take a fresh channel. Nothing of an earlier one is valid on it."""

@@ -1,4 +1,4 @@
-"""What a delivery says about its task."""
+"""The content of a delivery: its task."""
 
 import json
 import logging

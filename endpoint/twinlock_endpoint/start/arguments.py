@@ -14,7 +14,7 @@ _PEER_COMMANDS = (["_start-user-endpoint"], ["start"])
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What the command line says."""
+    """The arguments of the command line."""
 
     name: str
     endpoint_id: str

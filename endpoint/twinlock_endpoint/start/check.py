@@ -2,7 +2,7 @@
 
 It is how `twinlock check` asks the endpoint's own loader, in the endpoint's own Python environment. Standard input is a
 JSON object: `configs`, a list of texts; `environment`, the site's variables; `audited`, whether it is for a high
-assurance endpoint. Standard output gets a line for each configuration, a JSON object: empty where it can be loaded,
+assurance endpoint. Standard output gets a line for each configuration, a JSON object: empty if it can be loaded,
 else with `wrong`, the reason that a user would see, or with `skipped`, the reason why it isn't known.
 """
 

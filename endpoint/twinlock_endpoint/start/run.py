@@ -1,4 +1,4 @@
-"""The endpoint from its checked start document on: configuration, folder, engine, life."""
+"""The endpoint's run after its start document was checked: configuration, folder, engine, life."""
 
 import logging
 import os

@@ -1,1 +1,1 @@
-"""A task's life in the endpoint: how many are taken, what is owed for each, when it runs, and what its result is."""
+"""The tasks in the endpoint: how many are taken, when each runs, what its result is, when the queue may forget it."""

@@ -1,4 +1,4 @@
-"""The ends of what was handed to an engine, which come in any thread, as the loop learns of them."""
+"""The ends of tasks in an engine, which come in any thread, passed on to the loop."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,10 @@ from functools import partial
 
 
 class EngineEnds:
-    """One wake-up of the loop for all ends that come until it looks: each costs a part of a task's time here."""
+    """The ends that wait for the loop, which is woken once for all of them.
+
+    Each wake-up costs a part of a task's time here.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

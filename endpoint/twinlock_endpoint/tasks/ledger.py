@@ -41,7 +41,7 @@ class Entry:
     def __init__(self, id: str, delivery: Delivery | None, attempts: int = 0) -> None:
         self.id = id
         self.delivery = delivery
-        """While the queue holds the task: how to acknowledge it. None when only the journal has it."""
+        """The delivery to acknowledge, while the queue holds the task; None when only the journal has it."""
         self.attempts = attempts
         """How often it was handed to an engine, of this endpoint or of one before it."""
         self.is_in_engine = False
@@ -67,16 +67,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Events:
-    """Whom the ledger tells what."""
+    """The callbacks of the ledger."""
 
     room: Callable[[], None] = lambda: None
-    """There may be room for another task."""
+    """Called when there may be room for another task."""
 
     kept: Callable[[int], None] = lambda tasks: None
-    """So many tasks are kept by the journal alone."""
+    """Called with the number of tasks that only the journal has."""
 
     refused: Callable[[], None] = lambda: None
-    """RabbitMQ has refused a result."""
+    """Called when RabbitMQ has refused a result."""
 
 
 class Ledger:

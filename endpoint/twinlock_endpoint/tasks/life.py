@@ -28,7 +28,7 @@ from twinlock_endpoint.worker import texts
 log = logging.getLogger(__name__)
 
 Failures = list[BaseException]
-"""Why a task's attempts came to nothing, the last one last."""
+"""The reasons why a task's attempts failed, the last one last."""
 
 
 class Tasks:

@@ -1,8 +1,8 @@
-"""How many tasks the endpoint takes: as many as its engine needs, though a task is acknowledged as soon as it is safe.
+"""The number of tasks that the endpoint takes: as many as its engine needs.
 
-What is delivered beyond that waits here and isn't acknowledged, so the queue sends no more. RabbitMQ closes a channel
-on which a delivery waits for half an hour, so after a part of that the deliveries go back and none is asked for, until
-there is room for some.
+That is a limit of its own, since a task is acknowledged as soon as it is safe. What is delivered beyond it waits here
+and isn't acknowledged, so the queue sends no more. RabbitMQ closes a channel on which a delivery waits for half an
+hour. So after a part of that the deliveries go back and none is asked for, until there is room for some.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ def window_size(max_workers: int) -> int:
 
 
 class Window:
-    """The way of deliveries to `take`, which is open while fewer than `size` tasks have no result."""
+    """The gate through which deliveries go to `take`, open while fewer than `size` tasks have no result."""
 
     def __init__(
         self,

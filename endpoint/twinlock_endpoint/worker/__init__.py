@@ -1,4 +1,4 @@
-"""What runs where a task runs, and what the endpoint itself needs of that: messages, the lengths of texts, versions.
+"""The modules that run where a task runs, and what the endpoint itself needs of them: messages, texts, versions.
 
 Nodes get the modules that a task needs from here and from `htex/node`, see `htex/bundle.py`. So these import nothing
 else but the standard library and globus-compute-sdk.

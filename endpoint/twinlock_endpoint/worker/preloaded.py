@@ -1,4 +1,4 @@
-"""What ProcessPoolEngine's workers have from the start: the server that they are forked from imports this module."""
+"""The imports of ProcessPoolEngine's workers: the server that they are forked from imports this module."""
 
 import gc
 

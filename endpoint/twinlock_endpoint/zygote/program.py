@@ -1,4 +1,4 @@
-"""What it takes to run something in a fork of the zygote."""
+"""The interface of a program that can run in a fork of the zygote."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Program(ABC):
-    """How to run it: `title` is what ps shows; without a path an output goes where the endpoint's goes."""
+    """A program and how to run it: `title` is what ps shows; output without a path goes where the endpoint's goes."""
 
     title: str = ""
     arguments: list[str] = field(default_factory=list)

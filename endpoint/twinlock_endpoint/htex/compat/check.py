@@ -1,4 +1,4 @@
-"""Whether the Parsl that is installed is one that this release of Twinlock works with."""
+"""The check whether the installed Parsl is one that this release of Twinlock works with."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The executor, and what scales its blocks."""
+"""The uses of Parsl by the executor, and by what scales its blocks."""
 
 from twinlock_endpoint.htex.compat.use import Use
 

@@ -1,4 +1,4 @@
-"""What only some endpoints and tasks load: providers, and the time limit of a task."""
+"""The uses of Parsl that only some endpoints and tasks need: providers, and the time limit of a task."""
 
 from twinlock_endpoint.htex.compat.use import Use
 

@@ -1,4 +1,4 @@
-"""Interchange, pools of workers, and what passes between them."""
+"""The uses of Parsl by the interchange and pools of workers, and by the messages between them."""
 
 from twinlock_endpoint.htex.compat.use import Use
 

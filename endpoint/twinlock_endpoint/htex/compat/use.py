@@ -1,4 +1,4 @@
-"""A row of the tables, and whether the Parsl that is installed has what it says."""
+"""The form of a row of the tables, with the check whether the installed Parsl has what it says."""
 
 import inspect
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Use:
     where: str
     """The module of `htex` that uses it."""
     why: str
-    """What for."""
+    """The purpose."""
     since: str
     """The first release that has it as it is used here, of those looked at: one a month from 2026.1.5 on, and the last
     ones.

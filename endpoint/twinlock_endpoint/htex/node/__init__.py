@@ -1,1 +1,1 @@
-"""What of Parsl's is changed on nodes, and wherever a task runs, with any Python that has Parsl."""
+"""What is changed in Parsl on nodes, and wherever else a task runs, with any Python that has Parsl."""

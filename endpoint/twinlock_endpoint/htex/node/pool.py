@@ -1,4 +1,4 @@
-"""Runs Parsl's worker pool on a node, with a connection to the interchange over which nothing is lost.
+"""The start of Parsl's worker pool on a node, with a connection to the interchange over which nothing is lost.
 
     python /path/of/pool.py /path/of/process_worker_pool.py ARGUMENTS
 

@@ -1,1 +1,1 @@
-"""Parsl's providers, and what batch schedulers are asked and say."""
+"""Parsl's providers, changed, and the questions to batch schedulers and their answers."""

@@ -1,6 +1,6 @@
-"""Providers that take a job for ended only when the scheduler says so, and keep what the scheduler said.
+"""Providers that count a job as ended only when the scheduler says so, and keep what the scheduler said.
 
-Parsl's own take every job that an answer leaves out for a completed one, some of them even where the command failed.
+Parsl's own count every job that an answer leaves out as completed, some of them even if the command failed.
 """
 
 import logging
@@ -44,7 +44,7 @@ def _order(state: JobState) -> int:
 
 
 class CarefulStatus:
-    """A mixin that goes in front of one of Parsl's provider classes."""
+    """A mixin that goes in front of one of Parsl's provider classes, and asks for the states of jobs in its place."""
 
     forgotten: str
     """What the scheduler's command prints on standard error about a job that it no longer knows."""
@@ -53,9 +53,9 @@ class CarefulStatus:
     execute_wait: Callable[..., tuple[int, str, str]]
     """Parsl's own: runs a shell command; exit code, output, errors."""
     questions: Sequence[Question] = ()
-    """What is asked for the reasons of jobs that wait, where the answer about their states has none."""
+    """The questions for why jobs wait, if the answer about their states doesn't say it."""
     ending: Question | None = None
-    """What is asked about a job that has ended."""
+    """The question about a job that has ended."""
     silence: Outage | None = None
     """Since when the command that asks for jobs fails; None while it doesn't."""
 

@@ -1,4 +1,4 @@
-"""Parsl's provider for HTCondor, in which a held job hasn't ended, and one that has left the queue has."""
+"""Parsl's provider for HTCondor, changed: a held job hasn't ended, and one that has left the queue has."""
 
 import re
 import shlex

@@ -1,6 +1,6 @@
-"""How batch jobs ended, as each scheduler tells it for a while: exit code, signal, and what made an end of them.
+"""How batch jobs ended, as each scheduler tells it for a while: exit code, signal, and the reason.
 
-As with reasons, an answer that isn't understood is none.
+As with reasons for waiting, an answer that isn't understood is none.
 """
 
 import re

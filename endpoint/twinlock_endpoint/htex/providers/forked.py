@@ -1,4 +1,4 @@
-"""Interchange and local blocks as forks of the zygote, where that makes no difference but in time and memory."""
+"""Interchange and local blocks as forks of the zygote, if that makes no difference but in time and memory."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""Parsl's provider for Grid Engine, in which a suspended job hasn't ended."""
+"""Parsl's provider for Grid Engine, changed: a suspended job hasn't ended."""
 
 import re
 

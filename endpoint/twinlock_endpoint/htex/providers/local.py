@@ -1,4 +1,4 @@
-"""Parsl's provider for this host, whatever the path of the endpoint's folder is."""
+"""Parsl's provider for this host, changed: the path of the endpoint's folder may be any."""
 
 import subprocess
 import time

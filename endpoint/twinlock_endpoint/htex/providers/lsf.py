@@ -1,4 +1,4 @@
-"""Parsl's provider for LSF, in which a suspended job hasn't ended."""
+"""Parsl's provider for LSF, changed: a suspended job hasn't ended."""
 
 import parsl.providers
 from parsl.jobs.states import JobState

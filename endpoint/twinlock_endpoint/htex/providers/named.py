@@ -10,13 +10,13 @@ from parsl.jobs.states import JobState, JobStatus
 
 
 class NamedJobs:
-    """A mixin that goes in front of one of Parsl's provider classes."""
+    """A mixin that goes in front of one of Parsl's provider classes, and makes the names of jobs known."""
 
     script_dir: str
     resources: dict[str, dict[str, Any]]
     execute_wait: Callable[..., tuple[int, str, str]]
     submitting: Callable[[Any, str], None] | None = None
-    """Called with this provider and a job's name before the job is submitted. The name is the only one of its kind."""
+    """Called with this provider and a job's name before the job is submitted. The name is unique."""
 
     @abstractmethod
     def find(self, names: Sequence[str]) -> dict[str, str] | None:

@@ -4,7 +4,7 @@ import re
 
 
 class OnlyId:
-    """A mixin that goes in front of one of Parsl's provider classes."""
+    """A mixin that goes in front of one of Parsl's provider classes, and leaves only the id of what qsub(1) printed."""
 
     id_form: re.Pattern[str]
     """What an id looks like; its first group is the id."""

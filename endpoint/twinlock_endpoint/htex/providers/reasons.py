@@ -19,7 +19,7 @@ _ANALYSIS = (
     r"^(.*not yet been considered by the matchmaker.*)",
     r"^ +([1-9]\d* (?:slots )?(?:are rejected|reject|match but) .+)",
 )
-"""What of condor_q's analysis stands in the way of a match; counts of 0 say nothing."""
+"""The lines of condor_q's analysis that say what stands in the way of a match; counts of 0 say nothing."""
 
 _HOLDERS = {"u": "the user", "o": "an operator", "s": "the system"}
 """By a letter of the attribute Hold_Types, as qstat(1B) has it."""
@@ -79,7 +79,7 @@ def _of_condor(text: str) -> str:
 
 
 SLURM = (Question("squeue{where} --noheader --format='%i %r' --job {jobs}", r"^(\d+)\S* +", _first_line, ","),)
-"""Where sacct(1) tells the states, whose database doesn't know the reasons. `{where}` names the clusters."""
+"""For sites where sacct(1) tells the states; its database doesn't know the reasons. `{where}` names the clusters."""
 
 LSF = (
     Question("bjobs -noheader -o \"jobid pend_reason delimiter='^'\" {jobs}", r"^(\d+)(?:\[\d+\])?\^", _all),
@@ -87,13 +87,13 @@ LSF = (
     Question("bjobs -ps {jobs}", r"^(\d+)(?:\[\d+\])? +\S+ +(?:PEND|[PUS]SUSP) .*$", _all),
 )
 PBS = (Question("qstat -f {jobs}", r"^Job Id: *(\d+).*$", _of_pbs),)
-"""Of Torque, and of PBS Pro where its JSON has no comment."""
+"""For Torque, and for PBS Pro if its JSON has no comment."""
 
 GRID_ENGINE = (Question("qstat -j {jobs}", r"^job_number: +(\d+).*$", _of_grid_engine, ","),)
-"""Its administrator has to set schedd_job_info in the scheduler's configuration, see sched_conf(5)."""
+"""It answers if its administrator has set schedd_job_info in the scheduler's configuration, see sched_conf(5)."""
 
 CONDOR = (Question("condor_q -better-analyze {jobs}", r"^0*(\d+)\.\d+: +", _of_condor, every_s=300),)
-"""It has the collector send the descriptions of all machines."""
+"""This costs much: the collector sends the descriptions of all machines."""
 
 
 class Inquiry:

@@ -1,4 +1,4 @@
-"""The commands of batch schedulers, as Parsl's providers run them: ended at their time limit, their last words kept."""
+"""The commands of batch schedulers as Parsl's providers run them, with time limits and with their last words kept."""
 
 import os
 import re
@@ -78,7 +78,7 @@ def use_time_limits() -> None:
 
 
 class LastWords:
-    """The last that a command printed which failed; the providers for PBS Pro and LSF keep that back.
+    """The last output of a command that failed, which the providers for PBS Pro and LSF don't pass on.
 
     Commands name a script in `folder`, which gets the quotes that its path needs.
     """
