@@ -62,7 +62,7 @@ class PoolEngine(Engine):
     def _make(self) -> ThreadPoolExecutor | ProcessPoolExecutor: ...
 
     def start(self, place: Place) -> None:
-        """Keep the place; the pool is there already."""
+        """Note where the engine runs; the pool is there already."""
         self._place = place
 
     def submit(self, task: Task) -> Future[bytes]:

@@ -18,7 +18,7 @@ _DAY_S = 86400
 
 
 def clean(base: Path, own: Path, days: float) -> None:
-    """Remove the folders of endpoints in `base` but `own` whose log is older than so many days, in a thread.
+    """Remove the folders of endpoints in `base` but `own` whose log is older than `days` days, in a thread.
 
     What tasks wrote into their working directory there goes with them; so nothing is removed unless the site asks.
     """
@@ -42,7 +42,7 @@ def _last_used(folder: Path) -> float:
 
 
 def _remove(folder: Path) -> bool:
-    """Remove it unless an endpoint holds it; one that never had a lock is older than this version."""
+    """Remove a folder unless an endpoint holds it. A folder that never had a lock is older than this version."""
     held = lock.opened(folder)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

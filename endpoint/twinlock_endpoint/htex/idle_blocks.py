@@ -17,7 +17,7 @@ def idlest(
     Args:
         statuses: of all blocks.
         managers: the connected worker pools, as the interchange describes them.
-        longer_than: seconds for which a block must have been idle; None: it doesn't matter.
+        longer_than: seconds for which a block must have been idle; None if that doesn't matter.
     """
     idle = {block: math.inf for block, status in statuses.items() if not status.terminal}
     for manager in managers:

@@ -90,7 +90,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         return launched
 
     def scale_in(self, blocks: int, max_idletime: float | None = None) -> list[str]:
-        """End up to so many blocks that have no task, and were idle for more than so many seconds; return their names.
+        """End up to `blocks` blocks that have no task and were idle for more than `max_idletime` seconds; return them.
 
         Parsl ends a block that was idle when it looked, also if a task has reached it since. Here the interchange sends
         nothing more to a block as soon as it has said that the block has no task.
@@ -155,8 +155,8 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
     def _taken_all_the_same(self) -> str | None:
         """Return the id of the job just submitted, if it was taken though its command seemed to fail.
 
-        The command may fail for another reason, or print no id that we can read. So do wrappers of sites, other
-        languages and options that the configuration passes on.
+        The command may fail for another reason, or print no id that we can read. That happens with wrappers of sites,
+        with other languages, and with options that the configuration passes on.
         """
         name = self.submitted.intended
         job_id: str | None = (self.provider.find([name]) or {}).get(name) if name else None

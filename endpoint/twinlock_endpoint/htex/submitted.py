@@ -87,7 +87,7 @@ class Submitted:
             self._write()
 
     def doubtful(self) -> list[str]:
-        """Return the names of the jobs that may have been submitted in the last minutes though it failed."""
+        """Return the names of the jobs whose submission failed in the last minutes, but may have been taken."""
         now = time.time()
         self._doubtful = {name: job for name, job in self._doubtful.items() if now < job.since + _DOUBTFUL_S}
         return list(self._doubtful)
@@ -120,7 +120,7 @@ class Submitted:
         self.cancel_unwanted(provider)
 
     def cancel_unwanted(self, provider: ExecutionProvider) -> None:
-        """Cancel what should not be there; to be called again and again, since a scheduler may be out of reach."""
+        """Cancel the unwanted jobs; to be called again and again, since a scheduler may be out of reach."""
         if self._unwanted and time.monotonic() >= self._due:
             self._due = time.monotonic() + _BETWEEN_S
             self._unwanted = [job for job in self._unwanted if not _cancel(job, provider)]

@@ -42,7 +42,7 @@ class Record:
 
 
 def taken(task: Task, attempts: int) -> bytes:
-    """Pack a task that was taken, and so often handed to the engine in that moment."""
+    """Pack a task that was taken, and its number of attempts, which counts one that begins now."""
     values = [Kind.TAKEN, task.id, attempts, task.function_id, task.resources, task.result_serializers, task.body]
     return bytes(msgpack.packb(values))
 

@@ -70,7 +70,7 @@ class Segments:
             os.fdatasync(self._file)
 
     def tidy(self) -> None:
-        """Remove files that nobody needs, and copy what keeps the oldest where it is in the way."""
+        """Remove files that nobody needs; copy the records that keep the oldest one, if it is in the way."""
         self._drop()
         if len(self._numbers) > _SPARE + 2 * self._index.bytes // SEGMENT and self._file >= 0:
             self._copy_oldest()

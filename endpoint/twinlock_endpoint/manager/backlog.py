@@ -30,7 +30,7 @@ class Backlog:
             self._timer = asyncio.get_running_loop().call_later(_QUIET_S, self._consider)
 
     def say(self) -> None:
-        """Tell the number as it is."""
+        """Tell the number of tasks now."""
         self._told = self._tasks
         self._tell(self._tasks)
 

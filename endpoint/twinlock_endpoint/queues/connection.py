@@ -75,7 +75,10 @@ class ReconnectingConnection:
         self._patience = asyncio.get_running_loop().call_later(_OPEN_LIMIT_S, self._give_up, self._connection)
 
     def renew(self, parameters: pika.URLParameters) -> None:
-        """Connect with these from the next time on; at once where there is no connection and none is being made."""
+        """Connect with these parameters from the next time on.
+
+        That is at once if there is no connection and none is being made.
+        """
         self._parameters = parameters
         self._waits = delays()
         if self._retry is not None and not self._closing:

@@ -68,7 +68,7 @@ class TaskConsumer:
             self._tag = None
 
     def resume(self, prefetch: int) -> None:
-        """Take tasks again, with at most so many unacknowledged."""
+        """Take tasks again, with at most `prefetch` unacknowledged."""
         if self._channel is not None and self._channel.is_open:
             self._channel.basic_qos(prefetch_count=min(prefetch, self._prefetch))
             self._consume()

@@ -81,7 +81,7 @@ class Tasks:
         self._journal.unfinished.clear()
 
     def engine_runs(self) -> None:
-        """Let go on what was adopted: the engine runs."""
+        """Let the adopted tasks go on: the engine runs."""
         for future in self._until_engine_runs:
             set_done(future)
         self._until_engine_runs.clear()

@@ -43,7 +43,10 @@ def run(program: Program, parent: int, forget: Callable[[], None]) -> NoReturn:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process, whatever a user's function made of its outputs: the frames below are the parent's."""
+    """End the process, whatever a user's function made of its outputs.
+
+    It mustn't return, since the frames below are the parent's.
+    """
     try:
         logging.shutdown()
         sys.stdout.flush()
@@ -60,7 +63,7 @@ def die_with(parent: int) -> None:
 
 
 def close_all_but(kept: int = -1) -> None:
-    """Close all descriptors but the standard ones and this: locks, pipes and sockets of the process forked from.
+    """Close all descriptors but the standard ones and `kept`: locks, pipes and sockets of the process forked from.
 
     Their objects stay referenced by the frames below this one, and the process ends by os._exit, so that none of them
     closes its number a second time.
@@ -81,9 +84,10 @@ def _standard_streams(program: Program) -> None:
 
 
 def _default_signals() -> None:
-    """Give the signals their defaults, which what the endpoint executes would have too: it handles these signals.
+    """Give these signals their defaults, as programs have them that the endpoint executes.
 
-    That matters if the endpoint itself was started with some of them ignored.
+    The endpoint may have been started with some of them ignored. It handles them itself, but a fork of the zygote would
+    ignore them.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):

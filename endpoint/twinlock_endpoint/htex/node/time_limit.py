@@ -10,6 +10,6 @@ from parsl.app.python import timeout
 
 
 def limited(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-    """Return the function, in which Parsl's AppTimeout is raised when it has run for so many seconds."""
+    """Return the function, in which Parsl's AppTimeout is raised when it has run for `seconds` seconds."""
     made: Callable[..., Any] = timeout(function, seconds)
     return made

@@ -60,7 +60,7 @@ class CarefulStatus:
     """Since when the command that asks for jobs fails; None while it doesn't."""
 
     def _status(self) -> None:
-        """Ask for the jobs that haven't ended; what the scheduler can't be asked now stays as it was."""
+        """Ask for the jobs that haven't ended; a job that the scheduler says nothing about stays as it was."""
         active = [job for job, known in self.resources.items() if not known["status"].terminal]
         if not active:
             self.silence = None

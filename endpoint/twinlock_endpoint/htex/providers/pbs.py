@@ -47,7 +47,10 @@ class PBSProProvider(CarefulStatus, _Selected, AnyFolder, parsl.providers.PBSPro
         return f"qstat{self._history} -f -F json {' '.join(jobs)}"
 
     def execute_wait(self, cmd: str, timeout: float | None = None) -> tuple[int, str, str]:
-        """Ask without -x if the server refuses that: it keeps no history of jobs, which is PBS's default."""
+        """Run a command, and qstat once more without -x if the server keeps no history of jobs.
+
+        Such a server, PBS's default, refuses to be asked with -x.
+        """
         code, output, errors = super().execute_wait(cmd, timeout)
         if code and self._history and cmd.startswith("qstat -x ") and _NO_HISTORY in errors:
             self._history = ""
