@@ -223,7 +223,7 @@ def _leave_server_to_endpoint() -> None:
 
     That has to be the endpoint. Each worker gets one too, and waits for tasks after an endpoint that was killed.
     """
-    server: Any = multiprocessing.forkserver._forkserver
-    if server._forkserver_alive_fd is not None:
-        os.close(server._forkserver_alive_fd)
-        server._forkserver_alive_fd = None
+    server: Any = multiprocessing.forkserver._forkserver  # noqa: SLF001 - nothing public leads to the pipe
+    if server._forkserver_alive_fd is not None:  # noqa: SLF001 - as above
+        os.close(server._forkserver_alive_fd)  # noqa: SLF001 - as above
+        server._forkserver_alive_fd = None  # noqa: SLF001 - as above

@@ -29,7 +29,8 @@ def choose() -> str:
         if place and len(os.fsencode(place)) <= _LONGEST:
             with suppress(OSError):
                 made = tempfile.mkdtemp(prefix="pymp-", dir=place)
-                process.current_process()._config["tempdir"] = made  # type: ignore[attr-defined]
+                # multiprocessing has no public setting for it.
+                process.current_process()._config["tempdir"] = made  # type: ignore[attr-defined]  # noqa: SLF001
                 return made
     raise EngineError(
         f"The folder for temporary files, {usual}, has too long a path for a socket, and none can be made in "

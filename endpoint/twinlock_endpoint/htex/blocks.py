@@ -29,7 +29,7 @@ def figures(parsl: HighThroughputExecutor) -> dict[str, Any]:
         "idle_workers": sum(max(0, manager["worker_count"] - manager["tasks"]) for manager in managers),
         "pending_tasks": parsl.outstanding() - sum(min(m["tasks"], m["worker_count"]) for m in managers),
         "outstanding_tasks": parsl.outstanding(),
-        "total_tasks": parsl._task_counter,
+        "total_tasks": parsl._task_counter,  # noqa: SLF001 - Parsl has no other count; in compat/executor.py
         "scaling_enabled": provider.max_blocks > 0,
         "mem_per_worker": parsl.mem_per_worker,
         "cores_per_worker": parsl.cores_per_worker,

@@ -278,7 +278,7 @@ def make(kind: type[Executor], what: str, arguments: dict[str, Any], max_outage_
     executor.submissions = Submissions(max_outage_s)
     executor.lost_workers = LostWorkers(executor)
     # Workers may bring a Python of their own (worker_init); Parsl would end the whole executor over that.
-    executor._check_python_mismatch = False
+    executor._check_python_mismatch = False  # noqa: SLF001 - no argument for it; in compat/executor.py
     if anywhere:
         executor.address, executor.all_addresses = None, local_addresses()
     return executor

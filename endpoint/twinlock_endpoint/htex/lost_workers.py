@@ -55,7 +55,8 @@ class LostWorkers:
         if time.monotonic() - self._asked > _FRESH_S:  # one node may have had many tasks
             self._statuses = self._parsl.status()
             self._asked = time.monotonic()
-            self._parsl._last_poll_time = 0.0  # new workers needn't wait until the poller asks by itself
+            # New workers needn't wait until the poller asks by itself. Parsl has no method for it.
+            self._parsl._last_poll_time = 0.0  # noqa: SLF001
         block = self._blocks.get(error.manager_id.decode(errors="replace"))
         if block in self._statuses:
             return describe(self._parsl, block, self._statuses[block])

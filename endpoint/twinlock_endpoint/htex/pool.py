@@ -59,7 +59,7 @@ def main(arguments: list[str], dispatched: Path, ahead: int) -> None:
     parsl_pool.SpawnContext = _UNSHARED
     parsl_pool.distributions = _distributions  # the interchange is told all that are installed, which takes a while
     parsl_pool.probe_addresses = _probe
-    parsl_pool._SCRIPT_LOAD_TIME = time.time()
+    parsl_pool._SCRIPT_LOAD_TIME = time.time()  # noqa: SLF001 - Parsl sets it at the import
     Pool(chosen, Notes(dispatched), ahead).start()
 
 

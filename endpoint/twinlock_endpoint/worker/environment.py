@@ -23,4 +23,5 @@ def put(name: str, value: str) -> None:
     memory.value = text
     _libc.putenv(memory)  # each time: the last task may have changed it in any way
     _memory[name] = memory  # only now may the former one go
-    os.environ._data[os.fsencode(name)] = os.fsencode(value)  # type: ignore[attr-defined]
+    # The public way, os.environ[...] = ..., calls setenv(3).
+    os.environ._data[os.fsencode(name)] = os.fsencode(value)  # type: ignore[attr-defined]  # noqa: SLF001
