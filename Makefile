@@ -76,7 +76,7 @@ parsl-next: install-dev
 	packaging/debian-packages $(SITE_PACKAGES) $(TEST_PACKAGES)
 	TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/endpoint/test_parsl_contract.py $(ARGS)
 
-mutants: export PYTHONPATH = testbed:tests/rigs
+mutants: export PYTHONPATH = testbed:tests/helpers
 mutants: install-dev
 	'$(PREFIX)/bin/python' tests/mutants/run.py $(ARGS)
 
@@ -98,7 +98,7 @@ lint: install-dev
 fuzz: install-dev
 	'$(PREFIX)/bin/python' tests/fuzz/decode.py $(FUZZ_SECONDS)
 
-bench: export PYTHONPATH = testbed:tests/rigs
+bench: export PYTHONPATH = testbed:tests/helpers
 bench: install-dev
 	'$(PREFIX)/bin/python' benchmarks/spawner.py
 	packaging/debian-packages $(SITE_PACKAGES)
@@ -125,7 +125,7 @@ deb:
 # A Debian with systemd as PID 1 and all that the packages depend on, for the system test; kept in PREFIX.
 container: deb
 	packaging/debian-packages $(CONTAINER_PACKAGES)
-	tests/rigs/debian_tree '$(PREFIX)/debian-tree'
+	tests/helpers/debian_tree '$(PREFIX)/debian-tree'
 
 system-test: install-dev container
 	TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/system/test_systemd.py $(ARGS)

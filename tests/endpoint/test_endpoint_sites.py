@@ -216,7 +216,7 @@ TAKEN = [
 
 @pytest.mark.peer
 def test_what_the_peer_takes_is_taken(peer: Path) -> None:
-    program = Path(__file__).parents[1] / "rigs" / "peer_loads.py"
+    program = Path(__file__).parents[1] / "helpers" / "peer_loads.py"
     ended = subprocess.run(
         [peer / "python", program], input=json.dumps(TAKEN), capture_output=True, text=True, check=True
     )

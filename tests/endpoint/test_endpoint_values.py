@@ -15,7 +15,7 @@ from globus_compute_sdk.serialize.concretes import SELECTABLE_CODE_STRATEGIES
 
 pytestmark = [pytest.mark.system, pytest.mark.peer]
 
-SCRIPT, RESULTS = (Path(__file__).parent.parent / "rigs" / name for name in ("users_script.py", "users_results.py"))
+SCRIPT, RESULTS = (Path(__file__).parent.parent / "helpers" / name for name in ("users_script.py", "users_results.py"))
 LOCAL = """
 engine:
   type: GlobusComputeEngine

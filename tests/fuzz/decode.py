@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-_RIGS = Path(__file__).parent.parent / "rigs"
+_HELPERS = Path(__file__).parent.parent / "helpers"
 _MEMORY = 16 * 1024  # KiB that one input may add to the most that the process ever had; see getrusage(2)
 _NUMBERS: list[object] = [-1, 0, 1, 2**31, 2**32, 2**63, 1.0, math.inf]
 _OTHERS: list[object] = [None, True, "", "\0", "../x", "\N{EURO SIGN}", b"x", [], {}, [[]]]
@@ -55,7 +55,7 @@ def _campaign(target: str, seconds: float) -> int:
 def _fuzz(target: str, folder: Path, seconds: float) -> None:
     """Never returns: libFuzzer ends the process. It leaves what it found in the folder."""
     os.environ["MSGPACK_PUREPYTHON"] = "1"
-    sys.path.append(str(_RIGS))
+    sys.path.append(str(_HELPERS))
     import atheris  # type: ignore[import-untyped]
 
     with atheris.instrument_imports(include=["msgpack", "twinlock_wire", "twinlock_spawner"]):

@@ -20,7 +20,7 @@ from twinlock_wire import wire
 
 pytestmark = pytest.mark.system
 
-RIGS = Path(__file__).parents[1] / "rigs"
+HELPERS = Path(__file__).parents[1] / "helpers"
 
 # A broker that starts two endpoints, gives its connection to another process, and ends; what that does, it is told.
 GIVEN_AWAY = """
@@ -108,7 +108,7 @@ def give(
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
-                    env={**os.environ, "PYTHONPATH": f"{RIGS}:{RIGS.parents[1] / 'testbed'}"},
+                    env={**os.environ, "PYTHONPATH": f"{HELPERS}:{HELPERS.parents[1] / 'testbed'}"},
                 )
             )
             stack.callback(process.kill)

@@ -28,7 +28,7 @@ SEEDS = [
 @pytest.fixture(scope="module")
 def puppet() -> Iterator[str]:
     """The program that does what it is told."""
-    source = Path(__file__).parents[1] / "rigs/puppet.c"
+    source = Path(__file__).parents[1] / "helpers/puppet.c"
     with tempfile.TemporaryDirectory(prefix="twl-puppet-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)
         subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-o", f"{folder}/puppet", source], check=True, timeout=60)
