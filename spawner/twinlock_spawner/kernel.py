@@ -9,8 +9,8 @@ from collections.abc import Iterator
 _CLONE3 = 435
 """The number of clone3(2), on every machine."""
 
-_KEYCTL = {"x86_64": 250, "aarch64": 219, "ppc64le": 271}[os.uname().machine]
-"""The number of keyctl(2)."""
+_KEYCTL = {"x86_64": 250, "ppc64le": 271, "s390x": 280}.get(os.uname().machine, 219)
+"""The number of keyctl(2): 219 where system calls have the numbers of all newer machines, aarch64 and riscv64 too."""
 
 _CLONE_INTO_CGROUP = 1 << 33
 _KEYCTL_JOIN_SESSION_KEYRING = 1

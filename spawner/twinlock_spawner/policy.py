@@ -144,7 +144,7 @@ class Policy(SimpleNamespace):
     allowed_shells: Annotated[list[str], TEXTS, "the account's must be one of these; empty: no such condition"] = []
     max_children: Annotated[int, COUNT, "most endpoints at a time"] = 1000
     max_children_per_user: Annotated[int, COUNT, "most endpoints of one account at a time"] = 20
-    start_rate: Annotated[float, NUMBER, "starts per second, 0.05 at least; what 20 s allow may come at once"] = 50.0
+    start_rate: Annotated[float, NUMBER, "starts per second, 0.055 at least; what 20 s allow may come at once"] = 50.0
     start_rate_per_user: Annotated[float, NUMBER, "the same for one account"] = 1.0
     exec_timeout: Annotated[float, NUMBER, "seconds that a child may take from fork to exec"] = 10.0
     stop_grace: Annotated[float, NUMBER, "seconds between TERM and KILL of an endpoint"] = 10.0
