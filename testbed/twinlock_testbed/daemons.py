@@ -113,9 +113,12 @@ class Daemon:
 
 def stop_stragglers() -> None:
     """End what an interruption left between the start of a program and the moment when somebody was to end it."""
-    for child in psutil.Process().children():
+    children = psutil.Process().children()
+    for child in children:
         child.terminate()
-        child.wait(60)
+    _, stubborn = psutil.wait_procs(children, timeout=60)
+    for child in stubborn:
+        child.kill()
 
 
 def run(
