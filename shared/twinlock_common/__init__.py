@@ -1,1 +1,1 @@
-"""What the parts that run without root share; nothing of it is loaded by root."""
+"""Code that the parts which run without root share; no process of root loads any of it."""

@@ -1,7 +1,7 @@
 """The start document, which a manager endpoint writes to a user endpoint's standard input: one JSON object.
 
-It is compatible with what the peer's `_start-user-endpoint` reads, plus `OURS`. The peer's manager has `PEER_KEYS` in
-their place: a file in memory with fresh credentials, its key, and a pipe for audit records.
+It is compatible with what the agent's `_start-user-endpoint` reads, plus `OURS`. In place of those, the agent's manager
+writes `PEER_KEYS`: a file in memory with fresh credentials, its key, and a pipe for audit records.
 """
 
 import json
@@ -17,24 +17,24 @@ T = TypeVar("T")
 
 
 class Entries(TypedDict, total=False):
-    """The document as JSON, which a manager of ours writes."""
+    """The document as JSON, as Twinlock's manager endpoint writes it."""
 
     amqp_creds: dict[str, Any]
-    """The service's, as they came with the start command."""
+    """The service's credentials, as they came with the start command."""
     config: str
     """The rendered configuration, in YAML."""
     ep_info: dict[str, Any]
-    """Of the manager: its pid, and the identities that were mapped."""
+    """About the manager endpoint: its pid, and the identities that were mapped."""
     allowed_functions: list[str]
-    """Uuids of the only functions that may run; without it, all."""
+    """Uuids of the only functions that may run; without the key, all may."""
     environment: dict[str, str]
     """Variables for the endpoint and its tasks."""
     restarted: bool
-    """It follows an endpoint that has ended: its tasks may be done already, and it needn't have seen one to be idle."""
+    """It follows an endpoint that has ended: the tasks may be done already, so it may be idle before it has had one."""
     control: str
-    """The path of the manager's socket."""
+    """The path of the broker's control socket."""
     audited: bool
-    """Task events have to be audited over that socket."""
+    """The events of tasks have to be audited over that socket."""
 
 
 KEYS = tuple(Entries.__annotations__)
@@ -51,7 +51,7 @@ class DocumentError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """The endpoint's queues. Fresh credentials come as a whole set of them."""
+    """The endpoint's queues. Fresh credentials are always for all of them."""
 
     tasks: Source
     results: Destination
@@ -60,24 +60,36 @@ class Queues:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """All that the manager endpoint says about this endpoint. `control` is empty where there is no such socket."""
+    """All that the manager endpoint says about a user endpoint."""
 
     endpoint_id: str
+    """The user endpoint's uuid."""
     queues: Queues
+    """Its queues, with their credentials."""
     config: str
+    """The rendered configuration, in YAML."""
     info: dict[str, Any]
+    """About the manager endpoint, see `Entries`."""
     allowed_functions: frozenset[str] | None
+    """Uuids, in small letters, of the only functions that may run; None if all may."""
     environment: dict[str, str]
+    """Variables for the endpoint and its tasks."""
     restarted: bool
+    """An endpoint with the same uuid has ended before, see `Entries`."""
     control: str
+    """The path of the broker's control socket; empty if there is none."""
     audited: bool
+    """The events of tasks have to be audited."""
     shared_fd: int | None
+    """The descriptor of the agent's file with fresh credentials; None if Twinlock's manager wrote the document."""
     shared_key: str = field(repr=False)
+    """The key of that file."""
     audit_fd: int | None
+    """The descriptor of the agent's pipe for audit records; None if there is none."""
 
 
 def parse(raw: bytes) -> Document:
-    """Read the document; DocumentError says which part is missing or of the wrong type."""
+    """Read the document. Raise `DocumentError`, which says which part is missing or of the wrong type."""
     try:
         whole = json.loads(raw)
     except ValueError as error:
@@ -104,12 +116,15 @@ def parse(raw: bytes) -> Document:
 
 
 def without(raw: bytes, names: Sequence[str]) -> bytes:
-    """The text of a document that `parse` takes, without these entries."""
+    """Return the text of a document that `parse` accepts, without the entries called `names`."""
     return json.dumps({name: value for name, value in json.loads(raw).items() if name not in names}).encode()
 
 
 def queues(creds: dict[str, Any]) -> Queues:
-    """The queues in `amqp_creds`; DocumentError says which part is missing or of the wrong type."""
+    """Return the queues in `amqp_creds`.
+
+    Raise `DocumentError`, which says which part is missing or of the wrong type.
+    """
     return Queues(
         tasks=_read(creds, "task_queue_info", read_source),
         results=_destination(creds, "result_queue_info"),

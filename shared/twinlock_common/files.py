@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, so that neither a reader nor a crash ever meets half of one."""
+"""Files that are replaced as a whole, so that neither a reader nor a crash meets half of one."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Give the path of a draft, which takes the place of the file at `path` when the block ends without an error.
+    """Yield the path of a draft, which replaces the file at `path` if the block ends without an error.
 
-    With `durable` the disk has it then, so that it outlives a power cut too. Raises `OSError`; the file is as it was.
+    With `durable` the new file is on the disk by then, so that it survives a power cut too. Raise `OSError`; the file
+    is as it was before.
     """
     draft = path.with_suffix(".new")
     yield draft
@@ -22,7 +23,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has the file or folder at `path` as it is now. Raises `OSError`."""
+    """Wait until the disk has the file or folder at `path` as it is now. Raise `OSError`."""
     opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(opened)

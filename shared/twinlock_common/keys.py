@@ -1,4 +1,4 @@
-"""Tables of configuration keys, a row each: what validation, error texts and the documentation are made from."""
+"""Tables of configuration keys, one row a key, from which validation, error texts and the documentation are made."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -8,9 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of value: its name for people, and what turns YAML's value into ours (ValueError where it isn't one).
+    """A type of value. `name` is for people; `read` turns YAML's value into ours, or raises `ValueError`.
 
-    `unset` are YAML's values that mean the same as leaving the key out.
+    `unset` holds YAML's values that mean the same as leaving the key out.
     """
 
     name: str
@@ -20,16 +20,21 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a configuration file. `unit` is empty where the value has none."""
+    """One key of a configuration file."""
 
     name: str
+    """As it stands in the file."""
     kind: Kind
+    """The type of its value."""
     default: Any
+    """The value of a key that isn't set."""
     unit: str
+    """Empty if the value has none."""
     meaning: str
+    """What the key is for, as half a sentence."""
 
     def read(self, value: Any) -> Any:
-        """What YAML's value means, the default where it is unset. Raises ValueError where it isn't of the kind."""
+        """Return what YAML's value means, or the default if it is unset. Raise `ValueError` if it isn't of the kind."""
         if value in self.kind.unset:
             return self.default
         try:
@@ -39,7 +44,7 @@ class Key:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Half a sentence for an error about an unknown name: the name that was probably meant, else all that there are."""
+    """Return half a sentence for an error about an unknown name: the name probably meant, else all known names."""
     names = sorted(known)
     lowered = {candidate.lower(): candidate for candidate in names}
     close = difflib.get_close_matches(name.lower(), lowered, n=1)
@@ -47,7 +52,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def exactly(*types: type) -> Callable[[Any], Any]:
-    """What reads values of just these types."""
+    """Return a function that reads values of just these types."""
 
     def read(value: Any) -> Any:
         if type(value) not in types:
@@ -58,7 +63,10 @@ def exactly(*types: type) -> Callable[[Any], Any]:
 
 
 def _name(value: Any) -> str | None:
-    """The peer once wrote `display_name: None` into every config.yaml and has read it as "no name" since."""
+    """Read a name; the text "None" stands for no name.
+
+    The agent once wrote `display_name: None` into every config.yaml and has read it as "no name" since.
+    """
     text: str = exactly(str)(value)
     return None if text == "None" else text
 
@@ -67,7 +75,7 @@ _YES, _NO = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n",
 
 
 def _flag(value: Any) -> bool:
-    """The peer takes words and 0 and 1 too (pydantic's lax mode)."""
+    """Read a boolean. As with the agent, words and 0 and 1 count too (pydantic's lax mode)."""
     word = str(value).lower()
     if type(value) not in (bool, int, str) or word not in _YES + _NO:
         raise ValueError

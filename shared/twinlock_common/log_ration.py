@@ -1,4 +1,4 @@
-"""Events that somebody else can cause as often as they like: a line a minute for each who does, with a number."""
+"""Log lines about events that others can cause as often as they like: one a minute for each culprit, with a count."""
 
 import asyncio
 import logging
@@ -9,8 +9,8 @@ from typing import Any
 MINUTE = 60.0
 
 MOST = 50
-"""Culprits with lines of their own within a minute; further ones share one, since an account may have thousands of uids
-(subuid(5)).
+"""Culprits with lines of their own within a minute. Further ones share a line, since an account may have thousands of
+uids (subuid(5)).
 """
 
 
@@ -22,16 +22,16 @@ class _Event:
 
 
 class LogRation:
-    """Warns through `log` at once when somebody begins, then once a minute with the number of further times."""
+    """Warnings through `log`: one as soon as a culprit begins, then one a minute with the number of further events."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._more: dict[tuple[Hashable, str], int] = {}
 
     def warning(self, who: Hashable, text: str, *values: object, **extra: Any) -> None:
-        """Log the event, or count it where `who` has caused such a one within the last minute. `extra` as for a logger.
+        """Log the event, or count it if `who` has caused one of this kind within the last minute.
 
-        `text` is always the same for one kind of event, and `values` are what differs.
+        `text` is the same for all events of one kind; `values` are what differs. `extra` is as for a logger.
         """
         key: tuple[Hashable, str] = (who, text)
         if key not in self._more and len(self._more) >= MOST:

@@ -10,9 +10,9 @@ PERIOD = 30.0
 
 
 async def tell_systemd(status: Callable[[], str]) -> None:
-    """Tell systemd the status from now on, and that the loop runs, twice in its watchdog's time; without end.
+    """Tell systemd the status, and that the loop runs, twice in its watchdog's time and without end.
 
-    A loop that hangs can't tell, so that systemd restarts the service (WatchdogSec= in its unit).
+    A loop that hangs can't do so, and systemd restarts the service (WatchdogSec= in its unit).
     """
     limit = _watchdog()
     while True:
@@ -21,7 +21,7 @@ async def tell_systemd(status: Callable[[], str]) -> None:
 
 
 def _watchdog() -> float:
-    """Seconds within which systemd wants to hear from this process; 0 where it doesn't (sd_watchdog_enabled(3))."""
+    """Return the seconds within which systemd wants to hear from this process (sd_watchdog_enabled(3)); else 0."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     usec = os.environ.get("WATCHDOG_USEC", "")
@@ -29,7 +29,7 @@ def _watchdog() -> float:
 
 
 def notify(state: str) -> None:
-    """Tell systemd `state`, such as ``READY=1``. Does nothing where nobody asked; never fails the caller."""
+    """Tell systemd `state`, such as ``READY=1``. Do nothing if systemd didn't ask; never fail the caller."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

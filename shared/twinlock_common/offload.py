@@ -1,7 +1,7 @@
-"""Blocking calls beside the loop, in threads that keep no process alive.
+"""Blocking calls beside the loop, in threads that don't keep the process alive.
 
-Not asyncio.to_thread: its threads are joined when the interpreter ends, and a call may never come back: a dead NFS
-server, a mapper, Parsl.
+asyncio.to_thread isn't used: the interpreter joins its threads when it ends, and a call may never return, because of a
+dead NFS server, a mapper, or Parsl.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """Run `call` in a daemon thread; the future of the running loop gets its value or its exception."""
+    """Run `call` in a daemon thread, and return a future of the running loop for its value or exception."""
     return asyncio.wrap_future(_started(call, getattr(call, "__name__", "call")))
 
 
 class Offload:
-    """Runs blocking calls with a time limit, at most `threads` at once.
+    """Blocking calls with a time limit, at most `threads` at once.
 
-    A call that overran its limit keeps its place until it really ends, so that hung calls can't pile up without bound.
+    A call that overran its limit keeps its thread until it really ends, so that hung calls can't pile up without bound.
     """
 
     def __init__(self, name: str, threads: int) -> None:
@@ -30,7 +30,10 @@ class Offload:
         self._places = asyncio.Semaphore(threads)
 
     async def run(self, limit: float, call: Callable[[], T]) -> T:
-        """What `call` returns or raises; `TimeoutError` if it, or the wait for a free thread, took `limit` seconds."""
+        """Return what `call` returns, or raise what it raises.
+
+        Raise `TimeoutError` if the wait for a free thread and the call take more than `limit` seconds together.
+        """
         async with asyncio.timeout(limit):
             await self._places.acquire()
             loop = asyncio.get_running_loop()

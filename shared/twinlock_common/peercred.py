@@ -1,4 +1,4 @@
-"""Which process is at the other end of a Unix socket, by the kernel's word (SO_PEERCRED, unix(7))."""
+"""The process at the other end of a Unix socket, as the kernel knows it (SO_PEERCRED, unix(7))."""
 
 import socket
 import struct
@@ -9,18 +9,18 @@ _UCRED = struct.Struct("3i")
 
 
 class Peer(NamedTuple):
-    """The process that connected, or that listened when it was connected to, and its effective uid then."""
+    """The process at the other end of a socket, and its effective uid, both as of the connect(2) or listen(2) call."""
 
     pid: int
     uid: int
 
     @property
     def is_root(self) -> bool:
-        """Whether that is root's process."""
+        """Whether it is a process of root."""
         return self.uid == 0
 
 
 def peer_of(sock: socket.socket) -> Peer:
-    """Who is at the other end of `sock`. Raises `OSError`."""
+    """Return who is at the other end of `sock`. Raise `OSError`."""
     pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return Peer(pid, uid)

@@ -7,9 +7,9 @@ STATE, PARENT, STARTED = 3, 4, 22
 
 
 def field(pid: int, number: int) -> str | None:
-    """The field of process `pid` with this number, from 3 on; None where it can't be known.
+    """Return the field of process `pid` with this number, from 3 on; None if it can't be known.
 
-    The command's name, which is the second field, may hold spaces and brackets.
+    The second field, the command's name, may hold spaces and brackets.
     """
     try:
         _, _, rest = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")

@@ -1,4 +1,4 @@
-"""Credentials of queues as the service hands them out: at a registration, and for a user endpoint in `amqp_creds`."""
+"""Credentials of queues, as the service hands them out: at a registration, and in `amqp_creds` for a user endpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,19 +20,19 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where messages of one kind are published: `publish` holds exchange, routing_key, mandatory and properties."""
+    """Where messages of one kind are published. `publish` holds exchange, routing_key, mandatory and properties."""
 
     url: str = field(repr=False)
     publish: dict[str, Any]
 
 
 def read_source(info: Any) -> Source:
-    """Read a `command_queue_info` or `task_queue_info`. Raises ValueError, whose text holds no credential."""
+    """Read a `command_queue_info` or `task_queue_info`. Raise `ValueError`, whose text holds no credential."""
     return Source(_url(info), _name(info, "queue"))
 
 
 def read_destination(info: Any) -> Destination:
-    """Read a `heartbeat_queue_info` or `result_queue_info`. Raises ValueError, whose text holds no credential."""
+    """Read a `heartbeat_queue_info` or `result_queue_info`. Raise `ValueError`, whose text holds no credential."""
     url = _url(info)
     publish = info.get("queue_publish_kwargs")
     _name(publish, "exchange", least=0)  # the default exchange has an empty name

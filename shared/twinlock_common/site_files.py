@@ -1,4 +1,4 @@
-"""The text of files that administrators write, and what YAML makes of it: with limits, and with reasons for people."""
+"""Files that administrators write, read as text, YAML or JSON: with limits, and with reasons for people."""
 
 import json
 import os
@@ -15,14 +15,14 @@ MOST = 16 << 20
 
 
 def read_file(path: Path) -> str:
-    """Return the text of the file, without the mark that editors of Windows put at its beginning.
+    """Return the text of the file, without the mark that Windows editors put at its beginning.
 
-    A pipe or a device would hold up whoever reads it. `/dev/null` alone is an empty file, as it is for the official
-    agent.
+    A pipe or a device would hold up whoever reads it, so it is refused. Only `/dev/null` counts as an empty file, as it
+    does for the official agent.
 
     Raises:
         OSError: it isn't there, or may not be read.
-        ValueError: it is no regular file, too long, or not UTF-8.
+        ValueError: it isn't a regular file, is too long, or isn't UTF-8.
     """
     status = path.stat()
     if path.samefile(os.devnull):
@@ -41,7 +41,7 @@ def read_file(path: Path) -> str:
 
 
 def load_yaml(text: str) -> Any:
-    """Return what stands in a YAML text. Raises `ValueError`, whose text is one line: where, and what is wrong."""
+    """Return the content of a YAML text. Raise `ValueError`, whose text is one line: where, and what is wrong."""
     try:
         return yaml.load(text, UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -57,7 +57,7 @@ def load_yaml(text: str) -> Any:
 
 
 def load_json(text: str) -> Any:
-    """Return what stands in a JSON text. Raises `ValueError` for what isn't JSON, and for a key that stands twice."""
+    """Return the content of a JSON text. Raise `ValueError` if it isn't JSON, or has a key twice in the same object."""
     return json.loads(text, object_pairs_hook=_once)
 
 

@@ -1,4 +1,4 @@
-"""YAML in which a key stands once in a mapping, as YAML 1.2 has it (3.2.1.1); PyYAML takes the last of two."""
+"""YAML in which a mapping has each key once, as in YAML 1.2 (3.2.1.1); PyYAML takes the last of two."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class DuplicateKeyError(yaml.constructor.ConstructorError):
-    """A key stands twice in a mapping, on the lines `first_line` and `line`; its text quotes the key."""
+    """A mapping has a key twice, on the lines `first_line` and `line`; the text quotes the key."""
 
     def __init__(self, key: yaml.ScalarNode, first_line: int) -> None:
         problem = f"the key {key.value!r} stands on line {first_line} already; remove one of the two"
@@ -18,9 +18,10 @@ class DuplicateKeyError(yaml.constructor.ConstructorError):
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """Reads YAML as SafeLoader does. Raises `DuplicateKeyError`."""
+    """A SafeLoader that raises `DuplicateKeyError`."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose the mapping as SafeLoader does, and refuse a key that it has twice."""
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, str], int] = {}
         for key, _ in node.value:

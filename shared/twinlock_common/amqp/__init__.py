@@ -1,1 +1,1 @@
-"""The parts' client of RabbitMQ, on pika and asyncio."""
+"""The client of RabbitMQ that the parts share, on pika and asyncio."""

@@ -1,4 +1,4 @@
-"""pika's connection, with what it lacks."""
+"""pika's connection on asyncio, with fewer and larger writes."""
 
 import asyncio
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 
-_TOGETHER = 1 << 16  # bytes; of more, what a socket doesn't take at once would be copied again and again
+_TOGETHER = 1 << 16  # bytes; a larger piece would be copied again whenever a socket doesn't take it at once
 
 
 def parameters(url: str, port: int | None = None, silence_s: int | None = None) -> pika.URLParameters:
-    """Connection parameters of a URL; `port` replaces the URL's, and after `silence_s` the peer is taken for dead.
+    """Return the connection parameters in a URL. Raise `ValueError` if it isn't a valid one.
 
-    Raises ValueError where the URL is none.
+    `port` replaces the URL's port. After `silence_s` seconds without a sign of life the other side is considered dead.
     """
     made = pika.URLParameters(url)
     if port is not None:
@@ -23,7 +23,10 @@ def parameters(url: str, port: int | None = None, silence_s: int | None = None) 
 
 
 class Connection(AsyncioConnection):  # type: ignore[misc]  # pika ships no types
-    """Sends what is written in one turn of the loop together: pika sends each frame by itself, four for each task."""
+    """A connection that sends together what is written in one turn of the loop.
+
+    pika by itself sends each frame on its own, four for each task.
+    """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         self._gathered: list[bytes] = []

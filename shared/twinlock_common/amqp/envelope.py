@@ -1,4 +1,4 @@
-"""What goes around a message that is published, made once: pika makes it anew for each, in a tenth of a task's time."""
+"""The frames around a published message, made once: pika makes them for each message, in a tenth of a task's time."""
 
 import struct
 from typing import Any
@@ -17,9 +17,10 @@ _NO_ID = "of 16 characters"
 
 
 class Envelope:
-    """Publishes on `channel` with what the service says about publishing: exchange, routing_key, mandatory, properties.
+    """What surrounds the messages that are published on `channel` in the way that the service names.
 
-    Frames are those of AMQP 0-9-1, 2.3.5. Messages of more than one frame are left to pika.
+    `publish` is what the service says: exchange, routing_key, mandatory and properties. Frames are those of AMQP 0-9-1,
+    2.3.5. Messages of more than one frame are left to pika.
     """
 
     def __init__(self, channel: Channel, publish: dict[str, Any]) -> None:
@@ -32,7 +33,7 @@ class Envelope:
         self._before_id, self._after_id = b"".join(self._with_id(_NO_ID).encode()).split(_NO_ID.encode())
 
     def send(self, body: bytes, number: int) -> None:
-        """Publish a message, whose `message_id` is made of `number`: see `number_of`."""
+        """Publish a message. Its `message_id` is made of `number`, see `number_of`."""
         message_id = _ID % number
         if not 0 < len(body) <= self._largest:
             self._channel.basic_publish(body=body, properties=self._with_id(message_id), **self._method_arguments)
@@ -40,7 +41,8 @@ class Envelope:
         properties = self._before_id + message_id.encode() + self._after_id
         header = _CONTENT_S.pack(BasicProperties.INDEX, len(body)) + properties
         frames = [self._method, *self._frame(FRAME_HEADER, header), *self._frame(FRAME_BODY, body)]
-        self._channel.connection._output_marshaled_frames([b"".join(frames)])
+        # pika has no public method that sends frames made elsewhere.
+        self._channel.connection._output_marshaled_frames([b"".join(frames)])  # noqa: SLF001
 
     def _with_id(self, message_id: str) -> BasicProperties:
         return BasicProperties(**{**self._properties, "message_id": message_id})
@@ -50,5 +52,5 @@ class Envelope:
 
 
 def number_of(properties: BasicProperties) -> int:
-    """The number that a message was sent with, which came back."""
+    """Return the number that a message was sent with, from the properties of one that RabbitMQ returned."""
     return int(properties.message_id, 16)

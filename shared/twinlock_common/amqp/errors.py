@@ -1,16 +1,16 @@
-"""What can become of a connection to RabbitMQ, and of a message."""
+"""The failures of a connection to RabbitMQ, and of a message."""
 
 
 class LinkError(Exception):
-    """The connection couldn't be made, ended, or didn't take a message. The text holds no credentials."""
+    """The connection couldn't be made, has ended, or didn't take a message. The text holds no credentials."""
 
 
 class LinkRefused(LinkError):
-    """RabbitMQ doesn't take the credentials, or takes them no longer."""
+    """RabbitMQ doesn't accept the credentials, or no longer accepts them."""
 
 
 class NotTaken(LinkError):
-    """There is no queue for the message, or it is full."""
+    """There is no queue for the message, or the queue is full."""
 
 
 class Suspect(LinkError):

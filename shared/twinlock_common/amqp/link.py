@@ -1,4 +1,4 @@
-"""One AMQP connection on the asyncio loop. It doesn't mend itself: when it ends, open another."""
+"""One AMQP connection on the asyncio loop. It doesn't reconnect: when it ends, open another one."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,8 @@ from twinlock_common.amqp.publishing import PublishingChannel
 from twinlock_common.amqp.refusals import refusal
 
 OPEN_LIMIT = 30.0
-"""Seconds for a connection and its channel to be there. Of an attempt that fails in a callback, for want of a
-descriptor for example, pika says nothing.
+"""Seconds for a connection and its channel to be open. pika doesn't report an attempt that fails in a callback, for
+example because no descriptor is left.
 """
 
 _CLOSE_LIMIT = 3.0
@@ -28,35 +28,45 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it came. `exchange` is the one that it was published to, `timestamp` in seconds since 1970."""
+    """A message as it was delivered."""
 
     channel: Any = field(repr=False)
+    """The channel that it came on, where it is acknowledged."""
     tag: int
+    """Its number on that channel (AMQP's delivery tag)."""
     exchange: str
+    """The exchange that it was published to."""
     body: bytes = field(repr=False)
+    """Its content."""
     redelivered: bool
+    """It was delivered before, and not acknowledged."""
     content_type: Any
+    """The type of its content, as the sender names it; None if it doesn't."""
     timestamp: Any
+    """In seconds since 1970, as the sender set it; None if it didn't."""
 
     def ack(self, *, multiple: bool = False) -> None:
-        """Acknowledge it, or all up to it. Once its channel has ended that does nothing: it is delivered again."""
+        """Acknowledge the message or, with `multiple`, all messages up to it.
+
+        Once its channel has ended this does nothing: RabbitMQ delivers the message again.
+        """
         with contextlib.suppress(AMQPError):
             self.channel.basic_ack(self.tag, multiple=multiple)
 
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """What a queue's messages are delivered to."""
+    """A subscription to a queue: the channel that messages come on, and its tag."""
 
     channel: Any
     tag: str
 
 
 class Link:
-    """The connection. `open` makes one; whatever ends it, `closed` tells, and everything pending fails.
+    """A connection to RabbitMQ, made by `open`. When it ends, `closed` returns and everything pending fails.
 
-    It has a channel to publish on, and one for each queue that is consumed. A channel that RabbitMQ closes takes the
-    connection with it, but for one that it closes over a message that it will never accept.
+    It has one channel to publish on, and one for each queue that is consumed. If RabbitMQ closes a channel, the
+    connection ends too, unless the reason is a message that RabbitMQ will never accept.
     """
 
     def __init__(self) -> None:
@@ -71,7 +81,10 @@ class Link:
 
     @classmethod
     async def open(cls, url: str, heartbeat: int | None = None) -> "Link":
-        """A connection to `url`, whose other side is taken for dead after `heartbeat` seconds. Raises `LinkError`."""
+        """Connect to `url`. Raise `LinkError`.
+
+        After `heartbeat` seconds without a sign of life the other side is considered dead.
+        """
         link = cls()
         try:
             async with asyncio.timeout(OPEN_LIMIT):
@@ -89,20 +102,18 @@ class Link:
         return link
 
     async def closed(self) -> str:
-        """Wait for the end of the connection; the reason."""
+        """Wait for the end of the connection and return the reason."""
         return await asyncio.shield(self._closed)
 
     async def publish(self, exchange: str, routing_key: str, body: bytes, properties: dict[str, Any]) -> None:
         """Publish one message and wait until RabbitMQ has it in a queue.
 
         RabbitMQ closes the channel over a message that it will never accept, and doesn't say which one it was. So each
-        that wasn't confirmed then is published once more, alone, on a channel of its own.
-
-        Args:
-            properties: AMQP's own, such as `delivery_mode`; the `message_id` is ours.
+        message that wasn't confirmed by then is published once more, alone, on a channel of its own. `properties` are
+        AMQP's own, such as `delivery_mode`; the `message_id` is set here.
 
         Raises:
-            RefusedMessageError: RabbitMQ will never accept it; nothing else suffers from that.
+            RefusedMessageError: RabbitMQ will never accept the message; no other message suffers from that.
             NotTaken: no queue has taken it.
             LinkError: it wasn't confirmed.
         """
@@ -114,7 +125,10 @@ class Link:
                 await self._publish_alone(*message)
 
     async def consume(self, queue: str, prefetch: int, receive: Callable[[Message], None]) -> Consumer:
-        """Have `receive` called with each message of `queue`, `prefetch` at most unacknowledged. Raises `LinkError`."""
+        """Have `receive` called with each message of `queue`. Raise `LinkError`.
+
+        At most `prefetch` messages are unacknowledged at a time.
+        """
         channel = await self._channel(lambda error: self._lose_channel(_reason(error)))
         await self._ask(lambda done: channel.basic_qos(prefetch_count=prefetch, callback=done))
 
@@ -126,14 +140,14 @@ class Link:
         return Consumer(channel, str(started.method.consumer_tag))
 
     async def cancel(self, consumer: Consumer) -> None:
-        """Let no more messages be delivered to `consumer`. Raises `LinkError`."""
+        """End the delivery of messages to `consumer`. Raise `LinkError`."""
         await self._ask(lambda done: consumer.channel.basic_cancel(consumer.tag, callback=done))
 
     async def close(self) -> None:
         """Close the connection, and wait a moment for the other side to agree.
 
-        One that is still being made is closed as soon as it is there, or given up by pika after 15 s: pika's `close`
-        amid the handshake ends in an AssertionError in a callback.
+        A connection that is still being made is closed as soon as it is open, or given up by pika after 15 s: pika's
+        `close` during the handshake ends in an AssertionError in a callback.
         """
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
@@ -230,5 +244,5 @@ def _resolve(future: asyncio.Future[Any], value: Any) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What ended a connection; pika's texts hold addresses and RabbitMQ's words, never the password."""
+    """Return what ended a connection. pika's texts hold addresses and RabbitMQ's words, never the password."""
     return f"{type(error).__name__}: {str(error)[:200]}"

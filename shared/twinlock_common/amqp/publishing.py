@@ -1,4 +1,4 @@
-"""One channel on which messages are published with confirms."""
+"""A channel on which messages are published with confirms."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,7 @@ from twinlock_common.amqp.errors import LinkError, NotTaken
 
 
 class PublishingChannel:
-    """Publishes on `channel`, which is open and confirms."""
+    """The messages that are published on `channel`, which is open and in confirm mode."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
@@ -25,7 +25,10 @@ class PublishingChannel:
         return bool(self._channel.is_open)
 
     def publish(self, exchange: str, routing_key: str, body: bytes, properties: dict[str, Any]) -> asyncio.Future[None]:
-        """The future is done when RabbitMQ has the message in a queue. Raises `LinkError`, as the future does."""
+        """Publish a message and return a future that is done when RabbitMQ has the message in a queue.
+
+        Both this call and the future raise `LinkError`.
+        """
         number = self._published + 1
         # The id tells which message came back; RabbitMQ returns a message before it confirms it.
         full = pika.BasicProperties(message_id=str(number), **properties)
@@ -38,7 +41,7 @@ class PublishingChannel:
         return confirmed
 
     def confirmed(self, frame: Any) -> None:
-        """RabbitMQ confirmed, or took back, one message or all up to one."""
+        """Note that RabbitMQ has confirmed, or rejected, one message or all messages up to one."""
         method, last = frame.method, frame.method.delivery_tag
         tags = [tag for tag in self._confirms if tag <= last] if method.multiple else [last]
         for tag in tags:
@@ -54,15 +57,15 @@ class PublishingChannel:
                 waiting.set_exception(NotTaken("RabbitMQ didn't take the message"))
 
     def fail(self, error: LinkError) -> None:
-        """Fail what isn't confirmed."""
+        """Fail all messages that aren't confirmed."""
         for waiting in self._confirms.values():
             if not waiting.done():
                 waiting.set_exception(error)
-                waiting.exception()  # whoever waits gets it all the same; where nobody does, asyncio need not complain
+                waiting.exception()  # whoever waits still gets it; if nobody does, asyncio needn't complain
         self._confirms.clear()
 
     def close(self) -> None:
-        """Close the channel, if that hasn't happened."""
+        """Close the channel, unless it is closed already."""
         if self._channel.is_open:
             self._channel.close()
 

@@ -1,4 +1,4 @@
-"""Messages that RabbitMQ refuses for good, told from trouble that passes."""
+"""Messages that RabbitMQ will never accept, told apart from temporary trouble."""
 
 import re
 from dataclasses import dataclass

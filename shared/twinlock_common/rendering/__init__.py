@@ -1,1 +1,1 @@
-"""From a user's options and an administrator's template to the configuration of a user endpoint."""
+"""The rendering of a user endpoint's configuration, from the user's options and the administrator's template."""

@@ -1,8 +1,8 @@
-"""Whether each text of the options stayed within one value of the rendered configuration.
+"""A check that each text of the options stayed within one value of the rendered configuration.
 
-A text is written as a double-quoted scalar, which is a value wherever a template puts it by itself. Where a template
-has quotes of its own around it, the two pairs of quotes meet, and what is between them can read as YAML: in
-``{account: "{{ x }}", nodes: 1}`` the option ``, nodes: 100, z: `` would be two more keys.
+A text is written as a double-quoted scalar, which is a value wherever a template puts it by itself. If a template has
+quotes of its own around it, the two pairs of quotes meet, and what is between them can read as YAML: in ``{account: "{{
+x }}", nodes: 1}`` the option ``, nodes: 100, z: `` would be two more keys.
 """
 
 import bisect
@@ -22,9 +22,9 @@ _STRUCTURAL = re.compile(r"[,:#\[\]{}'\"\\]")
 def check(text: str, options: dict[str, Any]) -> None:
     """Raise `RenderingError` for an option that is more than a value in `text`.
 
-    Nothing is said of a text that can't be divided into YAML's tokens: it can't be used in any case.
+    A `text` that can't be divided into YAML's tokens passes: it can't be used in any case.
     """
-    # Templates may have made capitals of a text.
+    # A template may have changed a text to capitals.
     texts = [found for found in _texts(options) if _STRUCTURAL.search(found)]
     literals = {_without_case(literal) for found in texts for literal in _spellings(found)}
     caseless = _without_case(text) if literals else ""
@@ -48,7 +48,7 @@ def check(text: str, options: dict[str, Any]) -> None:
 
 
 def _scalars(text: str) -> list[tuple[int, int]]:
-    """Where each scalar begins and ends."""
+    """Return where each scalar begins and ends."""
     return [
         (token.start_mark.index, token.end_mark.index)
         for token in yaml.scan(text)
@@ -57,18 +57,21 @@ def _scalars(text: str) -> list[tuple[int, int]]:
 
 
 def _spellings(text: str) -> tuple[str, str]:
-    """How a text is printed: by itself, and within a list of Python's that a template made of changed texts."""
+    """Return how a text is printed: by itself, and within a list of Python's that a template made of changed texts."""
     quoted = str(quote(text))
     return quoted, repr(quoted)[1:-1]
 
 
 def _without_case(text: str) -> str:
-    """The text as all of its spellings in capitals and small letters have it; some letters become two ("ß", "SS")."""
+    """Return what all spellings of the text in capitals and small letters have in common.
+
+    Some letters become two ("ß", "SS").
+    """
     return "".join(character.upper().casefold() for character in text)
 
 
 def _starts_without_case(text: str) -> list[int]:
-    """For each character of `_without_case`, where the one that it comes from stands in the text."""
+    """Return, for each character of `_without_case`, the index in the text of the character that it comes from."""
     return [index for index, character in enumerate(text) for _ in character.upper().casefold()]
 
 
@@ -92,7 +95,7 @@ def _occurrences(text: str, literal: str) -> Iterator[int]:
 
 
 def _contained(text: str, scalars: list[tuple[int, int]], start: int, end: int) -> bool:
-    """Whether the range is part of one scalar, or of a comment."""
+    """Return whether the range is part of one scalar, or of a comment."""
     number = bisect.bisect_right(scalars, (start, len(text))) - 1
     before = scalars[number] if number >= 0 else (0, 0)
     if before[0] <= start and end <= before[1]:

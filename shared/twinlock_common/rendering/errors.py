@@ -1,10 +1,11 @@
-"""How rendering fails."""
+"""The failure of a rendering."""
 
 
 class RenderingError(Exception):
     """There is no configuration for these options.
 
-    `text` is for the user: what is wrong, what to do; no path of the host. `detail` is for the administrator alone.
+    `text` is for the user: what is wrong, and what to do; it names no path of the host. `detail` is for the
+    administrator only.
     """
 
     def __init__(self, text: str, detail: str = "") -> None:

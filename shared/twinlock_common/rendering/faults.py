@@ -1,4 +1,4 @@
-"""Where a template's fault is: the file, the line and the line's text, for the administrator."""
+"""The place of an error in a template, for the administrator: the file, the line and the line's text."""
 
 import linecache
 import traceback
@@ -19,7 +19,7 @@ class Source:
     folder: Path
 
     def fault(self, error: Exception) -> str:
-        """`FILE, line N: REASON: TEXT` for an error of this template or of one that it includes."""
+        """Return `FILE, line N: REASON: TEXT` for an error of this template or of one that it includes."""
         if isinstance(error, jinja2.TemplateSyntaxError):
             line = _line(error.source or self.text, error.lineno)
             return _sentence(error.filename or self.name, error.lineno, str(error.message), line)
@@ -32,7 +32,10 @@ class Source:
         return _sentence(name, number, reason, line)
 
     def _innermost(self, error: Exception) -> tuple[str, int] | None:
-        """The last line of a template that was at work; Jinja writes tracebacks in terms of templates."""
+        """Return the file and line of a template that ran last; None if none did.
+
+        Jinja writes tracebacks in terms of templates.
+        """
         frames = traceback.extract_tb(error.__traceback__, limit=-50)
         places = [(frame.filename, frame.lineno or 0) for frame in frames if self._has(frame.filename)]
         return places[-1] if places else None

@@ -1,7 +1,7 @@
-"""Users' options, made harmless: what they name, and what they say.
+"""Users' options, made harmless: their names and their values.
 
 An option ends up in YAML and in shell text. So every text is written as a double-quoted scalar, which is the same in
-JSON and in YAML: it can be nothing but a value. So is a key of a mapping, unless it is a plain word.
+JSON and in YAML: it can be nothing but a value. The same holds for a key of a mapping, unless it is a plain word.
 """
 
 import json
@@ -13,7 +13,7 @@ from twinlock_common.rendering.errors import RenderingError
 from twinlock_common.rendering.schema import check_options
 
 RESERVED = ("_GC", "parent_config", "user_runtime", "mapped_identity")
-"""Names that templates get from the broker; the last three are the peer's deprecated short forms."""
+"""Names that templates get from the broker; the last three are the agent's deprecated short forms."""
 
 MAX_DEPTH = 20
 """How deep lists and mappings may be nested in an option."""
@@ -28,7 +28,7 @@ _ESCAPE = re.compile(r"[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 class Quoted(str):
-    """A text in double quotes. Printed within a list of Python's it has no others around them."""
+    """A text in double quotes. Printed within a list of Python's, it gets no second pair."""
 
     __slots__ = ()
 
@@ -65,7 +65,7 @@ class QuotedMap(dict[str, Any]):
         return self[self._stored(key)]
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """The value, or `default`."""
+        """Return the value of `key`, encoded or as the user wrote it; `default` if there is none."""
         return super().get(self._stored(key), default)
 
     def _stored(self, key: object) -> Any:
@@ -87,17 +87,20 @@ def check(options: Mapping[str, Any], schema: dict[str, Any] | None) -> None:
 
 
 def variables(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options for use in a template, under their own names. Raises `RenderingError`."""
+    """Return the options for use in a template, under their own names. Raise `RenderingError`."""
     return {name: _encode(value, MAX_DEPTH - 1) for name, value in options.items()}
 
 
 def encode(value: Any) -> Any:
-    """`value` (of JSON) for use in a template: every text quoted, null as the text null. Raises `RenderingError`."""
+    """Return `value` (of JSON) for use in a template. Raise `RenderingError`.
+
+    Every text is quoted, and null becomes the text null.
+    """
     return _encode(value, MAX_DEPTH)
 
 
 def quote(text: str) -> Quoted:
-    """`text` as a double-quoted scalar on one line, valid in JSON and in YAML."""
+    """Return `text` as a double-quoted scalar on one line, valid in JSON and in YAML."""
     quoted = _ESCAPE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
     return Quoted(quoted)
 
@@ -123,7 +126,7 @@ def _quote_checked(text: str) -> Quoted:
 
 
 def _key(key: str) -> str:
-    """A plain word as it is, which is how templates of the peer print it; else in quotes, as a value."""
+    """Return the key as it is if it is a plain word, as templates of the agent print it; else in quotes, as a value."""
     if _WORD.fullmatch(key):
         return key
     if not key.isprintable() or len(key) > MAX_KEY:

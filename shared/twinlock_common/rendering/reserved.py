@@ -16,16 +16,19 @@ class Reserved:
     parent_config: Mapping[str, Any]
     """The manager endpoint's settings."""
     runtime: Mapping[str, Any]
-    """What the user's SDK says of itself and its Python."""
+    """What the user's SDK says about itself and its Python."""
     account: Account
-    """Whom the configuration is for."""
+    """The account that the configuration is for."""
     identity: str | None
-    """The Globus identity that was mapped to the account; None where nothing was mapped."""
+    """The Globus identity that was mapped to the account; None if nothing was mapped."""
     environment: Mapping[str, str]
     """The user endpoint's own environment, as far as it is known before its start."""
 
     def variables(self) -> dict[str, Any]:
-        """The variables under the peer's names: all in `_GC`, three of them also bare, as the peer still has them."""
+        """Return the variables under the agent's names.
+
+        All are in `_GC`; three of them stand by themselves as well, as the agent still has them.
+        """
         values = {
             "parent_config": {key: _of_parent(key, value) for key, value in self.parent_config.items()},
             "user_runtime": options.encode(dict(self.runtime)),
@@ -47,5 +50,8 @@ def _local(account: Account) -> dict[str, Any]:
 
 
 def _of_parent(key: str, value: Any) -> Any:
-    """Paths are paths, as with the peer, of which templates may ask the name or the parent; but none to open."""
+    """Return a setting as templates get it: a path, as with the agent, whose name or parent they may ask for.
+
+    It is a pure path, so that no template can open it.
+    """
     return PurePosixPath(value) if value and key.endswith("_path") else value

@@ -12,7 +12,7 @@ from twinlock_common.site_files import load_json
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return the schema in the text of a file. Raises `ValueError`, for the administrator, for one of no use."""
+    """Return the schema in the text of a file. Raise `ValueError`, for the administrator, if it can't be used."""
     schema = load_json(text)
     if schema is True:
         return {}  # JSON schema's short form of "anything"
@@ -41,7 +41,7 @@ def check_options(options: Mapping[str, Any], schema: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def applied() -> Iterator[None]:
-    """Raise `RenderingError`, with a detail, where the block that applies a schema finds it to be of no use."""
+    """Turn errors of a schema that can't be used into `RenderingError` with a detail, while the block applies it."""
     try:
         yield
     except (referencing.exceptions.Unresolvable, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""The administrator's template and a user's options, rendered to the endpoint's YAML configuration."""
+"""The rendering of the administrator's template with a user's options to the endpoint's YAML configuration."""
 
 import json
 import re
@@ -20,7 +20,7 @@ DEFAULT_NAME = "user_config_template.yaml.j2"
 """How a template is named in errors, where nothing else is known."""
 
 MAX_RENDERED = 65536 - 256
-"""Characters of a rendered configuration: the peer's endpoint takes its whole document through a pipe of 64 KiB."""
+"""Characters of a rendered configuration: the agent's endpoint takes its whole document through a pipe of 64 KiB."""
 
 MAX_SECONDS = 5.0
 """Seconds that one rendering may take."""
@@ -36,7 +36,7 @@ _OUR_TYPES = {
 
 
 def render(template: str, folder: Path, chosen: Mapping[str, Any], reserved: Reserved, name: str = DEFAULT_NAME) -> str:
-    """The YAML text. Raises `RenderingError`, whose detail has the file, the line and its text. Blocks.
+    """Return the YAML text. Raise `RenderingError`, whose detail has the file, the line and its text. Blocks.
 
     `folder` is where include, extends and import look; `name` is how the template is named in the detail.
     """
@@ -60,7 +60,10 @@ def render(template: str, folder: Path, chosen: Mapping[str, Any], reserved: Res
 
 
 def shell_escape(value: Any) -> Any:
-    """The filter: a text as one word of a shell command, then as a YAML scalar. Other values are left as they are."""
+    """Return a text as one word of a shell command, then as a YAML scalar. Return other values as they are.
+
+    Templates get it as a filter.
+    """
     if not isinstance(value, str):
         return value
     try:
@@ -101,7 +104,7 @@ def _undefined(error: jinja2.UndefinedError) -> str:
 
 
 def _for_people(reason: str) -> str:
-    """A reason of Jinja's or Python's, with plain words for our own types of values."""
+    """Return a reason of Jinja's or Python's, with plain words for our own types of values."""
     for pattern, word in _OUR_TYPES.items():
         reason = re.sub(pattern, word, reason)
     return reason

@@ -1,4 +1,4 @@
-"""What a rendered configuration has to be before a process is started for it."""
+"""The checks of a rendered configuration before a process is started for it."""
 
 from typing import Any
 
