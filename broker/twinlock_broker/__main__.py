@@ -49,7 +49,7 @@ exit codes: 0 stopped; 64 no endpoint named; 65 the service refuses the configur
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = Parser(
         prog="twinlock-broker",
         description=_HELP,
@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run the broker; the exit code."""
+    """Run the broker and return the exit code."""
     given = parser().parse_args()
     os.umask(0o077)
     try:

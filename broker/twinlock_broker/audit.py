@@ -1,7 +1,7 @@
-"""The audit of task events at a high assurance endpoint, in the peer's format: one line an event.
+"""The audit log of task events at a high assurance endpoint, in the agent's format: one line for each event.
 
-``TIME uid=UID pid=PID uep=UUID fid=UUID tid=UUID bid=BLOCK [jid=JOB ]STATE[ - TEXT]``. Time, uid, pid and uep are the
-broker's own knowledge, the rest is the endpoint's word about its own tasks.
+``TIME uid=UID pid=PID uep=UUID fid=UUID tid=UUID bid=BLOCK [jid=JOB ]STATE[ - TEXT]``. The broker itself knows time,
+uid, pid and uep; the rest is the endpoint's word about its own tasks.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from twinlock_broker.errors import Fatal
 from twinlock_broker.printable import printable
 
 MAX_RECORD = 1000
-"""Characters of an endpoint's record."""
+"""Characters of one record of an endpoint."""
 
 WRITE_LIMIT = 10.0
 """Seconds for a write to succeed, the wait for those before it included."""
@@ -51,16 +51,16 @@ class AuditLog:
         return not self._reason
 
     def lines(self, uid: int, pid: int, endpoint_id: str, records: list[str]) -> bytes:
-        """The records of an endpoint as `write` takes them."""
+        """Return the records of an endpoint in the form that `write` takes."""
         head = f"uid={uid} pid={pid} uep={endpoint_id} "
         return _stamped([head + printable(record, MAX_RECORD) for record in records])
 
     async def note(self, text: str) -> bool:
-        """Write what the administrator did; whether it is in the file."""
+        """Write what the administrator did. Return whether it is in the file."""
         return await self.write(_stamped([f"{self._session} {printable(text, MAX_RECORD)}"]))
 
     async def write(self, lines: bytes) -> bool:
-        """Whether the lines are in the file. After a failure the next call tries again."""
+        """Write the lines and return whether they are in the file. After a failure the next call tries again."""
         try:
             reason = await self._writes.run(WRITE_LIMIT, lambda: self._append(lines))
         except TimeoutError:
@@ -69,11 +69,11 @@ class AuditLog:
         return not reason
 
     async def probe(self) -> bool:
-        """Whether it can be written, tried anew where it couldn't be."""
+        """Return whether the log can be written. After a failure, try that by writing a line."""
         return self.healthy or await self.write(_stamped([f"{self._session} Audit resumed"]))
 
     async def close(self) -> None:
-        """Write the session's end."""
+        """Write the session's end and close the file."""
         if await self.write(_stamped([f"{self._session} End CEP session -----"])):
             os.close(self._fd)
 
@@ -81,7 +81,7 @@ class AuditLog:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _follow_rotation(self) -> None:
-        """Begin a new file if the log was moved aside. Raises `OSError`."""
+        """Begin a new file if the log was moved aside. Raise `OSError`."""
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._fd), self._path.stat()):
                 return
@@ -90,7 +90,7 @@ class AuditLog:
         self._fd = new
 
     def _append(self, lines: bytes) -> str:
-        """Write the lines; why that failed, or nothing. One call at a time. Blocks."""
+        """Write the lines. Return why that failed, or an empty text. One call at a time. Blocks."""
         data = (b"\n" if self._torn else b"") + lines
         try:
             self._follow_rotation()
@@ -101,7 +101,7 @@ class AuditLog:
         return "the disk took only a part of it" if self._torn else ""
 
     def _judge(self, reason: str) -> None:
-        """Tell when it fails or works again, and not at each try: endpoints try without end."""
+        """Log when writing begins to fail and when it works again, but not each failure: endpoints try without end."""
         if reason and reason != self._reason:
             log.error("%s: THE AUDIT LOG CAN'T BE WRITTEN, no new work is taken: %s", self._path, reason)
         elif self._reason and not reason:

@@ -1,4 +1,4 @@
-"""The broker at work: what is started in which order, what ends it, and how."""
+"""The broker at work: the order in which its parts are started, and how they end."""
 
 import asyncio
 import contextlib
@@ -47,11 +47,11 @@ from twinlock_broker.spawner.client import SpawnerClient
 log = logging.getLogger(__name__)
 
 _OURS = "endpoint"
-"""What example policies call our own user endpoint."""
+"""The name of Twinlock's own user endpoint in example policies."""
 
 
 async def serve(settings: Settings, folder: Folder, login: Login) -> None:
-    """Be the manager endpoint until SIGTERM or SIGINT. User endpoints are left alone. Raises `Fatal`."""
+    """Be the manager endpoint until SIGTERM or SIGINT, and leave user endpoints alone then. Raise `Fatal`."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -141,7 +141,7 @@ def _supervisor(
 
 
 def _warn_of_variables(folder: Folder, program: str) -> None:
-    """Say that the spawner's policy decides whether a program other than ours gets the site's variables."""
+    """Warn that the spawner's policy decides whether a program other than ours gets the site's variables."""
     if program != _OURS and folder.read_environment():
         advice = "the program %r gets the variables of user_environment.yaml only if the policy starts it by %s"
         log.warning(advice, program, "twinlock-endpoint --agent")
@@ -149,7 +149,7 @@ def _warn_of_variables(folder: Folder, program: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _audit(folder: Folder, endpoint_id: str) -> AsyncIterator[AuditLog | None]:
-    """The audit log of a high assurance endpoint, None for others."""
+    """Yield the audit log of a high assurance endpoint, None for other endpoints."""
     if folder.audit_path is None:
         if folder.settings["high_assurance"]:
             log.warning("high_assurance without audit_log_path: no task event is audited")
@@ -173,7 +173,7 @@ async def _register(renewal: Renewal, settings: Settings, folder: Folder) -> Reg
 async def _who(
     spawner: SpawnerClient, folder: Folder, registration: Registration, login: Login
 ) -> Mapper | frozenset[str]:
-    """Whom the endpoint serves: everybody who is mapped, or in same-user mode the identities of the login."""
+    """Return whom the endpoint serves: everybody who is mapped, or in same-user mode the identities of the login."""
     path = folder.mapping_path
     if spawner.peer is not None and spawner.peer.is_root:
         if path is None:
@@ -200,7 +200,7 @@ async def _all_set(*events: asyncio.Event) -> None:
 
 @contextlib.asynccontextmanager
 async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
-    """A part of the broker that runs beside the block and is cancelled with it."""
+    """Run a part of the broker beside the block, and cancel it at the block's end."""
     task = asyncio.create_task(part)
     task.add_done_callback(_log_failure)
     try:
@@ -211,14 +211,14 @@ async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Tas
 
 
 def _log_failure(part: asyncio.Task[None]) -> None:
-    """Say so at once where a part ends by a fault of ours: not everybody who started one waits for it."""
+    """Log at once that a part of the broker ended by an unexpected error: not everybody who starts one waits for it."""
     if part.cancelled() or part.exception() is None or isinstance(part.exception(), Fatal):
         return
     log.error("a part of the broker ended unexpectedly", exc_info=part.exception())
 
 
 async def _unless_failed(parts: Sequence[asyncio.Task[None]], wait: Coroutine[Any, Any, Any]) -> None:
-    """Wait for `wait`, or for one of `parts`: none of them ends but by an exception, which is raised here."""
+    """Wait for `wait`, and raise the exception of one of `parts` if that ends sooner. They end in no other way."""
     waiting = asyncio.create_task(wait)
     try:
         done, _ = await asyncio.wait((*parts, waiting), return_when=asyncio.FIRST_COMPLETED)

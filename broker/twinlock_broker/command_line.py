@@ -1,4 +1,4 @@
-"""What the command lines of Twinlock's programs have in common."""
+"""The common parts of the command lines of Twinlock's programs."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ USAGE_ERROR = 100
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with the exit code that usage errors have in all of Twinlock's commands."""
+    """An argparse parser with the exit code that usage errors have in all of Twinlock's commands."""
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the reason, and exit."""
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 def add_command(
     commands: Any, name: str, summary: str, epilog: str, description: str | None = None
 ) -> argparse.ArgumentParser:
-    """Add a subcommand to `commands`, which are of `add_subparsers`; its parser.
+    """Add a subcommand to `commands`, an object of `add_subparsers`, and return its parser.
 
     `summary` is its line in the list of commands and, as a sentence, its description, if that isn't given. `epilog` is
     printed as it is written.
@@ -43,7 +43,7 @@ def add_command(
 
 
 def read_text(name: str) -> str:
-    """The text of the file `name`, of standard input for ``-``. Raises `Fatal` (66)."""
+    """Return the text of the file `name`, or of standard input for ``-``. Raise `Fatal` (66)."""
     try:
         return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -52,7 +52,7 @@ def read_text(name: str) -> str:
 
 
 def read_json(name: str) -> Any:
-    """The JSON value in the file `name`. Raises `Fatal` (65, 66)."""
+    """Return the JSON value in the file `name`. Raise `Fatal` (65, 66)."""
     try:
         return json.loads(read_text(name))
     except (ValueError, RecursionError) as error:
@@ -60,12 +60,12 @@ def read_json(name: str) -> Any:
 
 
 def read_object(name: str) -> dict[str, Any]:
-    """The JSON object in the file `name`. Raises `Fatal` (65, 66)."""
+    """Return the JSON object in the file `name`. Raise `Fatal` (65, 66)."""
     return _mapping(name, read_json(name), "a JSON object")
 
 
 def read_yaml_mapping(name: str) -> dict[str, Any]:
-    """The YAML mapping in the file `name`. Raises `Fatal` (65, 66)."""
+    """Return the YAML mapping in the file `name`. Raise `Fatal` (65, 66)."""
     try:
         found = load_yaml(read_text(name)) or {}
     except ValueError as error:
@@ -74,7 +74,7 @@ def read_yaml_mapping(name: str) -> dict[str, Any]:
 
 
 def find_folder(name: str) -> Path:
-    """An endpoint's folder by its path or, as with the peer, by its name in $GLOBUS_COMPUTE_USER_DIR.
+    """Return an endpoint folder by its path or, as with the agent, by its name in $GLOBUS_COMPUTE_USER_DIR.
 
     Raises:
         Fatal: 64, the name is empty, as a variable of a script may be.
@@ -85,7 +85,7 @@ def find_folder(name: str) -> Path:
 
 
 def add_state(parser: argparse.ArgumentParser) -> None:
-    """The option that names the broker's state folder."""
+    """Add the option that names the broker's state folder."""
     parser.add_argument(
         "--state",
         type=Path,
@@ -95,13 +95,13 @@ def add_state(parser: argparse.ArgumentParser) -> None:
 
 
 def state_folder(given: argparse.Namespace) -> Path:
-    """The state folder, by the option, by systemd, by the broker's file, or the endpoint's own folder."""
+    """Return the state folder: by the option, by systemd, by the broker's file, else the endpoint's own folder."""
     folder = find_folder(given.folder) if given.folder else Path.cwd()
     return placed.find(folder, given.state).state
 
 
 def endpoints_folder() -> Path:
-    """Where the peer keeps endpoints' folders: $GLOBUS_COMPUTE_USER_DIR, else ~/.globus_compute."""
+    """Return where the agent keeps endpoint folders: $GLOBUS_COMPUTE_USER_DIR, else ~/.globus_compute."""
     return Path(os.environ.get("GLOBUS_COMPUTE_USER_DIR") or Path.home() / ".globus_compute")
 
 

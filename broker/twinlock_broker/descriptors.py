@@ -17,27 +17,30 @@ _GIVEN = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def take_all() -> None:
-    """Raise this process's limit to the hard one."""
+    """Raise this process's limit of descriptors to the hard limit."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (_GIVEN[1], _GIVEN[1]))
 
 
 def with_usual(argv: Sequence[str]) -> list[str]:
-    """The command that runs `argv` with the limit that this process was started with.
+    """Return the command that runs `argv` with the limit that this process was started with.
 
-    Programs of a site may use select(2), which knows descriptors below 1024 only, or close all that there might be.
-    A shell sets the limit: preexec_fn isn't safe beside threads, and prlimit(2) would come after the program's start.
+    Programs of a site may use select(2), which knows descriptors below 1024 only, or close all that there might be. A
+    shell sets the limit: preexec_fn isn't safe beside threads, and prlimit(2) would come after the program's start.
     """
     return ["/bin/sh", "-c", f'ulimit -Sn {_GIVEN[0]}; exec "$@"', "sh", *argv]
 
 
 def reserved(descriptor: int) -> bool:
-    """Whether a new connection's `descriptor` is one of those that are kept: the kernel gives the lowest free one."""
+    """Return whether a new connection's `descriptor` is one of those that are kept.
+
+    The kernel gives the lowest free one.
+    """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return descriptor >= most - min(RESERVED, most // 2)
 
 
 def readable(stream: IO[bytes], deadline: float) -> bool:
-    """Whether `stream` has something to read, or has ended, before `deadline` (time.monotonic())."""
+    """Return whether `stream` has something to read, or has ended, before `deadline` (time.monotonic())."""
     poll = select.poll()
     poll.register(stream, select.POLLIN)
     return bool(poll.poll(1000 * max(0.0, deadline - time.monotonic())))

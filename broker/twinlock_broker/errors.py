@@ -10,9 +10,10 @@ class Fatal(Exception):
 
 
 class CommandError(Exception):
-    """A command that can't be carried out. `text` is for the user: what is wrong, what to do; no secret, no host path.
+    """A command that can't be carried out.
 
-    `detail` is for the administrator and goes to the log only.
+    `text` is for the user: what is wrong, and what to do; it holds no secret and no path of the host. `detail` is for
+    the administrator and goes to the log only.
     """
 
     def __init__(self, text: str, detail: str = "") -> None:

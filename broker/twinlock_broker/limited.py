@@ -8,7 +8,10 @@ from twinlock_broker.errors import CommandError
 
 
 async def limited(offload: Offload, limit: float, doing: str, call: Callable[[], T]) -> T:
-    """`Offload.run` for a user who waits: an overrun becomes a `CommandError` that says what this site was `doing`."""
+    """Do as `Offload.run` for a user who waits.
+
+    An overrun becomes a `CommandError` that says what this site was `doing`.
+    """
     try:
         return await offload.run(limit, call)
     except TimeoutError as error:

@@ -1,9 +1,10 @@
-"""The broker's log: stderr, one line an event, in key=value pairs that people and programs can read.
+"""The broker's log: stderr, one line for each event, in key=value pairs that people and programs can read.
 
 ``time= level= logger= [endpoint=] [user=] [command=] [error_id=] event= [traceback=]``. A value that isn't one plain
 word is quoted as in JSON, so that no text of others can start a line of its own, make up a pair, or drive a terminal.
 
-Neither can anybody fill the disk with it: a value has a limit, and lines about one user that say the same have one.
+Nor can anybody fill the disk with it: a value has a length limit, and so has the number of lines about one user that
+say the same.
 """
 
 import json
@@ -20,7 +21,7 @@ FIELDS = ("endpoint", "user", "command", "error_id")
 """What an event may be about, given to the logger as `extra`."""
 
 WHO = ("user", "endpoint")
-"""Whose ration of lines an event counts against: the first of these that it is about."""
+"""Against whose ration of lines an event counts: the first of these that it has."""
 
 MOST = 60
 """Lines a minute that one place in the code logs about one user."""
@@ -37,10 +38,10 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:@/+-]+")
 
 
 class KeyValue(logging.Formatter):
-    """An event as a line of pairs."""
+    """A formatter that makes a line of pairs of each event."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without its end."""
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         pairs = {
             "time": f"{moment}.{int(record.msecs):03}Z",
@@ -55,7 +56,10 @@ class KeyValue(logging.Formatter):
 
 
 class RationedHandler(logging.StreamHandler[TextIO]):
-    """Writes at most `MOST` lines a minute for each user and place in the code, and then how many were left out."""
+    """A handler that limits lines to `MOST` a minute for each user and place in the code.
+
+    After the minute it logs how many it left out.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -80,7 +84,7 @@ class RationedHandler(logging.StreamHandler[TextIO]):
         return key if key in self._written or len(self._written) < MOST_RATIONS else (*key[:2], "others")
 
     def _begin(self, now: float) -> None:
-        """Begin another minute, and tell what the last one left out."""
+        """Begin another minute, and log what the last one left out."""
         written, left_out = self._written, self._left_out
         self._since, self._written, self._left_out = now, Counter(), {}
         for key, last in left_out.items():
@@ -96,7 +100,10 @@ def _quoted(value: str) -> str:
 
 
 def set_up(debug: bool) -> None:
-    """Log to stderr; `debug` shows our own details. The libraries' loggers tell of every retry and are kept quiet."""
+    """Log to stderr; `debug` shows our own details.
+
+    The libraries' loggers, which report every retry, are kept quiet.
+    """
     handler = RationedHandler(sys.stderr)
     handler.setFormatter(KeyValue())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

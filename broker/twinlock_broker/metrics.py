@@ -1,9 +1,9 @@
-"""What the broker counts, for Prometheus. Durations in seconds; every label has few values but `user`."""
+"""The broker's metrics, for Prometheus. Durations are in seconds; every label but `user` has few values."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY = CollectorRegistry()
-"""Ours alone: what the library tells of the process by itself needs files that the broker's unit hides."""
+"""A registry of our own: the library's metrics of the process need files that the broker's unit hides."""
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 

@@ -1,4 +1,4 @@
-"""The broker has no privilege, and refuses to run with one: what it can't do, nobody can make it do."""
+"""The broker's lack of privileges: it refuses to run with one, since what it can't do, nobody can make it do."""
 
 import contextlib
 import os
@@ -29,13 +29,13 @@ def refuse_privileges(uid: int, status: str) -> None:
 
 
 def refuse_own_privileges() -> None:
-    """`refuse_privileges` for this process."""
+    """Do `refuse_privileges` for this process."""
     refuse_privileges(os.geteuid(), Path("/proc/self/status").read_text())
 
 
 @contextlib.contextmanager
 def as_owner(folder: Path) -> Iterator[None]:
-    """Where we are root, act as the folder's owner during the block. Raises `Fatal` (66) where there is no such folder.
+    """Act as the folder's owner during the block, if we are root. Raise `Fatal` (66) if there is no such folder.
 
     The owner may have put links there, which root mustn't follow; and files that are made there stay the owner's. The
     real ids change as well, by which the spawner knows who asks.

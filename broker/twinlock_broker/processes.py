@@ -7,12 +7,12 @@ from twinlock_common import proc_stat
 
 
 def parent(pid: int) -> int:
-    """The parent of a process; 0 where it can't be known."""
+    """Return the parent of a process; 0 if it can't be known."""
     return int(proc_stat.field(pid, proc_stat.PARENT) or 0)
 
 
 def started(pid: int) -> float | None:
-    """When a process was started, by time.monotonic(); None where it can't be known."""
+    """Return when a process was started, by time.monotonic(); None if it can't be known."""
     ticks = proc_stat.field(pid, proc_stat.STARTED)
     if ticks is None:
         return None

@@ -7,7 +7,7 @@ _KEPT = 1000
 
 
 class Ration:
-    """So much a second on average, and `most` at once after a rest (a token bucket)."""
+    """An amount of `rate` a second on average, and of `most` at once after a rest (a token bucket)."""
 
     def __init__(self, rate: float, most: float) -> None:
         self._rate = rate
@@ -16,7 +16,7 @@ class Ration:
         """time.monotonic() of when everything that was taken is paid off."""
 
     def wait(self) -> float:
-        """Seconds until something may be taken; 0 where that is now."""
+        """Return the seconds until something may be taken; 0 if that is now."""
         return max(0.0, self._paid_at - time.monotonic() - self._slack)
 
     def take(self, amount: float = 1.0) -> None:
@@ -25,19 +25,19 @@ class Ration:
 
     @property
     def full(self) -> bool:
-        """Whether nothing has to be remembered about it."""
+        """Whether it is as good as new, so that it needn't be remembered."""
         return self._paid_at <= time.monotonic()
 
 
 class Rations:
-    """A ration of the same size for each of those who come."""
+    """Rations of the same size, one for each of those who come."""
 
     def __init__(self, rate: float, most: float) -> None:
         self._size = rate, most
         self._rations: dict[Hashable, Ration] = {}
 
     def of(self, who: Hashable) -> Ration:
-        """The ration of `who`. One that is full again may be forgotten, since a new one is the same."""
+        """Return the ration of `who`. One that is full again may be forgotten, since a new one is the same."""
         if who not in self._rations and len(self._rations) >= _KEPT:
             self._rations = {known: ration for known, ration in self._rations.items() if not ration.full}
         return self._rations.setdefault(who, Ration(*self._size))

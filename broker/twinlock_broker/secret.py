@@ -6,7 +6,7 @@ T = TypeVar("T")
 
 
 class Secret(Generic[T]):
-    """Holds a credential. Nothing that formats it, logs it or pickles it can show it; only `reveal` gives it out."""
+    """A credential. Nothing that formats it, logs it or pickles it can show it; only `reveal` gives it out."""
 
     __slots__ = ("_value",)
 
@@ -14,7 +14,7 @@ class Secret(Generic[T]):
         self._value = value
 
     def reveal(self) -> T:
-        """The value itself, for the one call that needs it."""
+        """Return the value itself, for the one call that needs it."""
         return self._value
 
     def __repr__(self) -> str:

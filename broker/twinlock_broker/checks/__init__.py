@@ -1,1 +1,1 @@
-"""What ``twinlock check`` looks at: a module a subject, each with functions that give findings."""
+"""The checks of ``twinlock check``: a module for each subject, with functions that yield findings."""

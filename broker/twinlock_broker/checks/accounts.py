@@ -1,4 +1,4 @@
-"""Which account an identity gets, and whether the spawner's policy lets that account in.
+"""The account that an identity gets, and whether the spawner's policy lets that account in.
 
 The spawner alone decides. This says beforehand what it would decide, by the policy's own keys.
 """
@@ -37,21 +37,21 @@ DEFAULTS: Mapping[str, Any] = {
     "allowed_shells": [],
     "allow_groups": [],
 }
-"""The spawner's, for keys that its policy doesn't have. An empty list is no condition."""
+"""The spawner's defaults for keys that its policy doesn't have. An empty list is no condition."""
 
 _READERS = ("adm", "systemd-journal")
 """Groups that read the system's logs: not as good as root, but more than most people are to have."""
 
 
 def resolve(mapper: Mapper, groups: Sequence[str], identities: Identities) -> tuple[Match, Account]:
-    """Return the match and account that a broker with the `allow_groups` `groups` takes. Raises `CommandError`."""
+    """Return the match and account that a broker with the `allow_groups` `groups` takes. Raise `CommandError`."""
     return asyncio.run(Resolver(mapper, groups).resolve(identities))
 
 
 def refusal(policy: Mapping[str, Any], local: Account) -> str:
-    """Return why the policy keeps the account out, with the name of the key; empty where it lets the account in.
+    """Return why the policy keeps the account out, with the name of the key; an empty text if it lets the account in.
 
-    A value of the wrong kind counts as the default: what is wrong with a policy, the spawner's ``--check`` says.
+    A value of the wrong kind counts as the default: the spawner's ``--check`` reports what is wrong with a policy.
     """
     values = {key: _value(policy, key) for key in DEFAULTS}
     return _by_the_broker(policy.get("broker_user"), local) or _by_conditions(values, local)
@@ -85,7 +85,7 @@ def _by_conditions(values: Mapping[str, Any], local: Account) -> str:
 
 
 def doubt(local: Account) -> str:
-    """Return what is odd about an account that the policy lets in; empty where nothing is."""
+    """Return what is odd about an account that the policy lets in; an empty text if nothing is."""
     as_root = account.groups_of(local, DEFAULTS["deny_groups"])
     if as_root:
         return (
@@ -105,7 +105,7 @@ def _value(policy: Mapping[str, Any], key: str) -> Any:
 
 
 def _from_min_uid(least: object) -> object:
-    """What the spawner makes of a policy from before `system_uids`, for one version."""
+    """Return what the spawner, for one version, makes of a policy from before `system_uids`."""
     if type(least) is not int or least < 0:
         return None
     return [[0, max(least, 1) - 1], *DEFAULTS["system_uids"][1:]]

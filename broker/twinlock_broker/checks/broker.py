@@ -12,7 +12,10 @@ from twinlock_broker.errors import Fatal
 
 
 def settings(placed: Placed, folder: Path) -> Settings | Fatal:
-    """The broker's settings for the endpoint's folder, by its file or without one; else what is wrong with the file."""
+    """Return the broker's settings for the endpoint folder, or what is wrong with the broker's file.
+
+    Without a file the settings are the defaults.
+    """
     try:
         return settle(placed.config, {"endpoint_dir": folder, "spawner_socket": placed.spawner_socket})
     except Fatal as error:
@@ -20,7 +23,7 @@ def settings(placed: Placed, folder: Path) -> Settings | Fatal:
 
 
 def check(config: Path | None, found: Settings | Fatal, policy: Path) -> Iterator[Finding]:
-    """Look at the broker's file `config` and at its settings `found`, beside the policy."""
+    """Check the broker's file `config` and its settings `found` against the policy."""
     if config is None:
         yield unknown(Subject.BROKER, "no broker.yaml names this folder; the broker's own defaults are taken")
     if isinstance(found, Fatal):

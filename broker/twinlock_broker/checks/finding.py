@@ -1,4 +1,4 @@
-"""What a look at a site showed, and the table of what is looked at: help, manual and output are made from it."""
+"""The findings of a check, and the table of its subjects, from which help, manual and output are made."""
 
 import contextlib
 import enum
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _SOON = 1.0
-"""Seconds after which a person who waits is told what for."""
+"""Seconds after which a person who waits is told what is going on."""
 
 
 class Kind(enum.StrEnum):
-    """What can come of a look; the values are those of ``--json``."""
+    """What a check can find; the values are those of ``--json``."""
 
     OK = "ok"
     WARNING = "warning"
@@ -21,7 +21,7 @@ class Kind(enum.StrEnum):
 
 
 class Subject(enum.StrEnum):
-    """What is looked at; the values are those of ``--json``."""
+    """What is checked; the values are those of ``--json``."""
 
     CONFIG = "config"
     FILES = "files"
@@ -54,12 +54,12 @@ MEANINGS = {
     Subject.POLICY: "twinlock-spawner --check takes the policy, which has the program that the broker asks for",
     Subject.SPAWNERS: "no other policy beside it has the same socket, cgroup or audit log",
 }
-"""What is looked at, for people."""
+"""What is checked, for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one look showed. `text` is for people: what is so, and for a failure what to do."""
+    """What one check found. `text` is for people: what is so, and for a failure what to do."""
 
     kind: Kind
     subject: Subject
@@ -67,22 +67,22 @@ class Finding:
 
 
 def ok(subject: Subject, text: str) -> Finding:
-    """All is well."""
+    """Return the finding that all is well."""
     return Finding(Kind.OK, subject, text)
 
 
 def warning(subject: Subject, text: str) -> Finding:
-    """It works, and may not be what was meant."""
+    """Return the finding that something works, but may not be what was meant."""
     return Finding(Kind.WARNING, subject, text)
 
 
 def failure(subject: Subject, text: str) -> Finding:
-    """It would fail."""
+    """Return the finding that something would fail."""
     return Finding(Kind.FAILURE, subject, text)
 
 
 def unknown(subject: Subject, text: str) -> Finding:
-    """It couldn't be looked at; `text` says why."""
+    """Return the finding that something couldn't be checked; `text` says why."""
     return Finding(Kind.UNKNOWN, subject, text)
 
 

@@ -1,4 +1,4 @@
-"""Asks the endpoint's own loader about rendered configurations: ``twinlock-endpoint --check``.
+"""Questions to the endpoint's own loader about rendered configurations: ``twinlock-endpoint --check``.
 
 It is another program, in a Python environment of its own, so it runs as a process: with a time limit, without the
 caller's variables, and for root as the account `nobody`, since users' accounts have to be able to run it.
@@ -24,17 +24,18 @@ _SHOWN = 2000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """About one configuration: what is wrong with it, or why that isn't known; both empty where it can be loaded."""
+    """The answer about one configuration: what is wrong with it, or why that isn't known; both empty if it is good."""
 
     wrong: str = ""
     unknown: str = ""
 
 
 def ask(argv: Sequence[str], configs: Sequence[str], environment: Mapping[str, str], *, audited: bool) -> list[Answer]:
-    """Return an answer for each of `configs`.
+    """Return an answer for each of the rendered configurations `configs`.
 
     Args:
         argv: the endpoint's program with its fixed arguments.
+        configs: texts in YAML.
         environment: the site's variables, which user endpoints start with.
         audited: it is a high assurance endpoint.
     """
@@ -48,7 +49,7 @@ def ask(argv: Sequence[str], configs: Sequence[str], environment: Mapping[str, s
 
 
 def _run(argv: list[str], data: bytes) -> tuple[bytes, Answer]:
-    """What it prints, and what to say about the configurations that it has no answer for. Raises `OSError`."""
+    """Return what the program prints, and the answer for configurations that it says nothing about. Raise `OSError`."""
     account: dict[str, Any] = {}
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")

@@ -22,17 +22,17 @@ _SAMPLE = "identity_mapping_config.json"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What decides, beside the mapping, who gets in."""
+    """What decides who gets in, besides the mapping."""
 
     groups: Sequence[str]
     """`allow_groups` of broker.yaml."""
 
     policy: Mapping[str, Any]
-    """What stands in the spawner's policy; empty where it can't be read."""
+    """The content of the spawner's policy; empty if it can't be read."""
 
 
 def check(path: Path | None, identities: list[str], entry: Entry) -> Iterator[Finding]:
-    """Look at the mapping at `path`, and try it on the `identities`, usernames or files."""
+    """Check the mapping at `path`, and try it on the `identities`, which are usernames or files."""
     if path is None:
         yield unknown(
             Subject.MAPPING,
@@ -54,7 +54,7 @@ def check(path: Path | None, identities: list[str], entry: Entry) -> Iterator[Fi
 
 
 def _odd(path: Path) -> Iterator[str]:
-    """What its author is likely to have meant otherwise, as texts for people."""
+    """Yield what its author is likely to have meant otherwise, as texts for people."""
     try:
         content = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):

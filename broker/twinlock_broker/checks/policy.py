@@ -1,4 +1,4 @@
-"""The spawner's policy: by the spawner's own word, beside the broker's settings, and beside other policies."""
+"""The spawner's policy, checked by the spawner itself, against the broker's settings, and against other policies."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ _PROGRAM = "twinlock-endpoint"
 
 
 def check(path: Path, program: str) -> Iterator[Finding]:
-    """Look at the policy at `path`, for a broker that asks for `program`."""
+    """Check the policy at `path`, for a broker that asks for `program`."""
     if programs.find("twinlock-spawner") is None:
         yield unknown(Subject.POLICY, f"{path}: not by twinlock-spawner --check, which isn't installed here")
     try:
@@ -35,9 +35,9 @@ def check(path: Path, program: str) -> Iterator[Finding]:
 
 
 def endpoint_program(path: Path, name: str) -> list[str] | str:
-    """Return the argv of the policy's program `name`, without a readable policy that of the installation.
+    """Return the argv of the policy's program `name`; without a readable policy, that of the installation.
 
-    A text says why the endpoint's loader can't be asked.
+    A text in its place says why the endpoint's loader can't be asked.
     """
     argv: list[str] | None = read_policy(path).get("programs", {}).get(name)
     if argv is None:
@@ -51,7 +51,7 @@ def endpoint_program(path: Path, name: str) -> list[str] | str:
 
 
 def _beside_others(path: Path) -> Iterator[Finding]:
-    """Two spawners of one host may share nothing that is a spawner's own."""
+    """Yield what the spawners of one host share although each has to have its own."""
     ours = read_policy(path)
     others = [other for other in _others(path) if other.resolve() != path.resolve()]
     found = [failure(Subject.SPAWNERS, text) for other in others for text in _compare(path, ours, other)]
@@ -71,14 +71,14 @@ def _beside_others(path: Path) -> Iterator[Finding]:
 
 
 def _others(path: Path) -> Sequence[Path]:
-    """The policies of the same site: the first one's, and the instances'."""
+    """Return the policies of the same site: the first spawner's, and the instances'."""
     folder = path.absolute().parent
     top = folder.parent.parent if folder.parent.name == _INSTANCES else folder
     return [top / "spawner.toml", *sorted(top.glob(f"{_INSTANCES}/*/spawner.toml"))]
 
 
 def _compare(path: Path, ours: Mapping[str, Any], other: Path) -> Iterator[str]:
-    """What the policy has in common with `other`, if that is one."""
+    """Yield what the policy has in common with `other`, if that is a policy."""
     theirs = read_policy(other)
     for key in _OWN if "broker_user" in theirs else ():
         value = ours.get(key, _DEFAULTS.get(key))
@@ -87,7 +87,7 @@ def _compare(path: Path, ours: Mapping[str, Any], other: Path) -> Iterator[str]:
 
 
 def read_policy(path: Path) -> dict[str, Any]:
-    """Return what stands in it; empty where it can't be read, and in part where a value isn't what it has to be."""
+    """Return the content of a policy; empty if it can't be read, without those programs that aren't lists of texts."""
     try:
         values = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):

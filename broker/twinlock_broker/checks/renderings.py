@@ -1,4 +1,4 @@
-"""What the template makes of users' options, and what the endpoint's own loader says to that."""
+"""What the template makes of users' options, and what the endpoint's own loader says about that."""
 
 import os
 import pwd
@@ -19,7 +19,7 @@ from twinlock_broker.identity import account
 from twinlock_broker.rendering.renderer import Renderer
 
 LIMIT = 10.0
-"""Seconds for making up options that fit the schema."""
+"""Seconds for finding options that fit the schema."""
 
 _IDENTITY = "00000000-0000-0000-0000-000000000000"
 _RUNTIME = {
@@ -49,11 +49,10 @@ Rendered = tuple[Variant, str]
 
 
 def check(folder: Folder, given: dict[str, Any] | None, program: Sequence[str] | str) -> Iterator[Finding]:
-    """Look at the renderings.
+    """Check what the template of `folder` renders.
 
-    Args:
-        given: options to try instead of samples.
-        program: the endpoint's argv; a text says why there is none.
+    The options `given`, if there are any, are tried in place of samples. `program` is the endpoint's argv, or a text
+    that says why there is none.
     """
     try:
         with time_limit(LIMIT):
@@ -81,7 +80,7 @@ def check(folder: Folder, given: dict[str, Any] | None, program: Sequence[str] |
 
 
 def _render(folder: Folder, site: Site, tried: list[Variant]) -> tuple[list[Rendered], list[tuple[Variant, str]]]:
-    """The configurations, and for the other variants why there is none."""
+    """Return the configurations, and for the other variants why there is none."""
     rendered: list[Rendered] = []
     wrong: list[tuple[Variant, str]] = []
     renderer = Renderer()
@@ -100,7 +99,7 @@ def _render(folder: Folder, site: Site, tried: list[Variant]) -> tuple[list[Rend
 
 
 def _request(folder: Folder, site: Site, variant: Variant) -> Request:
-    """What the broker would ask for, if the caller's account were the user's."""
+    """Return what the broker would ask for if the caller's account were the user's."""
     own = account.look_up(pwd.getpwuid(os.getuid()).pw_name)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": own.home, "USER": own.name} | site.environment
     reserved = Reserved(folder.parent_config, _RUNTIME, own, _IDENTITY, environment)
@@ -124,7 +123,7 @@ def _load(folder: Folder, site: Site, rendered: list[Rendered], program: Sequenc
 
 
 def _report(subject: Subject, what: str, good: list[Variant], wrong: list[tuple[Variant, str]]) -> Iterator[Finding]:
-    """One finding for all that is good, and one for each reason why something isn't."""
+    """Yield one finding for all that is good, and one for each reason why something isn't."""
     if good:
         yield ok(subject, f"{what} {'; '.join(variant.name for variant in good)}")
     for reason in dict.fromkeys(text for _, text in wrong):

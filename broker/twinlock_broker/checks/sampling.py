@@ -1,4 +1,4 @@
-"""A value that a JSON schema allows, made up; the schema itself has the last word about it."""
+"""Sample values that a JSON schema allows. They are guessed, and the schema itself has the last word about them."""
 
 import math
 import re
@@ -22,7 +22,7 @@ class NoSample(Exception):
 
 
 def value(schema: Any, root: Mapping[str, Any]) -> Any:
-    """Return a value for `schema`, a part of the schema `root`. Raises `NoSample`."""
+    """Return a value for `schema`, a part of the schema `root`. Raise `NoSample`."""
     found = _valid(schema, root, _DEPTH)
     try:
         return next(found)
@@ -36,7 +36,7 @@ def _valid(schema: Any, root: Mapping[str, Any], depth: int) -> Iterator[Any]:
 
 
 def _candidates(schema: Any, root: Mapping[str, Any], depth: int) -> Iterator[Any]:
-    """Values that may do, the best first: the default, an example, a choice, then one by its type."""
+    """Yield values that may do, the best first: the default, an example, a choice, then one by its type."""
     if not isinstance(schema, dict):
         yield "sample"
         return
@@ -55,7 +55,7 @@ def _candidates(schema: Any, root: Mapping[str, Any], depth: int) -> Iterator[An
 
 
 def _of_parts(schema: dict[str, Any], root: Mapping[str, Any], depth: int) -> Iterator[Any]:
-    """Those of the schemas that this one refers to."""
+    """Yield the candidates of the schemas that this one refers to."""
     if "$ref" in schema:
         yield from _candidates(_referred(schema["$ref"], root), root, depth)
     for word in ("anyOf", "oneOf", "allOf"):
@@ -80,7 +80,10 @@ def _of_type(kind: str, schema: dict[str, Any], root: Mapping[str, Any], depth: 
 
 
 def _items(schema: dict[str, Any], root: Mapping[str, Any], depth: int) -> list[Any]:
-    """As many as there have to be. The first ones may have schemas of their own; before 2020-12 that was `items`."""
+    """Return as many items as there have to be.
+
+    The first ones may have schemas of their own; before version 2020-12 these stood in `items`.
+    """
     rest = schema.get("items", {})
     heads = rest if isinstance(rest, list) else schema.get("prefixItems") or []
     each = _first(schema.get("additionalItems", {}) if isinstance(rest, list) else rest, root, depth)
@@ -89,12 +92,12 @@ def _items(schema: dict[str, Any], root: Mapping[str, Any], depth: int) -> list[
 
 
 def _first(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
-    """The first candidate that will do, for a part of an array or object."""
+    """Return the first candidate that will do, for a part of an array or object."""
     return next(_valid(schema, root, depth - 1), "sample") if depth else "sample"
 
 
 def _referred(reference: str, root: Mapping[str, Any]) -> Any:
-    """The part of `root` that a JSON pointer (RFC 6901) such as ``#/$defs/name`` means; nothing if it isn't there."""
+    """Return the part of `root` that a JSON pointer (RFC 6901) such as ``#/$defs/name`` means; an empty one if none."""
     part: Any = root
     for word in unquote(reference).removeprefix("#/").split("/"):
         name = word.replace("~1", "/").replace("~0", "~")
@@ -122,7 +125,7 @@ def _texts(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _matching(pattern: str) -> str:
-    """A text that fits a regular expression, as far as it is made of usual parts."""
+    """Return a text that fits a regular expression, as far as that is made of usual parts."""
     try:
         return "".join(_spell(part) for part in _PARSER.parse(pattern))
     except (re.error, ValueError, TypeError, RecursionError, OverflowError):
@@ -130,7 +133,7 @@ def _matching(pattern: str) -> str:
 
 
 def _spell(part: tuple[Any, Any]) -> str:
-    """A text for one part of a parsed expression, see the module `re._parser`."""
+    """Return a text for one part of a parsed expression, see the module `re._parser`."""
     code, argument = part
     match str(code):
         case "LITERAL":
@@ -152,7 +155,7 @@ def _spell(part: tuple[Any, Any]) -> str:
 
 
 def _spell_set(members: Any) -> str:
-    """A character of a set in brackets."""
+    """Return a character of a set in brackets."""
     code, argument = members[0]
     match str(code):
         case "LITERAL":

@@ -16,7 +16,7 @@ _OWNER = ("owner", "owner_id")
 
 
 def check(folder: Folder, placed: Placed, *, offline: bool) -> Iterator[Finding]:
-    """Look for registration and login, and ask the service unless `offline`."""
+    """Check registration and login, and ask the service unless `offline`."""
     known = None
     try:
         known = folder.endpoint_id(placed.state)

@@ -1,4 +1,4 @@
-"""An end to what a site's own schema makes of options: a regular expression in it may take for ever."""
+"""A time limit for what a site's own schema makes of options: a regular expression in it may take for ever."""
 
 import contextlib
 import signal
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` in the block after so many seconds. For the main thread, since a signal does it.
+    """Raise `TimeoutError` in the block after so many seconds. It uses a signal, so it works in the main thread only.
 
     Python looks for signals while it matches a regular expression (_sre.c), so that these end as well.
     """

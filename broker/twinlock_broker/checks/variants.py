@@ -27,7 +27,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Variants:
-    """What a template is tried with; none where no sample fits the schema. `unknown` are options without a sample."""
+    """What a template is tried with; nothing if no sample fits the schema. `unknown` are options without a sample."""
 
     tried: list[Variant]
     more: int
@@ -35,7 +35,7 @@ class Variants:
 
 
 def choose(folder: Folder, given: dict[str, Any] | None) -> Variants:
-    """Return the variants for the template and the schema of `folder`, of the options `given` if there are some.
+    """Return the variants for the template and the schema of `folder`, from the options `given` if there are some.
 
     Raises:
         CommandError: the schema or the template can't be read.
@@ -52,7 +52,7 @@ def choose(folder: Folder, given: dict[str, Any] | None) -> Variants:
 
 
 def fits(schema: dict[str, Any], options: Mapping[str, Any]) -> bool:
-    """Return whether the broker would take the options. Raises `RenderingError` where the schema itself is wrong."""
+    """Return whether the broker would accept the options. Raise `RenderingError` if the schema itself is wrong."""
     try:
         user_options.check(options, schema)
     except RenderingError as error:
@@ -63,7 +63,7 @@ def fits(schema: dict[str, Any], options: Mapping[str, Any]) -> bool:
 
 
 def _named(text: str) -> set[str]:
-    """The variables of a template that nothing in it sets."""
+    """Return the variables of a template that nothing in it sets."""
     try:
         found = meta.find_undeclared_variables(jinja2.Environment(autoescape=False).parse(text))  # noqa: S701
     except jinja2.TemplateSyntaxError:
@@ -72,7 +72,7 @@ def _named(text: str) -> set[str]:
 
 
 def _samples(schema: dict[str, Any], named: set[str]) -> dict[str, list[Any] | None]:
-    """By option: a list with its sample, or None where there is none."""
+    """Return, by option, a list with its sample, or None if there is none."""
     known = _properties(schema)
     free = set() if known or schema.get("additionalProperties", True) is False else named
     return {name: _sample(known.get(name, {}), schema) for name in sorted({*known, *_required(schema), *free})}
@@ -87,7 +87,7 @@ def _sample(part: Any, schema: dict[str, Any]) -> list[Any] | None:
 
 
 def _base(schema: dict[str, Any], samples: dict[str, Any]) -> dict[str, Any] | None:
-    """All samples together, else those that are required, if the schema takes these."""
+    """Return all samples together, else only those that are required; None if the schema accepts neither."""
     required = {name: value for name, value in samples.items() if name in _required(schema)}
     return next((chosen for chosen in (samples, required) if fits(schema, chosen)), None)
 

@@ -19,10 +19,10 @@ _RUNNING = ("status", "top", "stop", "block", "unblock", "drain", "resume")
 COMMANDS = (*_SETTING_UP, *_RUNNING)
 
 _MODULES = {"map": "map_identity", "list": "list_folders"}
-"""Those that aren't named for their command: Python has the word for something else."""
+"""Modules that aren't named for their command, since Python uses the word for something else."""
 
 _INTERRUPTED = 130
-"""As a shell has it after Ctrl-C."""
+"""The exit code after Ctrl-C, as in a shell."""
 
 _EPILOG = """\
 twinlock COMMAND --help tells more, with examples; so does the manual page twinlock-COMMAND(8).
@@ -35,7 +35,10 @@ exit codes: 0 done; 64-78 as in sysexits.h (65 bad data, 66 a file is missing, 6
 
 
 def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
-    """The command line of these subcommands. Each brings in what it stands on, so that others start without it."""
+    """Return the command line of these subcommands.
+
+    Each subcommand imports what it needs, so that the others start without it.
+    """
     made = Parser(
         prog="twinlock",
         description="Set up, check and look into a Twinlock manager endpoint.",
@@ -51,7 +54,7 @@ def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run a subcommand; the exit code."""
+    """Run a subcommand and return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # not if it is closed
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be in any encoding
     try:
@@ -90,7 +93,7 @@ def _run() -> int:
 
 
 def _drop_output() -> None:
-    """Let what is still to be printed go nowhere, which Python would try once more at its end."""
+    """Let what is still to be printed go nowhere: Python would try once more at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

@@ -1,6 +1,6 @@
 """The broker's answers on its admin socket, checked: it may be of another version, or something else may listen there.
 
-Texts in them come from users as well, by way of their endpoints; they go to root's terminal.
+Texts in them come from users as well, by way of their endpoints, and go to root's terminal.
 """
 
 import json
@@ -51,7 +51,7 @@ null while an endpoint isn't connected to the broker.
 
 
 def read(request: str, line: bytes) -> dict[str, Any]:
-    """The answer to `request`, with nothing in it that a terminal acts upon. Raises ValueError, which says why."""
+    """Return the answer to `request`, without anything that a terminal acts upon. Raise `ValueError` with a reason."""
     try:
         found = json.loads(line, parse_constant=_no_number)
         if isinstance(found, dict) and "error" in found:
@@ -70,7 +70,7 @@ def _no_number(name: str) -> None:
 
 
 def _shown(value: Any) -> Any:
-    """The value with all its texts printable."""
+    """Return the value with all its texts printable."""
     if isinstance(value, str):
         return printable(value, _LONGEST)
     if isinstance(value, list):

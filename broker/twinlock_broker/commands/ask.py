@@ -13,14 +13,14 @@ from twinlock_broker.errors import Fatal
 
 DEFAULT = Path("/run/twinlock-broker/admin.sock")
 LIMIT = 70.0
-"""Seconds for an answer: a stop may have to wait for a start, and that for its turn."""
+"""Seconds for an answer: a stop may have to wait for a start, and the start for its turn."""
 
 _MAX_ANSWER = 1 << 24
 """Bytes of an answer: some ten thousand endpoints."""
 
 
 def add_socket(parser: argparse.ArgumentParser) -> None:
-    """The option that names the broker."""
+    """Add the option that names the broker's admin socket."""
     parser.add_argument(
         "--socket",
         type=Path,
@@ -31,10 +31,11 @@ def add_socket(parser: argparse.ArgumentParser) -> None:
 
 
 def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """The broker's answer, of the shape that `answers` says for this request.
+    """Send a request to the broker and return its answer, of the shape that `answers` has for this request.
 
-    Raises `Fatal`: 69 no broker there, 75 no answer, 77 not for this account, 76 it isn't a broker's answer, 73 the
-    broker couldn't write its state.
+    Raises:
+        Fatal: 69, there is no broker; 73, the broker couldn't write its state; 75, there is no answer; 76, it isn't a
+            broker's answer; 77, this account may not ask.
     """
     line = _exchange(path, json.dumps(request).encode() + b"\n")
     if not line:
@@ -50,7 +51,7 @@ def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _exchange(path: Path, line: bytes) -> bytes:
-    """Send a line; the line that comes back."""
+    """Send a line and return the line that comes back."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(LIMIT)
@@ -68,18 +69,18 @@ def _exchange(path: Path, line: bytes) -> bytes:
 
 
 def complete_endpoint(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """The uuids of the endpoints that there are, for tab completion."""
+    """Return the uuids of the user endpoints, for tab completion."""
     return [row["id"] for row in _status(parsed_args).get("endpoints", ()) if row["id"].startswith(prefix)]
 
 
 def complete_user(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """The accounts that have endpoints, for tab completion."""
+    """Return the accounts that have endpoints, for tab completion."""
     users = {row["user"] for row in _status(parsed_args).get("endpoints", ())}
     return sorted(user for user in users if user.startswith(prefix))
 
 
 def complete_blocked(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """The accounts that are blocked, for tab completion."""
+    """Return the accounts that are blocked, for tab completion."""
     return [user for user in _status(parsed_args).get("blocked", ()) if user.startswith(prefix)]
 
 

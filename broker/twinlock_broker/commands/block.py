@@ -1,4 +1,4 @@
-"""``twinlock block``: start nothing for an account any more."""
+"""``twinlock block``: no starts for an account any more."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ exit codes: 0 blocked; 67 this host has no such account; 69 no broker there, sta
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(commands, "block", "start no endpoints for an account any more", _EXAMPLES)
     user = made.add_argument("user", metavar="NAME", help="the local account")
     user.completer = complete_user  # type: ignore[attr-defined]
@@ -38,7 +38,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Block the account; the exit code."""
+    """Block the account and return the exit code."""
     user = _account(given.user, given.force)
     ask(given.socket, {"request": "block", "user": user, "reason": given.reason})
     print(f"{user} is blocked")
@@ -54,7 +54,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _account(name: str, force: bool) -> str:
-    """The account's name as the broker knows it, however it was spelt. Raises `Fatal` (67)."""
+    """Return the account's name as the broker knows it, in whatever spelling it was given. Raise `Fatal` (67)."""
     try:
         return pwd.getpwnam(name).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""``twinlock check``: what would fail, before a user meets it, and what was looked at to know."""
+"""``twinlock check``: what would fail, found before a user meets it, and what was checked for that."""
 
 import argparse
 import json
@@ -33,7 +33,7 @@ _BY_CONFIG = (
     Subject.LOGIN,
     Subject.SERVICE,
 )
-"""What can't be looked at without a good config.yaml."""
+"""What can't be checked without a good config.yaml."""
 
 _EXAMPLES = f"""\
   twinlock check /etc/twinlock/endpoint
@@ -53,7 +53,7 @@ exit codes: 0 nothing would fail, there may be warnings; 78 something would; 66 
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands,
         "check",
@@ -91,7 +91,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the findings; the exit code."""
+    """Print the findings and return the exit code."""
     path = find_folder(given.folder)
     findings = _look(path, given)
     failed = _print_json(path, findings) if given.json else _print_lines(findings)
@@ -99,7 +99,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _print_lines(findings: Iterable[Finding]) -> bool:
-    """Print each as it comes; whether one is a failure."""
+    """Print each finding as it comes, and return whether one is a failure."""
     failed = False
     for finding in findings:
         failed |= finding.kind is Kind.FAILURE

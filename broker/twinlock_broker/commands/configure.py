@@ -1,4 +1,4 @@
-"""``twinlock configure``: an endpoint's folder, new with comments that one can follow, or from the peer's and back."""
+"""``twinlock configure``: an endpoint folder, new with explaining comments, or from the agent's folder and back."""
 
 import argparse
 import json
@@ -36,7 +36,7 @@ _NEW = ("display_name", "email", "authentication_policy", "subscription_id")
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands,
         "configure",
@@ -87,7 +87,7 @@ def _add_migration(made: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Make the folder; the exit code."""
+    """Make the folder and return the exit code."""
     chosen = {name: getattr(given, name) for name in _NEW if getattr(given, name) is not None}
     read_keys(MANAGER_KEYS, chosen, "the command line")
     if given.from_globus or given.to_globus:
@@ -126,7 +126,10 @@ def _make(path: Path, chosen: dict[str, str], policy_file: Path) -> int:
 
 
 def _account(policy_file: Path, path: Path) -> tuple[ServiceAccount, str]:
-    """Whose the files are, and what is left to do where the broker has no account yet: then they are root's alone."""
+    """Return whose the files are, and what is left to do if the broker has no account yet.
+
+    Without that account they are root's alone.
+    """
     try:
         return service_account.find(policy_file), ""
     except Fatal as error:
@@ -141,7 +144,7 @@ def _files(chosen: dict[str, str]) -> dict[str, str]:
 
 
 def config(chosen: dict[str, str]) -> str:
-    """config.yaml with all keys, each with its meaning; those that aren't `chosen` stand in comments."""
+    """Return config.yaml with all keys, each with its meaning. Keys that aren't `chosen` stand in comments."""
     head = "# The manager endpoint. Every key that there is; those in comments have the value that they have without.\n"
     return head + "".join(f"\n# {key.meaning}{_unit(key)}\n{_line(key, chosen)}\n" for key in MANAGER_KEYS)
 

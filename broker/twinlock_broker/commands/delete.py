@@ -1,4 +1,4 @@
-"""``twinlock delete``: take an endpoint away, from the service and from this host."""
+"""``twinlock delete``: the removal of an endpoint, from the service and from this host."""
 
 import argparse
 import os
@@ -37,7 +37,7 @@ exit codes: 0 deleted; 66 no such endpoint, or none with a uuid; 69 the service 
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(commands, "delete", "delete an endpoint from the service and from this host", _EXAMPLES)
     made.add_argument("folder", metavar="DIR", help="endpoint folder")
     add_state(made)
@@ -58,7 +58,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Delete the endpoint; the exit code."""
+    """Delete the endpoint and return the exit code."""
     path = find_folder(given.folder).absolute()
     place = placed.find(path, given.state)
     state = place.state
@@ -66,7 +66,7 @@ def run(given: argparse.Namespace) -> int:
         raise Fatal(os.EX_NOINPUT, f"{path}: not an endpoint's folder, it has no config.yaml; nothing was changed")
     folder = read_folder(path)
     removal.check(folder)
-    client = installed_client(place.client) if place.client else None  # root's file, as whom nothing is asked
+    client = installed_client(place.client) if place.client else None  # a file of root's, as whom nothing is asked
     with as_owner(state), locked(state):
         endpoint_id = _uuid(folder, state, given.force)
         if not given.yes:

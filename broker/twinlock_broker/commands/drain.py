@@ -1,4 +1,4 @@
-"""``twinlock drain``: before maintenance, let the tasks end and nothing new start."""
+"""``twinlock drain``: before maintenance, no new starts, and a wait for the last task."""
 
 import argparse
 import math
@@ -31,7 +31,7 @@ _INTERRUPTED = 130
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands,
         "drain",
@@ -50,7 +50,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    """A number of seconds. Raises ValueError, for argparse to say so."""
+    """Return the number of seconds that a text says. Raise `ValueError`, which argparse reports."""
     value = float(text)
     if not value >= 0:
         raise ValueError(text)
@@ -58,7 +58,7 @@ def _seconds(text: str) -> float:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Drain; the exit code."""
+    """Start a drain, wait until nothing runs, and return the exit code."""
     ask(given.socket, {"request": "drain", "reason": given.reason})
     print("no endpoint is started any more; `twinlock resume` ends that", flush=True)
     try:
@@ -85,7 +85,7 @@ def _wait(broker: Path, end: float) -> int:
 
 
 def _left(state: dict[str, Any]) -> str | None:
-    """What is waited for, for people; None when nothing is. Raises `Fatal` (75) where somebody ended the drain."""
+    """Return what is waited for, for people; None if nothing is. Raise `Fatal` (75) if somebody ended the drain."""
     if state["drain"] is None:
         raise Fatal(os.EX_TEMPFAIL, "somebody has ended the drain meanwhile, by `twinlock resume`")
     rows = [row for row in state["endpoints"] if row["state"] != "failed"]

@@ -23,7 +23,7 @@ exit codes: 0 done; 66 no such folder, or a file can't be read; 78 an endpoint.j
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands,
         "list",
@@ -43,7 +43,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the folders; the exit code."""
+    """Print the folders and return the exit code."""
     try:
         os.scandir(given.folder).close()
         found = sorted({path for pattern in _PATTERNS for path in given.folder.glob(pattern)})
@@ -67,5 +67,5 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _uuid(folder: Path) -> str:
-    """The uuid by which it is registered, - where it isn't. Raises `Fatal` (66, 78) where that can't be told."""
+    """Return the uuid by which it is registered, "-" if it isn't. Raise `Fatal` (66, 78) if that can't be told."""
     return Folder(folder, {}, "").endpoint_id(placed.find(folder, environ={}).state) or "-"

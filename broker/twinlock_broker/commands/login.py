@@ -1,4 +1,4 @@
-"""``twinlock login``: log a person in, for a broker that registers its endpoint as that person."""
+"""``twinlock login``: the login of a person, for a broker that registers its endpoint as that person."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ exit codes: 0 logged in; 66 no such folder; 73 the tokens can't be written; 75 G
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands,
         "login",
@@ -38,7 +38,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Log in; the exit code."""
+    """Log in and return the exit code."""
     folder = read_folder(find_folder(given.folder))
     path = token_file(state_folder(given))
     try:

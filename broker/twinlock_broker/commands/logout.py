@@ -1,4 +1,4 @@
-"""``twinlock logout``: take a person's login away."""
+"""``twinlock logout``: the end of a person's login."""
 
 import argparse
 import contextlib
@@ -28,7 +28,7 @@ exit codes: 0 logged out; 64 neither DIR nor --state; 66 no such folder; 73 the 
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands,
         "logout",
@@ -45,7 +45,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Log out; the exit code."""
+    """Log out and return the exit code."""
     environment = registration.environment(read_folder(find_folder(given.folder))) if given.folder else None
     state = _state(given)
     path = token_file(state)

@@ -1,4 +1,4 @@
-"""``twinlock map``: which account an identity leads to, and by which rule."""
+"""``twinlock map``: the account that an identity leads to, and the rule that says so."""
 
 import argparse
 import json
@@ -30,7 +30,7 @@ exit codes: 0 mapped; 67 nobody; 65 no identity document; 66 a file is missing; 
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands,
         "map",
@@ -47,7 +47,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the account and the rule; the exit code."""
+    """Print the account and the rule, and return the exit code."""
     path = given.mapping or _mapping(given.endpoint)
     identities = read_identities(given.identity)
     try:

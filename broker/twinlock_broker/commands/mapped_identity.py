@@ -1,7 +1,7 @@
 """The file of ``twinlock render --mapped-identity``: who a template is rendered for, as `_GC.mapped_identity` has it.
 
-A JSON object with `local`, the account, and `globus`, the identity that led to it. What is left out is taken from the
-account that runs the command. A field that isn't known is refused: else the rendering would be for somebody else.
+It is a JSON object with `local`, the account, and `globus`, the identity that led to it. What is left out is taken from
+the account that runs the command. An unknown field is refused: otherwise the rendering would be for somebody else.
 """
 
 import difflib
@@ -35,7 +35,7 @@ def read(described: Mapping[str, Any], source: str) -> tuple[Account, Match]:
     """Return the account and the match that the file `source` describes.
 
     Raises:
-        Fatal: 65, a field isn't known, or isn't of the type that it has to be.
+        Fatal: 65, a field isn't known, or has a value of the wrong type.
     """
     given = dict(_flat(described))
     known = [*_ACCOUNT, _IDENTITY]

@@ -1,4 +1,4 @@
-"""The spawner's policy as an administrator's commands see it: by the spawner's own word, and beside the broker's."""
+"""The spawner's policy as an administrator's commands check it: by the spawner itself, and against the broker."""
 
 import subprocess
 import tomllib
@@ -28,9 +28,9 @@ def problems(path: Path, program: str) -> tuple[list[str], list[str]]:
 
 
 def _by_the_spawner(path: Path) -> tuple[list[str], list[str]]:
-    """What ``twinlock-spawner --check`` finds wrong with the policy, and else what it warns about.
+    """Return what ``twinlock-spawner --check`` finds wrong with the policy; if nothing, what it warns about.
 
-    Where it isn't installed, it isn't asked.
+    Both lists are empty if it isn't installed.
     """
     spawner = programs.find("twinlock-spawner")
     if spawner is None:

@@ -1,4 +1,4 @@
-"""What of an endpoint there is on this host, and its removal. Nothing is removed that Twinlock doesn't know."""
+"""The removal of what belongs to an endpoint on this host. Nothing is removed that Twinlock doesn't know."""
 
 import os
 import shutil
@@ -18,13 +18,13 @@ _STATE_FILES = ("endpoint.json", FILE, "broker.lock", "control.sock", "admin.soc
 
 
 def check(folder: Folder) -> None:
-    """Raise `Fatal` (73) unless we may remove the folder."""
+    """Raise `Fatal` (73) unless this account may remove the folder."""
     if not os.access(folder.path, os.W_OK | os.X_OK) or not os.access(folder.path.parent, os.W_OK | os.X_OK):
         raise Fatal(os.EX_CANTCREAT, f"{folder.path}: can't be removed by this account; try sudo. Nothing was changed")
 
 
 def remove_state(state: Path) -> None:
-    """Remove what the broker has written. Raises `Fatal` (73)."""
+    """Remove what the broker has written. Raise `Fatal` (73)."""
     try:
         for name in _STATE_FOLDERS:
             if (state / name).is_dir():
@@ -36,7 +36,10 @@ def remove_state(state: Path) -> None:
 
 
 def remove_folder(folder: Folder) -> list[str]:
-    """Remove the folder's own files, and the folder if nothing else is in it; what else is. Raises `Fatal` (73)."""
+    """Remove the folder's own files, and the folder if nothing else is in it. Return what else is in it.
+
+    Raise `Fatal` (73) for a file that can't be removed.
+    """
     try:
         for path in _files(folder):
             path.unlink(missing_ok=True)
@@ -49,7 +52,7 @@ def remove_folder(folder: Folder) -> list[str]:
 
 
 def _files(folder: Folder) -> Iterator[Path]:
-    """Those that config.yaml leads to and that are in the folder; config.yaml last, so that a second try finds it."""
+    """Yield the files in the folder that config.yaml leads to; config.yaml last, so that a second try finds it."""
     named = (folder.template_path, folder.schema_path, folder.mapping_path)
     yield from [path for path in named if path is not None and path.parent == folder.path]
     yield from (folder.path / name for name in ("user_environment.yaml", "endpoint.json", "config.yaml"))

@@ -1,4 +1,4 @@
-"""``twinlock render``: what a user's options make of a template, without an endpoint."""
+"""``twinlock render``: the configuration that a template gives with a user's options, without an endpoint."""
 
 import argparse
 import os
@@ -36,7 +36,7 @@ exit codes: 0 rendered; 65 the options are refused, or the result is no configur
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands,
         "render",
@@ -58,7 +58,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the rendering; the exit code. Raises `CommandError`."""
+    """Print the rendering and return the exit code. Raise `CommandError`."""
     try:
         return _render(given)
     except RenderingError as error:
@@ -83,7 +83,7 @@ def _schema(given: argparse.Namespace, folder: Folder | None) -> dict[str, Any] 
 
 
 def _template(given: argparse.Namespace, folder: Folder | None) -> tuple[str, Path]:
-    """The template's text and its path, in whose folder lies what it may include."""
+    """Return the template's text and its path. The path's folder holds what the template may include."""
     if given.template:
         return read_text(given.template), Path(given.template)
     if folder is None:
@@ -105,7 +105,7 @@ def _reserved(given: argparse.Namespace, folder: Folder | None) -> Reserved:
 
 
 def _parent_config(given: argparse.Namespace, folder: Folder | None) -> dict[str, Any]:
-    """That of the folder, or of one without a config.yaml, with the values that are given. Raises `Fatal` (78)."""
+    """Return the settings of the folder, or the defaults, with the values that are given. Raise `Fatal` (78)."""
     base = folder or Folder(Path(), read_keys(MANAGER_KEYS, {}, ""), "")
     values = read_yaml_mapping(given.parent_config) if given.parent_config else {}
     checked = read_keys(MANAGER_KEYS, values, given.parent_config or "", MANAGER_HINTS)

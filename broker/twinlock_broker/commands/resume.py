@@ -16,7 +16,7 @@ exit codes: 0 there is no drain any more; 69 no broker there; 73 it can't write 
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands, "resume", "after maintenance: start endpoints again", _EXAMPLES, description="End a drain."
     )
@@ -25,7 +25,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """End the drain; the exit code."""
+    """End the drain and return the exit code."""
     done = ask(given.socket, {"request": "resume"})["done"]
     print("endpoints are started again" if done else "there was no drain; endpoints are started")
     return os.EX_OK

@@ -31,7 +31,7 @@ exit codes: 0 done; 69 no broker there; 75 no answer; 76 not a broker's answer; 
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(commands, "status", "show the user endpoints of the running broker", _EXAMPLES)
     made.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
     add_socket(made)
@@ -39,14 +39,14 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the state; the exit code."""
+    """Print the state and return the exit code."""
     found = ask(given.socket, {"request": "status"})
     print(json.dumps(found, indent=2) if given.json else picture(found))
     return os.EX_OK
 
 
 def watch(given: argparse.Namespace) -> int:
-    """Print the state again and again, until Ctrl-C; the exit code."""
+    """Print the state again and again until Ctrl-C, and return the exit code."""
     try:
         while True:
             shown = picture(ask(given.socket, {"request": "status"}))
@@ -57,7 +57,7 @@ def watch(given: argparse.Namespace) -> int:
 
 
 def picture(found: dict[str, Any]) -> str:
-    """The state as a table for people."""
+    """Return the state as a table for people."""
     up = _duration(time.time() - found["started"])
     link = "connected to the spawner" if found["spawner_connected"] else "NOT CONNECTED TO THE SPAWNER"
     head = f"manager endpoint {found['endpoint']} ({found['name']}), broker up {up}, {link}"
@@ -71,7 +71,7 @@ def picture(found: dict[str, Any]) -> str:
 
 
 def _admission(found: dict[str, Any]) -> list[str]:
-    """Who may start no endpoints, by whose order."""
+    """Return who may start no endpoints, and by whose order."""
     drain, blocked = found.get("drain"), found.get("blocked", {})
     lines = [] if drain is None else [f"DRAINING, nothing is started: {_order(drain)}"]
     return lines + [f"blocked: {user}, {_order(order)}" for user, order in blocked.items()]

@@ -1,4 +1,4 @@
-"""``twinlock stop``: end a user endpoint, or all of an account."""
+"""``twinlock stop``: the end of a user endpoint, or of all of an account."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ exit codes: 0 it is ending; 65 there is none, or several begin so; 69 no broker 
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(commands, "stop", "end a user endpoint, or all of a user's", _EXAMPLES)
     which = made.add_mutually_exclusive_group(required=True)
     chosen = which.add_argument("endpoint", metavar="UEP", nargs="?", help="its uuid, or how that begins")
@@ -35,7 +35,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Stop the endpoints; the exit code."""
+    """Stop the endpoints and return the exit code."""
     found = ask(given.socket, {"request": "status"})["endpoints"]
     chosen = _of_user(found, given.user) if given.user is not None else _by_uuid(found, given.endpoint)
     if not stop_all(given.socket, chosen):
@@ -44,7 +44,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def stop_all(broker: Path, rows: list[dict[str, Any]]) -> int:
-    """Have the endpoints in these rows of the status end, and say so; how many hadn't ended by themselves."""
+    """End the endpoints in these rows of the status, and say so. Return how many hadn't ended by themselves."""
     stopped = [row for row in rows if ask(broker, {"request": "stop", "endpoint": row["id"]})["stopped"]]
     for row in stopped:
         print(f"{row['id']} of {row['user']} is ending")

@@ -1,4 +1,4 @@
-"""``twinlock top``: `status` again and again."""
+"""``twinlock top``: the status, printed again and again."""
 
 import argparse
 from typing import Any
@@ -17,7 +17,7 @@ run = status.watch
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands,
         "top",

@@ -1,4 +1,4 @@
-"""``twinlock unblock``: start endpoints for an account again."""
+"""``twinlock unblock``: the end of an account's block."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ exit codes: 0 unblocked; 65 it wasn't blocked; 69 no broker there; 73 it can't w
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(commands, "unblock", "start endpoints for an account again", _EXAMPLES)
     user = made.add_argument("user", metavar="NAME", help="the local account, as `twinlock status` shows it")
     user.completer = complete_blocked  # type: ignore[attr-defined]
@@ -26,7 +26,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Unblock the account; the exit code."""
+    """Unblock the account and return the exit code."""
     if not ask(given.socket, {"request": "unblock", "user": given.user})["done"]:
         blocked = ", ".join(ask(given.socket, {"request": "status"})["blocked"]) or "none"
         raise Fatal(os.EX_DATAERR, f"{given.user!r} isn't blocked; blocked accounts: {blocked}")

@@ -1,4 +1,4 @@
-"""``twinlock whoami``: as whom the broker would register, by the service's word."""
+"""``twinlock whoami``: the identity under which the broker would register, as the service sees it."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ exit codes: 0 the login works; 66 a file can't be read; 69, 75 the service refus
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
-    """The subcommand's part of the command line."""
+    """Add the subcommand to `commands` and return its parser."""
     made = add_command(
         commands,
         "whoami",
@@ -37,7 +37,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the login; the exit code."""
+    """Print the login and return the exit code."""
     folder = open_folder(find_folder(given.folder))
     place = placed.find(folder.path, given.state)
     login = inquiry.find_login(place)

@@ -1,1 +1,1 @@
-"""The Compute service: registration, the AMQP connection, commands in, heartbeats and failure notices out."""
+"""The broker's side of the Compute service: registration, AMQP connections, commands, heartbeats, failure notices."""

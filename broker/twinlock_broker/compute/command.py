@@ -1,7 +1,7 @@
-"""From a message on the command queue to a checked `StartCommand`.
+"""The way from a message on the command queue to a checked `StartCommand`.
 
-The service is trusted, but no field of a message beyond that: each is used only after its shape was checked. The
-format is the service's: a JSON object {command, args, kwargs, globus_username, globus_effective_identity,
+The service is trusted, but no field of a message beyond that: each is used only after its shape was checked. The format
+is the service's: a JSON object {command, args, kwargs, globus_username, globus_effective_identity,
 globus_identity_set}, with the properties content_type and timestamp.
 """
 
@@ -27,26 +27,27 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
 
 
 def new_id() -> str:
-    """An id of something that a user is told about, short enough to be read out over the phone."""
+    """Return an id for something that a user is told about, short enough to be read out over the phone."""
     return uuid.uuid4().hex[:8]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message as it arrived; nothing in it was checked. `timestamp` in seconds since the epoch.
-
-    `redelivered` is RabbitMQ's word: it was delivered before, and it wasn't acknowledged. The `id` is ours: by it the
-    command is found in the broker's log, in the spawner's, and in what its user is told.
-    """
+    """A message as it arrived; nothing in it was checked."""
 
     content_type: Any
+    """The type of the body, as the sender names it."""
     timestamp: Any
+    """In seconds since 1970, as the sender set it."""
     body: bytes
+    """The command, as JSON."""
     redelivered: bool = False
+    """By RabbitMQ's word, it was delivered before, and not acknowledged."""
     id: str = field(default_factory=new_id, compare=False)
+    """Ours: by it the command is found in the broker's log, in the spawner's, and in what its user is told."""
 
     def fingerprint(self) -> bytes:
-        """Tells this command from all others, but for its twins of the same second."""
+        """Return a hash that tells this command from all others, except its twins of the same second."""
         return hashlib.sha256(repr((self.content_type, self.timestamp)).encode() + self.body).digest()
 
 
@@ -61,19 +62,26 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class StartCommand:
-    """A start command whose every field has the right shape. `id` is the delivery's."""
+    """A start command in which every field has the right shape."""
 
     name: str
+    """The endpoint's name, ``uep.MANAGER.ENDPOINT`` with both uuids."""
     credentials: Credentials
+    """The user endpoint's."""
     options: dict[str, Any]
+    """The user's options."""
     runtime: dict[str, Any]
+    """What the user's SDK says about itself and its Python."""
     username: str
+    """The name of the identity that the user logged in with, for the log."""
     identities: list[dict[str, Any]]
+    """The user's identity set: JSON objects with `sub` and `id`."""
     id: str = ""
+    """The delivery's."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that tell the endpoint what the user runs, under the peer's names."""
+        """The variables that tell the endpoint what the user runs, under the agent's names."""
         python = self.runtime.get("python")
         versions = {
             "GC_USER_PYTHON_VERSION": python.get("version") if isinstance(python, dict) else None,
@@ -84,7 +92,7 @@ class StartCommand:
 
 
 def decode(delivery: Delivery) -> dict[str, Any]:
-    """The JSON object in the message. Raises `CommandError`."""
+    """Return the JSON object in the message. Raise `CommandError`."""
     if len(delivery.body) > MAX_BODY:
         raise CommandError(
             f"The start request has {len(delivery.body):,} bytes; at most {MAX_BODY:,} are possible. "
@@ -111,9 +119,10 @@ def _unreadable(why: str) -> CommandError:
 
 
 def credentials(message: dict[str, Any], port: int | None) -> Credentials:
-    """The user endpoint's credentials: read first, since with them the user can be told of all other faults.
+    """Return the user endpoint's credentials. Raise `CommandError`, for the log only.
 
-    Raises `CommandError`, for the log only. `port` replaces that of the AMQP address.
+    They are read first, since with them the user can be told of all other faults. `port` replaces that of the AMQP
+    address.
     """
     kwargs = message.get("kwargs")
     found = kwargs.get("amqp_creds") if isinstance(kwargs, dict) else None
@@ -124,7 +133,7 @@ def credentials(message: dict[str, Any], port: int | None) -> Credentials:
 
 
 def read_credentials(found: Any, port: int | None) -> Credentials:
-    """The credentials in `amqp_creds`, as far as a notice needs them. Raises ValueError.
+    """Return the credentials in `amqp_creds`, as far as a notice needs them. Raise `ValueError`.
 
     `port` replaces that of the AMQP address.
     """
@@ -151,7 +160,7 @@ def check_queues(found: Credentials) -> None:
 
 
 def check_fresh(timestamp: Any, now: float) -> None:
-    """Raise `CommandError` unless the command is of now, give or take `MAX_SKEW`. Both in seconds since the epoch."""
+    """Raise `CommandError` unless the command is of now, give or take `MAX_SKEW`. Both times are seconds since 1970."""
     if type(timestamp) is not int:
         raise CommandError("The start request has no timestamp. Submit the task again")
     if abs(now - timestamp) > MAX_SKEW:
@@ -163,7 +172,7 @@ def check_fresh(timestamp: Any, now: float) -> None:
 
 
 def check_known(message: dict[str, Any]) -> None:
-    """Raise `CommandError` unless it is the one command that there is."""
+    """Raise `CommandError` unless it is the only command that there is, `cmd_start_endpoint`."""
     if message.get("command") != "cmd_start_endpoint":
         raise CommandError(
             f"The endpoint doesn't know the command {str(message.get('command'))[:60]!r}. "
@@ -172,7 +181,7 @@ def check_known(message: dict[str, Any]) -> None:
 
 
 def parse(message: dict[str, Any], found: Credentials, manager_id: str, command_id: str = "") -> StartCommand:
-    """The start command for an endpoint of the manager `manager_id`. Raises `CommandError`."""
+    """Return the start command for an endpoint of the manager `manager_id`. Raise `CommandError`."""
     kwargs = message["kwargs"]
     expected = f"uep.{manager_id}.{found.endpoint_id}"
     if kwargs.get("name") != expected:
@@ -210,7 +219,10 @@ def _mapping(kwargs: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _identities(found: Any) -> list[dict[str, Any]]:
-    """Identities whose `sub`, and `id` where there is one, are texts: what the mappers and the login compare."""
+    """Return the identities that have a text as `sub` and, if there is one, as `id`: mappers and login compare these.
+
+    Raise `CommandError` if one has no such `sub`, if none is left, or if there are too many.
+    """
     known = found if isinstance(found, list) and len(found) <= _IDENTITIES else []
     if all(isinstance(identity, dict) and isinstance(identity.get("sub"), str) for identity in known):
         usable = [{"id": identity["sub"]} | identity for identity in known if isinstance(identity.get("id", ""), str)]

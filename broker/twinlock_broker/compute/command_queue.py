@@ -18,18 +18,18 @@ PREFETCH = 128
 """Commands handled at a time; a slow one must not hold up the others."""
 
 REMEMBERED = 2 * PREFETCH
-"""Decided commands that are known when they come again. Of an acknowledgement that was lost with its connection there
-can be no more than were delivered at a time.
+"""Decided commands that are recognized if they are delivered again. That happens if acknowledgements are lost with a
+connection, of which there can be no more than `PREFETCH`.
 """
 
 DRAIN_LIMIT = 10.0
-"""Seconds that commands in work get when the broker stops; what isn't acknowledged then is delivered again."""
+"""Seconds that commands in work get when the broker stops; what isn't acknowledged by then is delivered again."""
 
 log = logging.getLogger(__name__)
 
 
 class CommandQueue:
-    """Consumes the registration's queue; each message is handled in a task of its own and acknowledged after that."""
+    """The consumer of the registration's queue. Each message is handled in its own task and then acknowledged."""
 
     def __init__(self, renewal: Renewal, handle: Callable[[Delivery], Awaitable[None]]) -> None:
         self._renewal = renewal
@@ -43,7 +43,7 @@ class CommandQueue:
         """Set as soon as commands are consumed."""
 
     async def run(self) -> None:
-        """Consume without end; a connection that fails is made anew, however often. Raises `Fatal`, see `Renewal`."""
+        """Consume without end, and reconnect whenever a connection fails. Raise `Fatal`, see `Renewal`."""
         waits = delays()
         while True:
             registration = self._renewal.current

@@ -1,4 +1,4 @@
-"""The manager's signs of life."""
+"""The manager endpoint's heartbeats."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Tells the service every `period` seconds that the endpoint is there, over a connection of its own."""
+    """The endpoint's heartbeats to the service, one every `period` seconds, over a connection of their own."""
 
     def __init__(self, renewal: Renewal, period: float) -> None:
         self._renewal = renewal
@@ -26,10 +26,10 @@ class Heartbeat:
         self._period = period
         self._link: Link | None = None
         self.first = asyncio.Event()
-        """Set as soon as RabbitMQ has taken one."""
+        """Set as soon as RabbitMQ has taken a heartbeat."""
 
     async def run(self) -> None:
-        """Send without end; a connection that fails is made anew, however often. Raises `Fatal`, see `Renewal`."""
+        """Send without end, and reconnect whenever a connection fails. Raise `Fatal`, see `Renewal`."""
         waits = delays()
         while True:
             self._used = self._renewal.current
@@ -51,7 +51,7 @@ class Heartbeat:
             await asyncio.sleep(next(waits))
 
     async def say_goodbye(self) -> None:
-        """Tell the service that the endpoint shuts down. Without a connection it finds out by itself."""
+        """Tell the service that the endpoint shuts down. Without a connection the service finds out by itself."""
         if self._link is not None:
             with contextlib.suppress(LinkError, RefusedMessageError):
                 await self._send(0)

@@ -1,7 +1,7 @@
-"""Asks Globus Auth and the Compute service who a login is, and about a registered endpoint. Changes nothing.
+"""Questions to Globus Auth and the Compute service: who a login is, and what is known of an endpoint. Changes nothing.
 
-In a process of its own: an administrator may be root, and this talks to the network and reads what the broker's account
-has written. So for root it runs as the account that owns the broker's state, with a time limit.
+They are asked in a process of its own: an administrator may be root, and this talks to the network and reads what the
+broker's account has written. So for root it runs as the account that owns the broker's state, with a time limit.
 """
 
 import json
@@ -35,7 +35,7 @@ _KEPT_BEGINNING = "GLOBUS_SDK_"
 class Answer:
     """The identities of the login, and what the service says about the endpoint, if it was asked about one.
 
-    Where a step failed, `refused` says why, with the exit code that goes with it.
+    If a step failed, `refused` says why, with the exit code that goes with it.
     """
 
     identities: list[str] = field(default_factory=list)
@@ -44,13 +44,13 @@ class Answer:
 
 
 def find_login(placed: Placed) -> Login:
-    """Return the login of the broker: the installed client, else as `load_login` finds it. Raises `Fatal` (66, 77)."""
+    """Return the login of the broker: the installed client, else as `load_login` finds it. Raise `Fatal` (66, 77)."""
     installed = installed_client(placed.client) if placed.client else None
     return installed or load_login(placed.state)
 
 
 def ask(folder: Folder, login: Login, state: Path, endpoint_id: str | None = None) -> Answer:
-    """Return what Globus Auth and, with an `endpoint_id`, the service answer."""
+    """Ask Globus Auth and, with an `endpoint_id`, the service, and return their answers."""
     request = {
         "folder": str(folder.path.absolute()),
         "settings": {name: folder.settings[name] for name in _SETTINGS},
@@ -69,7 +69,7 @@ def ask(folder: Folder, login: Login, state: Path, endpoint_id: str | None = Non
 
 
 def _run(request: str, account: dict[str, Any]) -> Any:
-    """The answer of a process of its own. Raises `OSError`, and `Fatal` where there is none."""
+    """Return the answer of a process of its own. Raise `OSError`, or `Fatal` if there is no answer."""
     argv = [sys.executable, "-I", "-m", __name__]
     pipes: dict[str, Any] = {"input": request, "capture_output": True, "text": True}
     try:
@@ -90,7 +90,7 @@ def _describe(login: Login) -> dict[str, str]:
 
 
 def _account(login: Login, state: Path) -> dict[str, Any]:
-    """For root: the account that owns the state folder and a person's tokens, else `nobody`."""
+    """Return the account to ask as, for root: the owner of the state folder and a person's tokens, else `nobody`."""
     if os.geteuid() != 0:
         return {}
     with suppress(FileNotFoundError):
@@ -108,7 +108,7 @@ def _environment() -> dict[str, str]:
 
 
 def main() -> None:
-    """Answer the request on standard input, on standard output."""
+    """Answer the request on standard input on standard output."""
     request = json.load(sys.stdin)
     described = request["login"]
     login: Login = PersonLogin(Path(described["tokens"])) if "tokens" in described else _client(described)

@@ -1,4 +1,4 @@
-"""As whom the broker talks to the Compute service: a confidential client, or a person who ran ``twinlock login``."""
+"""The login of the broker at the Compute service: a confidential client, or a person who ran ``twinlock login``."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ NATIVE_CLIENT = "4cf29807-cf21-49ec-9443-ff9a3fb9f81c"
 
 COMPUTE_SCOPES = [globus_sdk.ComputeClientV3.scopes.all]
 AUTH_SCOPES = [globus_sdk.scopes.AuthScopes.openid, globus_sdk.scopes.AuthScopes.manage_projects]
-"""What registration needs, and what asking for the login's own identities does: the second of them for linked ones."""
+"""Scopes for registration, and for asking about the login's own identities: `manage_projects` for the linked ones."""
 
 _SERVERS = {
     str(COMPUTE_SCOPES[0]): globus_sdk.ComputeClientV3.scopes.resource_server,
@@ -30,18 +30,18 @@ _SERVERS = {
 
 
 class NoLogin(Fatal):
-    """There is no login at all, not even a part of one."""
+    """There is no login at all, not even half of a client."""
 
 
 class Login(Protocol):
-    """Who logs in."""
+    """A client or a person that the broker logs in as."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The login's name, for people."""
 
     def authorizer(self, environment: str | None, scopes: list[globus_sdk.Scope]) -> GlobusAuthorizer:
-        """What authorizes requests with one of the lists of scopes above. May block. Raises `Fatal` (77)."""
+        """Return what authorizes requests with one of the lists of scopes above. May block. Raise `Fatal` (77)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,13 @@ class ClientLogin:
 
     @property
     def name(self) -> str:
+        """The client's id, for people."""
         return f"client {self.client_id}"
 
     def authorizer(
         self, environment: str | None, scopes: list[globus_sdk.Scope]
     ) -> globus_sdk.ClientCredentialsAuthorizer:
+        """Return an authorizer that logs in with the client's secret. May block."""
         client = globus_sdk.ConfidentialAppAuthClient(
             self.client_id,
             self.client_secret.reveal(),
@@ -75,9 +77,11 @@ class PersonLogin:
 
     @property
     def name(self) -> str:
+        """The file with the tokens, for people."""
         return f"the person who logged in, {self.path}"
 
     def authorizer(self, environment: str | None, scopes: list[globus_sdk.Scope]) -> globus_sdk.RefreshTokenAuthorizer:
+        """Return an authorizer that uses the person's tokens, and writes fresh ones to the file. Raise `Fatal` (77)."""
         storage = JSONTokenStorage(self.path)
         try:
             found = storage.get_token_data(_SERVERS[str(scopes[0])])
@@ -94,23 +98,23 @@ class PersonLogin:
         )
 
     def _keep(self, tokens: globus_sdk.OAuthTokenResponse) -> None:
-        """Replace the file as a whole: a disk that is full mustn't cost the login. Raises `OSError`."""
+        """Replace the file as a whole, so that a full disk doesn't cost the login. Raise `OSError`."""
         with replacing(self.path) as draft:
             shutil.copy(self.path, draft)
             JSONTokenStorage(draft).store_token_response(tokens)
 
 
 def native_client(environment: str | None) -> globus_sdk.NativeAppAuthClient:
-    """The public client."""
+    """Return a client of Globus Auth that acts as the public client."""
     return globus_sdk.NativeAppAuthClient(
         NATIVE_CLIENT, environment=environment, retry_config=RetryConfig(max_retries=2)
     )
 
 
 def log_in(path: Path, environment: str | None, ask: Callable[[str], str]) -> None:
-    """Have a person log in: `ask` is given an address to open and gives back the code that is shown there.
+    """Have a person log in. `ask` is given an address to open, and returns the code that is shown there.
 
-    The tokens go to `path`, mode 0600. Raises `Fatal`: 73 where it can't be written, and globus-sdk's own errors.
+    The tokens go to `path`, mode 0600. Raise `Fatal` (73) if it can't be written, and globus-sdk's own errors.
     """
     client = native_client(environment)
     client.oauth2_start_flow(requested_scopes=[*COMPUTE_SCOPES, *AUTH_SCOPES], refresh_tokens=True)
@@ -124,9 +128,9 @@ def log_in(path: Path, environment: str | None, ask: Callable[[str], str]) -> No
 
 
 def log_out(path: Path, environment: str | None) -> None:
-    """Have all tokens in the file at `path` revoked, and remove it: after an error it is as before.
+    """Have all tokens in the file at `path` revoked, and remove the file. After an error it is as it was before.
 
-    Raises `Fatal`: 73 where it can't be read or removed, and globus-sdk's own errors.
+    Raise `Fatal` (73) if it can't be read or removed, and globus-sdk's own errors.
     """
     try:
         found = JSONTokenStorage(path).get_token_data_by_resource_server().values()
@@ -145,12 +149,14 @@ def log_out(path: Path, environment: str | None) -> None:
 
 
 def token_file(state: Path) -> Path:
-    """Where a person's tokens are in the broker's state folder."""
+    """Return where a person's tokens are in the broker's state folder."""
     return state / "tokens.json"
 
 
 def installed_client(folder: Path) -> ClientLogin | None:
-    """The client in the folder that systemd takes credentials from, with the files `id` and `secret`.
+    """Return the client in the folder that systemd takes credentials from, with the files `id` and `secret`.
+
+    It is None if there is neither file.
 
     Raises:
         Fatal: 66, a file can't be read; 77, one of them is missing or empty.
@@ -165,9 +171,14 @@ def installed_client(folder: Path) -> ClientLogin | None:
 
 
 def load_login(state: Path, environ: Mapping[str, str] = os.environ) -> Login:
-    """The client from systemd's credentials `client_id` and `client_secret`, else from GLOBUS_COMPUTE_CLIENT_ID and
-    GLOBUS_COMPUTE_CLIENT_SECRET, else the person who logged in. Raises `NoLogin` (77) where there is none, and `Fatal`
-    (77) for half of a client.
+    """Return the broker's login.
+
+    It is the client in systemd's credentials `client_id` and `client_secret`, else in GLOBUS_COMPUTE_CLIENT_ID and
+    GLOBUS_COMPUTE_CLIENT_SECRET, else the person who logged in.
+
+    Raises:
+        NoLogin: 77, there is none.
+        Fatal: 66, a credential can't be read; 77, there is only half of a client.
     """
     client_id = _credential(environ, "client_id") or environ.get("GLOBUS_COMPUTE_CLIENT_ID", "")
     client_secret = _credential(environ, "client_secret") or environ.get("GLOBUS_COMPUTE_CLIENT_SECRET", "")

@@ -22,7 +22,7 @@ KEEP = 86400.0
 """Seconds after which a notice is given up."""
 
 MOST = 1000
-"""Notices that may wait; commands can name hosts that nobody answers at."""
+"""Notices that may wait; commands can name hosts where nobody answers."""
 
 _ATTEMPTS = 4
 _ATTEMPT_LIMIT = 15.0
@@ -32,9 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class Notices:
-    """Sends notices, each over a short connection with the credentials of the endpoint that it is about.
+    """The sending of notices, each over a short connection with the credentials of the endpoint that it is about.
 
-    From `send` on a notice is in the `outbox`, until it was sent, or a newer start of its endpoint made it `forget`.
+    A notice is in the `outbox` from `send` on, until it was sent or given up, or a newer start of its endpoint made it
+    `forget`.
     """
 
     def __init__(self, outbox: Outbox) -> None:
@@ -45,8 +46,10 @@ class Notices:
     def send(
         self, credentials: Credentials, text: str, detail: str = "", command: str = ""
     ) -> Coroutine[Any, Any, None]:
-        """Tell the user `text`; the log gets `detail` too. What is returned ends when the user was told, or after a few
-        attempts; `run` makes the others. The error id is that of the command that it is about, where there is one.
+        """Tell the user `text`. The log gets `detail` too.
+
+        The coroutine that is returned ends when the user was told, or after a few attempts; `run` makes the others. The
+        error id is that of the command that the notice is about, if there is one.
         """
         text = text.encode(errors="replace").decode()  # half of a surrogate pair can be neither sent nor logged
         notice = Notice(credentials, text, command or new_id())
@@ -57,20 +60,20 @@ class Notices:
         return self._deliver(notice)
 
     def forget(self, endpoint: str) -> None:
-        """The endpoint is started again, and may do what a notice on its way would call failed."""
+        """Drop the endpoint's notice: it is started again, and may do what a notice on its way would call failed."""
         if (notice := self._waiting.get(endpoint)) is not None:
             log.info("not told to the user: a newer start makes it void", extra=notice.about)
             self._drop(notice, "void")
 
     async def run(self) -> None:
-        """Send what an earlier broker left, and what couldn't be sent at first. Without end."""
+        """Send what an earlier broker left, and what couldn't be sent at first, without end."""
         self._waiting = {notice.endpoint: notice for notice in self._outbox.load()} | self._waiting
         while True:
             await asyncio.gather(*(self._deliver(notice) for notice in list(self._waiting.values())))
             await asyncio.sleep(RETRY)
 
     async def _deliver(self, notice: Notice) -> None:
-        """Some attempts. Two may do so at a time; what is told twice is harmless."""
+        """Make some attempts. Two calls may do so at a time: it is harmless to tell a user twice."""
         refused = hopeless = False
         async with self._places:
             for _, delay in zip(range(_ATTEMPTS), delays(), strict=False):

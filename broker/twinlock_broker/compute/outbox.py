@@ -1,4 +1,4 @@
-"""Failure notices that haven't gone out yet, a file each in the state folder: they outlive the broker."""
+"""Failure notices that haven't gone out yet, one file for each in the state folder: they outlive the broker."""
 
 import contextlib
 import json
@@ -18,12 +18,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a user is told of an endpoint, with that endpoint's credentials. `made` in seconds since 1970."""
+    """What a user is told about an endpoint."""
 
     credentials: Credentials
+    """The endpoint's, with which the notice is sent."""
     text: str
+    """For the user."""
     error_id: str
+    """By it the administrator finds the start command in the logs."""
     made: float = field(default_factory=time.time)
+    """In seconds since 1970."""
 
     @property
     def endpoint(self) -> str:
@@ -32,19 +36,19 @@ class Notice:
 
     @property
     def about(self) -> dict[str, str]:
-        """For the log."""
+        """What the notice is about, for the log."""
         return {"endpoint": self.endpoint, "error_id": self.error_id}
 
 
 class Outbox:
-    """Keeps the newest notice of each endpoint in `folder`, for the broker's eyes. `amqp_port` as for a command."""
+    """The newest notice of each endpoint, kept in `folder` for the broker's eyes only. `amqp_port` as for a command."""
 
     def __init__(self, folder: Path, amqp_port: int | None) -> None:
         self._folder = folder
         self._amqp_port = amqp_port
 
     def save(self, notice: Notice) -> None:
-        """Write it down. A disk that is full is told in the log, and the notice is sent all the same."""
+        """Write the notice down. A full disk is reported in the log, and the notice is sent all the same."""
         path = self._path(notice)
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -54,12 +58,12 @@ class Outbox:
             log.error("%s: %s; should the broker end now, a user isn't told", path, error.strerror, extra=notice.about)
 
     def remove(self, notice: Notice) -> None:
-        """It was sent, or is of no use any more."""
+        """Remove a notice that was sent, or is of no use any more."""
         with contextlib.suppress(OSError):
             self._path(notice).unlink(missing_ok=True)
 
     def load(self) -> Iterator[Notice]:
-        """All that an earlier broker left. One that can't be read is told in the log."""
+        """Yield all notices that an earlier broker left. One that can't be read is reported in the log."""
         for path in sorted(self._folder.glob("*.json")):
             try:
                 yield _load(json.loads(path.read_text()), self._amqp_port)

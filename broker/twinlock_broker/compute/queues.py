@@ -22,27 +22,31 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to publish. `delivery_mode` is AMQP's: 1 transient, 2 persistent."""
+    """Where to publish."""
 
     url: Secret[str]
+    """RabbitMQ's address, with the password."""
     exchange: str
+    """The exchange that takes the message."""
     routing_key: str
+    """By which the exchange finds the queue."""
     delivery_mode: int
+    """AMQP's: 1 transient, 2 persistent."""
 
     @property
     def properties(self) -> dict[str, Any]:
-        """Those of a message to it."""
+        """The properties of a message that is published there."""
         return {"delivery_mode": self.delivery_mode}
 
 
 def read_source(info: Any, port: int | None) -> Source:
-    """The `command_queue_info` of a registration; `port` replaces the URL's. Raises ValueError."""
+    """Read the `command_queue_info` of a registration. `port` replaces the URL's. Raise `ValueError`."""
     found = queues.read_source(info)
     return Source(_url(found.url, port), found.queue)
 
 
 def read_target(info: Any, port: int | None) -> Target:
-    """A `heartbeat_queue_info` with its `queue_publish_kwargs`; `port` replaces the URL's. Raises ValueError."""
+    """Read a `heartbeat_queue_info` with its `queue_publish_kwargs`. `port` replaces the URL's. Raise `ValueError`."""
     found = queues.read_destination(info)
     properties = found.publish.get("properties")
     mode = properties.get("delivery_mode") if isinstance(properties, Mapping) else None

@@ -1,4 +1,7 @@
-"""The broker as a client of the Compute service and of Globus Auth: registration, and who the login is. All block."""
+"""The broker as a client of the Compute service and of Globus Auth: registration, and the login's identities.
+
+All of these functions block.
+"""
 
 import os
 import platform
@@ -21,10 +24,10 @@ from twinlock_broker.errors import CommandError, Fatal
 C = TypeVar("C", globus_sdk.ComputeClientV2, globus_sdk.ComputeClientV3)
 
 LOCAL_URL = "http://localhost:5000"
-"""Where the SDK and the peer look for a local Compute service."""
+"""Where the SDK and the agent look for a local Compute service."""
 
 AGENT_VERSION = "4.19.0"
-"""The version of the peer's agent whose behaviour this is; the service has a least version for agents."""
+"""The version of the agent whose behaviour this is; the service requires a minimum version of agents."""
 
 _STATUS: dict[int, int] = {
     HTTPStatus.BAD_REQUEST: os.EX_DATAERR,
@@ -55,7 +58,7 @@ class Registration:
 
 
 def register(folder: Folder, endpoint_id: str | None, login: Login) -> Registration:
-    """Register the endpoint, or update `endpoint_id`. Raises `Fatal`: 65, 69, 70, 75, 77."""
+    """Register the endpoint, or update `endpoint_id`. Raise `Fatal` (65, 69, 70, 75, 77)."""
     answer = _call(folder, lambda: _register(folder, endpoint_id, login))
     port = folder.settings["amqp_port"]
     try:
@@ -72,17 +75,17 @@ def register(folder: Folder, endpoint_id: str | None, login: Login) -> Registrat
 
 
 def delete(folder: Folder, endpoint_id: str, login: Login) -> None:
-    """Have the service forget the endpoint and its user endpoints; what they still owe fails. Raises `Fatal`."""
+    """Have the service forget the endpoint and its user endpoints; their unfinished tasks fail. Raise `Fatal`."""
     _call(folder, lambda: _delete(folder, endpoint_id, login))
 
 
 def online(folder: Folder, endpoint_id: str, login: Login) -> bool:
-    """Whether the service hears the endpoint's heartbeats. Raises `Fatal`, 69 for one that it doesn't know."""
+    """Return whether the service hears the endpoint's heartbeats. Raise `Fatal`, 69 for one that it doesn't know."""
     return _call(folder, lambda: _status(folder, endpoint_id, login)).get("status") == "online"
 
 
 def identities(folder: Folder, login: Login) -> frozenset[str]:
-    """The uuids of all identities of the login, for same-user mode. Raises `Fatal`."""
+    """Return the uuids of all identities of the login, for same-user mode. Raise `Fatal`."""
     answer = _call(folder, lambda: _userinfo(folder, login))
     try:
         return frozenset({answer["sub"], *(identity["sub"] for identity in answer.get("identity_set") or [])})
@@ -91,12 +94,15 @@ def identities(folder: Folder, login: Login) -> frozenset[str]:
 
 
 def look_up(folder: Folder, endpoint_id: str, login: Login) -> Mapping[str, Any]:
-    """What the service tells the login about a registered endpoint. Changes nothing. Raises `Fatal`: 69, 75, 77."""
+    """Return what the service tells the login about a registered endpoint. Raise `Fatal` (69, 75, 77).
+
+    Nothing changes by that.
+    """
     return _call(folder, lambda: _look_up(folder, endpoint_id, login))
 
 
 def document(folder: Folder) -> dict[str, Any]:
-    """The body of the registration, with the peer's fields. Empty ones are left out."""
+    """Return the body of the registration, with the agent's fields. Empty ones are left out."""
     settings, site = folder.settings, _site(folder)
     optional = {
         "display_name": settings["display_name"],
@@ -172,7 +178,7 @@ def _local(folder: Folder) -> bool:
 
 
 def environment(folder: Folder) -> str | None:
-    """The service's environment for globus-sdk.
+    """Return the service's environment for globus-sdk.
 
     None leaves the choice to globus-sdk, which has never heard of `local`: Auth's URL is then set apart.
     """

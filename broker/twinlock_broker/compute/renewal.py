@@ -1,4 +1,4 @@
-"""The endpoint's registration while it serves: made anew when RabbitMQ takes its credentials no longer."""
+"""The endpoint's registration while it serves: renewed when RabbitMQ no longer accepts its credentials."""
 
 import asyncio
 import logging
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 class Renewal:
-    """Keeps the endpoint registered.
+    """The endpoint's current registration.
 
-    It does so by `register`, which is given the endpoint's known uuid, blocks, and raises `Fatal`.
+    It is made by `register`, which is given the endpoint's known uuid, blocks, and raises `Fatal`.
     """
 
     def __init__(self, register: Callable[[str | None], Registration]) -> None:
@@ -29,7 +29,7 @@ class Renewal:
         self.current: Registration
 
     async def first(self, known: str | None) -> Registration:
-        """Register at the start, as `known` or as a new endpoint. Raises `Fatal`: 65, 69, 70, 75, 77."""
+        """Register at the start, as `known` or as a new endpoint. Raise `Fatal` (65, 69, 70, 75, 77)."""
         try:
             self.current = await self._offload.run(LIMIT, lambda: self._register(known))
         except TimeoutError as error:
@@ -37,9 +37,10 @@ class Renewal:
         return self.current
 
     async def renew(self, refused: Registration) -> None:
-        """Have another registration than `refused`, unless there is one already or the service can't be reached now.
+        """Get another registration than `refused`, unless there is one already.
 
-        Raises `Fatal` (65, 69, 70, 77) where the service won't have the endpoint any more.
+        If the service can't be reached now, the registration stays, and the next call tries again. Raise `Fatal` (65,
+        69, 70, 77) if the service won't have the endpoint any more.
         """
         async with self._lock:  # commands and heartbeats find out one after the other
             if self.current is not refused:

@@ -1,4 +1,4 @@
-"""The credentials in a command that can't be read as a whole, so that its user learns of it nevertheless."""
+"""The credentials in a command that can't be read as a whole, so that its user can be told nevertheless."""
 
 import json
 
@@ -10,10 +10,10 @@ _LONGEST = 1 << 16
 
 
 def credentials(body: bytes, port: int | None) -> Credentials | None:
-    """The credentials in a message that is too large or broken; None where they can't be told for sure.
+    """Return the credentials in a message that is too large or broken; None if they can't be told for sure.
 
     The service writes the key `amqp_creds` once, and not behind a backslash, as it is inside of a text. Options of a
-    user may have the same key, though, and would name queues of that user's choice: so where there are two, neither
+    user may have the same key, though, and would name queues of that user's choice: so if there are two, neither
     counts. `port` as for `read_credentials`.
     """
     if body.count(_KEY) != 1:

@@ -9,12 +9,12 @@ MAX_TEXT = 6000
 
 
 def heartbeat(endpoint_id: str, period: float) -> bytes:
-    """The sign of life of `endpoint_id`, the next one due in `period` seconds; 0 says that it shuts down."""
+    """Return a heartbeat of `endpoint_id`, the next one due in `period` seconds; 0 says that it shuts down."""
     return _report(endpoint_id, {"heartbeat_period": period})
 
 
 def failure(endpoint_id: str, text: str) -> bytes:
-    """The notice that `endpoint_id` failed: the service fails its outstanding tasks with `text`."""
+    """Return the notice that `endpoint_id` failed: the service ends its unfinished tasks with `text`."""
     safe = text[:MAX_TEXT].encode("utf-8", "replace").decode()
     return _report(endpoint_id, {"error": safe, "heartbeat_period": _NOTICE_PERIOD})
 

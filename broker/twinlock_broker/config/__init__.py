@@ -1,1 +1,1 @@
-"""What administrators write: the keys of the configuration files, the endpoint's folder, the broker's own state."""
+"""What administrators write: the keys of the configuration files, the endpoint folder; and the broker's own state."""

@@ -1,4 +1,4 @@
-"""An endpoint's folder, as the peer's manager keeps it: which files there are, and what stands in them."""
+"""An endpoint folder, as the agent's manager keeps it: which files there are, and what stands in them."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from twinlock_broker.errors import CommandError, Fatal
 T = TypeVar("T")
 
 PEERS_PAM_SERVICE = "globus-compute-endpoint"
-"""The service that the peer's `pam` has without `service_name`."""
+"""The PAM service of the agent's `pam` without `service_name`."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(%%)?")
 """Names of environment variables, Bash's exported functions (``BASH_FUNC_module%%``) among them."""
@@ -55,7 +55,7 @@ class Folder:
 
     @property
     def environment_path(self) -> Path:
-        """user_environment.yaml."""
+        """The path of user_environment.yaml."""
         return self.path / "user_environment.yaml"
 
     @property
@@ -69,7 +69,10 @@ class Folder:
         return self._named("audit_log_path") if self.settings["high_assurance"] else None
 
     def endpoint_id(self, state: Path) -> str | None:
-        """The endpoint's uuid by endpoint.json of `state` or of this folder. Raises `Fatal` (66, 78)."""
+        """Return the endpoint's uuid by endpoint.json of `state`, else of this folder; None if neither has one.
+
+        Raise `Fatal` (66, 78) for a file that can't be read.
+        """
         for path in (state / "endpoint.json", self.path / "endpoint.json"):
             try:
                 if path.is_file():  # the broker's account could put a pipe there, which others would wait for
@@ -82,26 +85,26 @@ class Folder:
 
     @property
     def parent_config(self) -> dict[str, Any]:
-        """What templates find as `_GC.parent_config`: the settings as the peer's own configuration object has them."""
+        """What templates find as `_GC.parent_config`: the settings as the agent's own configuration object has them."""
         pam = self.settings["pam"] or {"enable": False, "service_name": ""}
         service = pam["service_name"] or PEERS_PAM_SERVICE
         return self.settings | {"pam": pam | {"service_name": service}, "source_content": self.source}
 
     def read_site(self) -> Site:
-        """The template and what goes with it. Raises `CommandError`: by then a user waits for an answer."""
+        """Return the template and what goes with it. Raise `CommandError`: by then a user waits for an answer."""
         return Site(self.read_template(), self.read_schema(), self.read_environment())
 
     def read_template(self) -> str:
-        """The template's text. Raises `CommandError`."""
+        """Return the template's text. Raise `CommandError`."""
         return _use(self.template_path, str)
 
     def read_schema(self) -> dict[str, Any] | None:
-        """The schema for options, None where there is none and config.yaml names none. Raises `CommandError`."""
+        """Return the schema for options, None if there is none and config.yaml names none. Raise `CommandError`."""
         named = self.settings["user_config_schema_path"] is not None
         return _use(self.schema_path, schema.parse) if named or os.path.lexists(self.schema_path) else None
 
     def read_environment(self) -> dict[str, str]:
-        """The variables of user_environment.yaml. Raises `CommandError`."""
+        """Return the variables of user_environment.yaml. Raise `CommandError`."""
         path = self.environment_path
         return _use(path, _environment) if os.path.lexists(path) else {}
 
@@ -111,7 +114,7 @@ class Folder:
 
 
 def open_folder(path: Path) -> Folder:
-    """The endpoint's folder at `path`, good to serve. Raises `Fatal`: 66 where it isn't one, 78 for its files."""
+    """Return the endpoint folder at `path`, good to serve. Raise `Fatal`: 66 if it isn't one, 78 for its files."""
     folder = read_folder(path)
     for problem in problems(folder):
         raise problem
@@ -119,7 +122,7 @@ def open_folder(path: Path) -> Folder:
 
 
 def read_folder(path: Path, ignored: Collection[str] = ()) -> Folder:
-    """The folder with its config.yaml, whatever the other files are. Raises `Fatal` (66, 78).
+    """Return the folder with its config.yaml, whatever the other files are. Raise `Fatal` (66, 78).
 
     Keys of config.yaml that are `ignored` may stand there, though nothing reads them.
     """
@@ -159,7 +162,7 @@ def _mapping(source: str, path: Path) -> dict[Any, Any]:
 
 
 def problems(folder: Folder) -> Iterator[Fatal]:
-    """All that keeps the folder from being served, each as what `open_folder` would raise (66, 78)."""
+    """Yield all that keeps the folder from being served, each as what `open_folder` would raise (66, 78)."""
     if (folder.settings["pam"] or {}).get("enable"):
         text = "the spawner opens PAM sessions, not the broker: set pam_service in its policy, and take this key out"
         yield Fatal(os.EX_CONFIG, f"{folder.path / 'config.yaml'}: pam.enable: {text}")
@@ -185,7 +188,7 @@ def _first(*paths: Path) -> Path:
 
 def _text(path: Path) -> str:
     try:
-        return read_file(path) if os.path.lexists(path) else ""  # as with the peer: no file, all defaults
+        return read_file(path) if os.path.lexists(path) else ""  # as with the agent: no file, all defaults
     except OSError as error:
         raise Fatal(os.EX_NOINPUT, f"{path}: can't be read: {error.strerror}") from error
     except ValueError as error:
@@ -193,7 +196,7 @@ def _text(path: Path) -> str:
 
 
 def _use(path: Path, read: Callable[[str], T]) -> T:
-    """What `read` makes of the text of `path`. Raises `CommandError`; only its detail names the file."""
+    """Return what `read` makes of the text of `path`. Raise `CommandError`; only its detail names the file."""
     try:
         return read(read_file(path))
     except (OSError, ValueError, RecursionError) as error:
@@ -202,7 +205,7 @@ def _use(path: Path, read: Callable[[str], T]) -> T:
 
 
 def _reason(error: Exception) -> str:
-    """The same in one line for people."""
+    """Return what is wrong with a file, in one line for people."""
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON: {error}"
     if isinstance(error, RecursionError):

@@ -13,11 +13,11 @@ from twinlock_common.keys import FLAG, NAME, TEXT, Key, Kind, nearest
 from twinlock_broker.errors import Fatal
 
 LEAST_HEARTBEAT = 5.0
-"""Seconds; the peer's minimum for `heartbeat_period`."""
+"""Seconds; the agent's minimum for `heartbeat_period`."""
 
 
 def _seconds(value: Any) -> float:
-    """As with the peer, in quotes too."""
+    """Read a number of seconds. As with the agent, it may stand in quotes."""
     if type(value) not in (int, float, str) or not 0 <= float(value) < float("inf"):
         raise ValueError
     return float(value)
@@ -28,7 +28,7 @@ def _heartbeat(value: Any) -> float:
 
 
 def _port(value: Any) -> int:
-    """As with the peer, 443.0 and a text too."""
+    """Read a port number. As with the agent, it may be 443.0, or a text."""
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) not in (int, str) or not 0 < int(value) < 65536:
@@ -43,7 +43,10 @@ def _uuid(value: Any) -> str:
 
 
 def _uuids(value: Any) -> tuple[str, ...]:
-    """The peer takes an empty text for an empty list, which isn't the same as no list: no function may run, say."""
+    """Read a list of uuids. As with the agent, an empty text counts as an empty list.
+
+    That isn't the same as no list: with it, for example, no function may run.
+    """
     if value == "":
         return ()
     if type(value) is not list:
@@ -64,7 +67,7 @@ def _path(value: Any) -> Path:
 
 
 def _address(value: Any) -> str:
-    """A path, or HOST:PORT on loopback."""
+    """Read a path, or HOST:PORT on loopback."""
     text: str = TEXT.read(value)
     if not text.startswith("/"):
         host, _, port = text.rpartition(":")
@@ -113,7 +116,7 @@ MANAGER_KEYS = (
     Key("local_compute_services", FLAG, False, "", "the service is on localhost:5000"),
     Key("debug", FLAG, False, "", "log details"),
 )
-"""`config.yaml` of an endpoint's folder, as the peer's manager reads it."""
+"""`config.yaml` of an endpoint folder, as the agent's manager reads it."""
 
 RETIRED_KEYS = {
     "multi_user": "every endpoint has been one for many users since version 4.10.1",
@@ -136,7 +139,7 @@ _TEMPLATE_KEYS = (
 MANAGER_HINTS = {name: f"{name} went away: {reason}; delete it" for name, reason in RETIRED_KEYS.items()} | {
     name: f"{name} is a key of user endpoints: move it into user_config_template.yaml.j2" for name in _TEMPLATE_KEYS
 }
-"""What to do about keys that don't belong into `config.yaml`."""
+"""What to do about keys that don't belong in `config.yaml`."""
 
 NO_HINTS: Mapping[str, str] = MappingProxyType({})
 
@@ -155,7 +158,7 @@ BROKER_KEYS = (
 def read_keys(
     keys: tuple[Key, ...], found: Mapping[Any, Any], source: str, hints: Mapping[str, str] = NO_HINTS
 ) -> dict[str, Any]:
-    """Every key with its value or default. Raises `Fatal` (78), a line for each unknown key and each wrong value.
+    """Return every key with its value or default. Raise `Fatal` (78), a line for each unknown key and each wrong value.
 
     `hints` are the lines for unknown keys about which more is known.
     """
@@ -182,7 +185,7 @@ def _read(key: Key, value: Any) -> Any:
 
 
 def describe(keys: tuple[Key, ...]) -> str:
-    """The table as text, a line a key, for the help text and the documentation."""
+    """Return the table as text, a line for each key, for the help text and the documentation."""
     width = max(len(key.name) for key in keys)
     return "\n".join(f"  {key.name:<{width}}  {key.meaning}{_default(key)}" for key in keys)
 

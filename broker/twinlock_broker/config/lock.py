@@ -1,4 +1,4 @@
-"""One broker for a state folder: two would carry out the same commands and overwrite each other's records."""
+"""The lock of a state folder: two brokers would carry out the same commands and overwrite each other's records."""
 
 import contextlib
 import fcntl
@@ -41,7 +41,7 @@ def locked(state: Path) -> Iterator[None]:
 
 
 def _take(file: int) -> bool:
-    """Lock `file`; False if another process still has the lock after `PATIENCE` seconds."""
+    """Lock `file`. Return False if another process still has the lock after `PATIENCE` seconds."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:

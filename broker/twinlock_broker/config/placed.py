@@ -1,4 +1,4 @@
-"""Where an endpoint's broker keeps what isn't in the endpoint's folder, as the packages and their units have it.
+"""Where an endpoint's broker keeps what isn't in the endpoint folder, as the packages and their units have it.
 
 The broker's own file is `broker.yaml` beside the folder, or the one in /etc/twinlock that names it. Beside that is the
 folder `client`, from which systemd takes the login. The state is in /var/lib/twinlock, for an instance in
@@ -21,10 +21,10 @@ _INSTANCES = "instances"
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What belongs to an endpoint's folder.
+    """What belongs to an endpoint folder.
 
     `state` is the broker's state folder, `config` the broker's own file, `client` the folder with the client's id and
-    secret. Where there is no such file, the state is in the endpoint's folder, and there is no folder of a client.
+    secret. If there is no such file, the state is in the endpoint folder, and there is no folder of a client.
     """
 
     state: Path
@@ -44,7 +44,7 @@ class Placed:
 
     @property
     def spawner_socket(self) -> Path | None:
-        """The socket that an instance's unit names on the broker's command line; None where broker.yaml counts."""
+        """The socket that an instance's unit names on the broker's command line; None if broker.yaml decides."""
         instance = _instance(self.config) if self.config else ""
         return _RUN / f"{instance}.sock" if instance else None
 
@@ -65,7 +65,7 @@ def _configs(folder: Path) -> Iterator[Path]:
 
 
 def _names(config: Path, folder: Path) -> bool:
-    """Whether the broker's file is for this endpoint's folder. An instance's unit names the folder `endpoint`."""
+    """Return whether the broker's file is for this endpoint folder. An instance's unit names the folder `endpoint`."""
     if _instance(config):
         named: Any = config.parent / "endpoint"
     else:
@@ -84,12 +84,12 @@ def _state(config: Path) -> Path:
 
 
 def _instance(config: Path) -> str:
-    """The name of the instance that the broker's file is of; empty for the only or first one."""
+    """Return the name of the instance that the broker's file belongs to; empty for the only or first one."""
     return config.parent.name if config.parent.parent.name == _INSTANCES else ""
 
 
 def _read(config: Path) -> dict[Any, Any]:
-    """What stands in it; `twinlock-broker` says what is wrong with it."""
+    """Return the content of the broker's file; empty if it can't be read, which `twinlock-broker` reports."""
     try:
         found = load_yaml(read_file(config))
     except (OSError, ValueError):

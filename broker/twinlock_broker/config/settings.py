@@ -1,4 +1,4 @@
-"""The broker's own settings: the command line's, else --config's, else the defaults."""
+"""The broker's own settings: from the command line, else from the file of --config, else the defaults."""
 
 import os
 from dataclasses import dataclass
@@ -13,29 +13,36 @@ from twinlock_broker.errors import Fatal
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where things are. `program` is a key of the spawner's [programs]."""
+    """Where things are, and whom the broker serves."""
 
     endpoint_dir: Path
+    """The endpoint folder."""
     spawner_socket: Path
+    """The spawner's socket."""
     state: Path
+    """The state folder."""
     runtime: Path
+    """The folder of the broker's sockets."""
     program: str
+    """The user endpoint's program: a key of [programs] in the spawner's policy."""
     metrics: str | None
+    """Where metrics are served: HOST:PORT, or a socket's path; None if they aren't."""
     allow_groups: tuple[str, ...]
+    """Local groups, of which an account has to be in one; empty if it needn't."""
 
     @property
     def control_socket(self) -> Path:
-        """Where user endpoints connect to."""
+        """The socket that user endpoints connect to."""
         return self.runtime / "control.sock"
 
     @property
     def admin_socket(self) -> Path:
-        """Where the administrator's commands connect to."""
+        """The socket that the administrator's commands connect to."""
         return self.runtime / "admin.sock"
 
 
 def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
-    """The settings; `chosen` are the command line's, None where not given. Raises `Fatal` (64, 66, 78)."""
+    """Return the settings. `chosen` are the command line's, None if not given. Raise `Fatal` (64, 66, 78)."""
     values = _read(config) | {name: value for name, value in chosen.items() if value is not None}
     endpoint_dir = values["endpoint_dir"]
     if endpoint_dir is None:
@@ -48,7 +55,7 @@ def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
 
 
 def _given_by_systemd(name: str) -> str:
-    """The first folder in a variable of systemd.exec(5), which lists several with colons."""
+    """Return the first folder in a variable of systemd.exec(5), which lists several with colons."""
     return os.environ.get(name, "").split(":")[0]
 
 

@@ -1,4 +1,4 @@
-"""STATE/endpoint.json keeps the endpoint's uuid over restarts, as the peer's does."""
+"""The file STATE/endpoint.json, which keeps the endpoint's uuid over restarts, as the agent's does."""
 
 import json
 import os
@@ -10,7 +10,11 @@ from twinlock_broker.errors import Fatal
 
 
 def remember(state: Path, endpoint_id: str) -> None:
-    """Write the uuid. Atomically: a broken file would register a new endpoint. Raises `Fatal` (73)."""
+    """Write the uuid. Raise `Fatal` (73).
+
+    The file is replaced as a whole: without it a new endpoint would be registered, and with half of it the broker
+    wouldn't start.
+    """
     path = state / "endpoint.json"
     try:
         with replacing(path, durable=True) as draft:

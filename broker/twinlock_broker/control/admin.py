@@ -1,7 +1,8 @@
 """The administrator's socket, which `twinlock status`, `stop`, `block` and others ask. One request, one answer.
 
-Requests are JSON lines: {"request": "status"}, {"request": "stop", "endpoint": UUID}, and those of `Orders`. Its file's
-mode lets nobody in but root and the broker's own account; the kernel's word about the caller is checked besides.
+Requests are JSON lines: {"request": "status"}, {"request": "stop", "endpoint": UUID}, and those of `Orders`. The socket
+file's mode lets nobody in but root and the broker's own account; what the kernel says about the caller is checked
+besides.
 """
 
 import asyncio
@@ -26,7 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class Admin:
-    """Answers for `supervisor`; `state` gives what is known of the manager endpoint itself."""
+    """The answers on the admin socket, about `supervisor`'s endpoints.
+
+    `state` returns what is known of the manager endpoint itself.
+    """
 
     def __init__(
         self,
@@ -42,7 +46,7 @@ class Admin:
         self._log = LogRation(log)
 
     async def serve(self, caller: Caller) -> None:
-        """A client's connection, from its start to its end."""
+        """Serve a client's connection from its start to its end."""
         if caller.uid not in (0, os.getuid()):
             text = "process %d of uid %d is no administrator; it was disconnected"
             self._log.warning(caller.uid, text, caller.pid, caller.uid)

@@ -1,7 +1,7 @@
-"""Connections through which no file descriptors come in: to get some can hold up whoever gets them.
+"""Connections through which no file descriptors come in: receiving them can hold up whoever does.
 
-Anybody can send them along with bytes (SCM_RIGHTS, unix(7)). Where the receiver has no room for them, the kernel closes
-them in the receiver's name; so it does when a connection is closed that still has some unread. The last close(2) of a
+Anybody can send them along with bytes (SCM_RIGHTS, unix(7)). If the receiver has no room for them, the kernel closes
+them in the receiver's name; so it does when a connection is closed that still has unread ones. The last close(2) of a
 TCP socket with SO_LINGER takes as long as its sender likes, and so does that of a file on the sender's own FUSE.
 """
 
@@ -27,7 +27,7 @@ def refuse_descriptors(listener: socket.socket) -> None:
 
 
 def crowded() -> bool:
-    """Whether as many connections are being closed as may be: then no other one should be accepted."""
+    """Return whether as many connections are being closed as may be: then no other one should be accepted."""
     return len(_closing) >= MOST_CLOSING
 
 
@@ -35,21 +35,24 @@ class BytesOnly(socket.socket):
     """A connection that looks at what comes before it takes it."""
 
     def __init__(self, accepted: socket.socket) -> None:
-        """Takes the place of `accepted`."""
+        """Take the place of `accepted`."""
         super().__init__(fileno=accepted.detach())
         self.setblocking(False)
         # Otherwise a byte that was sent with MSG_OOB would be dropped unseen, and its descriptors with it.
         self.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """As of any socket. Raises ConnectionAbortedError where descriptors come next, which stay where they are."""
+        """Receive as any socket does. Raise `ConnectionAbortedError` if descriptors come next.
+
+        These stay where they are.
+        """
         ahead, _, seen, _ = self.recvmsg(size, 0, flags | socket.MSG_PEEK)
         if seen & socket.MSG_CTRUNC:
             raise ConnectionAbortedError(errno.ECONNABORTED, "it sent file descriptors")
         return super().recv(len(ahead), flags) if ahead else b""
 
     def close(self) -> None:
-        """End the connection; where descriptors wait in it, in a thread."""
+        """End the connection; in a thread, if descriptors wait in it."""
         if self.fileno() < 0 or self in _closing:
             return
         with contextlib.suppress(OSError):

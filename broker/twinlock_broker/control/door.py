@@ -1,4 +1,4 @@
-"""Who gets in at a socket that every account can reach: nobody may take the place of all others.
+"""The admission of connections at a socket that every account can reach: nobody may take the place of all others.
 
 A connection that isn't wanted is closed as it is accepted, which costs little. The others are tasks.
 """
@@ -17,7 +17,7 @@ from twinlock_broker.control import bytes_only
 from twinlock_broker.ration import Rations
 
 MOST_UNKNOWN = 16
-"""Connections that an account may have beside those of which it is known what they are, see `Door.known`."""
+"""Connections that an account may have besides those that are known to be an endpoint's, see `Visitor.known`."""
 
 RATE = 16.0
 """Connections a second that an account may make on average."""
@@ -32,20 +32,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A connection, and whose it is by the kernel's word.
-
-    Call `known` once it is clear that it is an endpoint's: then it no longer counts against `MOST_UNKNOWN`. An endpoint
-    has one connection only.
-    """
+    """A connection, and whose it is by the kernel's word."""
 
     socket: socket.socket
+    """The connection itself."""
     pid: int
+    """The process that connected."""
     uid: int
+    """Its account."""
     known: Callable[[], None]
+    """To be called once the connection is known to be an endpoint's: it no longer counts against `MOST_UNKNOWN`."""
 
 
 class Door:
-    """Accepts connections to `listener`, the socket called `name`, and has `serve` called with them."""
+    """The entrance to `listener`, the socket called `name`: it accepts connections and has `serve` called with them."""
 
     def __init__(self, name: str, listener: socket.socket, serve: Callable[[Visitor], Awaitable[None]]) -> None:
         self._name = name
@@ -112,7 +112,7 @@ class Door:
         except ConnectionAbortedError as error:
             text = "%s: a connection of uid %d was closed: %s"
             self._log.warning(visitor.uid, text, self._name, visitor.uid, error.strerror)
-        except Exception:  # of one client; the others don't notice
+        except Exception:  # it is about one client; the others don't notice
             log.exception("%s: a connection failed unexpectedly", self._name)
         finally:
             self._forget(visitor.socket, visitor.uid)

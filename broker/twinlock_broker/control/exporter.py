@@ -1,6 +1,7 @@
 """The metrics over HTTP, on loopback or a Unix socket, for Prometheus to fetch.
 
-Not the library's own server: that one makes a thread a connection, without bound, and any local account may connect.
+The library's own server isn't used: it makes a thread for each connection, without bound, and any local account may
+connect.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ _HEAD = 8192
 
 @contextlib.asynccontextmanager
 async def exporting(address: str | None, supervisor: Supervisor) -> AsyncIterator[None]:
-    """Serve metrics at `address`, ``HOST:PORT`` or a path, while the block runs. Raises `Fatal` (73, 78)."""
+    """Serve metrics at `address`, ``HOST:PORT`` or a path, while the block runs. Raise `Fatal` (73, 78)."""
     if address is None:
         yield
         return
@@ -55,13 +56,13 @@ async def _tcp(address: str, exporter: "Exporter") -> asyncio.Server:
 
 
 class Endpoints(Collector):
-    """The user endpoints there are, by state and user, counted when they are asked for."""
+    """The user endpoints there are, by state and user, counted when the metrics are fetched."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
     def collect(self) -> Iterable[Metric]:
-        """One family with a sample for each state and user that there is."""
+        """Yield one family with a sample for each state and user that there is."""
         family = GaugeMetricFamily("twinlock_endpoints", "User endpoints", labels=["state", "user"])
         states = Counter((one.state.value, one.user) for one in self._supervisor.endpoints if one.state is not None)
         for labels, number in states.items():
@@ -70,18 +71,18 @@ class Endpoints(Collector):
 
 
 class Exporter:
-    """Answers requests. Any account on the host may ask, as often as it likes."""
+    """The answers to requests. Any account on the host may ask, as often as it likes."""
 
     def __init__(self) -> None:
         self._open: dict[asyncio.StreamWriter, None] = {}  # the oldest first
         self._next: asyncio.Task[bytes] | None = None
 
     async def serve_caller(self, caller: Caller) -> None:
-        """A connection to the Unix socket."""
+        """Serve a connection to the Unix socket."""
         await self.serve(caller.reader, caller.writer)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A connection: one request, one answer. Whoever is so slow, or asks for so much, gets nothing."""
+        """Serve a connection: one request, one answer. A client that is too slow or asks for too much gets nothing."""
         if len(self._open) >= _AT_ONCE:
             oldest = next(iter(self._open))
             oldest.transport.abort()  # a scraper asks at once, and has its answer before it is the oldest
@@ -109,7 +110,7 @@ class Exporter:
         return head.encode() + b"Connection: close\r\n\r\n" + body
 
     async def _collect(self) -> bytes:
-        """The metrics for all who ask within a moment: to collect them takes long, beside all else that there is."""
+        """Collect the metrics for all who ask within a moment: that takes long, compared with the loop's other work."""
         await asyncio.sleep(_TOGETHER)
         self._next = None
         return generate_latest(REGISTRY)

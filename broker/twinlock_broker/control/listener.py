@@ -26,7 +26,7 @@ _MAX_PATH = 107  # bytes, by the size of sun_path
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A client: its process and account, which the kernel noted when it connected, and the lines to and from it."""
+    """A client: its process and account, as the kernel noted them when it connected, and the lines to and from it."""
 
     visitor: Visitor
     reader: asyncio.StreamReader
@@ -34,16 +34,16 @@ class Caller:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The client's process."""
         return self.visitor.pid
 
     @property
     def uid(self) -> int:
-        """Its account."""
+        """The client's account."""
         return self.visitor.uid
 
     async def receive(self) -> dict[str, Any] | None:
-        """The next message, None at the end. Raises ValueError for what is no JSON object in one line."""
+        """Return the next message, None at the end. Raise `ValueError` for what is no JSON object in one line."""
         line = await self.reader.readline()
         if not line:
             return None
@@ -64,7 +64,7 @@ class Caller:
             self.writer.write(json.dumps(message).encode() + b"\n")
 
     def hang_up(self) -> None:
-        """End the connection at once; what it hasn't read yet, it won't."""
+        """End the connection at once; the client won't get what it hasn't read yet."""
         self.writer.transport.abort()
 
     async def finish(self) -> None:
@@ -78,7 +78,7 @@ class Caller:
 
 @contextlib.asynccontextmanager
 async def listening(path: Path, mode: int, serve: Callable[[Caller], Awaitable[None]]) -> AsyncIterator[None]:
-    """Have `serve` called with each client of a socket at `path`. Raises `Fatal` (73, 78) where it can't be made."""
+    """Have `serve` called with each client of a socket at `path`. Raise `Fatal` (73, 78) if it can't be made."""
 
     async def visited(visitor: Visitor) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=visitor.socket, limit=MAX_LINE)
@@ -106,7 +106,7 @@ def _bind(path: Path, mode: int) -> socket.socket:
         raise Fatal(os.EX_CONFIG, f"{path}: too long for a socket (at most {_MAX_PATH} bytes); set runtime_dir")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
-        _remove(path)  # of a broker that was killed; it is ours, in a folder that only we write
+        _remove(path)  # left by a broker that was killed; only the broker writes into the folder
         sock.bind(os.fspath(path))
         path.chmod(mode)
         sock.listen(_BACKLOG)

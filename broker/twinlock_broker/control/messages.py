@@ -1,4 +1,4 @@
-"""What an endpoint may say to the broker: each part is checked here, and ValueError says what is wrong with it."""
+"""What an endpoint may say to the broker. Each part is checked here; `ValueError` says what is wrong with it."""
 
 import re
 from typing import Any
@@ -10,12 +10,12 @@ MAX_RECORDS = 16
 
 _MOST_FIGURES = 32
 _NAME = re.compile(r"[a-z_]{1,40}")
-_MOST = 1 << 53  # up to there a float holds every whole number
+_MOST = 1 << 53  # a float holds every whole number up to this one
 _LONGEST_CONDITION = 500
 
 
 def read_figures(message: dict[str, Any]) -> dict[str, float]:
-    """The numbers that an endpoint has about its work; those with odd names or values are left out."""
+    """Return the numbers that an endpoint has about its work; those with odd names or values are left out."""
     found = message.get("figures")
     if not isinstance(found, dict) or len(found) > _MOST_FIGURES:
         raise ValueError("the figures are no short mapping")
@@ -24,7 +24,7 @@ def read_figures(message: dict[str, Any]) -> dict[str, float]:
 
 
 def read_condition(message: dict[str, Any]) -> str:
-    """What is in the way of its tasks, in one line of printable characters: an administrator's terminal shows it."""
+    """Return what is in the way of its tasks, in one line of printable characters, for an administrator's terminal."""
     found = message.get("condition", "")
     if not isinstance(found, str):
         raise ValueError("the condition is no text")
@@ -32,12 +32,12 @@ def read_condition(message: dict[str, Any]) -> str:
 
 
 def read_tasks(message: dict[str, Any]) -> int:
-    """How many tasks its journal has."""
+    """Return how many unfinished tasks its journal has."""
     return _count(message.get("tasks"), "a journal without a number of tasks")
 
 
 def read_audit(message: dict[str, Any]) -> tuple[int, list[str]]:
-    """Which of its audit messages this is, and the records in it."""
+    """Return which of its audit messages this is, and the records in it."""
     number, records = message.get("number"), message.get("records")
     if not isinstance(records, list) or not all(isinstance(one, str) for one in records):
         raise ValueError("an audit message without records")

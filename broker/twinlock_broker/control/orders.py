@@ -1,8 +1,7 @@
-"""The administrator's orders about who may start endpoints; each goes into the log, and the audit, with who gave it.
+"""The administrator's orders about who may start endpoints. Each goes into the log, and the audit, with who gave it.
 
-Requests are JSON objects: {"request": "block", "user", "reason"}, {"request": "unblock", "user"},
-{"request": "drain", "reason"} and {"request": "resume"}. The answer is {"done": whether anything changed}, or
-{"failed": why nothing did}.
+Requests are JSON objects: {"request": "block", "user", "reason"}, {"request": "unblock", "user"}, {"request": "drain",
+"reason"} and {"request": "resume"}. The answer is {"done": whether anything changed}, or {"failed": why nothing did}.
 """
 
 import logging
@@ -27,11 +26,11 @@ _NOBODY = (1 << 32) - 1  # the login uid of what no login has started, proc_pid_
 log = logging.getLogger(__name__)
 
 Order = Callable[[Mapping[str, Any], str], Awaitable[bool]]
-"""Is given the request, and by whom."""
+"""A function that is given the request and who gave it, and that returns whether anything changed."""
 
 
 class Orders:
-    """Carries out orders about `admission`."""
+    """The orders about `admission`, and how they are carried out."""
 
     def __init__(self, admission: Admission, audit: AuditLog | None) -> None:
         self._admission = admission
@@ -43,7 +42,7 @@ class Orders:
             "drain": self._drain,
             "resume": lambda *_: self._admission.end_drain(),
         }
-        """By the request's name."""
+        """The orders that there are, by the request's name."""
 
     @property
     def in_force(self) -> dict[str, Any]:
@@ -51,7 +50,7 @@ class Orders:
         return self._admission.describe()
 
     async def carry_out(self, name: str, request: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
-        """The answer to the request, which is called `name`. Raises ValueError where it lacks a text."""
+        """Carry out the request called `name` and return the answer. Raise `ValueError` if it lacks a text."""
         by = await self.who(caller)
         try:
             done = await self.known[name](request, by)
@@ -66,7 +65,7 @@ class Orders:
         return {"done": done}
 
     async def who(self, caller: Caller) -> str:
-        """The caller's account and, where it differs, that of the login it came from, such as sudo's user."""
+        """Return the caller's account and, if it differs, that of the login it came from, such as sudo's user."""
         names = [await self._name(uid) for uid in _uids(caller)]
         return " by login ".join(names)
 
@@ -100,7 +99,7 @@ def _uids(caller: Caller) -> list[int]:
 
 
 def _text(request: Mapping[str, Any], name: str) -> str:
-    """A text of the request, on one line."""
+    """Return a text of the request, on one line."""
     value = request.get(name)
     if not isinstance(value, str) or not value:
         raise ValueError(f"it has no {name}")

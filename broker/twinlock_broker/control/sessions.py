@@ -1,13 +1,16 @@
 """The user endpoints' connections: fresh credentials go down, figures and audit records come up.
 
-Who an endpoint is stands in no message: the kernel says which process connected, the spawner which endpoint that is.
-Lines are JSON objects with a `type`. Down: ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number},
-``end`` {reason}: that no other endpoint goes on with its tasks.
-Up: ``figures`` {figures: name to number, condition: what is in the way of its tasks},
-``audit`` {number, records: a list of texts}, ``journal`` {tasks: the number of unfinished ones}.
+No message says which endpoint it comes from: the kernel says which process connected, the spawner which endpoint that
+is. Lines are JSON objects with a `type`.
 
-An endpoint has one connection, and a ration of messages and of audit records. What comes faster waits unread: its own
-endpoint is held up by that, and nobody else.
+Down: ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}, ``end`` {reason}, which says that no
+other endpoint goes on with its tasks.
+
+Up: ``figures`` {figures: name to number, condition: what is in the way of its tasks}, ``audit`` {number, records: a
+list of texts}, ``journal`` {tasks: the number of unfinished ones}.
+
+An endpoint has one connection, and a ration of messages and of audit records. What comes faster waits unread: that
+holds up its own endpoint, and nobody else.
 """
 
 import asyncio
@@ -41,10 +44,10 @@ AUDIT_AT_ONCE = 1 << 20
 """Bytes that it may have written at once: those of some 2,000 tasks."""
 
 _LEAST = 200
-"""What an audit message counts at least, in these bytes."""
+"""Bytes that an audit message counts as at least."""
 
 _LEVELS = 3
-"""The process that the spawner knows, and below it the inner guard and the endpoint itself where there are guards."""
+"""Levels of processes: the one that the spawner knows, and below it, with guards, the inner guard and the endpoint."""
 
 _LOOK_UP_LIMIT = 10.0
 _START_LIMIT = 5.0
@@ -71,7 +74,7 @@ class Sessions:
         metrics.REFUSED_RESULTS.set_function(self._refused)
 
     async def serve(self, caller: Caller) -> None:
-        """A client's connection, from its start to its end."""
+        """Serve a client's connection from its start to its end."""
         endpoint = await self._who(caller)
         if endpoint is None:
             text = "process %d of uid %d is no user endpoint; it was disconnected"
@@ -96,24 +99,24 @@ class Sessions:
             caller.send({"type": "credentials", "amqp_creds": request.credentials.amqp.reveal()})
 
     def end(self, endpoint: Endpoint, reason: str) -> None:
-        """Have a running endpoint end, and all its tasks; one that isn't connected only hears of a signal."""
+        """Tell a running endpoint to end, and to end all its tasks. One that isn't connected only gets a signal."""
         caller = self._callers.get(endpoint.id)
         if caller is not None:
             caller.send({"type": "end", "reason": reason})
 
     def figures(self, endpoint: Endpoint) -> dict[str, float] | None:
-        """What the endpoint said last about its work; None while it isn't connected."""
+        """Return what the endpoint said last about its work; None while it isn't connected."""
         return self._figures.get(endpoint.id, {}) if endpoint.id in self._callers else None
 
     def condition(self, endpoint: Endpoint) -> str:
-        """What the endpoint said last about what is in the way of its tasks; empty where nothing is."""
+        """Return what the endpoint said last about what is in the way of its tasks; empty if nothing is."""
         return self._conditions.get(endpoint.id, "")
 
     def _refused(self) -> float:
         return sum(figures.get("refused_results", 0) for figures in self._figures.values())
 
     def _take_over(self, endpoint: Endpoint, caller: Caller) -> None:
-        """Have `caller` in the place of the endpoint's former connection."""
+        """Put `caller` in the place of the endpoint's former connection."""
         former = self._callers.get(endpoint.id)
         if former is not None:
             former.hang_up()
@@ -123,7 +126,10 @@ class Sessions:
             self.refresh(endpoint)
 
     async def _who(self, caller: Caller) -> Endpoint | None:
-        """Which endpoint it is. Its process may be faster than the spawner's word that there is one."""
+        """Return which endpoint the caller is, None if it is none.
+
+        Its process may connect before the spawner has said that there is one, so starts under way are waited for.
+        """
         deadline = time.monotonic() + _START_LIMIT
         endpoint = await self._known(caller)
         while endpoint is None and await self._start_decided(deadline - time.monotonic()):
@@ -131,7 +137,10 @@ class Sessions:
         return endpoint
 
     async def _start_decided(self, limit: float) -> bool:
-        """Wait for the next one of the starts that are under way. False where there are none any more."""
+        """Wait for the next of the starts that are under way.
+
+        Return False if there is none any more, or none is decided within `limit` seconds.
+        """
         launches = [one.launch for one in self._supervisor.endpoints if one.launch is not None]
         pending = [launch for launch in launches if not launch.done()]
         if not pending or limit <= 0:
@@ -149,7 +158,7 @@ class Sessions:
         return None
 
     async def _is_of(self, user: str, uid: int) -> bool:
-        """Whether it is the account's uid; one that it was is enough, so that coming again costs no look-up."""
+        """Return whether `uid` is the account's. A uid that was found before will do: reconnecting costs no look-up."""
         if self._uids.get(user) != uid:
             try:
                 found = await self._lookups.run(_LOOK_UP_LIMIT, lambda: account.look_up(user).uid)
@@ -170,7 +179,7 @@ class Sessions:
                 self._note(endpoint, caller, message)
 
     async def _turn(self, endpoint: Endpoint, rations: Rations) -> None:
-        """Wait until the endpoint may have a further message taken."""
+        """Wait until a further message of the endpoint may be taken."""
         wait = rations.of(endpoint.id).wait()
         if wait:
             what = "audit records" if rations is self._records else "messages"

@@ -1,7 +1,7 @@
-"""Whom nothing is started for, by the administrator's word: blocked accounts, and everybody during a drain.
+"""Whom the administrator has nothing started for: blocked accounts, and everybody during a drain.
 
-It stands in one file of the state folder, so that it outlives the broker and the host:
-``{"blocked": {ACCOUNT: ENTRY}, "drain": ENTRY or null}``, where ENTRY is ``{"reason", "by", "since"}``.
+It stands in one file of the state folder, so that it survives a restart of broker and host: ``{"blocked": {ACCOUNT:
+ENTRY}, "drain": ENTRY or null}``, where ENTRY is ``{"reason", "by", "since"}``.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from twinlock_broker import metrics
 from twinlock_broker.errors import Fatal
 
 FILE = "admission.json"
-"""Its name in the state folder."""
+"""The file's name in the state folder."""
 
 BLOCKED, DRAINING = "blocked", "draining"
-"""The stages of refusals that this file is the reason of."""
+"""The stages of refusals for which this file is the reason."""
 
 WRITE_LIMIT = 30.0
 """Seconds for the disk to take the file."""
@@ -40,23 +40,23 @@ class Entry:
 
 
 class Admission:
-    """What stands in the file at `path`. Raises `Fatal` (78) where it can't be read: nobody is let in by mistake."""
+    """The content of the file at `path`. Raises `Fatal` (78) if it can't be read: nobody is let in by mistake."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._disk = Offload("admission", 1)
         self._lock = asyncio.Lock()
         self.blocked: Mapping[str, Entry] = {}
-        """By account."""
+        """The blocks, by account."""
         self.drain: Entry | None = None
         if path.exists():
             self.blocked, self.drain = _read(path)
         self._show()
 
     def refusal(self, endpoint_id: str, user: str, has_tasks: bool) -> wire.Refused | None:
-        """Why the endpoint of the account `user` may not be started; None where it may.
+        """Return why the endpoint of the account `user` may not be started; None if it may.
 
-        `has_tasks`: it ended with unfinished tasks, which a drain lets come to their end.
+        `has_tasks` says that it ended with unfinished tasks, which a drain lets come to their end.
         """
         if user in self.blocked:
             return wire.Refused(endpoint_id, BLOCKED, self.blocked[user].reason)
@@ -65,12 +65,12 @@ class Admission:
         return None
 
     async def block(self, user: str, entry: Entry) -> None:
-        """Start nothing for the account `user` from now on. Raises `OSError`, `TimeoutError`: nothing changed."""
+        """Start nothing for the account `user` from now on. Raise `OSError` or `TimeoutError` if nothing changed."""
         async with self._lock:
             await self._change({**self.blocked, user: entry}, self.drain)
 
     async def unblock(self, user: str) -> bool:
-        """Whether the account was blocked; it isn't any more. Raises as `block`."""
+        """Unblock the account. Return whether it was blocked. Raise as `block` does."""
         async with self._lock:
             if user not in self.blocked:
                 return False
@@ -78,12 +78,12 @@ class Admission:
             return True
 
     async def start_drain(self, entry: Entry) -> None:
-        """Start nothing for anybody, until `end_drain`. Raises as `block`."""
+        """Start nothing for anybody, until `end_drain`. Raise as `block` does."""
         async with self._lock:
             await self._change(self.blocked, entry)
 
     async def end_drain(self) -> bool:
-        """Whether there was a drain; there is none any more. Raises as `block`."""
+        """End the drain. Return whether there was one. Raise as `block` does."""
         async with self._lock:
             if self.drain is None:
                 return False
@@ -91,7 +91,7 @@ class Admission:
             return True
 
     def describe(self) -> dict[str, Any]:
-        """All of it, as in the file."""
+        """Return the blocked accounts and the drain, as in the file."""
         return _describe(self.blocked, self.drain)
 
     async def _change(self, blocked: Mapping[str, Entry], drain: Entry | None) -> None:

@@ -1,4 +1,4 @@
-"""Syncs files to the disk in a thread, each with its folder, which knows its name."""
+"""Syncing of files to the disk in a thread, each with its folder, which holds its name."""
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
@@ -8,14 +8,14 @@ from twinlock_common.files import sync
 
 
 class Disk:
-    """One thread, from the first file on."""
+    """One thread that syncs, started with the first file."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "disk")
         self._waiting: set[Path] = set()
 
     def sync_soon(self, path: Path) -> None:
-        """Have the disk hold what is in the file by now, or what replaces it until its turn comes."""
+        """Have the disk hold what is in the file now, or what replaces it before it is synced."""
         if path not in self._waiting:
             self._waiting.add(path)
             self._thread.submit(self._sync, path)
@@ -23,5 +23,7 @@ class Disk:
     def _sync(self, path: Path) -> None:
         self._waiting.discard(path)
         for each in (path, path.parent):
-            with contextlib.suppress(OSError):  # it is gone, or the disk is: whoever wrote it has said so
+            with contextlib.suppress(
+                OSError
+            ):  # the file has gone, or the disk fails: whoever wrote the file has logged that
                 sync(each)

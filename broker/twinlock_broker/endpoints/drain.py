@@ -1,4 +1,4 @@
-"""A drain at work: endpoints that have no tasks any more are ended, so that the last task is the end of it."""
+"""A drain at work: endpoints that have no tasks any more are ended, so that the drain is over after the last task."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from twinlock_broker.endpoints.registry import State
 from twinlock_broker.endpoints.supervisor import Supervisor
 
 PERIOD = 1.0
-"""Seconds between two looks."""
+"""Seconds between two looks at the endpoints."""
 
 QUIET = 5.0
 """Seconds that an endpoint has to be without tasks: those that came with its start may still be on their way."""
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class Drain:
-    """Ends the idle endpoints of `supervisor` while `admission` says so.
+    """The end of `supervisor`'s idle endpoints while `admission` has a drain.
 
-    Only of endpoints that are `connected` it is known whether they have tasks; others are waited for.
+    Only of endpoints that are `connected` it is known whether they have tasks; the others are waited for.
     """
 
     def __init__(self, supervisor: Supervisor, admission: Admission, connected: Callable[[Endpoint], bool]) -> None:
@@ -32,11 +32,11 @@ class Drain:
         self._idle_since: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Look again and again, without end."""
+        """Look for idle endpoints again and again, without end."""
         while True:
             try:
                 await self._look()
-            except Exception:  # of one look; without the next ones `twinlock drain` would wait for ever
+            except Exception:  # the next looks have to come: without them `twinlock drain` would wait for ever
                 log.exception("the drain couldn't look for idle endpoints; it tries again")
             await asyncio.sleep(PERIOD)
 

@@ -10,27 +10,30 @@ from twinlock_broker.endpoints.registry import State
 
 @dataclass(slots=True)
 class Endpoint:
-    """What is known of it. Times are of time.monotonic()."""
+    """What is known of a user endpoint. Times are of time.monotonic()."""
 
     id: str
+    """Its uuid."""
     user: str
     """The account that it runs under."""
     state: State | None = None
+    """None before its first event, and after its last one."""
     request: StartRequest | None = None
-    """The newest; None for an adopted endpoint, which was there before this broker."""
+    """The newest request; None for an adopted endpoint, which was there before this broker."""
     has_newer_request: bool = False
     """`request` came after the start of the process."""
     requested_at: float = 0.0
     """When `request` came."""
     started: float = 0.0
+    """When its process was started, or adopted."""
     pid: int = 0
     """By the spawner's word; 0 while there is no process."""
     wait_status: int | None = None
-    """That of a process which ended before the spawner's answer to its start was looked at."""
+    """That of a process which ended before the spawner's answer to its start was handled."""
     ending: bool = False
     """It has ended, and its last output is awaited."""
     output: Output | None = None
-    """None for an adopted endpoint."""
+    """What it prints at its start; None for an adopted endpoint."""
     crashes: int = 0
     """Bad ends in a row of an endpoint that was up."""
     failed_starts: int = 0
@@ -38,11 +41,14 @@ class Endpoint:
     restart_at: float = 0.0
     """When it may start again after such an end."""
     restarted: bool = False
-    """Its predecessor may have done its tasks."""
+    """An endpoint before it may have done its tasks."""
     has_unfinished_tasks: bool = False
-    """By its last word, its journal has tasks without a result."""
+    """As it said last, its journal has unfinished tasks."""
     command: str = ""
     """The id of the command that it was started for."""
     launch: asyncio.Task[None] | None = None
+    """The start under way, or the last one; None if this broker made none."""
     notice: asyncio.Task[None] | None = None
+    """The sending of the last notice to its user."""
     timer: asyncio.TimerHandle | None = None
+    """What ends its wait for a start, or for being forgotten."""

@@ -1,4 +1,4 @@
-"""A line of commands for each person, so that whoever sends slow ones holds up nobody else."""
+"""A queue of commands for each person, so that whoever sends slow ones holds up nobody else."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,14 @@ from twinlock_broker.compute.command_queue import PREFETCH
 from twinlock_broker.errors import CommandError
 
 MOST = PREFETCH // 2
-"""Commands of one person that may wait as long as they have to; each keeps its place, and others need places too."""
+"""Commands of one person that may wait without limit; each takes a place in `PREFETCH`, which others need too."""
 
 PATIENCE = 5.0
-"""Seconds that one more waits: enough for hundreds, where nothing is slow."""
+"""Seconds that a further command waits: enough for hundreds, if nothing is slow."""
 
 
 class FairQueue:
-    """The lines, one a person. Only the first command of a line is worked on."""
+    """The queues, one for each person. Only the first command of a queue is worked on."""
 
     def __init__(self) -> None:
         self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -25,7 +25,7 @@ class FairQueue:
 
     @contextlib.asynccontextmanager
     async def turn(self, person: str) -> AsyncIterator[None]:
-        """The block runs when it is the turn of this command of `person`. Raises `CommandError` for one too many."""
+        """Run the block when it is the turn of this command of `person`. Raise `CommandError` for one too many."""
         patience = None if self._lengths[person] < MOST else PATIENCE
         line = self._lines.setdefault(person, asyncio.Lock())
         self._lengths[person] += 1

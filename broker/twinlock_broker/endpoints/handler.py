@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class CommandHandler:
-    """Handles the commands for the manager `manager_id`; `amqp_port` replaces the port of their AMQP addresses."""
+    """The handling of commands for the manager `manager_id`. `amqp_port` replaces the port of their AMQP addresses."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class CommandHandler:
         self._queue = FairQueue()
 
     async def handle(self, delivery: Delivery) -> None:
-        """Returns when the outcome is decided: started, remembered for a running endpoint, or refused and told."""
+        """Handle a command until its outcome is decided: started, kept for a running endpoint, or refused and told."""
         try:
             message = command.decode(delivery)
             credentials = command.credentials(message, self._amqp_port)
@@ -56,11 +56,11 @@ class CommandHandler:
             metrics.COMMANDS.labels("carried_out").inc()
 
     def close(self) -> None:
-        """No more commands come."""
+        """End the pipeline's processes: no more commands come."""
         self._pipeline.close()
 
     async def _give_up(self, delivery: Delivery, error: CommandError) -> None:
-        """The message can't be read. Its sender is told if at least the credentials can."""
+        """Drop a message that can't be read. Its sender is told if at least the credentials can be read."""
         found = salvage.credentials(delivery.body, self._amqp_port)
         if found is None:
             log.error("a command was dropped, and nobody can be told: %s", error.text)

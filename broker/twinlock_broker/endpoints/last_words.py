@@ -1,4 +1,4 @@
-"""What a user is told when an endpoint has ended."""
+"""The text that a user gets when an endpoint has ended."""
 
 from twinlock_broker.endpoints.registry import Ending
 
@@ -6,8 +6,10 @@ STOPPED = "The endpoint's administrator stopped your endpoint. Submit again to s
 
 
 def last_words(ending: Ending, text: str, revivals: int = 0) -> str:
-    """What a user is told of an endpoint that ended badly; `text` is what it printed before it opened its own log.
-    `revivals`: it was started so often to finish its tasks.
+    """Return what a user is told of an endpoint that ended badly.
+
+    `text` is what it printed before it opened its own log. `revivals` is how often it was started again to finish its
+    tasks.
     """
     again = f"; it was started again {revivals} times for the tasks that it had" if revivals else ""
     if ending.settled:

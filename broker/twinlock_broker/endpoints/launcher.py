@@ -1,4 +1,4 @@
-"""A start, as the spawner is asked for it: the document sealed, the output's pipe made, the user's turn awaited."""
+"""The way in which the spawner is asked for a start: document sealed, output's pipe made, the user's turn awaited."""
 
 import contextlib
 import os
@@ -19,8 +19,10 @@ from twinlock_broker.spawner.client import SpawnerClient
 
 
 class Launcher:
-    """Asks `spawner` for starts. `told` is what every endpoint's document says besides, see `Document.seal`; the pipes
-    of the endpoints' first output are in the folder `outputs`. Without an `admission` everybody is let in.
+    """The starts that `spawner` is asked for.
+
+    `told` is what every endpoint's document says besides, see `Document.seal`. The pipes of the endpoints' first output
+    are in the folder `outputs`. Without an `admission` everybody is let in.
     """
 
     def __init__(
@@ -53,7 +55,10 @@ class Launcher:
             output.wait_until_open(deadline)
 
     async def launch(self, endpoint: Endpoint, request: StartRequest) -> wire.Spawned | wire.Refused:
-        """The spawner's answer to `request`; where there is none, a refusal that says why. Sets the output."""
+        """Ask for a start and return the spawner's answer; if there is none, a refusal that says why.
+
+        Sets the endpoint's output.
+        """
         if self._readers.stuck(request.user) >= MOST_STUCK:
             return wire.Refused(request.id, UNREAD, f"{MOST_STUCK} outputs of earlier endpoints can't be read")
         spawn = wire.Spawn(request.id, request.user, request.name, request.program, request.command)
@@ -76,17 +81,17 @@ class Launcher:
         return reply
 
     async def stop(self, endpoint: Endpoint) -> None:
-        """Ask for its end; where the spawner is away, nothing happens."""
+        """Ask for the endpoint's end. If the spawner is away, nothing happens."""
         await self._spawner.signal(endpoint.id, "TERM")
 
     def refusal(self, endpoint: Endpoint, has_tasks: bool = False) -> wire.Refused | None:
-        """Why the administrator has nothing started for the endpoint's user; None where it may start."""
+        """Return why the administrator has nothing started for the endpoint's user; None if it may start."""
         if self._admission is None:
             return None
         return self._admission.refusal(endpoint.id, endpoint.user, has_tasks)
 
     async def _ask(self, endpoint: Endpoint, spawn: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
-        """Ask the spawner, if the administrator still has nothing against it: a start may have waited for its turn."""
+        """Ask the spawner, unless the administrator has forbidden it meanwhile, while the start waited for its turn."""
         return self.refusal(endpoint, endpoint.has_unfinished_tasks) or await self._spawner.spawn(spawn, fds)
 
     def _output(self, endpoint: Endpoint) -> Output:

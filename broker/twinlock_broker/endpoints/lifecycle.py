@@ -1,4 +1,4 @@
-"""What user endpoints go through: each event goes through the registry's table, and its action is done here."""
+"""The life of user endpoints: the registry's table says what follows from each event, and that is done here."""
 
 import asyncio
 import logging
@@ -27,24 +27,23 @@ _ACCOUNT_CHANGED = "its user has another account now"
 log = logging.getLogger(__name__)
 
 Tell = Callable[[Credentials, str, str, str], Coroutine[Any, Any, None]]
-"""Tells a user a text, and the administrator a detail besides, under a command's id; `Notices.send`."""
+"""A function that tells a user a text, and the administrator a detail, under a command's id: `Notices.send`."""
 
 
 @dataclass(slots=True)
 class Listeners:
-    """Who else has to know of a running endpoint's life."""
+    """Who else has to know what happens to a running endpoint."""
 
     refreshed: Callable[[Endpoint], None] = lambda endpoint: None
-    """Called where there are fresh credentials for it."""
+    """Called if there are fresh credentials for it."""
     stopping: Callable[[Endpoint, str], None] = lambda endpoint, reason: None
     """Called when it is about to be stopped, with the reason."""
 
 
 class Lifecycle:
-    """What the endpoints that `launcher` starts go through.
+    """What happens to the endpoints that `launcher` starts.
 
-    `keep` is called after each change, `tell` where a user has to know. `grace` in seconds is
-    mu_child_ep_grace_period_s.
+    `keep` is called after each change, `tell` if a user has to know. `grace` in seconds is mu_child_ep_grace_period_s.
     """
 
     def __init__(self, launcher: Launcher, grace: float, keep: Callable[[Endpoint], None], tell: Tell) -> None:
@@ -56,11 +55,9 @@ class Lifecycle:
         self.listeners = Listeners()
 
     def on(self, endpoint: Endpoint, event: Event, text: str = "", detail: str = "") -> Action:
-        """Go on to the state that follows the event, and return what was done.
+        """Put the endpoint into the state that follows from the event, and return what was done.
 
-        Args:
-            text: for the user, where the table says that they are told.
-            detail: for the administrator, with that.
+        If the table says that the user is told, `text` is for the user, and `detail` for the administrator.
         """
         step = TABLE.get((endpoint.state, event))
         if step is None:
@@ -76,7 +73,10 @@ class Lifecycle:
         return action
 
     def end(self, endpoint: Endpoint, status: int | None) -> Coroutine[Any, Any, None] | None:
-        """Do what follows from its end; where its last output isn't there yet, what has to be waited for first."""
+        """Do what follows from the end of its process.
+
+        If its last output isn't there yet, return a coroutine that waits for it and then does so.
+        """
         if endpoint.ending:
             return None
         if endpoint.output is not None and endpoint.output.open:
@@ -86,25 +86,25 @@ class Lifecycle:
         return None
 
     def wait(self, endpoint: Endpoint, delay: float) -> None:
-        """Have the event DUE happen to it after so many seconds."""
+        """Have the event DUE happen to it after `delay` seconds."""
         if endpoint.timer is not None:
             endpoint.timer.cancel()
         endpoint.timer = asyncio.get_running_loop().call_later(delay, self.on, endpoint, Event.DUE)
 
     def later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do it beside all else; `settle` waits for it."""
+        """Run `work` beside all else; `settle` waits for it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return task
 
     def stop_text(self, endpoint: Endpoint) -> str:
-        """What the user of an endpoint that was stopped is told: to submit again only where that helps."""
+        """Return what the user of a stopped endpoint is told: to submit again only if that helps."""
         refusal = self._launcher.refusal(endpoint)
         return STOPPED if refusal is None else explain(refusal, endpoint.user)
 
     async def settle(self, limit: float) -> None:
-        """Give notices that are on their way so many seconds."""
+        """Give notices that are on their way `limit` seconds."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit)
 
@@ -126,7 +126,7 @@ class Lifecycle:
                 self.wait(endpoint, registry.BACK_OFF)
 
     async def _launch(self, endpoint: Endpoint) -> None:
-        """Have the newest request started; ends when the spawner has answered, and a user whom it refused knows."""
+        """Have the newest request started. Wait until the spawner has answered, and a user whom it refused was told."""
         request = endpoint.request
         assert request is not None, "only a command leads here"
         endpoint.has_newer_request, endpoint.user, endpoint.wait_status = False, request.user, None
@@ -147,7 +147,7 @@ class Lifecycle:
             self.on(endpoint, Event.ACCOUNT_CHANGED)
 
     async def _refused(self, endpoint: Endpoint, reply: wire.Refused) -> None:
-        """Try again later for the sake of unfinished tasks, else tell the user, and wait until that is done."""
+        """Try again later if there are unfinished tasks, else tell the user, and wait until that is done."""
         if endpoint.has_unfinished_tasks and endpoint.crashes < registry.MAX_REVIVALS and reply.stage != BLOCKED:
             self._count(endpoint, Event.UNFINISHED)
             self.on(endpoint, Event.UNFINISHED)
@@ -163,7 +163,7 @@ class Lifecycle:
         self._conclude(endpoint, status, now)
 
     def _conclude(self, endpoint: Endpoint, status: int | None, now: float) -> None:
-        ending, text = Ending(status, settled=True), ""  # an adopted one was there long before us
+        ending, text = Ending(status, settled=True), ""  # an adopted endpoint was there long before this broker
         if endpoint.output is not None:
             text = endpoint.output.text
             ending = Ending(status, settled(now, endpoint.started, endpoint.output.closed_at))

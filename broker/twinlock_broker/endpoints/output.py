@@ -14,19 +14,19 @@ from twinlock_broker.endpoints.reader import CHUNK, FINISH
 from twinlock_broker.endpoints.readers import Readers, remove
 
 KEPT = 4096
-"""Bytes that are kept, the last ones."""
+"""Bytes that are kept of the output: the last ones."""
 
 FINISH_LIMIT = 5.0
-"""Seconds for what is still there to come, after the end of the endpoint."""
+"""Seconds for output that is still to come after the end of the endpoint."""
 
 OPEN_LIMIT = 5.0
 """Seconds for the pipes of an earlier broker to be open again, all together."""
 
 _NAME = ".output"
 _PAUSE = 0.05
-"""Seconds until more is read of an endpoint that writes as fast as we read."""
+"""Seconds until more is read from an endpoint that writes as fast as the broker reads."""
 
-# The endpoint's own text, over which no type of ours watches: a traceback of it may show an address with its login.
+# `Secret` doesn't protect the endpoint's own text: a traceback in it may show an address with its login.
 _LOGIN = re.compile(r"://[^\s/@]+@")
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def left_by_others(folder: Path) -> dict[str, list[Path]]:
-    """The pipes in `folder` that an earlier broker made, by the ids of their endpoints."""
+    """Return the pipes in `folder` that an earlier broker made, by the ids of their endpoints."""
     found: dict[str, list[Path]] = {}
     for path in folder.glob(f"*{_NAME}"):
         endpoint_id, _, _ = path.name.partition(".")
@@ -43,11 +43,13 @@ def left_by_others(folder: Path) -> dict[str, list[Path]]:
 
 
 class Output:
-    """Of the endpoint `endpoint_id` of the account `user`: named pipes in `folder`, which are there for as long as
-    anybody may write to them. What is written is read as it comes, so that an endpoint rarely blocks.
+    """What the endpoint `endpoint_id` of the account `user` prints, read from named pipes in `folder`.
 
-    Each start has a pipe of its own. There are two only where a broker, which starts over, makes a start that the one
-    before it may have made already.
+    The pipes are there for as long as anybody may write to them. What is written is read as it comes, so that an
+    endpoint rarely blocks.
+
+    Each start has a pipe of its own. There are two only if a restarted broker repeats a start that the one before it
+    may have made already.
     """
 
     def __init__(self, readers: Readers, folder: Path, endpoint_id: str, user: str) -> None:
@@ -74,7 +76,7 @@ class Output:
         return "".join(character for character in text if character.isprintable() or character in "\n\t").strip()
 
     async def writer(self) -> int:
-        """The end of a new pipe for a child; see `Readers.make`."""
+        """Make a pipe and return its end for a child, see `Readers.make`."""
         path = self._folder / f"{self._id}.{secrets.token_hex(4)}{_NAME}"
         source, writer = await self._readers.make(path)
         self._add(source, path)
@@ -82,15 +84,15 @@ class Output:
         return writer
 
     def resume(self, paths: Iterable[Path]) -> None:
-        """Read also from the pipes at `paths`, which an earlier broker made; `wait_until_open` comes next."""
+        """Read also from the pipes at `paths`, which an earlier broker made. Call `wait_until_open` next."""
         for path in paths:
-            with contextlib.suppress(OSError):  # there is no room for a process
+            with contextlib.suppress(OSError):  # no process can be started
                 self._add(self._readers.resume(path), path)
 
     def wait_until_open(self, deadline: float) -> None:
-        """Wait until `deadline` (time.monotonic()) for these pipes: what nobody has open is lost with its last writer.
+        """Wait until `deadline` (time.monotonic()) for these pipes to be open. Blocks.
 
-        Blocks. One that isn't open then is given up.
+        What is in a pipe that nobody has open is lost with its last writer. A pipe that isn't open then is given up.
         """
         for source in list(self._sources):
             if self._readers.wait_until_open(source, deadline):
@@ -99,9 +101,9 @@ class Output:
                 self._give_up(source)
 
     async def finish(self) -> None:
-        """Wait for what is still there to come, and close the pipes.
+        """Wait for what is still to come, and close the pipes.
 
-        It takes `FINISH_LIMIT` where a process of the user's keeps everybody from reading, see `reader.py`.
+        It takes `FINISH_LIMIT` if a process of the user's keeps everybody from reading, see `reader.py`.
         """
         for source in self._sources:
             with contextlib.suppress(OSError):  # it has ended

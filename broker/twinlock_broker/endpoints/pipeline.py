@@ -1,4 +1,4 @@
-"""The way of a start command, from the checked message to what the spawner is asked for. Each step is a function."""
+"""The steps of a start command, from the checked message to the request for the spawner. Each step is a function."""
 
 from dataclasses import dataclass
 
@@ -27,13 +27,18 @@ _ANY = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A command that went through all checks: which program is started for whom, and what it is given."""
+    """A command that has passed all checks: which program is started for whom, and what it is given."""
 
     name: str
+    """The endpoint's name, ``uep.MANAGER.ENDPOINT`` with both uuids."""
     user: str
+    """The account that it is to run under."""
     program: str
+    """A name of the spawner's policy."""
     credentials: Credentials
+    """The endpoint's uuid and queues."""
     document: Document
+    """The start document."""
     command: str = ""
     """The command's id; empty for one that an earlier version of the broker wrote down."""
 
@@ -46,7 +51,7 @@ class StartRequest:
 class StartPipeline:
     """The steps for one manager endpoint.
 
-    Where there is an `audit`, nothing is started while it can't be written.
+    With an `audit`, nothing is started while that can't be written.
     """
 
     def __init__(self, folder: Folder, program: str, resolver: Resolver, audit: AuditLog | None) -> None:
@@ -62,7 +67,7 @@ class StartPipeline:
         self._renderer.close()
 
     async def prepare(self, command: StartCommand) -> StartRequest:
-        """All steps in their order. Raises `CommandError`."""
+        """Take all steps in their order and return the request. Raise `CommandError`."""
         if self._audit is not None and not await self._audit.probe():
             raise CommandError(
                 "This endpoint can't write its audit log, so it runs nothing. Tell the endpoint's administrator"
@@ -73,7 +78,7 @@ class StartPipeline:
         return await limited(self._renders, RENDER_LIMIT, doing, lambda: self._render(command, match, local))
 
     def _render(self, command: StartCommand, match: Match, local: Account) -> StartRequest:
-        """The steps that read the site's files; off the loop, since these may lie anywhere."""
+        """Take the steps that read the site's files; off the loop, since these may lie anywhere."""
         site = self._folder.read_site()
         environment = site.environment | command.environment
         config = self._config(command, site, match, local)

@@ -1,12 +1,12 @@
 """The processes that read what endpoints print: one for each pipe, since a read may never return and can't be killed.
 
-Its writer decides how long a write(2) to a pipe takes: the data may lie in memory that is mapped from a file of the
+A pipe's writer decides how long a write(2) to it takes: the data may lie in memory that is mapped from a file of the
 writer's own FUSE. All the while the kernel holds the pipe's mutex, for which others wait in read(2), open(2) and the
 last close(2), and no signal ends that.
 
-Stdin is a socket of the broker's. A message there is the path of a pipe with one or two descriptors: the socket to
-which goes what is read; and, where nobody else has the pipe yet, its reading end. Each pipe is read in a fork of this
-process. Nothing but the standard library is needed here, so that the forks are small.
+Stdin is a socket of the broker's. A message there is the path of a pipe with one or two descriptors: the socket that
+gets what is read; and, if nobody else has the pipe yet, its reading end. Each pipe is read in a fork of this process.
+Nothing but the standard library is needed here, so that the forks are small.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ import socket
 import sys
 
 READY = b"+"
-"""Comes first through each socket: the pipe is open in its fork, and nowhere else in these processes."""
+"""The first byte through each socket: the pipe is open in its fork, and in no other of these processes."""
 
 FINISH = b"."
-"""Sent by the broker: pass on what is in the pipe, and end. Where the broker has ended, that is for the next one."""
+"""The broker's order to pass on what is in the pipe, and to end. If the broker has ended, the next one sends it."""
 
 CHUNK = 1 << 16
 _MOST = 16
@@ -28,7 +28,7 @@ _MOST = 16
 
 
 def main() -> None:
-    """Fork until stdin ends, which it does with the broker."""
+    """Fork a process for each pipe until stdin ends, which it does with the broker."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service manager sends it to all at once; the broker reads on
     orders = socket.socket(fileno=sys.stdin.fileno())
@@ -36,7 +36,7 @@ def main() -> None:
         path, descriptors, _, _ = socket.recv_fds(orders, CHUNK, 2)
         if not descriptors:
             return
-        with contextlib.suppress(OSError):  # there is no room for a process: the broker sees its socket end
+        with contextlib.suppress(OSError):  # no process can be started: the broker sees its socket end
             _fork(orders, path, descriptors)
         os.close(descriptors[0])
 
@@ -55,7 +55,7 @@ def _fork(orders: socket.socket, path: bytes, descriptors: list[int]) -> None:
 
 
 def _be_reader(broker: socket.socket, path: bytes, pipe: list[int]) -> None:
-    """Never returns; whatever fails is the end."""
+    """Read a pipe in this fork. Never return; whatever fails is the end."""
     try:
         if not pipe:
             pipe = [os.open(path, os.O_RDONLY | os.O_NONBLOCK)]
@@ -83,7 +83,7 @@ def _pass_on(pipe: int, broker: socket.socket) -> None:
 
 
 def _pass_chunk(pipe: int, broker: socket.socket) -> bool:
-    """Whether there was something to pass on."""
+    """Pass on what one read gives. Return whether there was anything."""
     data = os.read(pipe, CHUNK)
     broker.sendall(data)
     return bool(data)

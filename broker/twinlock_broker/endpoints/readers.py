@@ -18,14 +18,14 @@ MOST_STUCK = 8
 """Processes that may be waiting, for no one knows how long, to read what an account's endpoints printed."""
 
 UNREAD = "unread"
-"""The stage of a refusal for an account that has so many."""
+"""The stage of a refusal for an account with that many."""
 
 _COMMAND = (sys.executable, "-I", "-S", reader.__file__)
 _ANSWER_LIMIT = 10.0  # seconds, for two system calls of a process that waits for nobody
 
 
 class Readers:
-    """Has pipes read by processes. The first one starts when it is needed, and again where it was killed."""
+    """The processes that read pipes. The first one starts when it is needed, and again if it was killed."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -33,18 +33,22 @@ class Readers:
         self._stuck: Counter[str] = Counter()
 
     def stuck(self, user: str) -> int:
-        """How many of the account's outputs can't be read, although their endpoints have ended."""
+        """Return how many of the account's outputs can't be read although their endpoints have ended."""
         return self._stuck[user]
 
     async def make(self, path: Path) -> tuple[socket.socket, int]:
-        """A new pipe at `path`, or one without a name where the disk is full: a socket through which comes what is
-        written into it, and its writing end.
+        """Make a pipe at `path`, or one without a name if the disk is full.
 
-        That is open for reading too, so that a child can write while there is no broker. Otherwise a broker that is
-        killed would end all endpoints that are just starting: they would write to a pipe that nobody reads (SIGPIPE).
-        It is the only open file by which anybody will write, so that a close here is never its last while they do.
+        The writing end is open for reading too, so that a child can write while there is no broker. Otherwise a broker
+        that is killed would end all endpoints that are just starting: they would write to a pipe that nobody reads
+        (SIGPIPE). It is the only open file by which anybody will write, so that a close here is never its last while
+        they do.
 
-        Raises OSError where this process has no file descriptors left, or no process can be started.
+        Returns:
+            A socket that gives what is written into the pipe, and the pipe's writing end.
+
+        Raises:
+            OSError: this process has no file descriptors left, or no process can be started.
         """
         with contextlib.ExitStack() as failed:
             failed.callback(remove, path)
@@ -60,11 +64,11 @@ class Readers:
         return source, writer
 
     def resume(self, path: Path) -> socket.socket:
-        """The socket for a pipe that an earlier broker made; `wait_until_open` comes next. Raises OSError."""
+        """Return the socket for a pipe that an earlier broker made; call `wait_until_open` next. Raise `OSError`."""
         return self._order(path)
 
     def wait_until_open(self, source: socket.socket, deadline: float) -> bool:
-        """Whether the pipe is open before `deadline` (time.monotonic()). Blocks."""
+        """Return whether the pipe is open before `deadline` (time.monotonic()). Blocks."""
         source.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             return source.recv(len(reader.READY)) == reader.READY
@@ -101,7 +105,7 @@ class Readers:
                 self._orders.close()
             self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._orders.settimeout(_ANSWER_LIMIT)
-            with theirs:  # what it would say has no other way out: a process that can't end must not hold any
+            with theirs:  # no other stream: a process that can't end must not hold any of ours
                 nothing = subprocess.DEVNULL
                 streams: dict[str, Any] = {"stdin": theirs, "stdout": nothing, "stderr": nothing}
                 self._process = subprocess.Popen(_COMMAND, env={}, cwd="/", start_new_session=True, **streams)
@@ -125,7 +129,7 @@ def remove(path: Path) -> None:
 
 
 def _make(path: Path) -> tuple[int, int]:
-    """Both ends of a new pipe."""
+    """Return both ends of a new pipe."""
     try:
         os.mkfifo(path, 0o600)
     except OSError:

@@ -1,4 +1,4 @@
-"""An endpoint as text, for the state folder: what a broker that starts over has to know beside the spawner's table.
+"""An endpoint as text, for the state folder: what a restarted broker has to know besides the spawner's table.
 
 It holds credentials, so whoever writes it down keeps it from everybody else.
 """
@@ -36,7 +36,7 @@ _BY_NAME = {name: state for state, name in _STATES.items()}
 
 
 def dump(endpoint: Endpoint) -> str:
-    """The endpoint as JSON."""
+    """Return the endpoint as JSON."""
     values: dict[str, Any] = {key: getattr(endpoint, name) for name, key in _PLAIN.items()}
     values["owes"] = endpoint.has_unfinished_tasks
     values["command"] = endpoint.command
@@ -50,7 +50,7 @@ def dump(endpoint: Endpoint) -> str:
 
 
 def load(text: str, amqp_port: int | None) -> Endpoint:
-    """The endpoint again. `amqp_port` as for a command. Raises ValueError for anything that `dump` didn't write."""
+    """Return the endpoint that `dump` wrote. Raise `ValueError` for any other text. `amqp_port` as for a command."""
     try:
         return _load(json.loads(text), amqp_port)
     except (KeyError, TypeError, AttributeError) as error:
@@ -71,17 +71,20 @@ def _load(values: Mapping[str, Any], amqp_port: int | None) -> Endpoint:
 
 
 def _on_calendar(moment: float) -> float:
-    """Seconds since the epoch for a time of time.monotonic(), which starts over with the host."""
+    """Return seconds since 1970 for a time of time.monotonic(), which starts anew with the host."""
     return time.time() - (time.monotonic() - moment)
 
 
 def _on_clock(date: float) -> float:
-    """The time of time.monotonic() again."""
+    """Return the time of time.monotonic() for seconds since 1970; now at the latest."""
     return time.monotonic() - max(0.0, time.time() - date)
 
 
 def _due(date: float, endpoint: Endpoint) -> float:
-    """When it may start again, as `_on_clock`; never later than after its whole delay, whatever became of the clock."""
+    """Return when it may start again, by time.monotonic().
+
+    Whatever became of the clock, that is after its whole delay at the latest.
+    """
     left = min(date - time.time(), restart_delay(max(1, endpoint.crashes, endpoint.failed_starts)))
     return time.monotonic() + max(0.0, left)
 

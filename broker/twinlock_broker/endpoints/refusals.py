@@ -33,12 +33,12 @@ _OTHER = f"The endpoint couldn't be started (stage {{stage!r}}); {_ADMINISTRATOR
 
 
 def explain(refusal: wire.Refused, user: str) -> str:
-    """The refusal of a start for the account `user`, for that user: what is wrong, and what to do."""
+    """Return the refusal of a start for the account `user`, for that user: what is wrong, and what to do."""
     text = _SAID.get(refusal.stage, _OTHER)
     return text.format(user=user, stage=refusal.stage, reason=refusal.reason[:500])
 
 
 def detail(refusal: wire.Refused) -> str:
-    """The refusal for the administrator: who refused, at which stage, and why."""
+    """Return the refusal for the administrator: who refused, at which stage, and why."""
     source = _SOURCES.get(refusal.stage, "spawner")
     return f"{source}: {refusal.stage}: {refusal.reason}"

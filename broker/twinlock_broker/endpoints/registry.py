@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """Where an endpoint is. One that the broker doesn't know of, or no more, has none."""
+    """The state of an endpoint. One that the broker doesn't know, or no longer knows, has none."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -40,7 +40,7 @@ class Event(Enum):
 
 
 class Action(Enum):
-    """What the broker does about it."""
+    """What the broker does about an event."""
 
     NOTHING = "nothing"
     START = "start it with the newest command"
@@ -86,37 +86,37 @@ TABLE: dict[tuple[State | None, Event], tuple[State | None, Action]] = {
     (State.BACKING_OFF, Event.STOP): (None, Action.FORGET),
     (State.BACKING_OFF, Event.DUE): (None, Action.FORGET),
 }
-"""What is not in it can't happen: it is logged, and changes nothing."""
+"""What follows from an event in a state. A pair that isn't in it shouldn't occur: it is logged, and changes nothing."""
 
 BACK_OFF = 120.0
-"""Seconds for which an endpoint that died at once is remembered: a start within them waits, longer each time."""
+"""Seconds for which an endpoint that failed to start is remembered: a start within them waits, longer each time."""
 
 MAX_CRASHES = 5
 """Restarts after bad ends, one after the other, before the user is told."""
 
 MAX_REVIVALS = 10
-"""Restarts of an endpoint whose journal has unfinished tasks, one after the other and none for long: five minutes."""
+"""Restarts in a row of an endpoint whose journal has unfinished tasks, none of which runs for long: five minutes."""
 
 STEADY = 600.0
-"""Seconds that an endpoint has to run so that its bad end is the first again."""
+"""Seconds that an endpoint has to run so that earlier bad ends no longer count."""
 
 SETTLED_AFTER_LOG = 3.0
-"""Seconds that an endpoint has to live on after it closed its first output. Death closes the pipe too."""
+"""Seconds that an endpoint has to live on after it closed its first output. Its end closes the pipe too."""
 
 SETTLED_AFTER = 30.0
-"""Seconds after which an endpoint counts as started whatever its output: the peer's endpoint keeps the pipe."""
+"""Seconds after which an endpoint counts as started even with its pipe open: the agent's endpoint keeps it open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an endpoint ended: its wait status (None: together with the spawner), and whether it was up before."""
+    """How an endpoint ended: its wait status (None if it ended with the spawner), and whether it was up before."""
 
     status: int | None
     settled: bool
 
     @property
     def clean(self) -> bool:
-        """As an idle endpoint ends."""
+        """Whether it ended as an idle endpoint does."""
         return self.status == 0 and self.settled
 
     def __str__(self) -> str:
@@ -130,19 +130,21 @@ class Ending:
 
 
 def settled(now: float, started: float, log_opened: float | None) -> bool:
-    """Whether an endpoint that ends `now` was up. All times of time.monotonic(); `log_opened` as in `Output`."""
+    """Return whether an endpoint that ends `now` was up. All times of time.monotonic(); `log_opened` as in `Output`."""
     return now - started >= SETTLED_AFTER or (log_opened is not None and now - log_opened >= SETTLED_AFTER_LOG)
 
 
 def judge(
     ending: Ending, state: State, restart_wanted: bool, crashes: int, has_unfinished_tasks: bool = False
 ) -> Event:
-    """Return which end it is.
+    """Return which of the six ends it is.
 
     Args:
+        ending: how the process ended.
+        state: the endpoint's state until then.
         restart_wanted: a newer command came within the grace period, or at any time to a stopping endpoint.
         crashes: how many bad ends there were before, one after the other.
-        has_unfinished_tasks: doesn't matter where the endpoint was stopped: its user was told that they are lost.
+        has_unfinished_tasks: doesn't matter if the endpoint was stopped: its user was told that they are lost.
     """
     if state is State.STOPPING or (ending.clean and (restart_wanted or not has_unfinished_tasks)):
         return Event.RESTART_WANTED if restart_wanted else Event.STOPPED
@@ -155,5 +157,5 @@ def judge(
 
 
 def restart_delay(bad_ends: int) -> float:
-    """Seconds from the last of so many bad ends in a row to the next start."""
+    """Return the seconds from the last of `bad_ends` bad ends in a row to the next start."""
     return float(min(60, 2 ** (bad_ends - 1)))

@@ -1,4 +1,4 @@
-"""Starts that the spawner's rate limits put off: they wait, in a line for each account."""
+"""Starts that the spawner's rate limits put off: they wait, in a queue for each account."""
 
 import asyncio
 import re
@@ -14,10 +14,10 @@ LIMIT = 60.0
 """Seconds that a start may wait in all."""
 
 MOST = PREFETCH // 2
-"""Starts that may wait at a time: each keeps its place among the commands in work, and others need places too."""
+"""Starts that may wait at a time: each takes a place in `PREFETCH`, which other commands need too."""
 
 _LITTLE = 0.1
-"""Seconds that are waited beyond what the spawner names, so that nobody comes just too early."""
+"""Seconds added to the wait that the spawner names, so that no start comes just too early."""
 
 _NAMED = re.compile(r"again in ([0-9]{1,9}) s")
 
@@ -32,11 +32,10 @@ class StartQueue:
     async def ask(
         self, user: str, spawn: Callable[[], Awaitable[wire.Spawned | wire.Refused]]
     ) -> wire.Spawned | wire.Refused:
-        """Return the spawner's answer to a start for the account `user`.
+        """Return the spawner's answer to a start for the account `user`, which `spawn` asks for.
 
-        Args:
-            spawn: asks the spawner. Where the answer is "too many starts", it is called again as soon as that helps,
-                until `LIMIT` is over, and of each line only for the first.
+        If the answer is "too many starts", the start waits. `spawn` is called again as soon as that helps, until
+        `LIMIT` is over, and for each account only for the start that is first.
         """
         end = time.monotonic() + LIMIT
         answer = await spawn()
@@ -56,6 +55,6 @@ class StartQueue:
 
 
 def _due(answer: wire.Spawned | wire.Refused) -> float:
-    """The time (time.monotonic()) to ask again; 0 where there is nothing to wait for."""
+    """Return the time (time.monotonic()) to ask again; 0 if there is nothing to wait for."""
     named = isinstance(answer, wire.Refused) and answer.stage == "rate" and _NAMED.search(answer.reason)
     return time.monotonic() + int(named[1]) + _LITTLE if named else 0

@@ -1,4 +1,4 @@
-"""The state folder's part for endpoints: a file each, STATE/endpoints/UUID.json, readable by the broker alone."""
+"""The records of user endpoints in the state folder: STATE/endpoints/UUID.json, readable by the broker alone."""
 
 import contextlib
 import logging
@@ -15,10 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """Keeps endpoints in `folder`, so that a broker that was killed at any moment goes on where it was.
+    """The endpoints kept in `folder`, so that a broker that was killed at any moment goes on where it was.
 
-    Files have to outlive this process, and the host as well where they are of an endpoint that has to be started again
-    after its end; only those are synced to the disk, soon after they are written: the loop doesn't wait for disks.
+    The files have to outlive this process. Those of endpoints that have to be started again after their end have to
+    outlive the host as well: only these are synced to the disk, soon after they are written, since the loop doesn't
+    wait for disks.
     """
 
     def __init__(self, folder: Path, amqp_port: int | None) -> None:
@@ -27,7 +28,7 @@ class Store:
         self._disk = Disk()
 
     def save(self, endpoint: Endpoint) -> None:
-        """Write the endpoint down. A disk that is full is told in the log and stops nothing: what runs, runs."""
+        """Write the endpoint down. A full disk is reported in the log and stops nothing: what runs, runs."""
         path = self._path(endpoint)
         try:
             with replacing(path) as draft:
@@ -40,12 +41,15 @@ class Store:
             )
 
     def remove(self, endpoint: Endpoint) -> None:
-        """Forget the endpoint."""
+        """Remove the endpoint's record."""
         with contextlib.suppress(OSError):
             self._path(endpoint).unlink(missing_ok=True)
 
     def load(self) -> Iterator[Endpoint]:
-        """All endpoints that were kept. One that can't be read is left out, loudly; its file stays to be looked at."""
+        """Yield all endpoints that were kept.
+
+        One that can't be read is left out and reported in the log; its file stays to be looked at.
+        """
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             found = sorted(self._folder.glob("*.json"))

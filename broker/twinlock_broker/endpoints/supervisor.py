@@ -1,4 +1,4 @@
-"""The user endpoints: whom a command, the spawner's table or an end is about, and that it is kept."""
+"""All user endpoints: which one a command, the spawner's table or an end is about, and that each is kept."""
 
 import asyncio
 import logging
@@ -36,20 +36,20 @@ class Supervisor:
 
     @property
     def listeners(self) -> Listeners:
-        """Who has to know of a running endpoint's life besides."""
+        """Who else has to know what happens to a running endpoint."""
         return self._lifecycle.listeners
 
     @property
     def endpoints(self) -> Iterable[Endpoint]:
-        """All that there are."""
+        """All endpoints that there are."""
         return self._endpoints.values()
 
     def of_process(self, pid: int) -> Endpoint | None:
-        """The running endpoint whose process id by the spawner's word is `pid`."""
+        """Return the running endpoint whose process id by the spawner's word is `pid`; None if there is none."""
         return next((endpoint for endpoint in self._endpoints.values() if pid and endpoint.pid == pid), None)
 
     async def command(self, request: StartRequest) -> None:
-        """A start command; returns when its outcome is decided."""
+        """Carry out a start command, until its outcome is decided."""
         endpoint = self._endpoints.setdefault(request.id, Endpoint(request.id, request.user))
         event = Event.COMMAND if endpoint.user == request.user else Event.ACCOUNT_CHANGED
         endpoint.request, endpoint.requested_at = request, time.monotonic()
@@ -57,7 +57,7 @@ class Supervisor:
             await endpoint.launch
 
     async def stop(self, endpoint_id: str) -> bool:
-        """Stop an endpoint for the administrator; its user is told when it has ended. False where there is none."""
+        """Stop an endpoint for the administrator. Return False if there is none. Its user is told when it has ended."""
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is not None and endpoint.launch is not None:
             await asyncio.wait((endpoint.launch,))  # a start can't be taken back, but what it started can be stopped
@@ -67,7 +67,10 @@ class Supervisor:
         return True
 
     def note_unfinished(self, endpoint: Endpoint, tasks: int) -> None:
-        """A running endpoint says how many unfinished tasks its journal has; without any it has settled."""
+        """Note how many unfinished tasks a running endpoint has in its journal.
+
+        Without any, its earlier bad ends no longer count.
+        """
         if not tasks:
             endpoint.crashes = 0
         if endpoint.has_unfinished_tasks != (tasks > 0) and endpoint.state is not None:
@@ -75,7 +78,7 @@ class Supervisor:
             self._keep(endpoint)
 
     def listed(self, children: Sequence[wire.Child]) -> None:
-        """The spawner's table: unknown children are adopted, known ones that are not in it have ended unseen."""
+        """Adopt unknown children in the spawner's table; known endpoints that are not in it have ended unseen."""
         table = {child.id: child for child in children if child.name.startswith(self._prefix)}
         for child in table.values():
             if child.ended is None and child.id not in self._endpoints:
@@ -86,10 +89,13 @@ class Supervisor:
             self._compare(endpoint, table.get(endpoint.id))
 
     def exited(self, child: str, status: int) -> Coroutine[Any, Any, None] | None:
-        """A child ended with the wait status `status`. What has to be waited for until that is dealt with, or None."""
+        """Handle the end of a child with the wait status `status`.
+
+        Return what has to be waited for until that is done, or None.
+        """
         endpoint = self._endpoints.get(child)
         if endpoint is not None and endpoint.state is State.STARTING:
-            endpoint.wait_status = status  # so soon that the answer "spawned" wasn't looked at yet
+            endpoint.wait_status = status  # it ended before the answer "spawned" was handled
         elif endpoint is not None and endpoint.state in (State.RUNNING, State.STOPPING):
             return self._lifecycle.end(endpoint, status)
         else:
@@ -97,16 +103,16 @@ class Supervisor:
         return None
 
     def summary(self) -> str:
-        """How many endpoints there are in which state, for people."""
+        """Return how many endpoints there are in which state, for people."""
         states = Counter(endpoint.state.value for endpoint in self._endpoints.values() if endpoint.state)
         return "user endpoints: " + (", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none")
 
     async def settle(self) -> None:
-        """Give notices that are on their way a moment."""
+        """Give notices that are on their way `SETTLE_LIMIT` seconds."""
         await self._lifecycle.settle(SETTLE_LIMIT)
 
     def _compare(self, endpoint: Endpoint, child: wire.Child | None) -> None:
-        """What the spawner's table says about `endpoint`, whose state may be of an earlier broker's time.
+        """Do what the spawner's table says about `endpoint`, whose state may be of an earlier broker's time.
 
         A start whose end no broker saw is made again: the broker that made it may be why it failed, and the command of
         one that was killed is delivered again in any case.

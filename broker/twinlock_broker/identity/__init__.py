@@ -1,1 +1,1 @@
-"""Who asks: from the identities in a command to a local account."""
+"""The identity mapping: from the identities in a command to a local account."""

@@ -11,12 +11,12 @@ from twinlock_broker.errors import CommandError
 
 
 def shown(name: str) -> str:
-    """An account's name for people: in quotes, as it is, unless it has characters that can't be shown."""
+    """Return an account's name for people: in quotes, as it is, unless it has characters that can't be shown."""
     return f"'{name}'" if name.isprintable() else repr(name)
 
 
 def look_up(name: str) -> Account:
-    """The account `name`. Blocks: a name service may be slow, or hang. Raises `CommandError` where there is none."""
+    """Return the account `name`. Raise `CommandError` if there is none. Blocks: a name service may be slow, or hang."""
     try:
         row = pwd.getpwnam(name)
     except (KeyError, ValueError) as error:
@@ -29,12 +29,12 @@ def look_up(name: str) -> Account:
 
 
 def is_member(account: Account, groups: Iterable[str]) -> bool:
-    """Whether the account is in one of the `groups`, by their names. Blocks, as `look_up` does."""
+    """Return whether the account is in one of the `groups`, by their names. Blocks, as `look_up` does."""
     return bool(groups_of(account, groups))
 
 
 def groups_of(account: Account, groups: Iterable[str]) -> list[str]:
-    """Those of the `groups` that the account is in, by their names. Blocks, as `look_up` does."""
+    """Return those of the `groups`, by their names, that the account is in. Blocks, as `look_up` does."""
     found = []
     for name in groups:
         try:
@@ -47,9 +47,9 @@ def groups_of(account: Account, groups: Iterable[str]) -> list[str]:
 
 
 def check(account: Account, own_uid: int, privileged: bool) -> None:
-    """Raise `CommandError` for root, and for the broker's own account where there is a choice.
+    """Raise `CommandError` for root, and for the broker's own account if the spawner is `privileged`.
 
-    The spawner's policy is what decides; this says it sooner and clearer.
+    The spawner's policy is what decides; this says it sooner and more clearly.
     """
     if account.uid == 0:
         raise CommandError(

@@ -13,7 +13,7 @@ _OURS = (ExpressionIdentityMapping.DATA_TYPE, ExternalIdentityMapping.DATA_TYPE)
 
 
 def read_documents(path: Path) -> list[Any]:
-    """The mapper documents in the file. Blocks. Raises `OSError`, or `ValueError` where it holds no JSON list."""
+    """Return the mapper documents in the file. Raise `OSError`, or `ValueError` if it holds no JSON list. Blocks."""
     documents = listed(load_json(read_file(path)))
     if not isinstance(documents, list):
         raise ValueError(f"has to be a list of mappers, [{{...}}, ...], not {type(documents).__name__}")
@@ -21,12 +21,15 @@ def read_documents(path: Path) -> list[Any]:
 
 
 def listed(content: object) -> object:
-    """`content`, with a single mapper as a list of one: Globus Connect Server's own files hold a single object."""
+    """Return `content`, with a single mapper as a list of one.
+
+    The files of Globus Connect Server itself hold a single object.
+    """
     return [content] if isinstance(content, dict) else content
 
 
 def require_known(documents: list[Any]) -> None:
-    """`ValueError` for a mapper of a kind or version that isn't known; Globus' library leaves some out, unnamed."""
+    """Raise `ValueError` for a mapper of an unknown kind or version. Globus' library leaves some out silently."""
     ours = {kind.partition("#")[0] for kind in _OURS}
     plugins = {point.name for point in entry_points(group="globus_identity_mapping")} - ours
     for number, document in enumerate(documents):
@@ -37,7 +40,7 @@ def require_known(documents: list[Any]) -> None:
 
 
 def in_words(error: Exception) -> str:
-    """What is wrong with the file, for people; the library raises anything that a bad file provokes."""
+    """Return what is wrong with the file, for people; the library raises anything that a bad file provokes."""
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON: {error}"
     if isinstance(error, KeyError):

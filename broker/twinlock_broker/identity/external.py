@@ -1,8 +1,8 @@
 """External mappers: the administrator's own program says which account an identity has (Globus' mapping guide).
 
 The program gets the identities on its stdin and answers on its stdout, both JSON. It is the site's, so it may hang,
-leave processes or print without end: it runs in a session of its own, with a limit for time and for output, and
-whatever it came to is ended with it.
+leave processes or print without end: it runs in a session of its own, with a limit for time and for output, and all its
+processes are ended with it.
 """
 
 import json
@@ -40,7 +40,7 @@ class ExternalMapper:
         self._argv = [*configured.command, *options]
 
     def map_identities(self, identities: Collection[Mapping[str, Any]]) -> list[dict[str, list[str]]]:
-        """The accounts of each identity that has any. Blocks. Raises `OSError` or `ValueError` where that fails."""
+        """Return the accounts of each identity that has any. Raise `OSError` or `ValueError` if that fails. Blocks."""
         request = json.dumps({"DATA_TYPE": _INPUT, "identities": [dict(identity) for identity in identities]})
         answer = run(self._argv, request.encode())
         known, found = {identity["id"] for identity in identities}, dict[str, list[str]]()
@@ -52,7 +52,7 @@ class ExternalMapper:
 
 
 def run(argv: list[str], data: bytes) -> bytes:
-    """What the program prints that gets `data`. Raises `OSError`, a `TimeoutError` among them, or `ValueError`."""
+    """Return what a program prints that gets `data`. Raise `OSError`, a `TimeoutError` among them, or `ValueError`."""
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
         stdin.write(data)
         stdin.seek(0)
@@ -70,7 +70,7 @@ def run(argv: list[str], data: bytes) -> bytes:
 
 
 def _read(process: "subprocess.Popen[bytes]") -> bytes:
-    """All that it prints until it closes its stdout and ends."""
+    """Return all that the program prints until it closes its stdout and ends."""
     assert process.stdout is not None
     printed, deadline = b"", time.monotonic() + SECONDS
     while descriptors.readable(process.stdout, deadline):
@@ -87,7 +87,7 @@ def _read(process: "subprocess.Popen[bytes]") -> bytes:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill all in its session's first process group, also what it left when it ended by itself."""
+    """Kill all processes in the first process group of its session, also those that it left when it ended by itself."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

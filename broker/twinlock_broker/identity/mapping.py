@@ -1,4 +1,4 @@
-"""From the identities in a command to the name of a local account, by the administrator's mapping."""
+"""The administrator's mapping, from the identities in a command to the name of a local account."""
 
 import logging
 import os
@@ -15,14 +15,14 @@ from twinlock_broker.identity.documents import in_words, read_documents, require
 from twinlock_broker.identity.external import ExternalMapper
 
 POSIX_CONNECTOR = "145812c8-decc-41f1-83cf-bb2a85a2a70b"
-"""Globus' id of its POSIX connector; external mappers get it as ``-c``, as from the peer."""
+"""Globus' id of its POSIX connector; external mappers get it as ``-c``, as from the agent."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The account's name, the identity that led to it, and all matches, a list a mapper (the peer's format).
+    """The account's name, the identity that led to it, and all matches, a list for each mapper (the agent's format).
 
     In same-user mode nothing was mapped: then there is neither identity nor match.
     """
@@ -33,10 +33,16 @@ class Match:
 
 
 class Mapper:
-    """The mapping file `path` of the endpoint `endpoint_id`; read again when it changed, kept when it became bad."""
+    """The mapping in the file `path`, for the endpoint `endpoint_id`. It is read again if the file changed.
+
+    If the file became bad, the former mapping stays in force.
+    """
 
     def __init__(self, path: Path, endpoint_id: str, tell: Callable[[str], None] = log.warning) -> None:
-        """`tell` gets a sentence for each mapper that fails. Raises `Fatal` (78) for a file that can't be used."""
+        """Read the mapping. Raise `Fatal` (78) for a file that can't be used.
+
+        `tell` gets a sentence for each mapper that fails.
+        """
         self.path = path
         self._tell = tell
         self._endpoint_id = endpoint_id
@@ -49,7 +55,10 @@ class Mapper:
             raise Fatal(os.EX_CONFIG, f"{path}: the identity mapping can't be read: {in_words(error)}") from error
 
     def map(self, identities: Collection[Mapping[str, Any]]) -> list[Match]:
-        """All matches, the first mapper's first. Blocks: a mapper may be a program. Raises `CommandError` for none."""
+        """Return all matches, the first mapper's first. Raise `CommandError` if there is none.
+
+        Blocks: a mapper may be a program.
+        """
         self.refresh()
         asked = [self._ask(mapper, identities) for mapper in self._mappers]
         candidates = [matches or [] for matches in asked]
@@ -68,15 +77,15 @@ class Mapper:
         return found
 
     def _ask(self, mapper: Any, identities: Collection[Mapping[str, Any]]) -> list[dict[str, list[str]]] | None:
-        """Its matches; None where the site's program failed."""
+        """Return the mapper's matches; None if the site's program failed."""
         try:
             return [match for match in mapper.map_identities(identities) if match]
-        except Exception as error:  # one bad mapper, or one odd identity, is not the end of the others
+        except Exception as error:  # one bad mapper, or one odd identity, doesn't end the others
             self._tell(f"mapper {type(mapper).__name__} failed, the next one is asked: {error!r}")
             return None if isinstance(mapper, ExternalMapper) else []
 
     def refresh(self) -> None:
-        """Read the file again if it changed. One that is bad leaves the former mapping in force. Blocks."""
+        """Read the file again if it changed. A bad one leaves the former mapping in force. Blocks."""
         try:
             if self._stamp() != self._seen:
                 self._load()
@@ -107,7 +116,10 @@ class Mapper:
 
 
 def same_user(identities: Collection[Mapping[str, Any]], allowed: Collection[str], user: str) -> Match:
-    """The broker's own account, for identities of the login that registered the endpoint. Else `CommandError`."""
+    """Return the broker's own account for identities of the login that registered the endpoint.
+
+    Raise `CommandError` for others.
+    """
     if not any(identity["sub"] in allowed for identity in identities):
         raise CommandError(
             "This endpoint serves nobody but the identity that registered it (it runs without a privileged spawner). "

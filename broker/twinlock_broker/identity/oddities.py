@@ -40,7 +40,7 @@ _LANGUAGE = "in Globus' mapping language only . ? * | ( ) are special"
 
 
 def oddities(mapping: object) -> list[str]:
-    """A sentence for each oddity of a mapping file's content, with its place, the reason and the remedy.
+    """Return a sentence for each oddity of a mapping file's content, with its place, the reason and the remedy.
 
     `mapping` is what JSON made of the file, of whatever type. An empty list says that nothing is odd; whether the file
     can be loaded is `Mapper`'s to say. Looks for the programs of external mappers on this host.
@@ -154,12 +154,12 @@ def _of_output(place: str, item: dict[str, Any]) -> Iterator[str]:
 
 
 def _last(error: Exception) -> str:
-    """The reason in an error of the library, whose other arguments repeat the expression."""
+    """Return the reason in an error of the library, whose other arguments repeat the expression."""
     return str(error.args[-1]) if error.args else type(error).__name__
 
 
 def _has_open_choice(match: str) -> bool:
-    """Whether there is a | outside of all parentheses, where it splits off the expression's own ends."""
+    """Return whether there is a | outside of all parentheses, where it splits off the expression's own ends."""
     depth = 0
     for character in re.sub(r"\\.", "", match):
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -189,7 +189,7 @@ def _groups(count: int) -> str:
 
 
 def _named(key: str, found: dict[Any, Any]) -> str:
-    """The state of a key that is not as it should be."""
+    """Return the state of a key that is not as it should be."""
     if key not in found:
         return f'no "{key}"'
     value = found[key]
@@ -197,7 +197,7 @@ def _named(key: str, found: dict[Any, Any]) -> str:
 
 
 def _kind(value: object) -> str:
-    """What a value is in JSON's terms."""
+    """Return what a value is in JSON's terms."""
     if value == []:
         return "an empty list"
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}

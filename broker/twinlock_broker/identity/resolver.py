@@ -1,4 +1,4 @@
-"""From the identities in a command to the local account that its endpoint runs under."""
+"""The way from the identities in a command to the local account that its endpoint runs under."""
 
 import os
 import pwd
@@ -24,9 +24,10 @@ Identities = Collection[Mapping[str, Any]]
 
 
 class Resolver:
-    """`who` is the mapper of a privileged site, or in same-user mode the identities of the login, who alone are served.
+    """The accounts that identities get, with limits for the steps that can block.
 
-    Where there are `groups`, the first match whose account is in one of them is taken; without them the first match.
+    `who` is the mapper of a privileged site, or in same-user mode the identities of the login, who alone are served.
+    With `groups`, the first match whose account is in one of them is taken; without them, the first match.
     """
 
     def __init__(self, who: Mapper | frozenset[str], groups: Sequence[str]) -> None:
@@ -36,7 +37,7 @@ class Resolver:
         self._lookups = Offload("lookup", 8)
 
     async def resolve(self, identities: Identities) -> tuple[Match, Account]:
-        """The match and its account. Raises `CommandError`."""
+        """Return the match and its account. Raise `CommandError`."""
         matches = await self._map(identities)
         match, local = await self._choose(matches[:_MOST]) if self._groups else await self._first(matches)
         account.check(local, os.getuid(), privileged=isinstance(self._who, Mapper))
@@ -67,7 +68,7 @@ class Resolver:
 
 
 def _member(user: str, groups: Sequence[str]) -> Account | None:
-    """The account, if there is one and it is in one of the groups. Blocks."""
+    """Return the account, if there is one and it is in one of the groups; else None. Blocks."""
     try:
         local = account.look_up(user)
     except CommandError:

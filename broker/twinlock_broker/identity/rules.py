@@ -55,7 +55,7 @@ def describe_rule(path: Path, match: Match, identities: list[dict[str, Any]]) ->
 
 
 def _mapping(document: dict[str, Any], identities: list[dict[str, Any]]) -> tuple[int | None, str]:
-    """Which of an expression mapper's mappings it was, and that in words."""
+    """Return which of an expression mapper's mappings it was, and that in words."""
     for number, rule in enumerate(document.get("mappings") or ()):
         [alone] = load_mappers([document | {"mappings": [rule]}], POSIX_CONNECTOR, _ANY)
         if any(any(match.values()) for match in alone.map_identities(identities)):

@@ -1,4 +1,4 @@
-"""Reads the mapping file again when it changed, so that a bad one is told before anybody needs it."""
+"""The watch on the mapping file, which is read again when it changed: a bad one is reported before anybody needs it."""
 
 import asyncio
 import contextlib
@@ -14,16 +14,16 @@ LOOK_PERIOD = 30.0
 """Seconds between two looks at the file: inotify tells nothing of what other hosts change on network file systems."""
 
 READ_LIMIT = 10.0
-"""Seconds for reading the file; past them its file system hangs."""
+"""Seconds for reading the file; if that takes longer, its file system hangs."""
 
-# What a file's new content can come by, its editor's or a rename's, and what it can go by.
+# The events by which a file's content can change (it is written, or renamed into place), or the file can go.
 _EVENTS = Mask.CLOSE_WRITE | Mask.MOVE | Mask.CREATE | Mask.DELETE
 
 log = logging.getLogger(__name__)
 
 
 async def watch(mapper: Mapper) -> None:
-    """Refresh `mapper` at each change in its file's folder, and every `LOOK_PERIOD` besides. Without end."""
+    """Refresh `mapper` at each change in its file's folder, and every `LOOK_PERIOD` seconds, without end."""
     changed = asyncio.Event()
     offload = Offload("mapping", 1)
     async with asyncio.TaskGroup() as tasks:
@@ -32,12 +32,15 @@ async def watch(mapper: Mapper) -> None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), LOOK_PERIOD)
             changed.clear()
-            with contextlib.suppress(TimeoutError):  # commands will say so
+            with contextlib.suppress(TimeoutError):  # the commands that need the mapping will report it
                 await offload.run(READ_LIMIT, mapper.refresh)
 
 
 async def _set_at_changes(changed: asyncio.Event, folder: Path) -> None:
-    """Without end, unless the kernel can't tell of changes; then the log says so."""
+    """Set `changed` at each change in `folder`, without end.
+
+    If the kernel can't tell of changes, the log says so, and this returns.
+    """
     try:
         with Inotify() as inotify:
             inotify.add_watch(folder, _EVENTS)

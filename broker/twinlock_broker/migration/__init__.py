@@ -1,1 +1,1 @@
-"""From an endpoint that globus-compute-endpoint runs as root to one of ours, and back: ``twinlock configure``."""
+"""The move of an endpoint that globus-compute-endpoint runs as root to Twinlock, and back: ``twinlock configure``."""

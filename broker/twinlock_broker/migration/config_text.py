@@ -14,7 +14,7 @@ _TABLE = re.compile(r"^\[", re.MULTILINE)
 
 
 def change(text: str, changes: Mapping[str, Any]) -> str:
-    """The YAML mapping `text` with these values of its top-level keys; None takes a key out."""
+    """Return the YAML mapping `text` with these values of its top-level keys; None takes a key out."""
     kept = {key: value for key, value in (yaml.safe_load(text) or {}).items() if key not in changes}
     wanted = kept | {key: value for key, value in changes.items() if value is not None}
     edited = _edit(text, changes)
@@ -39,7 +39,7 @@ def _edit(text: str, changes: Mapping[str, Any]) -> str:
 
 
 def _end(node: yaml.Node) -> int:
-    """Where a value ends. A block's own mark is behind the comments that follow it."""
+    """Return where a value ends. A block's own mark is behind the comments that follow it."""
     if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
         return int(node.end_mark.index)
     last = node.value[-1]
@@ -51,7 +51,7 @@ def _entry(name: str, value: Any) -> str:
 
 
 def set_pam_service(policy: str, service: str) -> str:
-    """The spawner's policy with this `pam_service`. Raises `ValueError` where it can't be put in."""
+    """Return the spawner's policy with this `pam_service`. Raise `ValueError` if it can't be put in."""
     line = f"pam_service = {json.dumps(service)}"
     changed, count = _PAM.subn(lambda _: line, policy, count=1)
     if not count:

@@ -1,4 +1,4 @@
-"""``twinlock configure --from-globus OLD DIR``: ours from the peer's. OLD and its unit stay as they are."""
+"""``twinlock configure --from-globus OLD DIR``: ours from the agent's. OLD and its unit stay as they are."""
 
 import os
 from dataclasses import dataclass
@@ -22,13 +22,18 @@ _CLIENT = {"GLOBUS_COMPUTE_CLIENT_ID": "id", "GLOBUS_COMPUTE_CLIENT_SECRET": "se
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things are: the new folder, the broker's state and logs, the policy; the peer's unit if not as usual."""
+    """Where things are."""
 
     target: Path
+    """The new endpoint folder."""
     state: Path
+    """The broker's state folder."""
     logs: Path
+    """The broker's folder for the audit log."""
     policy: Path
+    """The spawner's policy."""
     unit: Path | None
+    """The agent's unit; None if it is where `enable-on-boot` puts it."""
 
     @property
     def client(self) -> Path:
@@ -37,7 +42,10 @@ class Places:
 
 
 def migrate(source: Path, places: Places) -> Report:
-    """Make the folder. Raises `Fatal` (66, 67, 73, 78) before anything was written, or 73 where writing fails."""
+    """Make the folder and return the report.
+
+    Raise `Fatal` (66, 67, 73, 78) before anything was written, or 73 if writing fails.
+    """
     old = read(source.absolute(), places.unit)
     account, report = service_account.find(places.policy), Report()
     known = _endpoint_id(old, places)
@@ -63,7 +71,7 @@ def migrate(source: Path, places: Places) -> Report:
 
 
 def _endpoint_id(old: Installation, places: Places) -> str | None:
-    """The uuid that stays. Raises `Fatal` (78) where the broker's state has another one, which would count."""
+    """Return the uuid that stays. Raise `Fatal` (78) if the broker's state has another one, which would count."""
     known, counts = old.folder.endpoint_id(old.folder.path), old.folder.endpoint_id(places.state)
     if known != counts:
         file = places.state / "endpoint.json"
@@ -74,7 +82,7 @@ def _endpoint_id(old: Installation, places: Places) -> str | None:
 
 
 def _files(old: Installation, places: Places, report: Report) -> dict[str, bytes]:
-    """The new folder's files. What lies outside of the old folder is named by its path, and stays there."""
+    """Return the new folder's files. What lies outside of the old folder is named by its path, and stays there."""
     folder, changes, names = old.folder, _changes(old, places, report), dict[str, Path]()
     if old.owns(folder.template_path):
         names |= {name: folder.template_path.parent / name for name in old.included()}
@@ -92,7 +100,7 @@ def _files(old: Installation, places: Places, report: Report) -> dict[str, bytes
 
 
 def _changes(old: Installation, places: Places, report: Report) -> dict[str, Any]:
-    """What changes in config.yaml."""
+    """Return what changes in config.yaml, and report it."""
     folder, settings = old.folder, old.folder.settings
     changes: dict[str, Any] = {key: None for key in values(folder) if key in RETIRED_KEYS}
     for key in ("user_config_template_path", "user_config_schema_path"):
@@ -112,7 +120,7 @@ def _changes(old: Installation, places: Places, report: Report) -> dict[str, Any
 
 
 def _policy_with_pam(old: Installation, places: Places) -> str | None:
-    """The policy's new text, None where it needs none or isn't there. Raises `Fatal` (78)."""
+    """Return the policy's new text, None if it needs none or isn't there. Raise `Fatal` (78)."""
     if not old.pam_service or not places.policy.exists():
         return None
     try:
@@ -124,7 +132,7 @@ def _policy_with_pam(old: Installation, places: Places) -> str | None:
 
 
 def _take_client(old: Installation, places: Places, account: ServiceAccount, report: Report) -> None:
-    """The client's id and secret from the unit, into files that only root can read."""
+    """Write the client's id and secret from the unit into files that only root can read."""
     found = {
         file: old.unit.environment[name] for name, file in _CLIENT.items() if old.unit and name in old.unit.environment
     }

@@ -1,4 +1,4 @@
-"""A root installation of the peer: the endpoint's folder, its unit, and where its login is."""
+"""A root installation of the agent: the endpoint folder, its unit, and where its login is."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from twinlock_broker.migration import unit
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What there is of it; `unit` is None where `enable-on-boot` was never run."""
+    """What there is of an installation; `unit` is None if `enable-on-boot` was never run."""
 
     folder: Folder
     unit: unit.Unit | None
@@ -37,7 +37,7 @@ class Installation:
 
     @property
     def tokens(self) -> Path | None:
-        """The file with the tokens of who logged in as root, if there is one."""
+        """The file with the tokens of whoever logged in as root; None if there is none."""
         path = self.folder.path.parent / "storage.db"
         return path if path.exists() else None
 
@@ -56,11 +56,11 @@ class Installation:
         return f"systemctl disable --now {self.unit.path.stem}"
 
     def owns(self, path: Path) -> bool:
-        """Whether the file is in the folder, so that it has to move with it."""
+        """Return whether the file is in the folder, so that it has to move with it."""
         return path.resolve().is_relative_to(self.folder.path.resolve())
 
     def mapping_commands(self) -> list[Path]:
-        """The programs that external mappers run. Raises `Fatal` (78) for a mapping that isn't JSON."""
+        """Return the programs that external mappers run. Raise `Fatal` (78) for a mapping that can't be read."""
         path = self.folder.mapping_path
         if path is None:
             return []
@@ -70,7 +70,10 @@ class Installation:
             raise Fatal(os.EX_CONFIG, f"{path}: the identity mapping can't be read: {error}") from error
 
     def included(self) -> Iterator[str]:
-        """The template's other files: what include, extends and import name, again and again, each once."""
+        """Yield the template's other files: those that include, extends and import name, and those that these name.
+
+        Each comes once.
+        """
         home, seen = self.folder.template_path.parent, set[str]()
         names = [self.folder.template_path.name]
         while names:
@@ -82,7 +85,7 @@ class Installation:
 
 
 def read(path: Path, unit_path: Path | None) -> Installation:
-    """The installation in the folder `path`. Raises `Fatal` (66, 78) where it can't be carried over."""
+    """Return the installation in the folder `path`. Raise `Fatal` (66, 78) if it can't be carried over."""
     folder = read_folder(path, ignored=RETIRED_KEYS)
     without_pam = replace(folder, settings=folder.settings | {"pam": None})
     for problem in problems(without_pam):
@@ -95,7 +98,10 @@ def read(path: Path, unit_path: Path | None) -> Installation:
 
 
 def _references(text: str) -> set[str | None]:
-    """The names in a template's include, extends and import; None stands for those that aren't known before it runs."""
+    """Return the names in a template's include, extends and import.
+
+    None stands for those that aren't known before the template runs.
+    """
     try:
         return set(meta.find_referenced_templates(jinja2.Environment(autoescape=False).parse(text)))  # noqa: S701
     except jinja2.TemplateSyntaxError:
@@ -103,6 +109,6 @@ def _references(text: str) -> set[str | None]:
 
 
 def values(folder: Folder) -> dict[str, Any]:
-    """config.yaml as it stands there, without defaults."""
+    """Return config.yaml as it stands there, without defaults."""
     found: dict[str, Any] = yaml.safe_load(folder.source) or {}
     return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Report:
-    """Lines in the order in which they came up. `back` is how to undo it."""
+    """Lines in the order in which they came up. `back` is how to undo the migration."""
 
     done: list[str] = field(default_factory=list)
     next_steps: list[str] = field(default_factory=list)

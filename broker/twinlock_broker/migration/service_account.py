@@ -10,7 +10,7 @@ from twinlock_broker.errors import Fatal
 
 _ACCOUNT = "twinlock"
 _HIDDEN = ("/home", "/root", "/run/user")
-"""What the broker's unit hides from it (ProtectHome=)."""
+"""Folders that the broker's unit hides from it (ProtectHome=)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,24 +18,34 @@ class ServiceAccount:
     """The broker's account. Without root it is ours, and files are made for ourselves alone."""
 
     name: str
+    """Its name."""
     uid: int
+    """Its user id."""
     gid: int
+    """The id of its primary group."""
     groups: frozenset[int]
+    """The ids of all its groups."""
 
     def make_folder(self, path: Path) -> None:
-        """A folder that the account may read. Raises `OSError`."""
+        """Make a folder that the account may read. Raise `OSError`."""
         path.mkdir(mode=0o700, parents=True)
         self._share(path, 0o750)
 
     def write(self, path: Path, content: bytes, *, secret: bool = False) -> None:
-        """A new file: root's, readable for the account's group; with `secret` for nobody else. Raises `OSError`."""
+        """Write a new file that is root's. Raise `OSError`.
+
+        The account's group can read it; with `secret` nobody else than root can.
+        """
         path.touch(mode=0o600, exist_ok=False)
         path.write_bytes(content)
         if not secret:
             self._share(path, 0o640)
 
     def may_read(self, path: Path, wanted: int = 0o4) -> bool:
-        """Whether mode bits let the account read the file (`wanted` 1: execute it), folders above it included."""
+        """Return whether mode bits let the account read the file (`wanted` 1: execute it).
+
+        Those of the folders above it count too.
+        """
         if os.geteuid() == 0 and any(path.is_relative_to(folder) for folder in _HIDDEN):
             return False
         try:
@@ -55,7 +65,7 @@ class ServiceAccount:
 
 
 def find(policy: Path) -> ServiceAccount:
-    """The broker's account by the policy's `broker_user`, else `twinlock`. Raises `Fatal` (67) where there is none."""
+    """Return the broker's account: the policy's `broker_user`, else `twinlock`. Raise `Fatal` (67) if there is none."""
     if os.geteuid() != 0:
         return own()
     name = account_name(policy)
@@ -67,7 +77,7 @@ def find(policy: Path) -> ServiceAccount:
 
 
 def account_name(policy: Path) -> str:
-    """The name of the broker's account by the policy's `broker_user`, else `twinlock`."""
+    """Return the name of the broker's account: the policy's `broker_user`, else `twinlock`."""
     try:
         return str(tomllib.loads(policy.read_text()).get("broker_user", _ACCOUNT))
     except (OSError, ValueError):
@@ -75,7 +85,7 @@ def account_name(policy: Path) -> str:
 
 
 def own() -> ServiceAccount:
-    """The account that we are: nobody else but root may read the files then."""
+    """Return the account that we are: nobody else but root may read the files then."""
     return _account(pwd.getpwuid(os.geteuid()))
 
 

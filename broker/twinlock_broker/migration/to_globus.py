@@ -1,4 +1,4 @@
-"""``twinlock configure --to-globus OLD DIR``: what was changed since goes back into the peer's folder."""
+"""``twinlock configure --to-globus OLD DIR``: what was changed since goes back into the agent's folder."""
 
 import json
 import os
@@ -19,7 +19,10 @@ from twinlock_broker.migration.report import Report
 
 
 def migrate(peer: Path, places: Places) -> Report:
-    """Write what differs into the folder `peer`, which is made where it isn't there. Raises `Fatal` (66, 73, 78)."""
+    """Write what differs into the folder `peer` and return the report. Raise `Fatal` (66, 73, 78).
+
+    The folder is made if it isn't there.
+    """
     peer, report = peer.absolute(), Report()
     ours = Installation(open_folder(places.target), None)
     there = read_folder(peer, ignored=RETIRED_KEYS) if peer.is_dir() else Folder(peer, ours.folder.settings, "")
@@ -39,7 +42,7 @@ def migrate(peer: Path, places: Places) -> Report:
 
 
 def _files(ours: Installation, theirs: Installation, places: Places) -> dict[Path, bytes]:
-    """What the peer's folder has to hold, under the names that it has there already."""
+    """Return what the agent's folder has to hold, under the names that it has there already."""
     here, there = ours.folder, theirs.folder
     home = there.path
     moves = {
@@ -69,7 +72,7 @@ def _files(ours: Installation, theirs: Installation, places: Places) -> dict[Pat
 
 
 def _mapping(path: Path) -> bytes:
-    """The identity mapping as the agent reads it: always a list of mappers."""
+    """Return the identity mapping as the agent reads it: always a list of mappers."""
     text = path.read_bytes()
     try:
         content = json.loads(text)
@@ -79,12 +82,15 @@ def _mapping(path: Path) -> bytes:
 
 
 def _own(theirs: Installation, path: Path | None, default: Path) -> Path:
-    """The place that a file has in the peer's folder already; one elsewhere isn't the migration's to write."""
+    """Return the place that a file has in the agent's folder already; else `default`.
+
+    A file elsewhere isn't the migration's to write.
+    """
     return path if path and theirs.owns(path) else default
 
 
 def _settings(here: Folder, there: Folder, places: Places) -> dict[str, Any]:
-    """The keys of config.yaml that have another value with the peer, the paths of its files apart."""
+    """Return the keys of config.yaml that have another value with the agent, except for the paths of its files."""
     old = values(there)
     changes = {key: value for key, value in old.items() if key in RETIRED_KEYS}  # an agent of that age needs them
     service = _pam_service(places.policy)
@@ -98,14 +104,14 @@ def _settings(here: Folder, there: Folder, places: Places) -> dict[str, Any]:
 
 
 def _config(here: Folder, there: Folder, changes: dict[str, Any]) -> bytes:
-    """config.yaml, letter by letter as it was where it says the same."""
+    """Return config.yaml, letter by letter as it was if it says the same."""
     made = replace(there, source=change(here.source, changes))
     same = there.source and _said(there) == _said(made)
     return (there if same else made).source.encode()
 
 
 def _said(folder: Folder) -> dict[str, Any]:
-    """What config.yaml says, whether it spells the defaults out or not."""
+    """Return what config.yaml says, whether it spells the defaults out or not."""
     paths = {"user_config_template_path": TEMPLATE, "user_config_schema_path": SCHEMA}
     found = {key: value for key, value in values(folder).items() if value is not None}
     pam = {"enable": "pam" in found, "service_name": PEERS_PAM_SERVICE} | found.get("pam", {})
@@ -123,7 +129,7 @@ def _pam_service(policy: Path) -> str:
 
 
 def _put(path: Path, content: bytes) -> str:
-    """Write the file where that changes it; what was there before stays beside it."""
+    """Write the file if that changes it, and return what was done. What was there before stays beside it."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _create(path, content, 0o600)

@@ -1,4 +1,4 @@
-"""The systemd unit that the peer's ``enable-on-boot`` writes, with what an administrator added to it."""
+"""The systemd unit that the agent's ``enable-on-boot`` writes, with what an administrator added to it."""
 
 import shlex
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ SYSTEM_UNITS = Path("/etc/systemd/system")
 _PEERS = frozenset(
     ("Description", "After", "StartLimitIntervalSec", "ExecStart", "User", "Type", "Restart", "RestartSec", "WantedBy")
 )
-"""What the peer itself writes."""
+"""Directives that the agent itself writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """`environment` is what it sets, values included; `others` are directives that the peer's own unit doesn't have."""
+    """A unit. `environment` is what it sets, values included; `others` are directives that the agent's doesn't have."""
 
     path: Path
     environment: dict[str, str] = field(default_factory=dict, repr=False)
@@ -23,12 +23,12 @@ class Unit:
 
 
 def default_path(name: str) -> Path:
-    """Where the peer writes the unit of the endpoint `name`."""
+    """Return where the agent writes the unit of the endpoint `name`."""
     return SYSTEM_UNITS / f"globus-compute-endpoint-{name}.service"
 
 
 def read(path: Path) -> Unit | None:
-    """The unit with its drop-ins, None where there is none. Raises `OSError` for a file that can't be read."""
+    """Return the unit with its drop-ins, None if there is none. Raise `OSError` or `ValueError` if it can't be read."""
     if not path.is_file():
         return None
     environment: dict[str, str] = {}

@@ -1,1 +1,1 @@
-"""What the user endpoint is told: the renderer's processes, and the document."""
+"""What a user endpoint is given: its configuration, rendered in processes, and its start document."""

@@ -1,7 +1,7 @@
-"""The document that a user endpoint reads from its stdin; the peer's endpoint reads the same one.
+"""The start document that a user endpoint reads from its stdin; the agent's endpoint reads the same one.
 
-It holds the queues' credentials. It travels in a sealed memfd, so that it never passes through the spawner's memory,
-a file or a command line, and nobody can change it after it was checked.
+It holds the queues' credentials. It travels in a sealed memfd, so that it never passes through the spawner's memory, a
+file or a command line, and nobody can change it after it was checked.
 """
 
 import fcntl
@@ -21,16 +21,21 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Everything in it but what is known only when it is sealed."""
+    """Everything in the start document except what is known only when it is sealed."""
 
     amqp: Secret[dict[str, Any]]
+    """The endpoint's queues, with their credentials."""
     config: str
+    """The rendered configuration, in YAML."""
     match: Match
+    """The account, and the identity that was mapped to it."""
     allowed_functions: tuple[str, ...] | None
+    """Uuids of the only functions that may run; None if all may."""
     environment: Mapping[str, str]
+    """Variables for the endpoint and its tasks."""
 
     def seal(self, parent: int, further: Entries) -> int:
-        """A file descriptor of the sealed document, at its beginning; the caller closes it.
+        """Return a file descriptor of the sealed document, at its beginning; the caller closes it.
 
         `parent` is the spawner's pid. `further` goes in as it is.
         """

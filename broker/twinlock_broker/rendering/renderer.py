@@ -1,4 +1,4 @@
-"""Renders in processes that can be killed: a template's loop over a user's number may never end."""
+"""Rendering in processes that can be killed: a template's loop over a user's number may never end."""
 
 import contextlib
 import json
@@ -21,13 +21,16 @@ _MAX_ANSWER = 1 << 20
 
 
 class Renderer:
-    """Idle workers are kept for the next call; there are as many as calls at once."""
+    """The processes that render. Idle ones are kept for the next call; there are as many as calls at once."""
 
     def __init__(self) -> None:
         self._idle: deque[subprocess.Popen[bytes]] = deque()
 
     def render(self, request: Request) -> str:
-        """The checked YAML text. Blocks, for some seconds at most. Raises `CommandError`. Threads may share it."""
+        """Return the checked YAML text. Raise `CommandError`. Blocks, for some seconds at most.
+
+        Several threads may call it at a time.
+        """
         line = request_line.dump(request)
         worker, limit = self._take()
         try:
@@ -46,7 +49,7 @@ class Renderer:
             _end(self._idle.pop())
 
     def _take(self) -> tuple[subprocess.Popen[bytes], float]:
-        """A worker, and the seconds that it has: a new one loads its modules first."""
+        """Return a worker, and the seconds that it has: a new one loads its modules first."""
         with contextlib.suppress(IndexError):
             while (worker := self._idle.pop()).poll() is not None:
                 _end(worker)

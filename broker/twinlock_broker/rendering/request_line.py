@@ -13,7 +13,7 @@ from twinlock_broker.errors import CommandError
 
 
 def dump(request: Request) -> bytes:
-    """Return the line. Raises `CommandError` for options that JSON can't carry."""
+    """Return the line. Raise `CommandError` for options that JSON can't carry."""
     try:
         values = asdict(request) | {"folder": request.folder.absolute()}  # the worker's own folder is another one
         return json.dumps(values, default=str).encode() + b"\n"

@@ -1,6 +1,7 @@
-"""The process that renders: users choose how often a template's loops run, and only a process can be stopped at that.
+"""The process that renders: users choose how often a template's loops run, and only a process can be stopped then.
 
-It reads a request a line (JSON) from its stdin and answers with a line, until its stdin ends. It gets no credentials.
+It reads requests from its stdin, one a line (JSON), and answers each with a line, until its stdin ends. It gets no
+credentials.
 """
 
 import json
@@ -29,7 +30,7 @@ def main() -> None:
 
 
 def _limit_time() -> None:
-    """The broker ends a rendering that takes too long; where the broker is gone, the kernel does."""
+    """Limit the CPU time: the broker ends a rendering that takes too long; if the broker is gone, the kernel does."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = int(used.ru_utime + used.ru_stime + 2 * template.MAX_SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))

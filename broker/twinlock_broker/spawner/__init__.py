@@ -1,1 +1,1 @@
-"""The client of the root process."""
+"""The client of the spawner."""

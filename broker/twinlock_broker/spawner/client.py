@@ -1,4 +1,4 @@
-"""The spawner's client: keeps the connection, matches answers with requests, and tells of the children's ends."""
+"""The spawner's client: it keeps the connection, matches answers with requests, and reports the children's ends."""
 
 import asyncio
 import logging
@@ -19,23 +19,24 @@ ANSWER_LIMIT = 60.0
 """Seconds that a start waits for the spawner to be there and to answer."""
 
 LASTING = 5.0
-"""Seconds after which a connection was a good one. Of two brokers, each ends the other's as soon as it connects."""
+"""Seconds after which a connection counts as good. If there are two brokers, each ends the other's on connecting."""
 
 log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """Whoever keeps the endpoints' states. Its methods don't wait."""
+    """Whoever keeps the endpoints' states. Its methods don't block."""
 
     def listed(self, children: Sequence[wire.Child]) -> None:
-        """The spawner's whole table, after each connect and at its end: what isn't in it doesn't run, and what has
-        `ended` in it isn't told of again.
+        """Take over the spawner's whole table, after each connect and at the spawner's end.
+
+        What isn't in it doesn't run, and what has `ended` in it isn't reported again.
         """
 
     def exited(self, child: str, status: int) -> Coroutine[Any, Any, None] | None:
-        """The child `child` ended with the wait status `status`.
+        """Handle the end of the child `child` with the wait status `status`.
 
-        Returns what has to be waited for before the spawner may forget the end, if there is anything.
+        Return what has to be waited for before the spawner may forget the end, if there is anything.
         """
 
 
@@ -59,13 +60,13 @@ class SpawnerClient:
         """Set while there is a connection whose children were listed."""
 
     def pid(self) -> int:
-        """The spawner's process id, 0 before the first connection: the user endpoints' parent."""
+        """Return the spawner's process id, 0 before the first connection: the user endpoints' parent."""
         return self.peer.pid if self.peer else 0
 
     async def run(self, listener: Listener) -> None:
         """Keep the connection, without end, and tell `listener` of the children.
 
-        Raises `Fatal` where it is not our spawner that answers.
+        Raise `Fatal` if it is not our spawner that answers.
         """
         waits = delays(first=0.1, most=5.0)
         while True:
@@ -85,8 +86,9 @@ class SpawnerClient:
             await asyncio.sleep(next(waits))
 
     async def spawn(self, request: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
-        """Have a child started, `fds` its stdin and output. A lost connection is waited for, and the start neither
-        lost nor doubled. Raises TimeoutError after `ANSWER_LIMIT`.
+        """Have a child started, with `fds` as its stdin and output. Raise `TimeoutError` after `ANSWER_LIMIT`.
+
+        If the connection is lost, another one is waited for; the start is neither lost nor doubled.
         """
         again = False
         async with asyncio.timeout(ANSWER_LIMIT):
@@ -100,7 +102,7 @@ class SpawnerClient:
                     again = True
 
     async def signal(self, child: str, signal: str) -> None:
-        """Send TERM or KILL to a child. Where the spawner is away, nothing happens."""
+        """Send TERM or KILL to a child. If the spawner is away, nothing happens."""
         await self._send(wire.Signal(child, signal))
 
     async def _ask(self, request: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
@@ -134,7 +136,7 @@ class SpawnerClient:
             await self._receive(await connection.receive(), listener)
 
     async def _list(self, connection: SpawnerSocket, listener: Listener) -> None:
-        """Get the whole table. An end that is told meanwhile belongs into it."""
+        """Get the whole table. An end that is reported meanwhile belongs into it."""
         await connection.send(wire.List())
         table: dict[str, wire.Child] = {}
         ended: dict[str, int] = {}
@@ -161,7 +163,7 @@ class SpawnerClient:
         elif isinstance(reply, wire.Refused) and reply.stage == "signal":
             log.info("the spawner says of %s: %s", reply.id, reply.reason)
         elif isinstance(reply, wire.Refused) and reply.stage == "duplicate":
-            # ours on an earlier connection, or an earlier broker's; its answer, which is due, is the answer to ours too
+            # it came on an earlier connection, or from an earlier broker; its answer, yet to come, answers this one too
             log.info("the first request for %s is still on its way from fork to exec", reply.id)
         elif isinstance(reply, wire.Spawned | wire.Refused) and reply.id in self._answers:
             answer = self._answers[reply.id]
@@ -182,12 +184,15 @@ class SpawnerClient:
         noting.add_done_callback(self._noting.discard)
 
     async def _note(self, child: str, rest: Coroutine[Any, Any, None]) -> None:
-        """Have the spawner forget the end of a child, which it does before it can be asked for the next start."""
+        """Have the spawner forget the end of a child, which it has to do before it can be asked for the next start."""
         await rest
         await self._send(wire.Noted(child))
 
     async def _send(self, request: wire.Request, fds: Sequence[int] = ()) -> bool:
-        """Whether it was sent. Where it wasn't, the connection is given up; `run` makes another."""
+        """Send a request and return whether it was sent.
+
+        If it wasn't, the connection is given up; `run` makes another.
+        """
         if self._socket is None:
             return False
         try:
@@ -199,7 +204,10 @@ class SpawnerClient:
         return True
 
     def _alive(self) -> bool:
-        """Whether the spawner's process is there, even where it can't be reached. (Process 0 means our own group.)"""
+        """Return whether the spawner's process is there, even if it can't be reached.
+
+        Before the first connection its id is 0, which kill(2) takes for our own process group.
+        """
         try:
             os.kill(self.pid(), 0)
         except ProcessLookupError:

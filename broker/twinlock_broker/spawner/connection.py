@@ -14,17 +14,17 @@ from twinlock_broker.errors import Fatal
 
 
 class SpawnerSocket:
-    """A connection. Every method may raise OSError; what breaks the protocol is a `wire.WireError`."""
+    """A connection. Every method may raise `OSError`; what breaks the protocol is a `wire.WireError`."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._sending = asyncio.Lock()
         self.peer = peer_of(sock)
-        """The spawner's process: where it is root's, identities are mapped."""
+        """The spawner's process: if it is root's, identities are mapped."""
 
     @classmethod
     async def connect(cls, path: Path) -> "SpawnerSocket":
-        """Connect to the spawner at `path`. Raises `Fatal` (77) where somebody else listens there."""
+        """Connect to the spawner at `path`. Raise `Fatal` (77) if somebody else listens there."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             await asyncio.get_running_loop().sock_connect(sock, str(path))
@@ -41,7 +41,7 @@ class SpawnerSocket:
         return connection
 
     async def receive(self) -> wire.Reply:
-        """The next reply. Raises ConnectionError where the spawner hung up."""
+        """Return the next reply. Raise `ConnectionError` if the spawner hung up."""
         data = await asyncio.get_running_loop().sock_recv(self._sock, wire.MAX_DATAGRAM + 1)
         if not data:
             raise ConnectionResetError("the spawner hung up")

@@ -1,4 +1,4 @@
-"""What the spawner runs, for a command that asks while no broker does."""
+"""What the spawner runs, for a command that asks while no broker is connected."""
 
 import asyncio
 import os
@@ -14,8 +14,9 @@ _LIMIT = 10.0
 
 
 def running(path: Path, manager_id: str) -> list[wire.Child]:
-    """The user endpoints of the manager `manager_id` that run under the spawner at `path`; none where it isn't there:
-    they end with it. Raises `Fatal` (75, 76, 77).
+    """Return the user endpoints of the manager `manager_id` that run under the spawner at `path`.
+
+    There are none if the spawner isn't there: they end with it. Raise `Fatal` (75, 76, 77).
     """
     try:
         children = asyncio.run(asyncio.wait_for(_list(path), _LIMIT))
@@ -32,7 +33,7 @@ def running(path: Path, manager_id: str) -> list[wire.Child]:
 
 
 async def _list(path: Path) -> list[wire.Child]:
-    """Its table. Ends aren't acknowledged, so that the next broker hears of them."""
+    """Return the spawner's table. Ends aren't acknowledged, so that the next broker hears of them."""
     connection = await SpawnerSocket.connect(path)
     try:
         await connection.send(wire.List())
