@@ -1,7 +1,7 @@
 """File descriptors: the broker takes as many as it can get, and keeps some for its own work.
 
-Every connection to a socket of the broker's costs one. Were all of them taken, no endpoint could be started, no
-connection to RabbitMQ be made anew, and no user be told anything.
+Every connection to a socket of the broker's costs one. If all of them were taken, no endpoint could be started, no new
+connection to RabbitMQ could be made, and no user could be notified.
 """
 
 import resource

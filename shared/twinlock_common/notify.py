@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 PERIOD = 30.0
-"""Seconds between two STATUS texts where systemd asks for no watchdog."""
+"""Seconds between two STATUS texts if systemd asks for no watchdog."""
 
 
 async def tell_systemd(status: Callable[[], str]) -> None:
@@ -38,5 +38,5 @@ def notify(state: str) -> None:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             sock.sendto(state.encode(), address)
-    except OSError:  # readiness is a courtesy; systemd's start time limit is what tells of its absence
+    except OSError:  # systemd's time limit for the start reports it if it never hears that this is ready
         return

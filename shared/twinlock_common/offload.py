@@ -42,7 +42,7 @@ class Offload:
             return await asyncio.wrap_future(outcome)
 
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, nobody waits for the place
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, so nobody waits for the thread
             loop.call_soon_threadsafe(self._places.release)
 
 
@@ -56,7 +56,7 @@ def _started(call: Callable[[], T], name: str) -> Future[T]:
 def _work(outcome: Future[T], call: Callable[[], T]) -> None:
     try:
         value = call()
-    except BaseException as error:  # it is raised again where the call was made
+    except BaseException as error:  # the caller's future raises it again
         outcome.set_exception(error)
     else:
         outcome.set_result(value)

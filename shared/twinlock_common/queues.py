@@ -53,7 +53,7 @@ def _url(info: Any) -> str:
         raise ValueError("connection_url is missing or isn't a text")
     try:
         parts = urlsplit(value)
-        _ = parts.port  # raises ValueError where it isn't a port number
+        _ = parts.port  # raises ValueError if it isn't a port number
         good = parts.scheme in ("amqp", "amqps") and parts.hostname
     except ValueError:  # its text would quote the URL
         good = False

@@ -58,7 +58,7 @@ def _odd(path: Path) -> Iterator[str]:
     try:
         content = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
-        return  # reading it as a mapping says why
+        return  # `Mapper` reports why it can't be read
     sample = resources.files("twinlock_broker") / "examples" / _SAMPLE
     if content == json.loads(sample.read_text()):
         yield "is the sample that twinlock configure makes: it maps names under example.org; say who gets in"

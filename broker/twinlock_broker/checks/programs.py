@@ -1,4 +1,4 @@
-"""Twinlock's other programs, which are installed beside this one or by packages of their own."""
+"""Twinlock's other programs, which are installed next to this one or by packages of their own."""
 
 import sys
 from pathlib import Path

@@ -67,7 +67,7 @@ def _named(text: str) -> set[str]:
     try:
         found = meta.find_undeclared_variables(jinja2.Environment(autoescape=False).parse(text))  # noqa: S701
     except jinja2.TemplateSyntaxError:
-        return set()  # the rendering says it better
+        return set()  # the rendering reports it, with its place
     return found - set(user_options.RESERVED)
 
 

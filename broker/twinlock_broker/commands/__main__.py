@@ -73,7 +73,7 @@ def main() -> int:
     except BrokenPipeError:  # whoever reads our output has seen enough
         _drop_output()
         return os.EX_OK
-    except OSError as error:  # of writing, mostly: commands say themselves what else failed
+    except OSError as error:  # mostly of writing: the commands themselves report other failures
         _drop_output()
         print(f"twinlock: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
         return os.EX_IOERR

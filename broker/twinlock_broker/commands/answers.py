@@ -45,8 +45,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "stop": {"type": "object", "required": ["stopped"], "properties": {"stopped": _FLAG}},
     **dict.fromkeys(("block", "unblock", "drain", "resume"), _CHANGE),
 }
-"""JSON schemas of the answers, by the request. `seconds` is an endpoint's age, `started` since the epoch; `figures` is
-null while an endpoint isn't connected to the broker.
+"""JSON schemas of the answers, by the request. `seconds` is an endpoint's age, and `started` is in seconds since 1970.
+`figures` is null while an endpoint isn't connected to the broker.
 """
 
 

@@ -12,7 +12,7 @@ from twinlock_broker.command_line import add_command
 from twinlock_broker.commands.ask import add_socket, ask
 
 PERIOD = 2.0
-"""Seconds between two pictures of `top`."""
+"""Seconds between two tables of `top`."""
 
 _CLEAR = "\x1b[H\x1b[2J"
 _HEAD = ("USER", "ENDPOINT", "STATE", "PID", "RUNNING", "TASKS", "WORKERS", "IDLE")

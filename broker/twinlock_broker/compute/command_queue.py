@@ -92,7 +92,7 @@ class CommandQueue:
     async def _work(self, fingerprint: bytes, delivery: Delivery) -> None:
         try:
             await self._handle(delivery)
-        except Exception:  # whatever it was, the same message would only bring it back
+        except Exception:  # whatever it was, it would happen again with the same message
             log.exception("a command failed unexpectedly and is dropped")
         self._decided[fingerprint] = None
         if len(self._decided) > REMEMBERED:

@@ -108,7 +108,7 @@ def _environment() -> dict[str, str]:
 
 
 def main() -> None:
-    """Answer the request on standard input on standard output."""
+    """Read a request from standard input, and print the answer to standard output."""
     request = json.load(sys.stdin)
     described = request["login"]
     login: Login = PersonLogin(Path(described["tokens"])) if "tokens" in described else _client(described)

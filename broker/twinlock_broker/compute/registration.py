@@ -94,9 +94,9 @@ def identities(folder: Folder, login: Login) -> frozenset[str]:
 
 
 def look_up(folder: Folder, endpoint_id: str, login: Login) -> Mapping[str, Any]:
-    """Return what the service tells the login about a registered endpoint. Raise `Fatal` (69, 75, 77).
+    """Return what the service tells the login about a registered endpoint, and change nothing there.
 
-    Nothing changes by that.
+    Raise `Fatal` (69, 75, 77).
     """
     return _call(folder, lambda: _look_up(folder, endpoint_id, login))
 
@@ -198,7 +198,7 @@ def _call(folder: Folder, call: Any) -> Mapping[str, Any]:
         raise Fatal(status, f"{folder.path.name}: the service refused ({said}); {_NEXT[status]}") from error
     except globus_sdk.NetworkError as error:
         raise Fatal(os.EX_TEMPFAIL, f"the service can't be reached: {error}; {_NEXT[os.EX_TEMPFAIL]}") from error
-    except OSError as error:  # what the network does is a NetworkError; this is the file of a person's tokens
+    except OSError as error:  # errors of the network are NetworkError; this one is about the file of a person's tokens
         raise Fatal(os.EX_TEMPFAIL, f"fresh tokens can't be kept: {error}; {_NEXT[os.EX_TEMPFAIL]}") from error
     except ValueError as error:  # globus-sdk's word for an environment that it doesn't know
         raise Fatal(os.EX_CONFIG, f"{folder.path / 'config.yaml'}: environment: {error}") from error

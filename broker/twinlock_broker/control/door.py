@@ -25,14 +25,14 @@ RATE = 16.0
 AT_ONCE = 256.0
 """Connections that an account may make at once: all its endpoints come when a broker starts."""
 
-_PAUSE = 1.0  # seconds until the next try, where the kernel has no descriptor or no memory for a connection
+_PAUSE = 1.0  # seconds until the next try if the kernel has no descriptor or no memory for a connection
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A connection, and whose it is by the kernel's word."""
+    """A connection, and whose it is by the kernel's word. An endpoint has one connection only."""
 
     socket: socket.socket
     """The connection itself."""
@@ -62,7 +62,7 @@ class Door:
         try:
             while True:
                 await self._accept()
-                await asyncio.sleep(0)  # accepting doesn't wait while there are any, and others have work too
+                await asyncio.sleep(0)  # accepting doesn't wait while there are connections, and others have work too
         finally:
             for task in self._tasks:
                 task.cancel()

@@ -85,7 +85,7 @@ class Exporter:
         """Serve a connection: one request, one answer. A client that is too slow or asks for too much gets nothing."""
         if len(self._open) >= _AT_ONCE:
             oldest = next(iter(self._open))
-            oldest.transport.abort()  # a scraper asks at once, and has its answer before it is the oldest
+            oldest.transport.abort()  # Prometheus asks at once, and has its answer before its connection is the oldest
             del self._open[oldest]
         self._open[writer] = None
         try:

@@ -1,7 +1,8 @@
 """The administrator's orders about who may start endpoints. Each goes into the log, and the audit, with who gave it.
 
-Requests are JSON objects: {"request": "block", "user", "reason"}, {"request": "unblock", "user"}, {"request": "drain",
-"reason"} and {"request": "resume"}. The answer is {"done": whether anything changed}, or {"failed": why nothing did}.
+Requests are JSON objects:
+{"request": "block", "user", "reason"}, {"request": "unblock", "user"}, {"request": "drain", "reason"}
+and {"request": "resume"}. The answer is {"done": whether anything changed}, or {"failed": why nothing did}.
 """
 
 import logging

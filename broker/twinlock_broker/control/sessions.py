@@ -172,7 +172,7 @@ class Sessions:
             audited = self._audit if message.get("type") == "audit" else None
             await self._turn(endpoint, self._records if audited else self._messages)
             if self._callers.get(endpoint.id) is not caller:
-                return  # a later connection has its place
+                return  # a later connection has taken its place
             if audited is not None:
                 await self._write(audited, endpoint, caller, message)
             else:

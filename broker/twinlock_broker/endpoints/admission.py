@@ -1,7 +1,8 @@
 """Whom the administrator has nothing started for: blocked accounts, and everybody during a drain.
 
-It stands in one file of the state folder, so that it survives a restart of broker and host: ``{"blocked": {ACCOUNT:
-ENTRY}, "drain": ENTRY or null}``, where ENTRY is ``{"reason", "by", "since"}``.
+It stands in one file of the state folder, so that it survives a restart of broker and host:
+
+``{"blocked": {ACCOUNT: ENTRY}, "drain": ENTRY or null}``, where ENTRY is ``{"reason", "by", "since"}``.
 """
 
 import asyncio

@@ -23,7 +23,5 @@ class Disk:
     def _sync(self, path: Path) -> None:
         self._waiting.discard(path)
         for each in (path, path.parent):
-            with contextlib.suppress(
-                OSError
-            ):  # the file has gone, or the disk fails: whoever wrote the file has logged that
+            with contextlib.suppress(OSError):  # the file has gone, or its writer has logged that the disk fails
                 sync(each)

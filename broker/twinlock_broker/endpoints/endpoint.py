@@ -41,7 +41,7 @@ class Endpoint:
     restart_at: float = 0.0
     """When it may start again after such an end."""
     restarted: bool = False
-    """An endpoint before it may have done its tasks."""
+    """The process before this one may have done its tasks."""
     has_unfinished_tasks: bool = False
     """As it said last, its journal has unfinished tasks."""
     command: str = ""

@@ -55,7 +55,7 @@ class Launcher:
             output.wait_until_open(deadline)
 
     async def launch(self, endpoint: Endpoint, request: StartRequest) -> wire.Spawned | wire.Refused:
-        """Ask for a start and return the spawner's answer; if there is none, a refusal that says why.
+        """Ask for the start `request` and return the spawner's answer; if there is none, a refusal that says why.
 
         Sets the endpoint's output.
         """
@@ -91,7 +91,7 @@ class Launcher:
         return self._admission.refusal(endpoint.id, endpoint.user, has_tasks)
 
     async def _ask(self, endpoint: Endpoint, spawn: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
-        """Ask the spawner, unless the administrator has forbidden it meanwhile, while the start waited for its turn."""
+        """Ask the spawner, unless the administrator has forbidden the start while it waited for its turn."""
         return self.refusal(endpoint, endpoint.has_unfinished_tasks) or await self._spawner.spawn(spawn, fds)
 
     def _output(self, endpoint: Endpoint) -> Output:

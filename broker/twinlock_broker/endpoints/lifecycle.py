@@ -92,7 +92,7 @@ class Lifecycle:
         endpoint.timer = asyncio.get_running_loop().call_later(delay, self.on, endpoint, Event.DUE)
 
     def later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `work` beside all else; `settle` waits for it."""
+        """Run `work` as a task of its own, for which `settle` waits."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)

@@ -127,7 +127,7 @@ class Output:
 
     def _readable(self, source: socket.socket) -> None:
         data = b""
-        with contextlib.suppress(ConnectionResetError):  # the process ended before it read what we sent
+        with contextlib.suppress(ConnectionResetError):  # the process ended before it read what the broker sent
             data = source.recv(CHUNK)
         self._tail = (self._tail + data)[-KEPT:]
         if not data:

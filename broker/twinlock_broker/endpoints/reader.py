@@ -20,7 +20,7 @@ READY = b"+"
 """The first byte through each socket: the pipe is open in its fork, and in no other of these processes."""
 
 FINISH = b"."
-"""The broker's order to pass on what is in the pipe, and to end. If the broker has ended, the next one sends it."""
+"""The broker's order to pass on what is in the pipe, and to end. If the broker has ended, that is left to the next."""
 
 CHUNK = 1 << 16
 _MOST = 16
@@ -71,7 +71,7 @@ def _pass_on(pipe: int, broker: socket.socket) -> None:
     poll.register(pipe, select.POLLIN)
     poll.register(broker, select.POLLIN)
     wanted = True
-    while wanted:  # reads first: poll(2) knows no end of a pipe that nobody has had open for writing since we have
+    while wanted:  # reads first: poll(2) reports no end of a pipe that no writer has opened since we opened it
         with contextlib.suppress(BlockingIOError):
             if not _pass_chunk(pipe, broker):
                 return

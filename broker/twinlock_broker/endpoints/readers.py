@@ -21,7 +21,7 @@ UNREAD = "unread"
 """The stage of a refusal for an account with that many."""
 
 _COMMAND = (sys.executable, "-I", "-S", reader.__file__)
-_ANSWER_LIMIT = 10.0  # seconds, for two system calls of a process that waits for nobody
+_ANSWER_LIMIT = 10.0  # seconds for two system calls of a process that never has to wait
 
 
 class Readers:
@@ -105,7 +105,7 @@ class Readers:
                 self._orders.close()
             self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._orders.settimeout(_ANSWER_LIMIT)
-            with theirs:  # no other stream: a process that can't end must not hold any of ours
+            with theirs:  # its only stream: a process that can't end must not hold any other of ours
                 nothing = subprocess.DEVNULL
                 streams: dict[str, Any] = {"stdin": theirs, "stdout": nothing, "stderr": nothing}
                 self._process = subprocess.Popen(_COMMAND, env={}, cwd="/", start_new_session=True, **streams)

@@ -108,7 +108,7 @@ class Mapper:
         self._mappers = [
             ExternalMapper(made) if isinstance(made, ExternalIdentityMapping) else made for made in mappers
         ]
-        self._seen = stamp  # not before: another thread that finds nothing changed uses the new mapping
+        self._seen = stamp  # set last: another thread that finds nothing changed uses the new mapping
 
     def _stamp(self) -> tuple[int, ...]:
         stat = self.path.stat()
@@ -116,7 +116,7 @@ class Mapper:
 
 
 def same_user(identities: Collection[Mapping[str, Any]], allowed: Collection[str], user: str) -> Match:
-    """Return the broker's own account for identities of the login that registered the endpoint.
+    """Return a match with the broker's own account for identities of the login that registered the endpoint.
 
     Raise `CommandError` for others.
     """

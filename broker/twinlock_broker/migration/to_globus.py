@@ -65,7 +65,7 @@ def _files(ours: Installation, theirs: Installation, places: Places) -> dict[Pat
     known = here.endpoint_id(places.state)
     if known and there.endpoint_id(home) != known:
         made[home / "endpoint.json"] = json.dumps({"endpoint_id": known}).encode()
-    usual = (home / TEMPLATE, home / SCHEMA)  # which nobody has to name
+    usual = (home / TEMPLATE, home / SCHEMA)  # the defaults, which config.yaml doesn't have to name
     changes = {key: None if to in usual else str(to) for key, (_, to) in moved.items()}
     changes |= _settings(here, there, places)
     return made | {home / "config.yaml": _config(here, there, changes)}

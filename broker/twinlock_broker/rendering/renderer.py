@@ -21,7 +21,7 @@ _MAX_ANSWER = 1 << 20
 
 
 class Renderer:
-    """The processes that render. Idle ones are kept for the next call; there are as many as calls at once."""
+    """The processes that render. Idle ones are kept for the next call; there are as many as calls at the same time."""
 
     def __init__(self) -> None:
         self._idle: deque[subprocess.Popen[bytes]] = deque()

@@ -136,7 +136,7 @@ class SpawnerClient:
             await self._receive(await connection.receive(), listener)
 
     async def _list(self, connection: SpawnerSocket, listener: Listener) -> None:
-        """Get the whole table. An end that is reported meanwhile belongs into it."""
+        """Get the whole table. An end that is reported meanwhile belongs in it."""
         await connection.send(wire.List())
         table: dict[str, wire.Child] = {}
         ended: dict[str, int] = {}
@@ -184,7 +184,10 @@ class SpawnerClient:
         noting.add_done_callback(self._noting.discard)
 
     async def _note(self, child: str, rest: Coroutine[Any, Any, None]) -> None:
-        """Have the spawner forget the end of a child, which it has to do before it can be asked for the next start."""
+        """Have the spawner forget the end of a child once `rest` is done.
+
+        It is told so before it can be asked for the child's next start.
+        """
         await rest
         await self._send(wire.Noted(child))
 

@@ -9,8 +9,8 @@ from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, Basic, BasicPropertie
 
 _FRAME_S = struct.Struct(">BHL")
 _CONTENT_S = struct.Struct(">HxxQ")
-_LARGEST = 1 << 16  # bytes of a body that goes out in one frame, where RabbitMQ takes frames of that size
-_AROUND = 8  # bytes of a frame beside its payload
+_LARGEST = 1 << 16  # bytes of a body that goes out in one frame, if RabbitMQ accepts frames of that size
+_AROUND = 8  # bytes of a frame besides its payload
 _END = bytes([FRAME_END])
 _ID = "%016x"
 _NO_ID = "of 16 characters"

@@ -19,7 +19,7 @@ class Request:
     folder: Path
     """Where include, extends and import look."""
     schema: dict[str, Any] | None
-    """The site's schema for options; None where there is none."""
+    """The site's schema for options; None if there is none."""
     options: Mapping[str, Any]
     """The user's options."""
     reserved: Reserved

@@ -1,8 +1,8 @@
 """A check that each text of the options stayed within one value of the rendered configuration.
 
 A text is written as a double-quoted scalar, which is a value wherever a template puts it by itself. If a template has
-quotes of its own around it, the two pairs of quotes meet, and what is between them can read as YAML: in ``{account: "{{
-x }}", nodes: 1}`` the option ``, nodes: 100, z: `` would be two more keys.
+quotes of its own around it, the two pairs of quotes meet, and what is between them can read as YAML:
+in ``{account: "{{ x }}", nodes: 1}`` the option ``, nodes: 100, z: `` would be two more keys.
 """
 
 import bisect

@@ -23,7 +23,7 @@ MAX_KEY = 512
 
 _NAME = re.compile(r"[^\W\d][\w.-]{0,127}")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
-# What YAML 1.1 doesn't let stand as it is, or takes for the end of a line; JSON's escape means the same in both.
+# What YAML 1.1 doesn't allow as it is, or takes for the end of a line; JSON's escape means the same in both.
 _ESCAPE = re.compile(r"[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 

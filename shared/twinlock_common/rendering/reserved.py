@@ -1,4 +1,4 @@
-"""The variables that a template gets beside the user's options."""
+"""The variables that a template gets besides the user's options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

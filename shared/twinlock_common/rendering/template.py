@@ -17,7 +17,7 @@ from twinlock_common.rendering.faults import Source
 from twinlock_common.rendering.reserved import Reserved
 
 DEFAULT_NAME = "user_config_template.yaml.j2"
-"""How a template is named in errors, where nothing else is known."""
+"""How a template is named in errors if nothing else is known."""
 
 MAX_RENDERED = 65536 - 256
 """Characters of a rendered configuration: the agent's endpoint takes its whole document through a pipe of 64 KiB."""
