@@ -91,7 +91,7 @@ lock:
 lint: install-dev
 	'$(PREFIX)/bin/ruff' format --check --quiet .
 	'$(PREFIX)/bin/ruff' check --quiet .
-	'$(PREFIX)/bin/ruff' check --quiet --select C901,SLF001 --config 'lint.mccabe.max-complexity=8' shared/twinlock_wire spawner
+	'$(PREFIX)/bin/ruff' check --quiet --select C901 --config 'lint.mccabe.max-complexity=8' shared/twinlock_wire spawner
 	'$(PREFIX)/bin/mypy' $(CODE) tests
 	'$(PREFIX)/bin/python' benchmarks/size_report.py
 
