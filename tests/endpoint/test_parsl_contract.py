@@ -89,15 +89,18 @@ def test_all_that_is_used_of_parsl_is_there(release: str) -> None:
 def test_tasks_run_fail_and_are_lost_as_they_should(
     endpoint: Callable[..., Running], queues: Queues, release: str, more: str
 ) -> None:
-    """In workers that are forks, and in those of Parsl's own pool; then the endpoint ends in order."""
+    """In workers that are forks, and in those of Parsl's own pool; then the endpoint ends in order.
+
+    In Parsl's pool a worker that is killed while it still sends the result before leaves a lock that nobody opens.
+    """
     running = endpoint(LOCAL.format(more=more), program=programs(release) / "twinlock-endpoint")
     done = [queues.submit(about, number) for number in range(20)]
-    failed, lost = queues.submit(fail), queues.submit(die)
+    failed = queues.submit(fail)
     told = [value(queues.result(task)) for task in done]
     assert [number for _, number in told] == list(range(1, 21))
     assert {version for version, _ in told} == {installed(release)}
     assert "as it should" in queues.result(failed).data
-    assert "WorkerLost" in queues.result(lost).data
+    assert "WorkerLost" in queues.result(queues.submit(die)).data
     assert value(queues.result(queues.submit(about, 1)))[1] == 2
     running.signal()
     assert running.end().code == 0

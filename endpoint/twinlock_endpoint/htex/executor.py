@@ -79,7 +79,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
     command_client: Any
     interchange_proc: Any
     _loop: asyncio.AbstractEventLoop | None = None
-    _surroundings: Surroundings
+    _surroundings: Surroundings | None = None
 
     def begin(self, surroundings: Surroundings) -> None:
         """Start, in the endpoint's folder. Raise whatever Parsl raises."""
@@ -94,7 +94,8 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         """Call our callback, then fail all tasks: whoever holds them knows the reason before their futures fail."""
         advise(exception)
-        self._surroundings.on_failure(exception)
+        if self._surroundings is not None:
+            self._surroundings.on_failure(exception)
         super().set_bad_state_and_fail_all(exception)
 
     def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
@@ -126,8 +127,8 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
 
     def _start_local_interchange_process(self) -> None:
         """Start the interchange as Parsl does, with the same arguments, but from the zygote."""
-        zygote = self._surroundings.zygote
-        if zygote is None:
+        surroundings = self._surroundings
+        if surroundings is None or surroundings.zygote is None:
             super()._start_local_interchange_process()
             return
         config = {
@@ -148,10 +149,8 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
             "log_config": self.log_config,
             "_check_python_mismatch": self._check_python_mismatch,
         }
-        program = InterchangeProgram(
-            dispatched=self._surroundings.dispatched, beat_s=self.heartbeat_period, config=config
-        )
-        self.interchange_proc = zygote.start(program)
+        program = InterchangeProgram(dispatched=surroundings.dispatched, beat_s=self.heartbeat_period, config=config)
+        self.interchange_proc = surroundings.zygote.start(program)
         self.worker_port = self._asked_port()
 
     def _asked_port(self) -> int:
