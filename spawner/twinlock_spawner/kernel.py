@@ -1,9 +1,10 @@
-"""What the kernel is asked for in more than one line, and what Python lacks: clone3(2), keyctl(2), and a prctl(2)."""
+"""What the kernel is asked for in several lines, and what Python lacks: clone3(2), keyctl(2), capset(2), a prctl(2)."""
 
 import contextlib
 import ctypes
 import os
 import signal
+import struct
 from collections.abc import Iterator
 
 _CLONE3 = 435
@@ -16,6 +17,8 @@ _CLONE_INTO_CGROUP = 1 << 33
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _PR_CAPBSET_DROP = 24
 _MOST_CAPABILITIES = 64
+_CAPSET_HEADER = struct.pack("Ii", 0x20080522, 0)
+"""For this process, in the form of version 3."""
 
 # PyDLL keeps the interpreter's lock, which a new process has to have as well.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -77,6 +80,11 @@ def drop_bounding_set() -> None:
     for capability in range(_MOST_CAPABILITIES):
         if _libc.prctl(_PR_CAPBSET_DROP, capability) < 0:
             break
+
+
+def drop_capabilities() -> None:
+    """Empty the three sets of this process, in which each capability has a bit: capset(2). The read-back shows it."""
+    _libc.capset(_CAPSET_HEADER, bytes(24))
 
 
 def set_login_uid(uid: int) -> None:

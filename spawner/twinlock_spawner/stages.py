@@ -210,6 +210,7 @@ def set_uid(start: Start) -> None:
     """Set the uid: real, effective and saved. No line after this runs as root."""
     uid = start.account.pw_uid
     os.setresuid(uid, uid, uid)
+    kernel.drop_capabilities()  # that leaves those to inherit, which a container may give to all of its processes
     prctl.set_dumpable(0)  # until exec nobody traces what was the spawner; the change may have set it: proc(5)
 
 

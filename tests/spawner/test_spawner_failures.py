@@ -143,6 +143,14 @@ def test_a_bounding_set_that_is_not_emptied(start: Start, alice: pwd.struct_pass
     assert refused.reason.startswith("capabilities are left: CapBnd")
 
 
+def test_a_capability_that_is_not_dropped(start: Start, alice: pwd.struct_passwd) -> None:
+    broker = start({}, ("setpriv", "--inh-caps=+net_raw", *failing("capset:retval=0"))).connect()
+    broker.spawn(1, alice.pw_name)
+    refused = broker.receive(wire.Refused)
+    assert (refused.id, refused.stage) == (uep(1), "capabilities")
+    assert refused.reason.startswith("capabilities are left: CapInh")
+
+
 def test_a_start_for_which_there_is_no_process(start: Start, cgroup: str, alice: pwd.struct_passwd) -> None:
     """It is refused and leaves no cgroup; the next one is carried out."""
     broker = start({"cgroup": cgroup}, failing("clone3:error=EAGAIN:when=2")).connect()
