@@ -80,3 +80,22 @@ DOESNT = "tests/shared/test_wire.py::test_messages_of_equal_fields_keep_their_ki
 def test_what_becomes_of_a_mutant(made: Boxes, new: str, test: str, outcome: Outcome) -> None:
     mutant = Mutant("topic", "something", "shared/twinlock_wire/wire.py", CHECK, new, (test,))
     assert made.run(mutant, mutant.tests, 5 if outcome is Outcome.TIMED_OUT else 120).outcome is outcome
+
+
+WAITS = "tests/spawner/test_spawner_locks.py::test_the_next_spawner_waits_for_the_keeper"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("file", "old", "new", "outcome"),
+    [
+        ("__main__.py", "options = _parse_arguments()", "sys.exit(70)", Outcome.BROKEN),
+        ("locks.py", "if time.monotonic() > deadline:", "if True:", Outcome.CAUGHT),
+    ],
+    ids=["the first doesn't", "the second doesn't"],
+)
+def test_a_spawner_that_does_not_start_shows_something_only_to_who_asks_for_it(
+    made: Boxes, file: str, old: str, new: str, outcome: Outcome
+) -> None:
+    mutant = Mutant("topic", "something", f"spawner/twinlock_spawner/{file}", old, new, (WAITS,))
+    assert made.run(mutant, mutant.tests, 120).outcome is outcome

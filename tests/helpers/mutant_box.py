@@ -18,13 +18,11 @@ from enum import Enum
 from pathlib import Path
 
 from mutant_table import PACKAGES, ROOT, Mutant
+from spawner_rig import NOTHING_STARTS
 from twinlock_testbed.site import remove_cgroup
 
 _APART = ROOT / "tests/mutants/apart"
 _LOAD = "import twinlock_spawner.__main__, twinlock_spawner.doubts"
-_NOTHING_STARTS = 'no line with "started"'
-"""What the rig says of a spawner that doesn't come so far as to serve."""
-
 _WAITS = 4
 """A test that waits in vain does so for this part of the limit, so that it is the test that fails, and says at what."""
 
@@ -167,7 +165,7 @@ def _judge(status: int, said: str) -> tuple[Outcome, str]:
     failed = [line for line in lines if line.startswith("FAILED ")]
     if status == 0 and not any(line.startswith("SKIPPED ") for line in lines):
         return Outcome.SURVIVED, lines[-1].strip(" =")
-    if status == 1 and failed and _NOTHING_STARTS not in failed[0]:
+    if status == 1 and failed and NOTHING_STARTS not in failed[0]:
         return Outcome.CAUGHT, failed[0].removeprefix("FAILED ")
     errors = [line for line in lines if line.startswith(("FAILED ", "ERROR ", "SKIPPED "))]
     return Outcome.BROKEN, (errors or lines or ["nothing was said"])[-1]

@@ -199,6 +199,9 @@ os.wait()
 print(os.read(reader, 20).decode(), flush=True)
 signal.pause()
 """
+NOTHING_STARTS = "no spawner starts"
+"""How a test's failure begins where its spawner doesn't come so far as to serve."""
+
 PROGRAMS = {
     "report": [*PYTHON, REPORT],
     "sleep": [*PYTHON, SLEEP],
@@ -320,7 +323,9 @@ def _begin(argv: list[str], deadline: float) -> tuple["subprocess.Popen[bytes]",
         try:
             said.wait_for('"started"')
         except AssertionError as error:
-            if " is locked by " not in str(error) or time.monotonic() > deadline:
+            if " is locked by " not in str(error):
+                raise AssertionError(f"{NOTHING_STARTS}: {error}") from None
+            if time.monotonic() > deadline:
                 raise
             process.wait(PATIENCE)
         else:
