@@ -5,6 +5,7 @@ written. An edit that can't be made any more, or that breaks the code, is an err
 """
 
 import ast
+import functools
 import subprocess
 import sys
 import tempfile
@@ -57,12 +58,18 @@ class Mutant:
             raise TableError(f"{self}: its old text stands in {self.file} {text.count(self.old)} times, not once")
         edited = text.replace(self.old, self.new)
         try:
-            same = ast.dump(ast.parse(edited)) == ast.dump(ast.parse(text))
+            same = ast.dump(ast.parse(edited)) == _meaning(text)
         except SyntaxError as error:
             raise TableError(f"{self}: the edit breaks the code: {error}") from error
         if same:
             raise TableError(f"{self}: the edit changes nothing")
         return edited
+
+
+@functools.cache
+def _meaning(code: str) -> str:
+    """What an edit that changes nothing leaves as it is."""
+    return ast.dump(ast.parse(code))
 
 
 def read_table(folder: Path = TABLE) -> list[Mutant]:
