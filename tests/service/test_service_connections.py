@@ -1,14 +1,12 @@
 """Connections that don't get on: they keep nobody out, and they end."""
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import psutil
 import pytest
@@ -18,14 +16,12 @@ from twinlock_service.http_server import connections
 from twinlock_service.http_server.connections import Runner, serving
 from twinlock_service.http_server.listening import listen
 from twinlock_service.limits.connections import Connections
-from twinlock_service.limits.tcp_peer import tcp_peer
 
 LIMIT = 60.0
 """Seconds for anything."""
 
 HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 LARGE = 64 * 2**20
-NOBODY = 65534
 
 
 async def answer(request: web.Request) -> web.Response:
@@ -204,88 +200,6 @@ def test_a_connection_that_has_ended_makes_room_itself() -> None:
     limited.opened(second, "peer")
     limited.opened(Ended(), "peer")
     assert (first.aborted, second.aborted) == (False, True)
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-async def test_a_peer_on_this_machine_is_an_account(address: str) -> None:
-    peers: asyncio.Queue[str] = asyncio.Queue()
-
-    async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await peers.put(tcp_peer(writer.transport))
-        writer.close()
-
-    listening = await asyncio.start_server(note, address, 0)
-    port = listening.sockets[0].getsockname()[1]
-    async with listening:
-        for uid in {os.geteuid(), NOBODY if os.geteuid() == 0 else os.geteuid()}:
-            pid = connect_as(uid, address, port)
-            assert await asyncio.wait_for(peers.get(), LIMIT) == f"uid {uid}"
-            await asyncio.to_thread(os.waitpid, pid, 0)
-
-
-async def test_a_peer_on_this_machine_is_an_account_by_whatever_address() -> None:
-    peers: asyncio.Queue[str] = asyncio.Queue()
-
-    async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await peers.put(tcp_peer(writer.transport))
-        writer.close()
-
-    both = socket.has_dualstack_ipv6()
-    any_address = ("::", 0) if both else ("0.0.0.0", 0)
-    family = socket.AF_INET6 if both else socket.AF_INET
-    server = socket.create_server(any_address, family=family, dualstack_ipv6=both)
-    listening = await asyncio.start_server(note, sock=server)
-    addresses = {
-        each.address for one in psutil.net_if_addrs().values() for each in one if each.family == socket.AF_INET
-    }
-    async with listening:
-        for address in addresses:
-            reader, writer = await asyncio.open_connection(address, listening.sockets[0].getsockname()[1])
-            assert await asyncio.wait_for(peers.get(), LIMIT) == f"uid {os.geteuid()}", address
-            await reader.read()
-            writer.close()
-
-
-class Elsewhere:
-    """A connection from another machine."""
-
-    def __init__(self, remote: str) -> None:
-        self._remote = remote
-
-    def get_extra_info(self, name: str) -> Any:
-        """What asyncio knows of it."""
-        inet = socket.AF_INET6 if ":" in self._remote else socket.AF_INET
-        own = "2001:db8:9::1" if ":" in self._remote else "192.0.2.1"
-        return {"peername": (self._remote, 40_000), "sockname": (own, 443), "socket": SimpleNamespace(family=inet)}[
-            name
-        ]
-
-
-@pytest.mark.parametrize(
-    ("remote", "peer"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
-    ],
-)
-def test_a_peer_elsewhere_is_an_address_or_a_network(remote: str, peer: str) -> None:
-    assert tcp_peer(cast(asyncio.BaseTransport, Elsewhere(remote))) == peer
-
-
-def connect_as(uid: int, address: str, port: int) -> int:
-    """A process of an account that connects, and stays until the other end closes; its pid."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setuid(uid)
-            with socket.create_connection((address, port), LIMIT) as connection:
-                connection.recv(1)
-        finally:
-            os._exit(0)
-    return pid
 
 
 def connected(port: int) -> bool:

@@ -13,7 +13,9 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBxI2s2s16s16sI8s")
-_UID_OFFSET = _HEADER.size + 64
+# struct inet_diag_msg from the far port on: port, addresses to cookie, expires to wqueue, uid, inode.
+_ANSWER = struct.Struct("=2s44x12xII")
+_ANSWER_OFFSET = _HEADER.size + 6
 _ANY_COOKIE = b"\xff" * 8
 
 
@@ -37,7 +39,10 @@ def _origin(remote: str) -> str:
 
 
 def _owner(family: int, remote: tuple[str, int], local: tuple[str, int]) -> int:
-    """Return the uid of the socket at the other end, on this machine, as the kernel tells it; see sock_diag(7)."""
+    """Return the uid of the socket at the other end, on this machine, as the kernel tells it; see sock_diag(7).
+
+    Raise `OSError` if there is no such socket on this machine, or nobody has it open any more.
+    """
     ends = [_packed(family, *end[:2]) for end in (remote, local)]
     (address, port), (to_address, to_port) = ends
     every_state = 0xFFFFFFFF
@@ -50,7 +55,12 @@ def _owner(family: int, remote: tuple[str, int], local: tuple[str, int]) -> int:
         answer = kernel.recv(4096, socket.MSG_DONTWAIT)
     if struct.unpack_from("=H", answer, 4)[0] != _SOCK_DIAG_BY_FAMILY:
         raise OSError("the kernel knows no such connection")
-    return int(struct.unpack_from("=I", answer, _UID_OFFSET)[0])
+    far_port, uid, inode = _ANSWER.unpack_from(answer, _ANSWER_OFFSET)
+    # Where it knows no such connection, the kernel describes who listens on `port`; that socket has no far end. Of a
+    # socket that is closed it says uid 0.
+    if far_port != to_port or inode == 0:
+        raise OSError("nobody on this machine has the other end open")
+    return int(uid)
 
 
 def _packed(family: int, address: str, port: int) -> tuple[bytes, bytes]:
