@@ -77,6 +77,20 @@ def test_a_restart_forgets_nothing_and_leaves_nothing_behind(running: Service, e
     successor.close()
 
 
+def test_a_node_takes_a_new_login_where_the_former_is_damaged(running: Service) -> None:
+    with manager() as mep:
+        group, endpoint = submit(mep, 1)
+        endpoint.close()
+        running.stop()
+        for name in ("definitions.json", "processes.json"):
+            (running.state / "rabbitmq" / name).write_text("")
+        running.start()
+        successor = UserEndpoint(endpoint.credentials)
+        successor.run(successor.next_task()[1])
+        assert reloaded(group) == [0]
+        successor.close()
+
+
 def test_it_can_be_stopped_while_it_starts(running: Service) -> None:
     running.stop()
     running.launch()

@@ -59,10 +59,17 @@ async def stop(process: ChildProcess, grace: float) -> None:
 
 def end_stale(file: Path, grace: float) -> None:
     """End the processes that a service noted in `file` before it was killed, and wait until they are gone."""
-    with contextlib.suppress(FileNotFoundError):
-        for each in json.loads(file.read_text()):
-            _end(ProcessIdentity(**each), grace)
-        file.unlink()
+    for identity in _noted(file):
+        _end(identity, grace)
+    file.unlink(missing_ok=True)
+
+
+def _noted(file: Path) -> list[ProcessIdentity]:
+    try:
+        return [ProcessIdentity(**each) for each in json.loads(file.read_text())]
+    except (FileNotFoundError, ValueError):
+        # Of a damaged note nothing is known; processes that are there all the same still have their ports.
+        return []
 
 
 def _end(identity: ProcessIdentity, grace: float) -> None:

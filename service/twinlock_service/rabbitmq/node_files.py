@@ -6,6 +6,7 @@ another user could have put a link.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from twinlock_service.errors import StartError
 from twinlock_service.rabbitmq.node_ports import Ports
-from twinlock_service.state.private_files import open_private
+from twinlock_service.state.private_files import replacing_private
 
 VHOST = "twinlock"
 ADMIN = "twinlock-admin"
@@ -39,10 +40,12 @@ def prepare_folder(folder: Path, account: pwd.struct_passwd) -> None:
 
 
 def administrator_password(folder: Path) -> str:
-    """Return the password of this node's administrator, or a new one at the node's first start."""
-    definitions = folder / "definitions.json"
-    if definitions.exists():
-        return str(json.loads(definitions.read_text())["users"][0]["password"])
+    """Return the password of this node's administrator, or a new one if none is noted.
+
+    The node takes whatever `definitions.json` has when it starts, so a damaged one may be made anew.
+    """
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return str(json.loads((folder / "definitions.json").read_text())["users"][0]["password"])
     return secrets.token_urlsafe(24)
 
 
@@ -71,7 +74,7 @@ def write_config(folder: Path, ports: Ports, password: str, account: pwd.struct_
         "enabled_plugins": "[rabbitmq_management].\n",
     }
     for name, text in texts.items():
-        with open_private(folder / name) as file:
+        with replacing_private(folder / name) as file:
             if os.geteuid() == 0:
                 os.fchown(file.fileno(), 0, account.pw_gid)
                 os.fchmod(file.fileno(), 0o640)

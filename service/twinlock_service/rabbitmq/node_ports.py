@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from twinlock_service.errors import StartError
-from twinlock_service.state.private_files import open_private
+from twinlock_service.state.private_files import replacing_private
 
 PORTS = range(20000, 32000)
 """Below Linux's ephemeral ports: a client that calls a closed one of those can get connected to itself, and hold it."""
@@ -31,20 +31,31 @@ class Ports:
 def kept_ports(folder: Path, claims: contextlib.AsyncExitStack) -> Ports:
     """Return the node's ports from `folder`, where they are noted at the first start.
 
-    No other service takes the ports until `claims` ends. Raise `StartError` if another program uses one of them.
+    No other service takes the ports until `claims` ends. Raise `StartError` if another program uses one of them, or if
+    the note is damaged.
     """
     file = folder / "ports.json"
     if not file.exists():
         chosen = Ports(*free_ports(4, claims))
-        with open_private(file) as new:
+        with replacing_private(file) as new:
             json.dump(asdict(chosen), new)
         return chosen
-    ports = Ports(**json.loads(file.read_text()))
+    ports = _read(file)
     for port in asdict(ports).values():
         if not (_is_free(port) and _claim(port, claims)):
             text = f"port {port} of the private RabbitMQ node is in use by another program"
             raise StartError(os.EX_UNAVAILABLE, f"{text}; end that, or remove {file} to have other ports chosen")
     return ports
+
+
+def _read(file: Path) -> Ports:
+    try:
+        return Ports(**json.loads(file.read_text()))
+    except (ValueError, TypeError):
+        # Not made anew without being asked: the node's data belong to its name, which has the AMQP port in it.
+        text = f"{file}, which has the ports of the private RabbitMQ node, is damaged; restore it, or remove it"
+        loss = "to have other ports chosen, which loses what waits in RabbitMQ"
+        raise StartError(os.EX_DATAERR, f"{text} {loss}") from None
 
 
 def free_ports(count: int, claims: contextlib.AsyncExitStack) -> list[int]:

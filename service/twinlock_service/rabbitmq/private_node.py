@@ -33,7 +33,7 @@ from twinlock_service.rabbitmq.node_files import (
     write_config,
 )
 from twinlock_service.rabbitmq.node_ports import Ports, kept_ports
-from twinlock_service.state.private_files import open_private
+from twinlock_service.state.private_files import open_private, replacing_private
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Debian's. The one on PATH is a wrapper that takes its settings from /etc and runs as root only."""
@@ -70,7 +70,7 @@ async def private_node(state: Path) -> AsyncIterator[Node]:
         stack.push_async_callback(stop, epmd, STOP_SECONDS)
         server = await _start(folder, account, ports, [str(SERVER)])
         stack.push_async_callback(stop, server, STOP_SECONDS)
-        with open_private(folder / "processes.json") as file:
+        with replacing_private(folder / "processes.json") as file:
             json.dump([asdict(each.identity) for each in (server, epmd)], file)
         login = URL.build(scheme="amqp", user=ADMIN, password=password, host="127.0.0.1", port=ports.amqp)
         management = login.with_scheme("http").with_port(ports.management)

@@ -12,7 +12,7 @@ from yarl import URL
 
 from twinlock_service.rabbitmq.child_process import ChildProcess
 from twinlock_service.rabbitmq.private_node import private_node
-from twinlock_service.state.private_files import open_private
+from twinlock_service.state.private_files import replacing_private
 from twinlock_service.users.users_file import RabbitmqEntry
 
 MANAGEMENT = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
@@ -55,5 +55,5 @@ def given_server(amqp: URL, management: URL | None, login: RabbitmqEntry) -> Ser
 
 def note_login(state: Path, server: Server) -> None:
     """Write where RabbitMQ is, with the login, into the state folder, for its owner alone."""
-    with open_private(state / "amqp.json") as file:
+    with replacing_private(state / "amqp.json") as file:
         json.dump({"url": str(server.url), "management_url": str(server.management_url)}, file)
