@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ from aiohttp import web
 
 from twinlock_service.context import Context
 from twinlock_service.errors import ApiError, Code
+from twinlock_service.rabbitmq.management import ManagementError
 from twinlock_service.request.access import every_endpoint, managed_endpoint, visible_endpoint
 from twinlock_service.request.keys import CALLER, CONTEXT
 from twinlock_service.request.models import EndpointRegistration, read, refuse_unenforced, uuid_in_path
@@ -23,7 +25,14 @@ async def register(request: web.Request) -> web.Response:
     registration = await _registration(request)
     check_number(context.endpoints.number_of(request[CALLER].id))
     endpoint = context.endpoints.register(_kind(registration), request[CALLER].id, registration.model_dump(mode="json"))
-    await context.topology.endpoint(endpoint)
+    try:
+        await context.topology.endpoint(endpoint)
+    except ManagementError:
+        # Nobody was told its uuid: an agent that tries again gets another one.
+        context.endpoints.delete(endpoint.id)
+        with contextlib.suppress(ManagementError):
+            await context.topology.remove(endpoint)
+        raise
     return web.json_response(context.topology.registration_info(endpoint))
 
 
