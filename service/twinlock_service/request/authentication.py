@@ -23,7 +23,7 @@ def authenticate(request: web.Request, resource_server: str = COMPUTE) -> Login:
     Raise `ApiError` 401 if there is no token, or if it is unknown, expired, or of another resource server.
     """
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Bearer" or not value or not value.isascii():
+    if scheme.lower() != "bearer" or not value or not value.isascii():
         raise ApiError(401, Code.USER_UNAUTHENTICATED, "no bearer token; log in, or pass an authorizer with one")
     return login_by_token(request.app[CONTEXT], value.strip(), resource_server)
 

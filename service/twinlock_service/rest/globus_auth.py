@@ -51,7 +51,7 @@ async def userinfo(request: web.Request) -> web.Response:
 def _client(request: web.Request, form_id: str, form_secret: str) -> Login | None:
     users = request.app[CONTEXT].users
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Basic":
+    if scheme.lower() != "basic":
         return users.by_secret(form_id, form_secret)
     try:
         name, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
