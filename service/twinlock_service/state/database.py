@@ -25,7 +25,7 @@ _FROM_1 = (
 def open_database(path: Path) -> sqlite3.Connection:
     """Open or make the database, readable by its owner only.
 
-    Raise `StartError` if the file isn't a database, or is one of another version.
+    Raise `StartError` if the file isn't a database, is one of another version, or is a symbolic link.
     """
     # Made before SQLite sees it: SQLite gives its -wal and -shm files the mode of the database.
     open_private(path, "a").close()
