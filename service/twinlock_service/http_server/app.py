@@ -105,10 +105,6 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             return await handler(request)
     except ApiError as error:
         failure = error
-    except (ConnectionError, web.RequestPayloadError):
-        failure = ApiError(
-            400, Code.REQUEST_MALFORMED, "the request's body ended too early, or isn't what its head says"
-        )
     except ManagementError as error:
         log.warning("%s %s: %s", request.method, request.rel_url.raw_path, error)
         failure = ApiError(503, Code.INTERNAL_ERROR, "RabbitMQ can't be set up now; try again")

@@ -22,7 +22,8 @@ MAX_FORM_FIELDS = 100
 async def read_body(request: web.Request, limit: int) -> bytes:
     """Return the request's body.
 
-    Raise `ApiError` 408, 413 or 415 if it comes too slowly, has more than `limit` bytes, or is compressed.
+    Raise `ApiError` 400, 408, 413 or 415 if it is broken off, comes too slowly, has more than `limit` bytes, or is
+    compressed.
     """
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise ApiError(415, Code.REQUEST_MALFORMED, "this service takes no compressed requests; send it as it is")
@@ -34,6 +35,9 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     except TimeoutError:
         text = f"the request's body did not arrive within {BODY_SECONDS:.0f} s; send less at once"
         raise ApiError(408, Code.REQUEST_MALFORMED, text) from None
+    except (ConnectionError, web.RequestPayloadError):
+        text = "the request's body ended too early, or isn't what its head says"
+        raise ApiError(400, Code.REQUEST_MALFORMED, text) from None
 
 
 async def read_json(request: web.Request, limit: int) -> bytes:
@@ -53,7 +57,7 @@ async def read_json(request: web.Request, limit: int) -> bytes:
 async def read_form(request: web.Request) -> dict[str, str]:
     """Return a short form's values by the names of its fields.
 
-    Raise `ApiError` 400 if it can't be read, and 408, 413 and 415 as `read_body` does.
+    Raise `ApiError` 400 if it isn't a form, and as `read_body` does.
     """
     body = await read_body(request, MAX_FORM)
     try:
