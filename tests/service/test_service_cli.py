@@ -7,6 +7,7 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 from service_rig import free_port, users_file
 from twinlock_service.errors import StartError
@@ -96,6 +97,18 @@ async def test_services_that_start_at_the_same_time_have_ports_of_their_own(monk
         assert sorted(ports) == sorted(node_ports.PORTS)
         await first.aclose()
         assert set(node_ports.free_ports(4, second)) == {*ports[:4]}, "they are free again"
+
+
+async def test_too_few_free_ports_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no socket stays open for each port that another service has claimed."""
+    monkeypatch.setattr(node_ports, "PORTS", [free_port() for _ in range(3)])
+    async with AsyncExitStack() as first, AsyncExitStack() as second:
+        with pytest.raises(StartError, match=r"needs 4 TCP ports .*, and 3 are free; end programs that use them"):
+            node_ports.free_ports(4, first)
+        before = psutil.Process().num_fds()
+        with pytest.raises(StartError, match="and 0 are free"):
+            node_ports.free_ports(4, second)
+        assert psutil.Process().num_fds() <= before
 
 
 async def test_a_port_for_rabbitmq_that_was_asked_for_and_is_taken_is_named() -> None:

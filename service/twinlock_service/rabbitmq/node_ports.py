@@ -61,11 +61,16 @@ def _read(file: Path) -> Ports:
 def free_ports(count: int, claims: contextlib.AsyncExitStack) -> list[int]:
     """Return ports that nobody listens on, and claim them until `claims` ends.
 
-    Else another service might take one before the node listens on it, which takes a while.
+    Else another service might take one before the node listens on it, which takes a while. Raise `StartError` if there
+    are fewer than `count`.
     """
     candidates = random.sample(PORTS, k=len(PORTS))
     free = (port for port in candidates if _is_free(port) and _claim(port, claims))
-    return list(itertools.islice(free, count))
+    found = list(itertools.islice(free, count))
+    if len(found) < count:
+        text = f"the private RabbitMQ node needs {count} TCP ports from {min(PORTS)} to {max(PORTS)}"
+        raise StartError(os.EX_UNAVAILABLE, f"{text}, and {len(found)} are free; end programs that use them")
+    return found
 
 
 def _claim(port: int, claims: contextlib.AsyncExitStack) -> bool:
@@ -74,11 +79,13 @@ def _claim(port: int, claims: contextlib.AsyncExitStack) -> bool:
     The claim is a name in the abstract namespace (unix(7)). Such names belong to the same network namespace as the
     ports, and are free again when the process that has them ends.
     """
-    claim = claims.enter_context(socket.socket(socket.AF_UNIX))
+    claim = socket.socket(socket.AF_UNIX)
     try:
         claim.bind(f"\0twinlock-service rabbitmq {port}")
     except OSError:
+        claim.close()
         return False
+    claims.enter_context(claim)
     return True
 
 
