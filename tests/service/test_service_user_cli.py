@@ -175,6 +175,25 @@ def test_a_missing_file_is_named_and_not_made(tmp_path: Path, words: list[str]) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "place"), [(["token", ALICE], "absent/users.yaml"), (["add", CAROL], "absent/absent/users.yaml")]
+)
+def test_a_missing_folder_is_a_missing_file(tmp_path: Path, words: list[str], place: str) -> None:
+    """The folder itself is made for a first user; those above it aren't."""
+    shown = user(*words, file=tmp_path / place)
+    assert shown.returncode == os.EX_NOINPUT
+    assert f"users file {tmp_path / place}: No such file or directory" in shown.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["token", ALICE], ["add", CAROL]])
+def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "file").touch()
+    shown = user(*words, file=tmp_path / "file" / "users.yaml")
+    assert shown.returncode == os.EX_NOINPUT
+    assert f"users file {tmp_path}/file/users.yaml: Not a directory" in shown.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
 def test_somebody_else_can_not_change_it(tmp_path: Path, folder: Path) -> None:
     """Not even who may write the folder and read the file."""

@@ -16,7 +16,7 @@ import yaml
 
 from twinlock_service.errors import StartError
 from twinlock_service.users.digests import digest
-from twinlock_service.users.users_file import load_yaml, parse, read_users_file
+from twinlock_service.users.users_file import load_yaml, parse, read_users_file, unreadable
 
 GROUP = "twinlock-service"
 """The group of the packaged service. A users file that root makes is readable for it, where there is such a group."""
@@ -29,13 +29,11 @@ def edited(path: Path, *, create: bool = False) -> Iterator[dict[str, Any]]:
     """Yield the users by name, as the file has them, to be changed in the block.
 
     The file is written when the block ends without an error. Tokens that were written by hand are replaced by their
-    digests. With `create` the file needn't exist yet. Raise `StartError` if the file or the change is no good, or
-    `OSError`.
+    digests. With `create` the file and its folder needn't exist yet. Raise `StartError` if the file or the change is
+    no good, or `OSError`.
     """
     path = path.resolve()
-    if create:
-        path.parent.mkdir(exist_ok=True)
-    with _locked(path.parent):
+    with _locked(path, create=create):
         document = {} if create and not path.exists() else _read(path)
         users = document.setdefault("users", {})
         yield users
@@ -56,8 +54,14 @@ def _entry(token: str, days: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _locked(path: Path, *, create: bool) -> Iterator[None]:
+    """Hold the lock of the file's folder, since the file itself is replaced. With `create` the folder is made."""
+    try:
+        if create and not path.parent.exists():
+            path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise unreadable(path, error) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

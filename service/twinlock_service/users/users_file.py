@@ -114,9 +114,14 @@ def read_users_file(path: Path) -> UsersFile:
             _check_mode(path, os.fstat(file.fileno()).st_mode)
             text = file.read()
     except OSError as error:
-        code = os.EX_NOPERM if isinstance(error, PermissionError) else os.EX_NOINPUT
-        raise StartError(code, f"users file {path}: {error.strerror}") from None
+        raise unreadable(path, error) from None
     return parse(path, load_yaml(path, text))
+
+
+def unreadable(path: Path, error: OSError) -> StartError:
+    """Return what is told of the users file `path`, or its folder, that can't be opened."""
+    code = os.EX_NOPERM if isinstance(error, PermissionError) else os.EX_NOINPUT
+    return StartError(code, f"users file {path}: {error.strerror}")
 
 
 def load_yaml(path: Path, text: bytes) -> Any:
