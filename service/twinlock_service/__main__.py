@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         "--amqp-management",
         metavar="URL",
         type=_http,
-        help="RabbitMQ's management API (default: port 15672 on the host of --amqp)",
+        help="management API of the RabbitMQ that --amqp URL names (default: port 15672 on its host)",
     )
     made.add_argument(
         "--amqp-ports",
@@ -117,6 +117,10 @@ def parser() -> argparse.ArgumentParser:
 def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.state is None or options.users is None:
         parser.error("--state DIR and --users FILE are needed")
+    if options.amqp is None and options.amqp_management is not None:
+        parser.error("--amqp-management needs --amqp URL: a private node has its own")
+    if options.amqp is not None and options.amqp_ports is not None:
+        parser.error("--amqp-ports is for the private node (--amqp auto): --amqp URL has the server's own ports")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # pika reports each step of each connection attempt; ours says what matters.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -129,7 +133,10 @@ def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    try:
+        port = int(text)
+    except ValueError:
+        port = 0
     if not 0 < port < 65536:
         raise argparse.ArgumentTypeError(f"{text} is not a TCP port")
     return port

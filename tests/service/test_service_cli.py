@@ -53,6 +53,25 @@ def test_wrong_usage_exits_with_100(arguments: list[str]) -> None:
     assert "sesame" not in shown.stderr
 
 
+@pytest.mark.cases(4)
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--port", "x"], "argument --port: x is not a TCP port"),
+        (["--port", "9" * 5000], "is not a TCP port"),
+        (["--amqp-ports", "443,x"], "argument --amqp-ports: x is not a TCP port"),
+        (["--amqp-management", "http://host:15672"], "--amqp-management needs --amqp URL"),
+        (["--amqp", "auto", "--amqp-management", "http://host:15672"], "--amqp-management needs --amqp URL"),
+        (["--amqp", "amqp://host/v", "--amqp-ports", "443"], "--amqp-ports is for the private node"),
+        (["--amqp", "amqp://host/v", "--amqp-ports", "none"], "--amqp-ports is for the private node"),
+    ],
+)
+def test_options_that_are_wrong_or_would_have_no_effect_are_named(arguments: list[str], reason: str) -> None:
+    shown = run("--state", "s", "--users", "u", *arguments)
+    assert shown.returncode == USAGE
+    assert reason in shown.stderr
+
+
 def test_a_missing_users_file_is_named(tmp_path: Path) -> None:
     shown = run("--state", tmp_path / "state", "--users", tmp_path / "absent")
     assert shown.returncode == os.EX_NOINPUT
