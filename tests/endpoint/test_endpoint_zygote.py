@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from endpoint_rig import LIMIT_S, Queues, Running, until, value
+from endpoint_rig import LIMIT_S, NOBODY, Queues, Running, limited, until, value
 from endpoint_tasks import wait_for
 
 pytestmark = pytest.mark.system
@@ -25,6 +27,38 @@ engine:
 """
 SHELL = LOCAL.replace("max_blocks: 1}", "max_blocks: 1, worker_init: 'export FROM_INIT=yes'}")
 SCALED = LOCAL + "  job_status_kwargs: {max_idletime: 0.5, strategy_period: 0.5}\n"
+
+
+# Two processes, and between them one that the zygote can't start: how the first fares, why not, how the last ends.
+LIMITED = """
+import os, resource, sys, time
+from dataclasses import dataclass
+from twinlock_endpoint.zygote.client import Zygote, ZygoteError
+from twinlock_endpoint.zygote.program import Program
+
+@dataclass(frozen=True)
+class Sleep(Program):
+    seconds: float = 0
+
+    def run(self):
+        time.sleep(self.seconds)
+
+zygote = Zygote(lambda: None)
+(pid,) = map(int, open(f"/proc/self/task/{os.getpid()}/children").read().split())
+first = zygote.start(Sleep(seconds=1000))
+which = getattr(resource, sys.argv[1])
+taken = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+free = [number for number in range(100) if number not in taken]
+former = resource.prlimit(pid, which)
+resource.prlimit(pid, which, (free[int(sys.argv[2])] if which == resource.RLIMIT_NOFILE else 0, former[1]))
+try:
+    zygote.start(Sleep())
+except ZygoteError as error:
+    print(error)
+resource.prlimit(pid, which, former)
+print(first.poll(), zygote.start(Sleep()).wait(60))
+zygote.close()
+"""
 
 
 def surroundings() -> dict[str, Any]:
@@ -132,6 +166,35 @@ def test_a_zygote_that_dies_ends_all_tasks_with_a_reason(
     assert "interchange ended" in queues.result(task).data
     end = running.end()
     assert (end.code, end.left) == (os.EX_UNAVAILABLE, [])
+
+
+@pytest.mark.parametrize(
+    ("limit", "left", "why"),
+    [
+        ("RLIMIT_NPROC", 0, "(Resource temporarily unavailable)"),
+        ("RLIMIT_NOFILE", 0, "or can't open another file"),
+        ("RLIMIT_NOFILE", 1, "(Too many open files)"),
+        ("RLIMIT_NOFILE", 2, "(Too many open files)"),
+    ],
+)
+def test_what_the_zygote_cant_start_costs_nothing_else(limit: str, left: int, why: str) -> None:
+    words = [sys.executable, "-c", LIMITED, limit, str(left)]
+    done = subprocess.run(words, user=NOBODY, cwd="/", capture_output=True, text=True, check=False)
+    assert why in done.stdout, done.stderr
+    assert done.stdout.splitlines()[1:] == ["None 0"]
+
+
+def test_a_block_that_cant_be_started_is_tried_again(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    running = endpoint(SCALED)
+    value(queues.result(queues.submit(nothing)))
+    until(lambda: not running.parts("HTEX pool"))
+    (zygote,) = running.parts("zygote")
+    with limited(zygote.pid, "nproc", 0):
+        task = queues.submit(nothing)
+        until(lambda: "no process can be started (Resource temporarily unavailable)" in running.log())
+    value(queues.result(task))
 
 
 def test_an_idle_block_ends_with_its_workers_and_another_comes_with_work(

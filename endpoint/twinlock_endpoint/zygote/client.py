@@ -1,8 +1,9 @@
 """The endpoint's end of the zygote, which starts it, and starts processes through it.
 
-A request is a datagram with two descriptors: a file in memory with the program to run, pickled, and the writing end of
-a pipe. Through the pipe comes first the pid, then, when the process has ended, its exit code, a line each. Without
-these lines the pipe's end says that the zygote has gone, and its children with it.
+A request is a datagram with two descriptors: the writing end of a pipe, and a file in memory with the program to run,
+pickled. Through the pipe comes first the pid, or in its place why there is no process; then, when the process has
+ended, its exit code; a line each. Without these lines the pipe's end says that the zygote has gone, and its children
+with it.
 """
 
 import gc
@@ -47,20 +48,31 @@ class Zygote:
         theirs.close()
 
     def start(self, program: Program) -> "Child":
-        """Fork a process that runs the program. Raise `ZygoteError` if the zygote has gone. Any thread may call it."""
+        """Fork a process that runs the program. Any thread may call it.
+
+        Raise `ZygoteError` if the zygote has gone or can't start a process, and `OSError` if there is no descriptor
+        left here.
+        """
         reading, writing = os.pipe()
+        try:
+            self._request(program, writing)
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        return Child(reading)
+
+    def _request(self, program: Program, report: int) -> None:
         memory = os.memfd_create("program", os.MFD_CLOEXEC)
         try:
             with os.fdopen(memory, "wb", closefd=False) as file:
                 pickle.dump(program, file)
-            socket.send_fds(self._socket, [b"start"], [memory, writing])
-        except OSError as error:
-            os.close(reading)
+            socket.send_fds(self._socket, [b"start"], [report, memory])
+        except ConnectionError as error:
             raise ZygoteError(f"the endpoint's zygote has ended ({error.strerror})") from error
         finally:
             os.close(memory)
-            os.close(writing)
-        return Child(reading)
 
     def close(self) -> None:
         """End the zygote and with it whatever it started that still runs."""
@@ -80,10 +92,7 @@ class Child:
         self._lines = b""
         self._lock = threading.Lock()
         self.returncode: int | None = None
-        pid = self._line()
-        if pid is None:
-            raise ZygoteError("the endpoint's zygote has ended")
-        self.pid = pid
+        self.pid = self._begun()
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal; None while the process runs."""
@@ -116,17 +125,27 @@ class Child:
             with self._lock:
                 if self.returncode is None:
                     code = self._line()
-                    self.returncode = _LOST if code is None else code
+                    self.returncode = _LOST if code is None else int(code)
         return self.returncode
 
-    def _line(self) -> int | None:
+    def _begun(self) -> int:
+        answer = self._line()
+        if answer is not None and answer.isdigit():
+            return int(answer)
+        self._report.close()
+        if answer is None:
+            raise ZygoteError("the endpoint's zygote has ended, or can't open another file")
+        why = answer.decode()
+        raise ZygoteError(f"no process can be started ({why}); is a limit of processes or of open files reached?")
+
+    def _line(self) -> bytes | None:
         while b"\n" not in self._lines:
             read = self._report.read(64)
             if not read:
                 return None
             self._lines += read
         line, _, self._lines = self._lines.partition(b"\n")
-        return int(line)
+        return line
 
 
 def _serve(requests: socket.socket, forget: Callable[[], None]) -> NoReturn:

@@ -3,6 +3,7 @@
 It has one thread and loads nothing, so that a fork of it is as good as a fresh process that has everything loaded.
 """
 
+import errno
 import os
 import pickle
 import selectors
@@ -39,20 +40,42 @@ def serve(requests: socket.socket, forget: Callable[[], None]) -> NoReturn:
             if key.fileobj is not requests:
                 waiting.unregister(key.fileobj)
                 _bury(children.pop(key.fd))
-            elif (child := _fork(requests, forget)) is not None:
+                continue
+            message, descriptors, _, _ = socket.recv_fds(requests, 16, 2)
+            if not message:
+                _end(list(children.values()))
+            if (child := _answer(descriptors, forget)) is not None:
                 children[child.pidfd] = child
                 waiting.register(child.pidfd, selectors.EVENT_READ)
-            else:
-                _end(list(children.values()))
 
 
-def _fork(requests: socket.socket, forget: Callable[[], None]) -> _Child | None:
-    """Return the child of the next request; None if there won't be another."""
-    message, descriptors, _, _ = socket.recv_fds(requests, 16, 2)
-    if not message:
+def _answer(descriptors: list[int], forget: Callable[[], None]) -> _Child | None:
+    """Fork what a request asks for, and tell its sender the pid; or tell why that fails, and return None.
+
+    A limit that is reached is the failure of this request only: with this process all that it started would end.
+    """
+    if not descriptors:  # not even the pipe could be received; that it is closed has to be the answer
         return None
-    memory, report = descriptors
-    with os.fdopen(memory, "rb") as file:
+    report, *memory = descriptors
+    try:
+        if not memory:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        child = _fork(memory[0], report, forget)
+    except OSError as error:
+        _tell(report, error.strerror)
+        os.close(report)
+        return None
+    finally:
+        # Only after the fork, which takes a third descriptor: so at least one is left to receive the next report with.
+        for descriptor in memory:
+            os.close(descriptor)
+    _tell(report, child.pid)
+    return child
+
+
+def _fork(memory: int, report: int, forget: Callable[[], None]) -> _Child:
+    """Fork a process that runs the program in `memory`. Raise `OSError` if no process or no descriptor is left."""
+    with os.fdopen(memory, "rb", closefd=False) as file:
         file.seek(0)
         program: Program = pickle.load(file)  # noqa: S301 - from the process that this one is a fork of
     zygote = os.getpid()
@@ -61,14 +84,22 @@ def _fork(requests: socket.socket, forget: Callable[[], None]) -> _Child | None:
         detach.run(program, zygote, forget)
     with suppress(OSError):
         os.setpgid(pid, pid)  # the child does it as well; whoever is told the pid may signal the group
-    os.write(report, b"%d\n" % pid)
-    return _Child(pid, os.pidfd_open(pid), report)
+    try:
+        return _Child(pid, os.pidfd_open(pid), report)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _tell(report: int, what: object) -> None:
+    with suppress(BrokenPipeError):  # nobody wants to know
+        os.write(report, f"{what}\n".encode())
 
 
 def _bury(child: _Child) -> None:
     _, status = os.waitpid(child.pid, 0)
-    with suppress(BrokenPipeError):  # nobody wants to know
-        os.write(child.report, b"%d\n" % os.waitstatus_to_exitcode(status))
+    _tell(child.report, os.waitstatus_to_exitcode(status))
     os.close(child.report)
     os.close(child.pidfd)
 
