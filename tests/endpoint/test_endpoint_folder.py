@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -15,6 +16,9 @@ from endpoint_rig import until
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import HeldFolderError
 from twinlock_endpoint.home import cleanup, folder, lock, output
+from twinlock_endpoint.journal import frames, records
+from twinlock_endpoint.journal.journal import has_unfinished
+from twinlock_endpoint.task import Task
 
 ENGINE = "engine: {type: ThreadPoolEngine}\n"
 MANAGER = uuid.UUID(int=1)
@@ -32,16 +36,31 @@ def old(base: Path, days: float) -> Path:
     made = base / f"uep.{MANAGER}.{uuid.uuid4()}"
     (made / "tasks_working_dir").mkdir(parents=True)
     (made / "tasks_working_dir" / "result").write_text("x")
-    moment = time.time() - days * 86400
-    (made / "endpoint.log").write_text("ended")
-    os.utime(made / "endpoint.log", (moment, moment))
+    (made / "journal").mkdir()
+    (made / "journal" / "00000001.journal").write_bytes(frames.HEADER)
+    for name in ("endpoint.json", "endpoint.log", "lock"):
+        (made / name).touch()
+    age(made, days)
     return made
+
+
+def age(made: Path, days: float) -> None:
+    """Make everything in a folder look as old as that, and the folder too."""
+    moment = time.time() - days * 86400
+    for path in (made, *made.rglob("*")):
+        os.utime(path, (moment, moment))
 
 
 def prepare(text: str = "") -> Path:
     """A new endpoint's folder."""
     endpoint_id = str(uuid.uuid4())
-    return folder.prepare(f"uep.{MANAGER}.{endpoint_id}", endpoint_id, configuration.load(ENGINE + text))
+    name = f"uep.{MANAGER}.{endpoint_id}"
+    return folder.prepare(name, endpoint_id, configuration.load(ENGINE + text), has_unfinished)
+
+
+def cleaned() -> bool:
+    """Whether no thread looks for old folders any more."""
+    return not any(thread.name == "clean" for thread in threading.enumerate())
 
 
 def test_folders_that_were_not_used_for_the_configured_time_are_removed(base: Path) -> None:
@@ -54,10 +73,41 @@ def test_folders_that_were_not_used_for_the_configured_time_are_removed(base: Pa
     assert own.exists()
 
 
+@pytest.mark.parametrize("written", ["endpoint.json", "lock", "site.log", "journal/00000001.journal"])
+def test_a_folder_is_used_whatever_its_log_is_called(base: Path, written: str) -> None:
+    used, gone = old(base, 100), old(base, 100)
+    (used / "endpoint.log").unlink()
+    age(used, 100)
+    descriptor = os.open(used / written, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, b"x")
+    os.close(descriptor)
+    os.utime(used, (0, 0))
+    prepare("keep_unused_days: 30")
+    until(cleaned)
+    assert used.exists()
+    assert not gone.exists()
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_a_folder_with_unfinished_tasks_is_never_removed(base: Path, newer: bool) -> None:
+    kept, gone = old(base, 1000), old(base, 1000)
+    task = Task(str(uuid.uuid4()), "f", b"body", {}, ())
+    begun = frames.HEADER + b"".join(frames.parts(records.taken(task, 1)))
+    newer_header = frames.HEADER.replace(b"%03d" % frames.VERSION, b"%03d" % (frames.VERSION + 1))
+    (kept / "journal" / "00000001.journal").write_bytes(newer_header if newer else begun)
+    (gone / "journal" / "00000001.journal").write_bytes(begun + b"".join(frames.parts(records.done(task.id))))
+    age(kept, 1000)
+    age(gone, 1000)
+    prepare("keep_unused_days: 1")
+    until(cleaned)
+    assert kept.exists()
+    assert not gone.exists()
+
+
 def test_without_the_key_nothing_is_removed(base: Path) -> None:
     kept, removed = old(base, 1000), old(base, 1000)
     prepare()
-    cleanup.clean(base, kept, 1)
+    cleanup.clean(base, kept, 1, has_unfinished)
     until(lambda: not removed.exists())
     assert kept.exists()
 
@@ -89,7 +139,7 @@ def test_two_endpoints_of_one_name_dont_share_a_folder(base: Path, monkeypatch: 
         held.write("process 7 on a host")
         held.flush()
         with pytest.raises(HeldFolderError, match=r"still runs \(process 7 on a host\)"):
-            folder.prepare(made.name, "x", configuration.load(ENGINE))
+            folder.prepare(made.name, "x", configuration.load(ENGINE), has_unfinished)
 
 
 def test_a_folder_that_is_removed_in_the_same_moment_is_made_again(base: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from twinlock_endpoint.config.configuration import Config
@@ -9,12 +10,15 @@ from twinlock_endpoint.errors import FolderError, HeldFolderError
 from twinlock_endpoint.home import cleanup, lock, obstacles
 
 
-def prepare(name: str, endpoint_id: str, config: Config) -> Path:
-    """Make the endpoint's folder, readable by its user only, and say in it which endpoint it is of."""
+def prepare(name: str, endpoint_id: str, config: Config, is_needed: Callable[[Path], bool]) -> Path:
+    """Make the endpoint's folder, readable by its user only, and say in it which endpoint it is of.
+
+    `is_needed` is for `cleanup.clean`, which removes others.
+    """
     base = Path(os.environ.get("GLOBUS_COMPUTE_USER_DIR") or "~/.globus_compute").expanduser()
     folder = config.paths.get("endpoint_dir", base / name)
     if config.keep_unused_days:
-        cleanup.clean(base, folder, config.keep_unused_days)
+        cleanup.clean(base, folder, config.keep_unused_days, is_needed)
     try:
         lock.hold(folder)
         folder.chmod(0o700)

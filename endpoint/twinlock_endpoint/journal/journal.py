@@ -32,6 +32,16 @@ def read(folder: Path) -> Reader:
     return reader
 
 
+def has_unfinished(folder: Path) -> bool:
+    """Return whether the journal in an endpoint's folder has unfinished tasks, or can't be read. It may block."""
+    reader = Reader(folder / "journal")
+    try:
+        reader.read(None)
+    except JournalError:
+        return True
+    return bool(reader.unfinished)
+
+
 class Journal:
     """The journal, written behind what `reader` found. It is for the loop: everything returns at once."""
 

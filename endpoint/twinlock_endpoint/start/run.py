@@ -29,9 +29,10 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
     os.environ.update(told.environment)
     _extend_path()
     settings, engine = load(told.config, audited=told.audited)
+    from twinlock_endpoint.journal import journal
     from twinlock_endpoint.life import assembly, endpoint
 
-    home = folder.prepare(arguments.name, arguments.endpoint_id, settings)
+    home = folder.prepare(arguments.name, arguments.endpoint_id, settings, journal.has_unfinished)
     written = output.redirect(home, settings)
     engine.prepare()
     setup = assembly.Setup(title, home, told, settings, engine, written)
