@@ -1,14 +1,19 @@
 """Engines as configurations describe them."""
 
+import errno
 import socket
+import uuid
 from pathlib import Path
 from typing import Any
 
 import parsl.addresses
 import pytest
 import yaml
+from endpoint_rig import until
 from parsl.jobs.states import JobState, JobStatus
+from process_trees import lives
 from twinlock_endpoint.engines import build
+from twinlock_endpoint.engines.base import Place
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex.submitted import Submitted
@@ -24,6 +29,7 @@ def executor(text: str) -> Any:
 
 
 WIDE = "{type: LocalProvider, nodes_per_block: 2, max_blocks: 5}"
+WITH_A_SHELL = "{type: LocalProvider, worker_init: 'true', max_blocks: 1}"
 SIMPLE = "{type: LocalProvider, launcher: {type: SimpleLauncher}}"
 PROVIDERS_WITH_A_WALLTIME = (
     "CondorProvider",
@@ -126,6 +132,25 @@ def test_blocks_that_fail_again_and_again_are_the_end_also_after_a_good_one(
     htex.handle_errors({str(number): status for number, status in enumerate(blocks)})
     assert htex.bad_state_is_set == over
     assert ("no hours are left" in str(htex.executor_exception)) == over
+
+
+def test_a_step_of_an_engines_end_that_fails_keeps_no_other_from_being_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_jobs: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "no process is left for the scheduler's command")
+
+    engine = made(f"{{type: GlobusComputeEngine, encrypted: false, provider: {WITH_A_SHELL}}}")
+    engine.start(Place(str(uuid.uuid4()), tmp_path, lambda error: None))
+    htex = engine._executor  # noqa: SLF001 - the Parsl executor that the engine has made
+    until(lambda: htex.blocks_to_job_id)
+    interchange, (job,) = htex.interchange_proc, htex.blocks_to_job_id.values()
+    monkeypatch.setattr(htex.provider, "cancel", refuse)
+    with pytest.raises(BlockingIOError):
+        engine.stop()
+    assert interchange.poll() is not None
+    until(lambda: not lives(int(job)))
+    htex.incoming_q.close()  # as the loop does if it took results; ZeroMQ may wait for that when it is collected
 
 
 @pytest.mark.parametrize(

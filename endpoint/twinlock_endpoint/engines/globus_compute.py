@@ -3,6 +3,7 @@
 import asyncio
 import os
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -141,18 +142,23 @@ class GlobusComputeEngine(Engine):
         }
 
     def stop(self) -> None:
-        """Cancel all blocks, and end the interchange and the zygote."""
-        local = blocks.local_groups(self._executor.provider)
-        if self._poller is not None:
-            self._poller.close(timeout=10)
-        blocks.cancel_rest(self._executor)
-        self._executor.lost_workers.close()
-        self._executor.shutdown()
-        blocks.end_groups(local)
-        if self._submitted is not None:
-            self._submitted.end(self._executor.provider)
-        if self._zygote is not None:
-            self._zygote.close()
+        """Cancel all blocks, and end the interchange and the zygote.
+
+        Each step is taken, whatever becomes of those before it; then the error of one that failed is raised.
+        """
+        parsl = self._executor
+        local = blocks.local_groups(parsl.provider)
+        with ExitStack() as last_first:
+            if self._zygote is not None:
+                last_first.callback(self._zygote.close)
+            if self._submitted is not None:
+                last_first.callback(self._submitted.end, parsl.provider)
+            last_first.callback(blocks.end_groups, local)
+            last_first.callback(parsl.shutdown)
+            last_first.callback(parsl.lost_workers.close)
+            last_first.callback(blocks.cancel_rest, parsl)
+            if self._poller is not None:
+                last_first.callback(self._poller.close, timeout=10)
 
 
 def _forget() -> None:

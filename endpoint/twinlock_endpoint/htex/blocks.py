@@ -63,12 +63,19 @@ def _first(provider: ExecutionProvider, *names: str) -> str | None:
 
 
 def cancel_rest(parsl: Executor) -> None:
-    """Cancel the batch jobs that the poller left alone; it does so with a broken executor's."""
-    statuses = parsl.status_facade
-    jobs = [job for block, job in parsl.blocks_to_job_id.items() if statuses[block].state not in TERMINAL_STATES]
-    if jobs:
-        cancelled = parsl.provider.cancel(jobs) or [False] * len(jobs)
-        parsl.submitted.unwant(job for job, gone in zip(jobs, cancelled, strict=True) if not gone)
+    """Cancel the batch jobs that the poller left alone; it does so with a broken executor's.
+
+    Those that aren't cancelled are noted as unwanted, also if the provider raises an error.
+    """
+    ended = {block for block, status in parsl.status_facade.items() if status.state in TERMINAL_STATES}
+    jobs = [job for block, job in parsl.blocks_to_job_id.items() if block not in ended]
+    if not jobs:
+        return
+    gone = [False] * len(jobs)
+    try:
+        gone = parsl.provider.cancel(jobs) or gone
+    finally:
+        parsl.submitted.unwant(job for job, is_gone in zip(jobs, gone, strict=True) if not is_gone)
 
 
 def local_groups(provider: ExecutionProvider) -> list[int]:
