@@ -1,17 +1,20 @@
 """The journal's files: what they say after damage of any kind, and how long they stay."""
 
 import asyncio
+import errno
+import os
 import resource
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgpack
 import pytest
 import pytest_asyncio
 from endpoint_rig import LIMIT_S
 from hypothesis import given
 from hypothesis import strategies as st
-from twinlock_endpoint.journal import dispatched, frames, journal, segments
+from twinlock_endpoint.journal import dispatched, frames, journal, records, segments
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.recovery import Reader
 from twinlock_endpoint.task import Task
@@ -82,6 +85,37 @@ async def test_a_damaged_record_costs_no_other_and_is_told(diary: Diary, caplog:
     assert list(journal.read(diary.folder).unfinished) == ["first", "third"]
     assert "The journal's file 1 is damaged" in caplog.text
     assert "a task may be lost with them" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        17,
+        ["x"],
+        [9, "a"],
+        [1, "a", 1, "f", {}, []],
+        [1, "a", 1, "f", {}, [], 5],
+        [1, "a", float("inf"), "f", {}, [], b""],
+        [2, "a"],
+        [2, "a", 1],
+        [2, "a", None, True],
+        [2, "a", float("inf"), True],
+        [3, "a"],
+        [3, "a", None],
+        [3, "a", 1 << 62],
+    ],
+)
+def test_a_record_of_something_unknown_costs_no_other_and_is_told(
+    tmp_path: Path, odd: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = Task("sound", "f", b"body", {}, ())
+    payloads = [bytes(msgpack.packb(odd)), records.taken(task, 1)]
+    pieces = [part for payload in payloads for part in frames.parts(payload)]
+    segments.path_of(tmp_path, 1).write_bytes(b"".join([frames.HEADER, *pieces]))
+    reader = Reader(tmp_path)
+    reader.read(None)
+    assert reader.unfinished["sound"].task == task
+    assert f"has at {len(frames.HEADER)} something unknown" in caplog.text
 
 
 @given(st.lists(st.binary(max_size=60), max_size=6), st.data())
@@ -188,3 +222,32 @@ async def test_ends_that_a_full_disk_doesnt_take_are_written_when_it_does(diary:
     await diary.close()
     reader = journal.read(diary.folder)
     assert (list(reader.unfinished), list(reader.done)) == (["c"], ["a"])
+
+
+async def test_a_file_that_cant_be_cut_back_after_a_failed_write_costs_no_later_record(
+    diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_file: int, _size: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(segments, "SEGMENT", 2000)
+    await diary.take("a")
+    (file,) = diary.files()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 20, limits[1]))
+    try:
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "ftruncate", refuse)
+            with pytest.raises(OSError, match="File too large"):
+                await diary.take("b")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    await diary.take("c", b"y" * 700)
+    for number in range(200):  # until what is needed of the first files is copied out of them
+        await diary.take(f"{number}", b"x" * 500)
+        diary.journal.finished(f"{number}")
+    await diary.close()
+    unfinished = journal.read(diary.folder).unfinished
+    assert set(unfinished) == {"a", "c"}
+    assert unfinished["c"].task is not None
+    assert unfinished["c"].task.body == b"y" * 700

@@ -73,8 +73,23 @@ def read(payload: bytes) -> tuple[Kind, str, list[Any]]:
 
 def task(task_id: str, rest: list[Any]) -> tuple[Task, int]:
     """Return the task in a TAKEN record, and its attempts. Raise `ValueError` as `read` does."""
-    try:
-        attempts, function_id, resources, serializers, body = rest
-        return Task(task_id, str(function_id), bytes(body), dict(resources), tuple(serializers)), int(attempts)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"not a task: {error}") from error
+    match rest:
+        case [int(attempts), str(function_id), dict(resources), list(serializers), bytes(body)]:
+            return Task(task_id, function_id, body, resources, tuple(serializers)), attempts
+    raise ValueError("not a task")
+
+
+def attempts(rest: list[Any]) -> tuple[int, bool]:
+    """Return the number in a TRIED record, and whether it is sure. Raise `ValueError` as `read` does."""
+    match rest:
+        case [int(attempts), bool(sure)]:
+            return attempts, sure
+    raise ValueError("not a number of attempts")
+
+
+def result(rest: list[Any]) -> bytes:
+    """Return the packed result in an ANSWERED record. Raise `ValueError` as `read` does."""
+    match rest:
+        case [bytes(result)]:
+            return result
+    raise ValueError("not a result")

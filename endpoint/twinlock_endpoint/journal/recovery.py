@@ -100,6 +100,7 @@ class Reader:
             entry.task, attempts = records.task(task_id, rest)
             entry.attempts = entry.attempts if entry.tried else attempts
         elif kind is Kind.TRIED:
-            entry.attempts, entry.sure, entry.tried = int(rest[0]), bool(rest[1]), True
+            entry.attempts, entry.sure = records.attempts(rest)
+            entry.tried = True
         else:
-            entry.result = bytes(rest[0])
+            entry.result = records.result(rest)

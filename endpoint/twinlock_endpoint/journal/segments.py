@@ -79,15 +79,16 @@ class Segments:
     def close(self) -> None:
         """Close the file."""
         if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+            closed, self._file = self._file, -1
+            with suppress(OSError):  # it is closed all the same, and was synced if that was possible
+                os.close(closed)
 
     def _begin(self) -> None:
         self._last += 1  # the number of one that couldn't be made isn't used again: it may be there all the same
         path = path_of(self._folder, self._last)
         opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.write(opened, frames.HEADER)
+            _write_all(opened, [frames.HEADER])
             sync(self._folder)  # a new file may otherwise be gone with the host, however well its content was synced
             self.sync()
         except OSError:
@@ -106,9 +107,20 @@ class Segments:
             for number in range(0, len(buffers), _AT_ONCE):
                 _write_all(self._file, buffers[number : number + _AT_ONCE])
         except OSError:
-            with suppress(OSError):
-                os.ftruncate(self._file, self._size)
+            self._cut_back()
             raise
+
+    def _cut_back(self) -> None:
+        """Remove what was written of records of which not all could be written.
+
+        Where that fails too, it isn't known how long the file is, and so the next records go to another one.
+        """
+        try:
+            os.ftruncate(self._file, self._size)
+        except OSError:
+            with suppress(OSError):
+                self.sync()
+            self.close()
 
     def _drop(self) -> None:
         """Remove the oldest files as long as nobody needs them.
