@@ -6,12 +6,14 @@ import socket
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import aiohttp
+import psutil
 import pytest
-from endpoint_rig import LIMIT_S, Broker, Queues, Running, until, value
+from endpoint_rig import LIMIT_S, Broker, Queues, Running, limited, until, value
 from endpoint_tasks import double
 from twinlock_service.rabbitmq.management import Management
 from twinlock_service.rabbitmq.node_files import VHOST
@@ -19,6 +21,10 @@ from twinlock_service.rabbitmq.node_files import VHOST
 pytestmark = pytest.mark.system
 
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 1}\nheartbeat_period: 5\n"
+LOCAL = """
+engine: {type: GlobusComputeEngine, max_workers_per_node: 1, provider: {type: LocalProvider, max_blocks: 1}}
+heartbeat_period: 5
+"""
 
 
 class Manager:
@@ -59,6 +65,12 @@ class Manager:
         """Send a message to the endpoint."""
         assert self._endpoint is not None
         self._endpoint.sendall(json.dumps(message).encode() + b"\n")
+
+    def confirm_start(self) -> None:
+        """Write that the next task is received and starts."""
+        message = self.receive("audit")
+        assert states(message) == ["RECEIVED", "EXEC_START"]
+        self.send({"type": "audited", "number": message["number"]})
 
     def close(self) -> None:
         """End everything."""
@@ -130,6 +142,57 @@ def test_a_function_that_isnt_allowed_is_audited_too(
     manager.accept()
     queues.submit(double, 4)
     assert states(manager.receive("audit")) == ["RECEIVED", "FAILED - Function not permitted on endpoint"]
+
+
+def begin(manager: Manager, queues: Queues, home: Path) -> str:
+    """An audited task that has begun."""
+    task = queues.submit(wait_for, str(home / "go"))
+    manager.confirm_start()
+    until((home / "go.began").exists)
+    return task
+
+
+def test_tasks_of_an_engine_that_breaks_have_an_end_in_the_audit(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager, home: Path
+) -> None:
+    running = endpoint(LOCAL, control=str(manager.path), audited=True)
+    manager.accept()
+    begin(manager, queues, home)
+    for zygote in running.parts("zygote"):
+        with suppress(psutil.NoSuchProcess):  # a fork of it that ended with it
+            zygote.kill()
+    assert states(manager.receive("audit")) == ["FAILED - The engine can't run tasks any more"]
+    queues.submit(double, 4)
+    manager.confirm_start()
+    assert states(manager.receive("audit")) == ["FAILED - The engine can't run tasks any more"]
+
+
+def test_a_task_that_the_endpoints_end_interrupts_has_an_end_in_the_audit(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager, home: Path
+) -> None:
+    running = endpoint(THREADS, control=str(manager.path), audited=True)
+    manager.accept()
+    begin(manager, queues, home)
+    running.signal()
+    assert states(manager.receive("audit")) == ["FAILED - The endpoint was shut down"]
+
+
+def test_tasks_that_a_full_disk_doesnt_take_are_audited_too(
+    endpoint: Callable[..., Running], queues: Queues, manager: Manager
+) -> None:
+    running = endpoint(THREADS, control=str(manager.path), audited=True)
+    manager.accept()
+    manager.receive("journal")
+    with limited(running.pid, "fsize", 0):
+        task = queues.submit(double, 4)
+        assert states(manager.receive("audit")) == ["RECEIVED", "FAILED - It can't be noted on disk"]
+        assert "can't note the task on disk" in queues.result(task).data
+    task = queues.submit(double, 4)
+    begun = manager.receive("audit")
+    with limited(running.pid, "fsize", 0):
+        manager.send({"type": "audited", "number": begun["number"]})
+        assert states(manager.receive("audit")) == ["FAILED - It can't be noted on disk"]
+        assert "can't note the task on disk" in queues.result(task).data
 
 
 def test_the_manager_hears_the_engines_figures(

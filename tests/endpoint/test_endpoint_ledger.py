@@ -14,6 +14,7 @@ from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks.ledger import Entry, Events, Interrupted, Ledger
+from twinlock_endpoint.tasks.outcomes import Outcome
 
 CHANNEL: Any = object()
 
@@ -158,12 +159,13 @@ async def test_what_the_endpoint_decides_ends_a_tasks_wait_now_or_next(desk: Des
     entry = desk.enter("a", 1)
     waiting = asyncio.create_task(entry.wait(asyncio.get_running_loop().create_future()))
     await asyncio.sleep(0)
-    entry.interrupt(b"the engine failed")
+    outcome = Outcome(b"the engine failed", "FAILED")
+    entry.interrupt(outcome)
     with pytest.raises(Interrupted) as now:
         await waiting
     with pytest.raises(Interrupted) as then:
         await entry.wait(asyncio.get_running_loop().create_future())
-    assert (now.value.result, then.value.result) == (b"the engine failed", b"the engine failed")
+    assert (now.value.outcome, then.value.outcome) == (outcome, outcome)
 
 
 async def test_what_the_endpoint_decides_comes_before_what_has_just_happened(desk: Desk) -> None:
@@ -175,7 +177,7 @@ async def test_what_the_endpoint_decides_comes_before_what_has_just_happened(des
     entry.interrupt(None)
     with pytest.raises(Interrupted) as told:
         await waiting
-    assert told.value.result is None
+    assert told.value.outcome is None
 
 
 async def test_a_task_that_is_only_answered_is_acknowledged_with_its_answer(desk: Desk) -> None:

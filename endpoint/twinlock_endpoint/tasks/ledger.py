@@ -8,16 +8,18 @@ comes again when the connection or this endpoint is lost. It leaves the journal 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from twinlock_common.amqp.errors import RefusedMessageError
 
 from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.manager.audit import Trail
 from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks import results
+from twinlock_endpoint.tasks.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +29,16 @@ _T = TypeVar("_T")
 class Interrupted(Exception):
     """The endpoint's decision about a task before the engine made one: the engine broke, or the endpoint ends."""
 
-    def __init__(self, result: bytes | None) -> None:
-        super().__init__(result)
-        self.result = result
-        """The task's result; None where the task stays in the journal, for the next endpoint."""
+    def __init__(self, outcome: Outcome | None) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        """The task's outcome; None where the task stays in the journal, for the next endpoint."""
 
 
 class Entry:
     """A task that has no confirmed result yet."""
 
-    __slots__ = ("_interruption", "_waits_for", "attempts", "delivery", "has_result", "id", "is_in_engine")
+    __slots__ = ("_interruption", "_waits_for", "attempts", "delivery", "has_result", "id", "is_in_engine", "trail")
 
     def __init__(self, id: str, delivery: Delivery | None, attempts: int = 0) -> None:
         self.id = id
@@ -46,6 +48,8 @@ class Entry:
         """How often it was handed to an engine, of this endpoint or of one before it."""
         self.is_in_engine = False
         self.has_result = False
+        self.trail: Trail | None = None
+        """Its records in the audit log, if there is one."""
         self._waits_for: asyncio.Future[Any] | None = None
         self._interruption: Interrupted | None = None
 
@@ -58,11 +62,18 @@ class Entry:
             raise self._interruption
         return value
 
-    def interrupt(self, result: bytes | None) -> None:
-        """End what the task waits for, now or next, with `Interrupted` and this result."""
-        self._interruption = Interrupted(result)
+    def interrupt(self, outcome: Outcome | None) -> None:
+        """End what the task waits for, now or next, with `Interrupted` and this outcome."""
+        self._interruption = Interrupted(outcome)
         if self._waits_for is not None and not self._waits_for.done():
             self._waits_for.set_exception(self._interruption)
+
+    def waits_in_engine(self, dispatched: Set[str] | None) -> bool:
+        """Return whether the engine has given the task to no worker yet.
+
+        `dispatched` is what it gave to workers; None if it doesn't tell.
+        """
+        return dispatched is not None and self.is_in_engine and self.id not in dispatched
 
 
 @dataclass(frozen=True)

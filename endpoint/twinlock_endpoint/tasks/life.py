@@ -1,34 +1,32 @@
 """A task's life: from its delivery into the engine, and from there to its result.
 
-Each task is one coroutine, `Tasks.live`. It can't be lost: the queue holds it until the journal has it, and the journal
-until RabbitMQ has confirmed its result. It isn't run twice by mistake: each attempt stands in the journal before it
-begins, so that the next endpoint knows of it, should this one be killed.
+Each task is one coroutine, `Tasks._live`. It can't be lost: the queue holds it until the journal has it, and the
+journal until RabbitMQ has confirmed its result. It isn't run twice by mistake: each attempt stands in the journal
+before it begins, so that the next endpoint knows of it, should this one be killed.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Set
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, NoReturn
 
 from twinlock_endpoint.engines.base import Engine
-from twinlock_endpoint.errors import DamagedError, InterruptedTaskError
+from twinlock_endpoint.errors import InterruptedTaskError
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.recovery import Unfinished
-from twinlock_endpoint.manager.audit import Audit
+from twinlock_endpoint.manager.audit import Audit, Trail
 from twinlock_endpoint.queues import deliveries
 from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
-from twinlock_endpoint.tasks import results
+from twinlock_endpoint.tasks import outcomes
 from twinlock_endpoint.tasks.engine_ends import EngineEnds, set_done
 from twinlock_endpoint.tasks.ledger import Entry, Interrupted, Ledger
+from twinlock_endpoint.tasks.outcomes import Failures, Outcome
 from twinlock_endpoint.worker import texts
 
 log = logging.getLogger(__name__)
-
-Failures = list[BaseException]
-"""The reasons why a task's attempts failed, the last one last."""
 
 
 class Tasks:
@@ -90,7 +88,7 @@ class Tasks:
         """Make the reason why the engine broke the result of all tasks without one, and of those that come later."""
         self._failure = reason
         for entry in self._ledger.unfinished():
-            entry.interrupt(results.lost(entry.id, [reason]))
+            entry.interrupt(outcomes.engine_failed(entry.id, [reason]))
 
     def leave(self) -> None:
         """Hand no task to the engine any more: the endpoint ends."""
@@ -104,16 +102,12 @@ class Tasks:
         """
         dispatched = self._journal.dispatched()
         for entry in self._ledger.unfinished():
-            attempts = entry.attempts - _was_waiting(entry, dispatched)
+            attempts = entry.attempts - entry.waits_in_engine(dispatched)
             if not final and attempts <= self._engine.retries:
                 self._journal.tried(entry.id, attempts)
                 entry.interrupt(None)
-            elif not attempts:
-                reason = f"the endpoint was shut down ({why}) before that"
-                entry.interrupt(results.not_started(entry.id, reason))
             else:
-                failures = [InterruptedTaskError(f"shut down ({why})", self._engine.retries)] * attempts
-                entry.interrupt(results.lost(entry.id, failures))
+                entry.interrupt(outcomes.shut_down(entry.id, why, attempts, self._engine.retries))
 
     def keep_all(self) -> None:
         """Leave all tasks in the journal as they are, for the next endpoint: the engine never ran."""
@@ -127,57 +121,60 @@ class Tasks:
 
     # A task's life.
 
-    async def _live(self, entry: Entry, work: Coroutine[Any, Any, bytes]) -> None:
-        """Work until there is a result, whatever happens; record and publish that."""
+    async def _live(self, entry: Entry, work: Coroutine[Any, Any, Outcome]) -> None:
+        """Work until there is a result, whatever happens; have it audited, record and publish it."""
         try:
-            result = await work
+            outcome = await work
         except Interrupted as interruption:
-            if interruption.result is None:
+            if interruption.outcome is None:
                 return
-            result = interruption.result
+            outcome = interruption.outcome
         except Exception as error:  # any message gets a result; it must not stay in the queue
             log.exception("Task %s can't be run", entry.id)
-            result = results.not_started(entry.id, error)
-        await self._ledger.settle(entry, result)
+            outcome = outcomes.not_started(entry.id, error)
+        if entry.trail is not None:
+            entry.trail.end(outcome.event)
+        await self._ledger.settle(entry, outcome.result)
 
-    async def _new(self, entry: Entry, delivery: Delivery) -> bytes:
-        """Return the result of a task that was delivered."""
+    async def _new(self, entry: Entry, delivery: Delivery) -> Outcome:
+        """Return the outcome of a task that was delivered."""
         task = deliveries.task(entry.id, delivery)
+        self._leave_trail(entry, task.function_id, is_received=False)
         if self._allowed is not None and task.function_id not in self._allowed:
             log.warning("Task %s: function %s is not allowed here", task.id, task.function_id)
-            self._record(task, "RECEIVED", "FAILED - Function not permitted on endpoint")
-            return results.not_allowed(task.id, task.function_id, self._endpoint_id)
+            return outcomes.not_allowed(task.id, task.function_id, self._endpoint_id)
         try:
             await self._ledger.store(entry, task, 0 if self._audit else 1)
         except OSError as error:
-            return results.not_started(task.id, results.no_room(error))
+            return outcomes.not_stored(task.id, error)
         if self._audit is None:
             return await self._run(entry, task, [], noted=True)
         return await self._run_audited(entry, task)
 
-    async def _adopted(self, entry: Entry, found: Unfinished) -> bytes:
-        """Return the result of a task of an endpoint before this one: it runs if it may (again)."""
+    async def _adopted(self, entry: Entry, found: Unfinished) -> Outcome:
+        """Return the outcome of a task of an endpoint before this one: it runs if it may (again)."""
+        function_id = "unknown" if found.task is None else found.task.function_id
+        self._leave_trail(entry, function_id, is_received=found.task is None or found.attempts > 0)
         await entry.wait(self._when_engine_runs())
         if found.task is None:
-            return results.lost(entry.id, [DamagedError()])
+            return outcomes.damaged(entry.id)
         if found.attempts == 0:
             return await self._run_audited(entry, found.task)
         interrupted = InterruptedTaskError("interrupted: its process or its host died", self._engine.retries)
         failures: Failures = [interrupted] * found.attempts
         if found.attempts > self._engine.retries:
-            self._record(found.task, "FAILED - Its endpoint was interrupted")
-            return results.lost(entry.id, failures)
+            return outcomes.interrupted(entry.id, failures)
         return await self._run(entry, found.task, failures)
 
-    async def _run_audited(self, entry: Entry, task: Task) -> bytes:
+    async def _run_audited(self, entry: Entry, task: Task) -> Outcome:
         """Run a task for the first time; if there is an audit, after the audit has it."""
-        if self._audit is not None:
+        if entry.trail is not None:
             written: asyncio.Future[None] = self._loop.create_future()
-            self._audit.write(task.id, task.function_id, "RECEIVED", "EXEC_START", written=partial(set_done, written))
+            entry.trail.start(partial(set_done, written))
             await entry.wait(written)
         return await self._run(entry, task, [])
 
-    async def _run(self, entry: Entry, task: Task, failures: Failures, *, noted: bool = False) -> bytes:
+    async def _run(self, entry: Entry, task: Task, failures: Failures, *, noted: bool = False) -> Outcome:
         """Attempt a task until a worker has made a result, or it may not be tried again.
 
         With `noted`, the first of these attempts stands in the journal already.
@@ -187,22 +184,21 @@ class Tasks:
                 if not noted:
                     await entry.wait(self._journal.trying(task.id, len(failures) + 1))
             except OSError as error:
-                return results.lost(task.id, [*failures, OSError(results.no_room(error))])
+                return outcomes.attempt_not_stored(task.id, failures, error)
             outcome = await self._attempt(entry, task, failures)
-            if isinstance(outcome, bytes):
+            if isinstance(outcome, Outcome):
                 return outcome
             log.warning("Task %s was lost: %s: %s", task.id, type(outcome).__name__, texts.text_of(outcome))
-            noted = _was_waiting(entry, self._journal.dispatched())  # then that was no attempt
+            noted = entry.waits_in_engine(self._journal.dispatched())  # then that was no attempt
             if not noted:
                 failures = [*failures, outcome]
             if len(failures) > self._engine.retries:
-                self._record(task, "FAILED - It was lost")
-                return results.lost(task.id, failures, self._hint())
+                return outcomes.lost(task.id, failures, self._hint())
 
-    async def _attempt(self, entry: Entry, task: Task, failures: Failures) -> bytes | BaseException:
-        """Hand a task to the engine; return a result, or what kept a worker from making one."""
+    async def _attempt(self, entry: Entry, task: Task, failures: Failures) -> Outcome | BaseException:
+        """Hand a task to the engine; return its outcome, or what kept a worker from making a result."""
         if self._failure is not None:
-            return results.lost(task.id, [*failures, self._failure])
+            return outcomes.engine_failed(task.id, [*failures, self._failure])
         if self._leaving:
             await self._until_abandoned(entry)
         entry.attempts = len(failures) + 1
@@ -211,20 +207,18 @@ class Tasks:
             future = self._engine.submit(task)
         except Exception as error:
             log.exception("Task %s can't be started", task.id)
-            self._record(task, "FAILED - It can't be started")
-            return results.not_started(task.id, error)
+            return outcomes.not_started(task.id, error)
         await entry.wait(self._ends.of(future))
-        return await self._outcome(entry, task, future)
+        return await self._outcome(entry, future)
 
-    async def _outcome(self, entry: Entry, task: Task, ended: Future[bytes]) -> bytes | BaseException:
+    async def _outcome(self, entry: Entry, ended: Future[bytes]) -> Outcome | BaseException:
         if ended.cancelled():  # by the engine's end, before it began
             entry.attempts -= 1
             entry.is_in_engine = False
             await self._until_abandoned(entry)
         error = ended.exception()
         if error is None:
-            self._record(task, "EXEC_END")
-            return ended.result()
+            return outcomes.answered(ended.result())
         if self._leaving:  # the engine's end is why
             await self._until_abandoned(entry)
         return error
@@ -233,9 +227,9 @@ class Tasks:
         never: asyncio.Future[NoReturn] = self._loop.create_future()
         await entry.wait(never)
 
-    def _record(self, task: Task, *states: str) -> None:
+    def _leave_trail(self, entry: Entry, function_id: str, *, is_received: bool) -> None:
         if self._audit is not None:
-            self._audit.write(task.id, task.function_id, *states)
+            entry.trail = Trail(self._audit, entry.id, function_id, is_received=is_received)
 
     # What the coroutines wait for.
 
@@ -248,11 +242,3 @@ class Tasks:
         future: asyncio.Future[None] = self._loop.create_future()
         self._until_engine_runs.append(future)
         return future
-
-
-def _was_waiting(entry: Entry, dispatched: Set[str] | None) -> bool:
-    """Return whether the engine has given the task to no worker yet.
-
-    `dispatched` is what it gave to workers; None if it doesn't tell.
-    """
-    return dispatched is not None and entry.is_in_engine and entry.id not in dispatched
