@@ -12,7 +12,7 @@ import yaml
 from endpoint_rig import until
 from parsl.jobs.states import JobState, JobStatus
 from process_trees import lives
-from twinlock_endpoint.engines import build
+from twinlock_endpoint.engines import ENGINES, build
 from twinlock_endpoint.engines.base import Place
 from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.errors import ConfigError
@@ -103,6 +103,7 @@ def test_traffic_is_encrypted_unless_somebody_says_otherwise(kind: str) -> None:
         ("strategy: {type: SimpleStrategy, max_idletime: 90}", ("simple", 90, 5)),
         ("strategy: simple, job_status_kwargs: {strategy: none, strategy_period: 0.5}", ("none", 120, 0.5)),
         ("job_status_kwargs: {strategy: null, max_idletime: 3}", ("none", 3, 5)),
+        ("job_status_kwargs: {max_idletime: .inf}", ("simple", float("inf"), 5)),
     ],
 )
 def test_scaling(text: str, scaling: tuple[str, float, float]) -> None:
@@ -214,6 +215,16 @@ def test_an_account_of_digits_needs_no_quotes() -> None:
     [
         ("{max_workers: 1}", "no 'type'; known are: GlobusComputeEngine"),
         ("{type: GlobusComputEngine}", "did you mean 'GlobusComputeEngine'?"),
+        ("{type: [GlobusComputeEngine]}", "engine type ['GlobusComputeEngine'] is not a name; known are: GlobusComp"),
+        ("{type: {name: GlobusComputeEngine}}", "engine type {'name': 'GlobusComputeEngine'} is not a name"),
+        *(
+            (f"{{type: {kind}, max_retries_on_system_failure: {number}}}", said)
+            for kind in ENGINES
+            for number, said in (
+                ("-1", "'max_retries_on_system_failure': -1; it has to be a number from 0 on"),
+                ("many", "'max_retries_on_system_failure': 'many'"),
+            )
+        ),
         ("{type: globuscomputeengine}", "did you mean 'GlobusComputeEngine'?"),
         ("{type: build}", "engine type 'build' is unknown"),
         ("{type: ThreadPoolEngine, max_worker: 1}", "no argument 'max_worker'; did you mean 'max_workers'?"),
@@ -279,6 +290,19 @@ def test_an_account_of_digits_needs_no_quotes() -> None:
         (
             "{type: GlobusComputeEngine, job_status_kwargs: {max_idletime: soon}}",
             "'soon', which is not a number of sec",
+        ),
+        *(
+            (f"{{type: GlobusComputeEngine, job_status_kwargs: {{strategy_period: {period}}}}}", said)
+            for period, said in (
+                ("0", "'strategy_period': 0; it has to be more than 0"),
+                (".inf", "'strategy_period': inf; it has to be"),
+                ("1.0e+12", "it has to be more than 0, and finite"),
+                (".nan", "'strategy_period': nan, which is not a number of seconds"),
+            )
+        ),
+        (
+            "{type: GlobusComputeEngine, job_status_kwargs: {max_idletime: .nan}}",
+            "'max_idletime': nan, which is not a number of seconds",
         ),
         ("{type: GlobusComputeEngine, strategy: simpel}", "did you mean 'simple'?"),
         ("{type: GlobusComputeEngine, job_status_kwargs: {max_idle: 1}}", "did you mean 'max_idletime'?"),

@@ -28,10 +28,12 @@ def build(description: dict[str, Any]) -> Engine:
     kind = arguments.pop("type", None)
     if kind is None:
         raise ConfigError(f"The engine has no 'type'; known are: {', '.join(ENGINES)}")
+    if not isinstance(kind, str):
+        raise ConfigError(f"The engine type {kind!r} is not a name; known are: {', '.join(ENGINES)}")
     if kind in _OLD:
         raise ConfigError(f"There is no {kind} any more; GlobusComputeEngine has its place, with the same arguments.")
     if kind not in ENGINES:
-        raise ConfigError(f"The engine type {kind!r} is unknown; {nearest(str(kind), ENGINES)}")
+        raise ConfigError(f"The engine type {kind!r} is unknown; {nearest(kind, ENGINES)}")
     lazy_imports.sdk()
     with lazy_imports.parsl():
         if kind in _ON_PARSL:

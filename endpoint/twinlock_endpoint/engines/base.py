@@ -59,6 +59,14 @@ def _run_dir(folder: Path, working_dir: str) -> str:
     return str(folder / Path(working_dir).expanduser())
 
 
+def check_retries(retries: int) -> None:
+    """Raise `ConfigError` unless `max_retries_on_system_failure` can be this number."""
+    if retries < 0:
+        raise ConfigError(
+            f"The engine has 'max_retries_on_system_failure': {retries}; it has to be a number from 0 on."
+        )
+
+
 class Engine(ABC):
     """The part of an endpoint that runs tasks.
 

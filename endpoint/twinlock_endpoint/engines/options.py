@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from twinlock_endpoint.engines.base import Execution
+from twinlock_endpoint.engines.base import Execution, check_retries
 from twinlock_endpoint.errors import ConfigError
 
 
@@ -34,5 +34,6 @@ class Options(Execution):
 
     def __post_init__(self) -> None:
         Execution.__post_init__(self)
+        check_retries(self.max_retries_on_system_failure)
         if not 0 <= self.max_scheduler_outage < math.inf:
             raise ConfigError("The engine's 'max_scheduler_outage' has to be a number of seconds, 0 or more.")

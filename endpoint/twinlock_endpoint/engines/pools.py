@@ -18,13 +18,14 @@ from twinlock_common.keys import nearest
 from twinlock_endpoint import exits
 from twinlock_endpoint.config.construct import construct
 from twinlock_endpoint.engines import sockets_folder
-from twinlock_endpoint.engines.base import Engine, Execution, Place
+from twinlock_endpoint.engines.base import Engine, Execution, Place, check_retries
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.worker.execute import execute_task
 from twinlock_endpoint.zygote import detach
 
 _EXECUTION = frozenset(Execution.__dataclass_fields__)
+_RETRIES = "max_retries_on_system_failure"
 _END_GRACE_S = 2.0
 _CLOSE_S = 15.0  # what was killed needs a turn of the processor to end
 
@@ -35,13 +36,14 @@ class PoolEngine(Engine):
     pool_arguments: ClassVar[frozenset[str]]
     default_workers: ClassVar[int]
 
-    def __init__(self, execution: Execution, pool: dict[str, Any], retries: int) -> None:
+    def __init__(self, execution: Execution, pool: dict[str, Any], max_retries_on_system_failure: int) -> None:
+        check_retries(max_retries_on_system_failure)
         self._execution = execution
         self._arguments = pool
         self._place: Place
         self._submitted = 0
         self._outstanding = 0
-        self.retries = retries
+        self.retries = max_retries_on_system_failure
         self.max_workers = pool.setdefault("max_workers", self.default_workers)
         self._executor = self._make()
 
@@ -49,14 +51,14 @@ class PoolEngine(Engine):
     def from_config(cls, arguments: dict[str, Any]) -> Self:
         """Return the engine, from its arguments in a configuration. Raise `ConfigError` with the one that is wrong."""
         arguments = {name: value for name, value in arguments.items() if name != "label"}
-        retries = arguments.pop("max_retries_on_system_failure", 0)
+        retries = arguments.pop(_RETRIES, 0)
         for name in arguments.keys() - _EXECUTION - cls.pool_arguments:
-            known = cls.pool_arguments | _EXECUTION | {"label", "max_retries_on_system_failure"}
+            known = cls.pool_arguments | _EXECUTION | {"label", _RETRIES}
             raise ConfigError(f"{cls.__name__} has no argument {name!r}; {nearest(str(name), known)}")
         own = {name: value for name, value in arguments.items() if name in _EXECUTION}
         pool = {name: value for name, value in arguments.items() if name in cls.pool_arguments}
         execution = construct(cls.__name__, Execution, own)
-        return construct(cls.__name__, cls, {"execution": execution, "pool": pool, "retries": retries})
+        return construct(cls.__name__, cls, {"execution": execution, "pool": pool, _RETRIES: retries})
 
     @abstractmethod
     def _make(self) -> ThreadPoolExecutor | ProcessPoolExecutor: ...

@@ -1,6 +1,7 @@
 """How blocks are scaled: Parsl's strategies and the poller that applies them, by their keys in a configuration."""
 
-from numbers import Real
+import math
+import threading
 from typing import Any
 
 from parsl.jobs.strategy import Strategy
@@ -24,8 +25,11 @@ def poller_arguments(strategy: Any, more: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"The engine's 'job_status_kwargs' has no {name!r}; {nearest(str(name), _DEFAULTS)}")
     for name in ("max_idletime", "strategy_period"):
         value = arguments[name]
-        if isinstance(value, bool) or not isinstance(value, Real) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value < 0:
             raise ConfigError(f"The engine has {name!r}: {value!r}, which is not a number of seconds.")
+    period = arguments["strategy_period"]
+    if not 0 < period <= threading.TIMEOUT_MAX:  # Parsl's poller would never rest, or end without a word
+        raise ConfigError(f"The engine has 'strategy_period': {period!r}; it has to be more than 0, and finite.")
     arguments["strategy"] = _known(arguments["strategy"])
     return arguments
 
