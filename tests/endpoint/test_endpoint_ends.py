@@ -103,6 +103,32 @@ def test_a_task_that_the_shutdown_interrupts_is_answered(
     until(lambda: not queues.waiting_tasks())
 
 
+def ignore_sigterm(folder: str) -> None:
+    """Say that this runs, and don't end when asked to."""
+    import os
+    import pathlib
+    import signal
+    import time
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pathlib.Path(folder, f"runs.{os.getpid()}").touch()
+    while True:
+        time.sleep(1)
+
+
+def test_many_workers_that_ignore_sigterm_delay_the_end_as_one_does(
+    endpoint: Callable[..., Running], queues: Queues, home: Path
+) -> None:
+    running = endpoint("engine: {type: ProcessPoolEngine, max_workers: 16}\n")
+    for _ in range(16):
+        queues.submit(ignore_sigterm, str(home))
+    until(lambda: len(list(home.glob("runs.*"))) == 16)
+    running.signal()
+    end = running.end()
+    assert (end.code, end.left) == (0, [])
+    assert "The engine did not stop" not in running.log()
+
+
 def test_a_signal_while_the_engine_starts(endpoint: Callable[..., Running], queues: Queues) -> None:
     running = endpoint(LOCAL)
     until(lambda: running.parts("interchange"))

@@ -5,6 +5,7 @@ import multiprocessing.forkserver
 import os
 import shutil
 import threading
+import time
 import traceback
 from abc import abstractmethod
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -160,8 +161,9 @@ class ProcessPoolEngine(PoolEngine):
         children = multiprocessing.active_children()
         for child in children:
             child.terminate()
+        deadline = time.monotonic() + _END_GRACE_S
         for child in children:
-            child.join(_END_GRACE_S)
+            child.join(max(0.0, deadline - time.monotonic()))
             child.kill()
         closing.join(_CLOSE_S)
         if self._sockets:
