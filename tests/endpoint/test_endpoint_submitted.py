@@ -49,13 +49,17 @@ def test_a_process_that_only_has_the_same_number_is_left_alone(
     assert lives(int(job))
 
 
-def test_a_job_that_could_not_be_cancelled_is_left_to_the_next(
+def test_a_job_that_only_a_former_provider_can_cancel_is_told_once_and_forgotten(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "blocks.json"
-    job = {"provider": "SlurmProvider", "id": "17", "group": 0, "session": 0}
-    path.write_text(json.dumps({"here": "", "jobs": [job]}))
-    Submitted(path).cancel_former(LocalProvider())
-    assert "SlurmProvider 17 can't be cancelled by a LocalProvider; cancel it by hand" in caplog.text
-    (kept,) = json.loads(path.read_text())["jobs"]
-    assert kept.items() >= job.items()
+    jobs = [{"provider": "SlurmProvider", "id": "17"}, {"provider": "SlurmProvider", "id": "", "name": "block-3"}]
+    path.write_text(json.dumps({"here": "", "jobs": jobs}))
+    submitted = Submitted(path)
+    submitted.cancel_former(LocalProvider())
+    submitted.end(LocalProvider())
+    assert [record.getMessage() for record in caplog.records] == [
+        "SlurmProvider 17 can't be cancelled by a LocalProvider; cancel it by hand",
+        "SlurmProvider block-3 can't be cancelled by a LocalProvider; cancel it by hand",
+    ]
+    assert json.loads(path.read_text())["jobs"] == []

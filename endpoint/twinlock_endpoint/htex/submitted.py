@@ -115,8 +115,19 @@ class Submitted:
             self._write()
 
     def cancel_former(self, provider: ExecutionProvider) -> None:
-        """Cancel what an endpoint before this one left."""
-        self._unwanted = self._read()
+        """Cancel what an endpoint before this one left.
+
+        Jobs of another provider, which the configuration had then, are told once and forgotten: nobody here can cancel
+        them.
+        """
+        kind = type(provider).__name__
+        left = self._read()
+        foreign = [job for job in left if job.provider != kind and not job.group]
+        self._unwanted = [job for job in left if job not in foreign]
+        for job in foreign:
+            log.error("%s %s can't be cancelled by a %s; cancel it by hand", job.provider, job.id or job.name, kind)
+        if foreign:
+            self._write()
         self.cancel_unwanted(provider)
 
     def cancel_unwanted(self, provider: ExecutionProvider) -> None:
@@ -183,9 +194,6 @@ def _cancel(job: _Job, provider: ExecutionProvider) -> bool:
     if job.group:
         _kill(job)
         return True
-    if job.provider != type(provider).__name__:
-        log.error("%s %s can't be cancelled by a %s; cancel it by hand", job.provider, job.id, type(provider).__name__)
-        return False
     if job.id:
         return _cancel_by_id(job.id, provider)
     found = provider.find([job.name])
