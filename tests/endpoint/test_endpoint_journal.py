@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import resource
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -130,6 +131,20 @@ def test_whatever_bytes_a_file_has_the_sound_frames_are_found(payloads: list[byt
     found = list(frames.frames(whole))
     assert [one.payload for one in found if one.payload is not None][: len(payloads)] == payloads
     assert sum(one.length for one in found) == len(whole) - len(frames.HEADER), "every byte is accounted for"
+
+
+async def test_records_wait_for_others_while_many_tasks_are_open(diary: Diary) -> None:
+    """Ends of tasks that weren't taken here, such as refused ones and a predecessor's, make no difference."""
+    for number in range(100):
+        diary.journal.finished(f"refused {number}")
+    await asyncio.gather(*[diary.take(f"{number}") for number in range(20)])
+    waited = []
+    for number in range(20):
+        began = time.monotonic()
+        await asyncio.wait_for(diary.journal.answered(f"{number}", b"result"), LIMIT_S)
+        waited.append(time.monotonic() - began)
+    assert min(waited) > 0.002, "three milliseconds, in which other records may come"
+    await diary.close()
 
 
 async def test_files_go_when_nobody_needs_them(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ class Writer:
         self._gathered: list[Record] = []
         self._flushing: asyncio.TimerHandle | None = None
         self._hurried = False
-        self._open = 0
+        self._open: set[str] = set()
         self._ending = False
         self._unsynced = False
         self._failing = False
@@ -51,14 +51,14 @@ class Writer:
         """
         self._gathered.append(record)
         if record.kind is Kind.DONE:
-            self._open -= 1
+            self._open.discard(record.task_id)
             if self._flushing is None:
                 self._plan(_LAZY_S)
         else:
-            self._open += record.kind is Kind.TAKEN
+            self._open.add(record.task_id)
             if not self._hurried:
                 self._hurried = True
-                self._plan(_BUSY_S if self._open >= _BUSY else 0)
+                self._plan(_BUSY_S if len(self._open) >= _BUSY else 0)
 
     async def close(self, limit_s: float) -> None:
         """Write what waits, at most `limit_s` seconds, and end the thread."""
