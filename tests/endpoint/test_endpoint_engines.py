@@ -135,6 +135,27 @@ def test_blocks_that_fail_again_and_again_are_the_end_also_after_a_good_one(
     assert ("no hours are left" in str(htex.executor_exception)) == over
 
 
+def test_the_condition_is_told_while_the_poller_adds_and_removes_blocks() -> None:
+    htex = executor("{type: GlobusComputeEngine}")
+    statuses = htex.status_facade
+
+    class Watched(JobStatus):  # type: ignore[misc]  # Parsl ships no types
+        """A status at which one looks just as the poller drops its block and adds another."""
+
+        @property
+        def message(self) -> str:
+            statuses.pop("0", None)
+            statuses["1"] = RUNS
+            return "Priority"
+
+        @message.setter
+        def message(self, _text: str) -> None: ...
+
+    htex.blocks_to_job_id["0"] = "17"
+    statuses["0"] = Watched(JobState.PENDING)
+    assert htex.condition() == "The batch job 17 is now Priority"
+
+
 def test_a_step_of_an_engines_end_that_fails_keeps_no_other_from_being_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

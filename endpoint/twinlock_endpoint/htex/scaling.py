@@ -51,8 +51,9 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
 
     def condition(self) -> str:
         """Return what stands in the way of more workers, in words for the user; empty while nothing does."""
-        waiting = [block for block, status in self._status.items() if status.state == JobState.PENDING]
-        reasons = [describe(self, block, self._status[block]) for block in waiting if self._status[block].message]
+        statuses = self._status.copy()  # in one go, since the poller's thread adds and removes blocks meanwhile
+        waiting = [block for block, status in statuses.items() if status.state == JobState.PENDING]
+        reasons = [describe(self, block, statuses[block]) for block in waiting if statuses[block].message]
         return " ".join(filter(None, [self.submissions.condition(), self._silence(), *reasons[:_SHOWN_REASONS]]))
 
     def kept_in_the_dark(self) -> bool:
