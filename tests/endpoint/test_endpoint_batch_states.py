@@ -123,3 +123,18 @@ def test_a_pbs_without_history_or_with_broken_json(provider: Any, batch: Path, o
     assert states(provider, job, other) == [JobState.HELD, JobState.RUNNING]
     say(batch, job, "forgotten")
     assert states(provider, job, other) == [JobState.COMPLETED, JobState.RUNNING]
+
+
+@pytest.mark.parametrize(
+    ("template", "answer"),
+    [
+        (PBS, '{"Jobs": {"12": {"job_state": "F"}, "123": {"job_state": "R"}}}'),
+        (TORQUE, "Job ID Name User Time S Queue\n12 block me 0 C debug\n123 block me 0 R debug\n"),
+    ],
+)
+def test_an_id_without_its_server_is_of_the_job_with_that_number(provider: Any, batch: Path, answer: str) -> None:
+    (batch / "answer").write_text(answer)
+    (batch / "bin" / "qstat").write_text(f"#!/bin/sh\ncat {batch}/answer\n")
+    for job in ("123.server", "12.server"):
+        provider.adopt(job, f"block-{job}")
+    assert states(provider, "123.server", "12.server") == [JobState.RUNNING, JobState.COMPLETED]

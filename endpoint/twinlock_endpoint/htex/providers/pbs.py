@@ -107,5 +107,6 @@ def _said(letter: str) -> tuple[JobState, str]:
 
 
 def _own_name(shown: str, jobs: dict[str, Any]) -> str:
-    """Return the id that qsub(1B) gave; qstat(1B) may show less of it."""
-    return next((job for job in jobs if job.startswith(shown)), shown)
+    """Return the id that qsub(1B) gave; qstat(1B) may show less of it, but always the whole number."""
+    number, _, _ = shown.partition(".")
+    return next((job for job in jobs if job.startswith(shown) and job.partition(".")[0] == number), shown)
