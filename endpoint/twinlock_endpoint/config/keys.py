@@ -88,7 +88,7 @@ _TABLE = (
     Key("engine", _MAPPING, None, "", "what runs the tasks: `type` and that engine's own arguments"),
     Key("display_name", NAME, None, "", "a name for people"),
     Key("heartbeat_period", _PERIOD, 30.0, "s", "time between two heartbeats, at least 5"),
-    Key("heartbeat_threshold", _COUNT, 120, "s", "silence of the queue's broker after which the connection is lost"),
+    Key("heartbeat_threshold", _COUNT, 120, "s", "silence of RabbitMQ after which the connection is lost"),
     Key("idle_heartbeats_soft", _COUNT, 0, "heartbeats", "shut down after so many with all work done; 0 is never"),
     Key("idle_heartbeats_hard", _COUNT, 5760, "heartbeats", "shut down after so many without any movement"),
     Key("endpoint_setup", TEXT, None, "", "shell command run before the engine starts"),
@@ -97,11 +97,11 @@ _TABLE = (
     Key("log_dir", _PATH, None, "", "folder of endpoint.log; the endpoint's folder by default"),
     Key("stdout", TEXT, None, "", "file for standard output, relative to the log's folder; endpoint.log by default"),
     Key("stderr", TEXT, None, "", "file for standard error, relative to the log's folder; endpoint.log by default"),
-    Key("amqp_port", _PORT, None, "", "port of the queue's broker, instead of the one in its URL"),
+    Key("amqp_port", _PORT, None, "", "RabbitMQ's port, instead of the one in its URL"),
     Key("debug", FLAG, False, "", "log in detail"),
     Key("paths", _PATHS, {}, "", "endpoint_dir and endpoint_log, instead of the usual places"),
     Key("keep_unused_days", _DAYS, 0.0, "days", "remove this user's endpoint folders unused for so long; 0 is never"),
-    Key("high_assurance", FLAG, False, "", "set by the peer's manager, not a template: the engine has to be encrypted"),
+    Key("high_assurance", FLAG, False, "", "set by the agent's manager, not a template: the engine must be encrypted"),
 )
 
 KEYS = {key.name: key for key in _TABLE}

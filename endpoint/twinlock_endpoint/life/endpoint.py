@@ -171,9 +171,9 @@ class _Endpoint:
         if len(self._parts.ledger) or self._stops:
             return
         if isinstance(reason, REFUSED):
-            self._give_up(os.EX_NOPERM, "The task queue's broker refused the endpoint's credentials.")
+            self._give_up(os.EX_NOPERM, "RabbitMQ refused the endpoint's credentials.")
         elif self._outage.seconds > _OFFLINE_S:
-            self._give_up(os.EX_TEMPFAIL, "The endpoint can't reach the task queue's broker.")
+            self._give_up(os.EX_TEMPFAIL, "The endpoint can't reach RabbitMQ.")
 
     # Heartbeats.
 
