@@ -15,7 +15,7 @@ from twinlock_endpoint.engines.containers import Container
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.home import output
-from twinlock_endpoint.htex import blocks, bundle, executor, failures, parsl_types
+from twinlock_endpoint.htex import blocks, bundle, executor, failures, from_config, parsl_types
 from twinlock_endpoint.htex.any_folder import InWorkingFolder, is_plain
 from twinlock_endpoint.htex.poller import Poller
 from twinlock_endpoint.htex.providers import forked
@@ -55,7 +55,7 @@ class GlobusComputeEngine(Engine):
         """Return the engine, from its arguments in a configuration. Raise `ConfigError` with the one that is wrong."""
         own = {name: value for name, value in arguments.items() if name in _OPTIONS}
         theirs = {name: value for name, value in arguments.items() if name not in _OPTIONS}
-        known = executor.arguments_of(cls.executor_class)
+        known = from_config.arguments_of(cls.executor_class)
         for name in theirs.keys() - known:
             if name in _MPI:
                 raise ConfigError(f"{cls.__name__} has no argument {name!r}; GlobusMPIEngine is for MPI programs.")
@@ -66,11 +66,11 @@ class GlobusComputeEngine(Engine):
             theirs["address"] = parsl_types.address(theirs["address"])
         options = construct(cls.__name__, Options, {"label": cls.__name__} | own)
         theirs = {"encrypted": True, **theirs, "label": f"{options.label}-{cls.executor_class.__bases__[-1].__name__}"}
-        return cls(executor.make(cls.executor_class, cls.__name__, theirs, options.max_scheduler_outage), options)
+        return cls(from_config.make(cls.executor_class, cls.__name__, theirs, options.max_scheduler_outage), options)
 
     def prepare(self) -> None:
         """Start the zygote, unless the configuration has a command of its own for the interchange."""
-        if self._executor.interchange_launch_cmd != executor.INTERCHANGE:
+        if self._executor.interchange_launch_cmd != from_config.INTERCHANGE:
             return  # one of the configuration's own
         from twinlock_endpoint.worker import execute
 

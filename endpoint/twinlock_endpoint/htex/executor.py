@@ -1,13 +1,11 @@
 """Parsl's HighThroughputExecutor and MPIExecutor, changed to use no service outside and to report their failure."""
 
 import asyncio
-import inspect
 import logging
 import math
 import pickle
 import re
 import shlex
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,28 +20,19 @@ from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.executors.high_throughput.mpi_executor import MPIExecutor as ParslMPIExecutor
 from parsl.providers.base import ExecutionProvider
 
-from twinlock_endpoint.config.construct import construct
-from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex import messages
-from twinlock_endpoint.htex.addresses import LOOPBACK, local_addresses, require_own
 from twinlock_endpoint.htex.any_folder import literal, quoted
 from twinlock_endpoint.htex.jobs import advise
 from twinlock_endpoint.htex.lost_workers import LostWorkers
 from twinlock_endpoint.htex.programs import InterchangeProgram
 from twinlock_endpoint.htex.providers import forked
-from twinlock_endpoint.htex.providers.local import LocalProvider
 from twinlock_endpoint.htex.questions import Questions
 from twinlock_endpoint.htex.scaling import ScalingExecutor
 from twinlock_endpoint.htex.sockets import readable
-from twinlock_endpoint.htex.submissions import Submissions
 from twinlock_endpoint.htex.submitted import Submitted
 from twinlock_endpoint.zygote.client import Zygote
 
-# Not "interchange.py" from PATH: a batch site may have another Parsl there. -P keeps the user's folder off sys.path.
-INTERCHANGE = [sys.executable, "-P", "-m", "parsl.executors.high_throughput.interchange"]
-
-_POLL_MS = 100  # how often interchange and result thread look up when nothing happens; what happens wakes them at once
-_SEND_MS = 50  # between two looks whether the interchange lives, while a task can't be sent to it
+_LOOK_MS = 50  # between two looks whether the interchange lives, while it doesn't answer or take a task
 _PATHS = re.compile(r"(?<!\{)\{(cert_dir|logdir)\}(?!\})")  # in a launch command
 
 
@@ -71,7 +60,7 @@ class Surroundings:
 
 
 class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  # Parsl ships no types
-    """The executor, with a callback for its failure. Made by `make`."""
+    """The executor, with a callback for its failure. Made by `from_config.make`."""
 
     launch_cmd: str
     worker_port: int | None
@@ -110,7 +99,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         self._messages: dict[int, dict[str, Any]] = {}  # of the tasks that have no result yet
         super().start()
         self.command_client = Questions(self.command_client, lambda: self.interchange_proc.poll() is not None)
-        self.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _SEND_MS)
+        self.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _LOOK_MS)
         self._put, self.outgoing_q.put = self.outgoing_q.put, self._put_while_it_lives
         threading.Thread(target=self._watch_interchange, name="interchange-watch", daemon=True).start()
 
@@ -160,7 +149,7 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
         """
         commands = self.command_client.zmq_socket
         commands.send_pyobj("WORKER_BINDS")
-        while not commands.poll(_POLL_MS):
+        while not commands.poll(_LOOK_MS):
             code = self.interchange_proc.poll()
             if code is not None:
                 port = f"; is its port {self.worker_port} in use?" if self.worker_port else ""
@@ -250,39 +239,3 @@ class MPIExecutor(Executor, ParslMPIExecutor):  # type: ignore[misc]
         wanted, there = int(resource_specification.get("num_nodes", 1)), self.provider.nodes_per_block
         if not 1 <= wanted <= there:
             raise ValueError(f"the task asks for {wanted} nodes (num_nodes), and a block has {there} (nodes_per_block)")
-
-
-def make(kind: type[Executor], what: str, arguments: dict[str, Any], max_outage_s: float) -> Executor:
-    """Return an executor of the engine `what` from its arguments in the configuration.
-
-    Its `provider` and `address` are built already. Tasks wait for `max_outage_s` seconds at most while the scheduler
-    takes no jobs.
-
-    Without an address Parsl would look for one with a web service. Local workers need the loopback only; all others
-    are told every address of this host, and the interchange listens on all of them.
-    """
-    arguments = dict(arguments)
-    arguments.setdefault("provider", LocalProvider())
-    arguments.setdefault("poll_period", _POLL_MS)
-    anywhere = "address" not in arguments and not isinstance(arguments["provider"], LocalProvider)
-    require_own(arguments.setdefault("address", LOOPBACK))
-    executor = construct(what, kind, arguments)
-    if executor.workers_per_node < 1:
-        raise ConfigError(
-            f"{what}: no worker fits on a node; look at max_workers_per_node, at cores_per_worker and mem_per_worker, "
-            "and at what the provider says that a node has (cores_per_node, mem_per_node)."
-        )
-    if "interchange_launch_cmd" not in arguments:  # an argument of another type in each of Parsl's two classes
-        executor.interchange_launch_cmd = INTERCHANGE
-    executor.submissions = Submissions(max_outage_s)
-    executor.lost_workers = LostWorkers(executor)
-    # Workers may bring a Python of their own (worker_init); Parsl would end the whole executor over that.
-    executor._check_python_mismatch = False  # noqa: SLF001 - no argument for it; in compat/executor.py
-    if anywhere:
-        executor.address, executor.all_addresses = None, local_addresses()
-    return executor
-
-
-def arguments_of(kind: type[Executor]) -> frozenset[str]:
-    """Return the names of the arguments that Parsl's class takes."""
-    return frozenset(inspect.signature(kind).parameters)
