@@ -6,9 +6,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from twinlock_common.amqp.consumer import Consumer, Message
 from twinlock_common.amqp.errors import LinkError, LinkRefused
-from twinlock_common.amqp.link import Consumer, Link, Message
-from twinlock_common.backoff import delays
+from twinlock_common.amqp.link import Link
+from twinlock_common.amqp.reconnector import Reconnector
 
 from twinlock_broker import metrics
 from twinlock_broker.compute.command import Delivery
@@ -37,45 +38,50 @@ class CommandQueue:
         self._decided: OrderedDict[bytes, None] = OrderedDict()
         self._working: dict[bytes, list[Message]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._link: Link | None = None
+        self._used = renewal.current
+        self._connection = Reconnector(self._open, self._consume, self._lost)
         self._consumer: Consumer | None = None
         self.ready = asyncio.Event()
         """Set as soon as commands are consumed."""
 
     async def run(self) -> None:
         """Consume without end, and reconnect whenever a connection fails. Raise `Fatal`, see `Renewal`."""
-        waits = delays()
-        while True:
-            registration = self._renewal.current
-            try:
-                self._link = link = await Link.open(registration.commands.url.reveal())
-                self._consumer = await link.consume(registration.commands.queue, PREFETCH, self._start)
-                log.info("consuming commands")
-                metrics.AMQP_CONNECTIONS.labels("commands").inc()
-                metrics.AMQP_CONNECTED.labels("commands").set(1)
-                self.ready.set()
-                waits = delays()
-                log.warning("the command queue's connection ended: %s", await link.closed())
-            except LinkRefused:
-                await self._renewal.renew(registration)
-            except LinkError as error:
-                log.warning("no connection to the command queue, it is made anew: %s", error)
-            await self._drop()
-            await asyncio.sleep(next(waits))
+        await self._connection.run()
 
     async def stop(self) -> None:
         """Take no more commands and let those in work come to their end."""
-        if self._link is not None and self._consumer:
+        if self._connection.link is not None and self._consumer is not None:
             with contextlib.suppress(LinkError):
-                await self._link.cancel(self._consumer)
+                await self._consumer.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=DRAIN_LIMIT)
         for task in self._tasks:
             task.cancel()
-        await self._drop()
+        await self._connection.close()
+        metrics.AMQP_CONNECTED.labels("commands").set(0)
+
+    async def _open(self) -> Link:
+        self._used = self._renewal.current
+        return await Link.open(self._used.commands.url.reveal())
+
+    async def _consume(self, link: Link) -> None:
+        self._consumer = await link.consume(self._used.commands.queue, PREFETCH, self._start)
+        log.info("consuming commands")
+        metrics.AMQP_CONNECTIONS.labels("commands").inc()
+        metrics.AMQP_CONNECTED.labels("commands").set(1)
+        self.ready.set()
+
+    async def _lost(self, error: LinkError, delay: float) -> None:
+        metrics.AMQP_CONNECTED.labels("commands").set(0)
+        self._consumer = None
+        if isinstance(error, LinkRefused):
+            await self._renewal.renew(self._used)
+        else:
+            log.warning("no connection to the command queue, it is made anew in %.1f s: %s", delay, error)
 
     def _start(self, message: Message) -> None:
-        delivery = Delivery(message.content_type, message.timestamp, message.body, message.redelivered)
+        told = message.properties
+        delivery = Delivery(told.content_type, told.timestamp, message.body, message.redelivered)
         fingerprint = delivery.fingerprint()
         if delivery.redelivered and fingerprint in self._decided:
             log.info("a command was delivered again whose outcome is decided")
@@ -99,9 +105,3 @@ class CommandQueue:
             self._decided.popitem(last=False)
         for message in self._working.pop(fingerprint, ()):
             message.ack()
-
-    async def _drop(self) -> None:
-        metrics.AMQP_CONNECTED.labels("commands").set(0)
-        if self._link is not None:
-            await self._link.close()
-            self._link = self._consumer = None

@@ -6,7 +6,7 @@ import logging
 
 from twinlock_common.amqp.errors import LinkError, LinkRefused, RefusedMessageError
 from twinlock_common.amqp.link import Link
-from twinlock_common.backoff import delays
+from twinlock_common.amqp.reconnector import Reconnector
 
 from twinlock_broker import metrics
 from twinlock_broker.compute import status_report
@@ -24,56 +24,47 @@ class Heartbeat:
         self._renewal = renewal
         self._used = renewal.current
         self._period = period
-        self._link: Link | None = None
+        self._connection = Reconnector(self._open, self._beat, self._lost)
         self.first = asyncio.Event()
         """Set as soon as RabbitMQ has taken a heartbeat."""
 
     async def run(self) -> None:
         """Send without end, and reconnect whenever a connection fails. Raise `Fatal`, see `Renewal`."""
-        waits = delays()
-        while True:
-            self._used = self._renewal.current
-            try:
-                self._link = await Link.open(self._used.heartbeats.url.reveal())
-                metrics.AMQP_CONNECTIONS.labels("heartbeats").inc()
-                metrics.AMQP_CONNECTED.labels("heartbeats").set(1)
-                while True:
-                    await self._send(self._period)
-                    metrics.HEARTBEATS.inc()
-                    self.first.set()
-                    waits = delays()
-                    await self._pause()
-            except LinkRefused:
-                await self._renewal.renew(self._used)
-            except (LinkError, RefusedMessageError) as error:
-                log.warning("no heartbeat goes out, the connection is made anew: %s", error)
-                await self._drop()
-            await asyncio.sleep(next(waits))
+        await self._connection.run()
 
     async def say_goodbye(self) -> None:
         """Tell the service that the endpoint shuts down. Without a connection the service finds out by itself."""
-        if self._link is not None:
-            with contextlib.suppress(LinkError, RefusedMessageError):
-                await self._send(0)
-        await self._drop()
+        if self._connection.link is not None:
+            with contextlib.suppress(LinkError):
+                await self._send(self._connection.link, 0)
+        await self._connection.close()
 
-    async def _send(self, period: float) -> None:
-        if self._link is None:
-            raise LinkError("there is no connection")
-        target, body = self._used.heartbeats, status_report.heartbeat(self._used.endpoint_id, period)
+    async def _open(self) -> Link:
+        self._used = self._renewal.current
+        return await Link.open(self._used.heartbeats.url.reveal())
+
+    async def _beat(self, link: Link) -> None:
+        metrics.AMQP_CONNECTIONS.labels("heartbeats").inc()
+        metrics.AMQP_CONNECTED.labels("heartbeats").set(1)
+        while True:
+            await self._send(link, self._period)
+            metrics.HEARTBEATS.inc()
+            self.first.set()
+            await asyncio.sleep(self._period)
+
+    async def _send(self, link: Link, period: float) -> None:
+        body = status_report.heartbeat(self._used.endpoint_id, period)
         try:
             async with asyncio.timeout(_CONFIRM_LIMIT):
-                await self._link.publish(target.exchange, target.routing_key, body, target.properties)
+                await link.publish(self._used.heartbeats.envelope(), body)
         except TimeoutError as error:
             raise LinkError("a heartbeat wasn't confirmed in time") from error
+        except RefusedMessageError as error:
+            raise LinkError(str(error)) from error
 
-    async def _pause(self) -> None:
-        if self._link is not None:
-            with contextlib.suppress(TimeoutError):
-                raise LinkError(await asyncio.wait_for(self._link.closed(), self._period))
-
-    async def _drop(self) -> None:
+    async def _lost(self, error: LinkError, delay: float) -> None:
         metrics.AMQP_CONNECTED.labels("heartbeats").set(0)
-        if self._link is not None:
-            await self._link.close()
-            self._link = None
+        if isinstance(error, LinkRefused):
+            await self._renewal.renew(self._used)
+        else:
+            log.warning("no heartbeat goes out, the connection is made anew in %.1f s: %s", delay, error)

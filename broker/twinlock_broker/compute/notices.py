@@ -109,6 +109,6 @@ async def _publish(notice: Notice) -> None:
     try:
         text = f"{notice.text}\n(error id {notice.error_id})"
         body = status_report.failure(notice.endpoint, text)
-        await link.publish(target.exchange, target.routing_key, body, target.properties)
+        await link.publish(target.envelope(), body)
     finally:
         await link.close()

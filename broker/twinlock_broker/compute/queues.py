@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twinlock_common import queues
+from twinlock_common.amqp.envelope import Envelope
 
 from twinlock_broker.secret import Secret
 
@@ -33,10 +34,9 @@ class Target:
     delivery_mode: int
     """AMQP's: 1 transient, 2 persistent."""
 
-    @property
-    def properties(self) -> dict[str, Any]:
-        """The properties of a message that is published there."""
-        return {"delivery_mode": self.delivery_mode}
+    def envelope(self) -> Envelope:
+        """Return what surrounds a message that is published there."""
+        return Envelope(self.exchange, self.routing_key, {"delivery_mode": self.delivery_mode})
 
 
 def read_source(info: Any, port: int | None) -> Source:

@@ -146,12 +146,15 @@ class Publisher:
             message.returned = False
             self._published += 1
             self._unconfirmed[self._published] = message
-            self._envelope(message.destination).send(message.body, self._published)
+            self._envelope(message.destination).send(self._channel, message.body, self._published)
 
     def _envelope(self, destination: Destination) -> Envelope:
         known = self._envelopes.get(id(destination))
         if known is None or known[0] is not destination:
-            known = self._envelopes[id(destination)] = destination, Envelope(self._channel, destination.publish)
+            known = self._envelopes[id(destination)] = (
+                destination,
+                Envelope(**{"mandatory": False} | destination.publish),
+            )
         return known[1]
 
     def _confirmed(self, frame: Method[Basic.Ack | Basic.Nack]) -> None:

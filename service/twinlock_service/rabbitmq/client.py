@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
-import pika
+from twinlock_common.amqp.connection import parameters
+from twinlock_common.amqp.consumer import Message
+from twinlock_common.amqp.envelope import Envelope
 from twinlock_common.amqp.errors import LinkError, NotTaken
-from twinlock_common.amqp.link import Link, Message
-from twinlock_common.backoff import delays
+from twinlock_common.amqp.link import Link
+from twinlock_common.amqp.reconnector import Reconnector
 
 log = logging.getLogger(__name__)
 
@@ -37,23 +40,11 @@ class AmqpClient:
 
     async def run(self, handlers: Mapping[str, Handler]) -> None:
         """Keep the connection up until this is cancelled. `handlers` has for each queue what handles its messages."""
-        waits = delays(most=LONGEST_DELAY)
-        while True:
-            try:
-                self._link = await Link.open(self._url, _HEARTBEAT)
-                waits = delays(most=LONGEST_DELAY)
-                await self._read(self._link, handlers)
-            except LinkError as error:
-                log.warning("RabbitMQ: %s; connecting again", error)
-            except Exception:
-                # What was not acknowledged comes again after the reconnect.
-                log.exception("a message could not be handled; connecting again")
-            finally:
-                link, self._link = self._link, None
-                self._up.clear()
-                if link is not None:
-                    await link.close()
-            await asyncio.sleep(next(waits))
+        connection = Reconnector(self._open, partial(self._read, handlers), _say_why, LONGEST_DELAY)
+        try:
+            await connection.run()
+        finally:
+            await connection.close()
 
     async def connected(self) -> None:
         """Wait until there is a connection."""
@@ -75,35 +66,37 @@ class AmqpClient:
         if self._link is None:
             raise LinkError("there is no connection to RabbitMQ")
         try:
-            await self._link.publish(exchange, key, body, _PERSISTENT | properties)
+            await self._link.publish(Envelope(exchange, key, _PERSISTENT | properties), body)
         except NotTaken:
             return False
         return True
 
-    async def _read(self, link: Link, handlers: Mapping[str, Handler]) -> NoReturn:
-        """Have the queues' messages handled until the connection breaks.
+    async def _open(self) -> Link:
+        return await Link.open(self._url, silence_s=_HEARTBEAT)
 
-        Raise what a handler raised, or `LinkError`.
-        """
-        closed = asyncio.create_task(link.closed())
-        workers: list[asyncio.Task[NoReturn]] = []
+    async def _read(self, handlers: Mapping[str, Handler], link: Link) -> None:
+        """Have the queues' messages handled while the connection lasts. Raise what a handler raises, or `LinkError`."""
+        self._link = link
         try:
-            for queue, handler in handlers.items():
-                inbox: asyncio.Queue[Message] = asyncio.Queue()
-                await link.consume(queue, BATCH, inbox.put_nowait)
-                workers.append(asyncio.create_task(_work(inbox, handler), name=f"amqp {queue}"))
+            inboxes = [await _inbox(link, queue) for queue in handlers]
             self._up.set()
-            address = pika.URLParameters(self._url)
+            address = parameters(self._url)
             log.info("connected to RabbitMQ at %s:%d", address.host, address.port)
-            await asyncio.wait((closed, *workers), return_when=asyncio.FIRST_COMPLETED)
-            for worker in workers:
-                if worker.done():
-                    worker.result()
-            raise LinkError(closed.result())
+            async with asyncio.TaskGroup() as working:
+                for inbox, handler in zip(inboxes, handlers.values(), strict=True):
+                    working.create_task(_work(inbox, handler))
+            await link.closed()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         finally:
-            for task in (closed, *workers):
-                task.cancel()
-            await asyncio.gather(closed, *workers, return_exceptions=True)
+            self._link = None
+            self._up.clear()
+
+
+async def _inbox(link: Link, queue: str) -> asyncio.Queue[Message]:
+    inbox: asyncio.Queue[Message] = asyncio.Queue()
+    await link.consume(queue, BATCH, inbox.put_nowait)
+    return inbox
 
 
 async def _work(inbox: asyncio.Queue[Message], handler: Handler) -> NoReturn:
@@ -112,4 +105,9 @@ async def _work(inbox: asyncio.Queue[Message], handler: Handler) -> NoReturn:
         while not inbox.empty() and len(batch) < BATCH:
             batch.append(inbox.get_nowait())
         await handler(batch)
-        batch[-1].ack(multiple=True)
+        for message in batch:
+            message.ack()
+
+
+async def _say_why(error: LinkError, _delay: float) -> None:
+    log.warning("RabbitMQ: %s; connecting again", error)

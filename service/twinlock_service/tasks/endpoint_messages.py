@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import EPStatusReport, Result
-from twinlock_common.amqp.link import Message
+from twinlock_common.amqp.consumer import Message
 from twinlock_common.log_ration import LogRation
 
 from twinlock_service.limits.json_complexity import JsonLimitError, check_json, check_json_in_turns

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 
-from twinlock_common.amqp.link import Message
+from twinlock_common.amqp.consumer import Message
 
 from twinlock_service.context import Context
 from twinlock_service.rabbitmq.management import ManagementError

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from twinlock_common.amqp.consumer import Message
 from twinlock_common.amqp.errors import LinkError
-from twinlock_common.amqp.link import Message
 
 from twinlock_service.context import Context
 from twinlock_service.limits.chunks import TimeSlice

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from globus_compute_common.messagepack.message_types import EPStatusReport
-from twinlock_common.amqp.link import Message
+from twinlock_common.amqp.consumer import Message
 
 from twinlock_service.context import Context
 from twinlock_service.limits.chunks import TimeSlice

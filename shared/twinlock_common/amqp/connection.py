@@ -32,6 +32,10 @@ class Connection(AsyncioConnection):  # type: ignore[misc]  # pika ships no type
         self._gathered: list[bytes] = []
         super().__init__(*arguments, **keywords)
 
+    def send_encoded(self, frames: bytes) -> None:
+        """Send frames that are encoded already, for which pika has no public method."""
+        self._output_marshaled_frames([frames])
+
     def _adapter_emit_data(self, data: bytes) -> None:
         self._gathered.append(data)
         if len(self._gathered) == 1:

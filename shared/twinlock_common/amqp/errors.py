@@ -14,7 +14,7 @@ class NotTaken(LinkError):
 
 
 class Suspect(LinkError):
-    """RabbitMQ closed the channel over one of the messages that weren't confirmed yet; the text is RabbitMQ's."""
+    """RabbitMQ closed the connection over one of the messages that weren't confirmed yet; the text is RabbitMQ's."""
 
 
 class RefusedMessageError(Exception):

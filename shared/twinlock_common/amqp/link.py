@@ -1,18 +1,18 @@
-"""One AMQP connection on the asyncio loop. It doesn't reconnect: when it ends, open another one."""
+"""One AMQP connection on the asyncio loop. It doesn't reconnect: see `Reconnector`."""
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
 
+from pika.channel import Channel
 from pika.exceptions import AMQPError, AuthenticationError, ProbableAccessDeniedError, ProbableAuthenticationError
 
 from twinlock_common.amqp.connection import Connection, parameters
-from twinlock_common.amqp.errors import LinkError, LinkRefused, RefusedMessageError, Suspect
-from twinlock_common.amqp.publishing import PublishingChannel
-from twinlock_common.amqp.refusals import refusal
+from twinlock_common.amqp.consumer import Consumer, Message
+from twinlock_common.amqp.envelope import Envelope
+from twinlock_common.amqp.errors import LinkError, LinkRefused
+from twinlock_common.amqp.publisher import Publisher
 
 OPEN_LIMIT = 30.0
 """Seconds for a connection and its channel to be open. pika doesn't report an attempt that fails in a callback, for
@@ -22,44 +22,6 @@ example because no descriptor is left.
 _CLOSE_LIMIT = 3.0
 _ACCESS_REFUSED = 403  # AMQP 0-9-1, 1.2.2
 _REFUSALS = (ProbableAuthenticationError, ProbableAccessDeniedError, AuthenticationError)
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message as it was delivered."""
-
-    channel: Any = field(repr=False)
-    """The channel that it came on, where it is acknowledged."""
-    tag: int
-    """Its number on that channel (AMQP's delivery tag)."""
-    exchange: str
-    """The exchange that it was published to."""
-    body: bytes = field(repr=False)
-    """Its content."""
-    redelivered: bool
-    """It was delivered before, and not acknowledged."""
-    content_type: Any
-    """The type of its content, as the sender names it; None if it doesn't."""
-    timestamp: Any
-    """In seconds since 1970, as the sender set it; None if it didn't."""
-
-    def ack(self, *, multiple: bool = False) -> None:
-        """Acknowledge the message or, with `multiple`, all messages up to it.
-
-        Once its channel has ended this does nothing: RabbitMQ delivers the message again.
-        """
-        with contextlib.suppress(AMQPError):
-            self.channel.basic_ack(self.tag, multiple=multiple)
-
-
-@dataclass(frozen=True, slots=True)
-class Consumer:
-    """A subscription to a queue: the channel that messages come on, and its tag."""
-
-    channel: Any
-    tag: str
 
 
 class Link:
@@ -71,77 +33,71 @@ class Link:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._closed: asyncio.Future[str] = self._loop.create_future()
+        self._closed: asyncio.Future[LinkError] = self._loop.create_future()
         self._connection: Any = None
-        self._refused = False
-        self._publishers: set[PublishingChannel] = set()
-        self._publisher: PublishingChannel | None = None
-        self._opening = asyncio.Lock()
-        self._alone = asyncio.Lock()
+        self._publisher = Publisher()
+        self._reopening: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, url: str, heartbeat: int | None = None) -> "Link":
+    async def open(cls, url: str, port: int | None = None, silence_s: int | None = None) -> "Link":
         """Connect to `url`. Raise `LinkError`.
 
-        After `heartbeat` seconds without a sign of life the other side is considered dead.
+        `port` replaces the URL's port. After `silence_s` seconds without a sign of life the other side is considered
+        dead.
         """
         link = cls()
         try:
             async with asyncio.timeout(OPEN_LIMIT):
-                await link._connect(url, heartbeat)
+                await link._connect(url, port, silence_s)
         except TimeoutError as error:
             await link.close()
             raise LinkError(f"no connection within {OPEN_LIMIT:.0f} s") from error
-        except (AMQPError, ValueError, OSError) as error:
+        except LinkError:
+            raise
+        except Exception as error:  # the URL isn't valid, or the process lacks something, such as a thread
             raise LinkError(f"can't connect: {type(error).__name__}") from error
-        except LinkError as error:
-            raise (LinkRefused(str(error)) if link._refused else error) from error
         except BaseException:
             await link.close()
             raise
         return link
 
-    async def closed(self) -> str:
+    async def closed(self) -> LinkError:
         """Wait for the end of the connection and return the reason."""
         return await asyncio.shield(self._closed)
 
-    async def publish(self, exchange: str, routing_key: str, body: bytes, properties: dict[str, Any]) -> None:
-        """Publish one message and wait until RabbitMQ has it in a queue.
-
-        RabbitMQ closes the channel over a message that it will never accept, and doesn't say which one it was. So each
-        message that wasn't confirmed by then is published once more, alone, on a channel of its own. `properties` are
-        AMQP's own, such as `delivery_mode`; the `message_id` is set here.
-
-        Raises:
-            RefusedMessageError: RabbitMQ will never accept the message; no other message suffers from that.
-            NotTaken: no queue has taken it.
-            LinkError: it wasn't confirmed.
-        """
-        message = exchange, routing_key, body, properties
+    async def during(self, work: Coroutine[Any, Any, None]) -> NoReturn:
+        """Work while the connection lasts, and wait for its end. Raise `LinkError` then, or what `work` raises."""
+        working = asyncio.create_task(work)
         try:
-            await (await self._usual()).publish(*message)
-        except Suspect:
-            async with self._alone:
-                await self._publish_alone(*message)
+            await asyncio.wait((working, self._closed), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+            raise await self.closed()
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+    def publish(self, envelope: Envelope, body: bytes, *, is_suspect: bool = False) -> asyncio.Future[None]:
+        """Publish one message, and return a future that is done when RabbitMQ has it in a queue.
+
+        Messages go out in order. The future raises `RefusedMessageError` if RabbitMQ will never accept the message;
+        that affects no other. It raises `NotTaken` if no queue has taken it, and `LinkError` if it wasn't confirmed.
+
+        Args:
+            envelope: where to, and with which properties
+            body: the message
+            is_suspect: whether it failed as `Suspect` on an earlier connection
+        """
+        return self._publisher.publish(envelope, body, is_suspect=is_suspect)
 
     async def consume(self, queue: str, prefetch: int, receive: Callable[[Message], None]) -> Consumer:
         """Have `receive` called with each message of `queue`. Raise `LinkError`.
 
         At most `prefetch` messages are unacknowledged at a time.
         """
-        channel = await self._channel(lambda error: self._lose_channel(_reason(error)))
-        await self._ask(lambda done: channel.basic_qos(prefetch_count=prefetch, callback=done))
-
-        def received(_channel: Any, method: Any, given: Any, body: bytes) -> None:
-            found = method.delivery_tag, method.exchange, body, method.redelivered
-            receive(Message(channel, *found, given.content_type, given.timestamp))
-
-        started = await self._ask(lambda done: channel.basic_consume(queue, received, callback=done))
-        return Consumer(channel, str(started.method.consumer_tag))
-
-    async def cancel(self, consumer: Consumer) -> None:
-        """End the delivery of messages to `consumer`. Raise `LinkError`."""
-        await self._ask(lambda done: consumer.channel.basic_cancel(consumer.tag, callback=done))
+        consumer = Consumer(await self._channel(self._lose), self._ask, queue, receive)
+        await consumer.start(prefetch)
+        return consumer
 
     async def close(self) -> None:
         """Close the connection, and wait a moment for the other side to agree.
@@ -149,67 +105,51 @@ class Link:
         A connection that is still being made is closed as soon as it is open, or given up by pika after 15 s: pika's
         `close` during the handshake ends in an AssertionError in a callback.
         """
+        await asyncio.sleep(0)  # for what was acknowledged in this turn
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
             await asyncio.wait((self._closed,), timeout=_CLOSE_LIMIT)
-        self._end("closed")
+        self._end(LinkError("closed"))
 
-    async def _connect(self, url: str, heartbeat: int | None) -> None:
+    async def _connect(self, url: str, port: int | None, silence_s: int | None) -> None:
         opened: asyncio.Future[Any] = self._loop.create_future()
         self._connection = Connection(
-            parameters(url, silence_s=heartbeat),
+            parameters(url, port, silence_s),
             on_open_callback=lambda connection: self._opened(connection, opened),
-            on_open_error_callback=lambda _, error: self._end_by(error),
-            on_close_callback=lambda _, error: self._end_by(error),
+            on_open_error_callback=lambda _, reason: self._end(_refused(reason), reason),
+            on_close_callback=lambda _, reason: self._end(_error(reason), reason),
         )
         await self._or_closed(opened)
-        await self._usual()
+        await self._open_publisher()
 
     def _opened(self, connection: Any, opened: asyncio.Future[Any]) -> None:
         if self._closed.done():  # it isn't wanted any more
             connection.close()
         _resolve(opened, connection)
 
-    async def _usual(self) -> PublishingChannel:
-        async with self._opening:
-            if self._publisher is None or not self._publisher.is_open:
-                self._publisher = await self._publishing()
-            return self._publisher
+    async def _open_publisher(self) -> None:
+        channel = await self._channel(self._publisher_closed)
+        await self._ask(lambda done: channel.confirm_delivery(self._publisher.confirmed, callback=done))
+        self._publisher.opened(channel)
 
-    async def _publish_alone(self, exchange: str, routing_key: str, body: bytes, properties: dict[str, Any]) -> None:
-        publisher = await self._publishing()
-        try:
-            await publisher.publish(exchange, routing_key, body, properties)
-        except Suspect as error:
-            raise RefusedMessageError(len(body), str(error)) from None
-        finally:
-            self._publishers.discard(publisher)
-            publisher.close()
+    def _publisher_closed(self, reason: BaseException) -> None:
+        if self._connection.is_open and self._publisher.refused(reason):
+            self._reopening = self._loop.create_task(self._reopen_publisher())
+        else:
+            self._lose(reason)
 
-    async def _publishing(self) -> PublishingChannel:
-        channel = await self._channel(lambda error: self._publisher_closed(publisher, error))
-        publisher = PublishingChannel(channel)
-        self._publishers.add(publisher)
-        await self._ask(lambda done: channel.confirm_delivery(publisher.confirmed, callback=done))
-        return publisher
+    async def _reopen_publisher(self) -> None:
+        with contextlib.suppress(LinkError):  # then `closed` tells
+            await self._open_publisher()
 
-    def _publisher_closed(self, publisher: PublishingChannel, error: BaseException) -> None:
-        told = refusal(error)
-        if told is not None and self._connection.is_open:
-            log.warning("RabbitMQ refused a message: %s", told.words)
-            self._publishers.discard(publisher)
-            publisher.fail(Suspect(told.words))
-        elif publisher in self._publishers:
-            self._lose_channel(_reason(error))
-
-    async def _channel(self, closed: Callable[[BaseException], None]) -> Any:
+    async def _channel(self, closed: Callable[[BaseException], None]) -> Channel:
         channel = await self._ask(lambda done: self._connection.channel(on_open_callback=done))
-        channel.add_on_close_callback(lambda _, error: closed(error))
-        channel.add_on_cancel_callback(lambda _: self._lose_channel("the queue was deleted"))
+        channel.add_on_close_callback(lambda _, reason: closed(reason))
+        channel.add_on_cancel_callback(lambda _: self._lose(LinkError("the queue was deleted")))
         return channel
 
     async def _ask(self, call: Callable[[Callable[[Any], None]], Any]) -> Any:
-        """Make one of pika's calls that answer by a callback, and wait for the answer."""
+        """Make a call of pika's that answers by a callback, and wait for the answer."""
         answer: asyncio.Future[Any] = self._loop.create_future()
         try:
             call(lambda value: _resolve(answer, value))
@@ -220,22 +160,19 @@ class Link:
     async def _or_closed(self, answer: asyncio.Future[Any]) -> Any:
         await asyncio.wait((answer, self._closed), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
-            raise LinkError(self._closed.result())
+            raise self._closed.result()
         return answer.result()
 
-    def _lose_channel(self, reason: str) -> None:
+    def _lose(self, reason: BaseException) -> None:
+        """End the connection if a channel has ended by itself."""
         if self._connection.is_open:
             self._connection.close()
-        self._end(reason)
+            self._end(_error(reason))
 
-    def _end_by(self, error: BaseException) -> None:
-        self._refused = isinstance(error, _REFUSALS) or getattr(error, "reply_code", 0) == _ACCESS_REFUSED
-        self._end(_reason(error))
-
-    def _end(self, reason: str) -> None:
-        _resolve(self._closed, reason)
-        for publisher in self._publishers:
-            publisher.fail(LinkError(reason))
+    def _end(self, error: LinkError, reason: BaseException | None = None) -> None:
+        if not self._closed.done():
+            self._closed.set_result(error)
+            self._publisher.ended(reason or error, error)
 
 
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:
@@ -243,6 +180,12 @@ def _resolve(future: asyncio.Future[Any], value: Any) -> None:
         future.set_result(value)
 
 
-def _reason(error: BaseException) -> str:
+def _error(reason: BaseException) -> LinkError:
     """Return what ended a connection. pika's texts hold addresses and RabbitMQ's words, never the password."""
-    return f"{type(error).__name__}: {str(error)[:200]}"
+    return reason if isinstance(reason, LinkError) else LinkError(f"{type(reason).__name__}: {str(reason)[:200]}")
+
+
+def _refused(reason: BaseException) -> LinkError:
+    """Return what ended a connection that wasn't open yet."""
+    refused = isinstance(reason, _REFUSALS) or getattr(reason, "reply_code", 0) == _ACCESS_REFUSED
+    return LinkRefused(str(_error(reason))) if refused else _error(reason)
