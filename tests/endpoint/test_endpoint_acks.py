@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 from endpoint_rig import LIMIT_S, Broker, Queues, until
-from twinlock_common.amqp.connection import parameters
-from twinlock_endpoint.queues.connection import ReconnectingConnection
-from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
+from twinlock_common.amqp.consumer import Message
+from twinlock_common.amqp.link import Link
 
 pytestmark = pytest.mark.system
 
@@ -15,18 +14,26 @@ pytestmark = pytest.mark.system
 async def test_only_what_was_settled_leaves_the_queue(queues: Queues, broker: Broker, order: tuple[int, ...]) -> None:
     for _ in range(6):
         queues.publish(b"a message")
-    got: list[Delivery] = []
-    consumer = TaskConsumer(queues.task_queue, 10, got.append, lambda: None, lambda: None)
-    connection = ReconnectingConnection(parameters(broker.endpoint_url, None, 60), [consumer], lambda _reason: None)
-    connection.open()
-    consumer.begin()
+    got: list[Message] = []
+    link = await Link.open(broker.endpoint_url)
+    await link.consume(queues.task_queue, 10, got.append)
     async with asyncio.timeout(LIMIT_S):
         while len(got) < 6:
             await asyncio.sleep(0.01)
     for turn in (order[:2], order[2:]):
         for number in turn:
-            consumer.ack(got[number])
+            got[number].ack()
         await asyncio.sleep(0)
-    consumer.reject(got[5])
-    await connection.close()
+    got[5].reject()
+    await link.close()
     until(lambda: queues.waiting_tasks() == 1)
+
+
+async def test_what_is_acknowledged_last_leaves_the_queue_too(queues: Queues, broker: Broker) -> None:
+    queues.publish(b"a message")
+    got: asyncio.Queue[Message] = asyncio.Queue()
+    link = await Link.open(broker.endpoint_url)
+    await link.consume(queues.task_queue, 10, got.put_nowait)
+    (await asyncio.wait_for(got.get(), LIMIT_S)).ack()
+    await link.close()
+    assert queues.waiting_tasks() == 0

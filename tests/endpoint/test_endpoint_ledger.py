@@ -8,41 +8,55 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from endpoint_rig import LIMIT_S
+from twinlock_common.amqp.consumer import Message
 from twinlock_common.amqp.errors import RefusedMessageError
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks.ledger import Entry, Events, Interrupted, Ledger
 from twinlock_endpoint.tasks.outcomes import Outcome
 
-CHANNEL: Any = object()
 
+class Tags:
+    """Acknowledgements, as they come."""
 
-def delivery(tag: int) -> Delivery:
-    return Delivery(CHANNEL, tag, {}, b"")
+    def __init__(self) -> None:
+        self.settled: list[int] = []
+
+    def add(self, tag: int) -> None:
+        """This delivery is acknowledged."""
+        self.settled.append(tag)
 
 
 class Desk:
     """A ledger on a real journal; the test confirms what was published."""
 
     def __init__(self, folder: Path, prefetch: int = 2) -> None:
-        self.tags: list[int] = []
+        self.acks: Any = Tags()
         self.published: list[tuple[bytes, asyncio.Future[None]]] = []
         self.kept: list[int] = []
         self.entries: dict[str, Entry] = {}
         self.settling: asyncio.Task[None]
         self.journal = Journal(journal.read(folder))
         events = Events(kept=self.kept.append)
-        self.ledger = Ledger(self.journal, lambda gone: self.tags.append(gone.tag), self._publish, prefetch, events)
+        self.ledger = Ledger(self.journal, self._publish, prefetch, events)
 
     def _publish(self, body: bytes) -> asyncio.Future[None]:
         self.published.append((body, asyncio.get_running_loop().create_future()))
         return self.published[-1][1]
 
+    @property
+    def tags(self) -> list[int]:
+        """The deliveries that were acknowledged."""
+        return list(self.acks.settled)
+
+    def delivery(self, tag: int) -> Message:
+        """A delivery of the queue."""
+        return Message(self.acks, tag, b"")
+
     def enter(self, task_id: str, tag: int) -> Entry:
         """A task is delivered."""
-        self.entries[task_id] = self.ledger.enter(task_id, delivery(tag))
+        self.entries[task_id] = self.ledger.enter(task_id, self.delivery(tag))
         return self.entries[task_id]
 
     async def take(self, task_id: str, tag: int) -> None:
@@ -101,14 +115,14 @@ async def test_out_of_the_journal_when_its_answer_is_confirmed(desk: Desk, tmp_p
 
 async def test_a_task_that_comes_again_is_not_taken_again(desk: Desk) -> None:
     desk.enter("a", 1)
-    assert desk.ledger.again("a", delivery(9)), "before the journal has it"
+    assert desk.ledger.again("a", desk.delivery(9)), "before the journal has it"
     await desk.answer("a")
     assert desk.tags == [9]
-    assert desk.ledger.again("a", delivery(10)), "while its answer is on its way"
+    assert desk.ledger.again("a", desk.delivery(10)), "while its answer is on its way"
     await desk.confirm()
-    assert desk.ledger.again("a", delivery(11)), "when it is done"
+    assert desk.ledger.again("a", desk.delivery(11)), "when it is done"
     assert (desk.tags, desk.ledger.received) == ([9, 10, 11], 1)
-    assert not desk.ledger.again("b", delivery(12))
+    assert not desk.ledger.again("b", desk.delivery(12))
 
 
 async def test_only_as_many_done_tasks_are_remembered_as_can_come_again(desk: Desk) -> None:
@@ -116,7 +130,7 @@ async def test_only_as_many_done_tasks_are_remembered_as_can_come_again(desk: De
         await desk.take(task, number)
         await desk.answer(task)
         await desk.confirm()
-    assert [desk.ledger.again(task, delivery(9)) for task in "abc"] == [False, True, True]
+    assert [desk.ledger.again(task, desk.delivery(9)) for task in "abc"] == [False, True, True]
 
 
 async def test_a_done_task_is_known_to_the_next_endpoint(desk: Desk, tmp_path: Path) -> None:
@@ -125,7 +139,7 @@ async def test_a_done_task_is_known_to_the_next_endpoint(desk: Desk, tmp_path: P
     await desk.confirm()
     await desk.journal.close(LIMIT_S)
     following = Desk(tmp_path)
-    assert following.ledger.again("a", delivery(2))
+    assert following.ledger.again("a", following.delivery(2))
     await following.journal.close(LIMIT_S)
 
 

@@ -3,8 +3,10 @@
 import asyncio
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pika
 import pytest
@@ -13,16 +15,17 @@ from amqp_gate import Gate, no_accidents
 from endpoint_rig import LIMIT_S, Broker, Queues, Running, until, value
 from endpoint_tasks import note, wait_for
 from network import Network
-from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 from rabbit_control import evaluate, restart
-from twinlock_common.amqp.connection import parameters
+from twinlock_common.amqp import link as link_module
+from twinlock_common.amqp.consumer import Message
+from twinlock_common.amqp.errors import LinkError
+from twinlock_common.amqp.link import Link
+from twinlock_common.amqp.reconnector import Reconnector
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.recovery import Reader
-from twinlock_endpoint.queues import connection as connection_module
-from twinlock_endpoint.queues.connection import ReconnectingConnection
-from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
+from twinlock_endpoint.queues.consumer import TaskConsumer
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks.ledger import Entry, Events, Ledger
 from twinlock_endpoint.tasks.window import Window
@@ -88,7 +91,7 @@ def test_a_task_may_run_for_longer_than_rabbitmq_waits_for_acknowledgements(
     until_a_channel_is_closed(broker)
     go.touch()
     assert value(queues.result(task)) == "done"
-    assert "A channel was closed" not in running.log()
+    assert "PRECONDITION_FAILED" not in running.log()
     assert Path(f"{go}.runs").read_text() == "x"
 
 
@@ -102,7 +105,7 @@ def test_rabbitmq_is_restarted_under_load(
     queues.reconnect()
     assert [value(queues.result(task)) for task in tasks] == list(range(300))
     assert sorted(map(int, (home / "runs").read_text().split())) == list(range(300))
-    until(lambda: "No connection to the task queue's broker" in running.log())
+    until(lambda: "No connection to RabbitMQ" in running.log())
 
 
 def test_while_rabbitmq_is_silent_results_wait_on_disk(
@@ -164,55 +167,61 @@ async def test_an_attempt_to_connect_that_is_given_up_amid_the_handshake(
     broker: Broker, frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_s = 0.5
-    monkeypatch.setattr(connection_module, "_OPEN_LIMIT_S", limit_s)
+    monkeypatch.setattr(link_module, "OPEN_LIMIT", limit_s)
     while not await given_up(broker, frames):  # RabbitMQ may need longer to get there
         limit_s *= 4
-        monkeypatch.setattr(connection_module, "_OPEN_LIMIT_S", limit_s)
+        monkeypatch.setattr(link_module, "OPEN_LIMIT", limit_s)
 
 
 async def given_up(broker: Broker, frames: int) -> bool:
     """Whether the handshake had got that far when the attempt was given up."""
-    lost: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(LIMIT_S):
-        connection = ReconnectingConnection(parameters(gate.url, None, 60), [], lost.set_result)
-        connection.open()
-        assert "no connection within" in str(await lost)
-        await connection.close()
+        with pytest.raises(LinkError, match="no connection within"):
+            await Link.open(gate.url)
         if gate.reached.is_set():
             gate.release()
             await gate.gone.wait()
         return gate.reached.is_set()
 
 
-class Waiting:
-    """Waits for a channel."""
+@asynccontextmanager
+async def connected(
+    url: str, use: Callable[[Link], Coroutine[Any, Any, None]], lost: Callable[[], None] = lambda: None
+) -> AsyncIterator[None]:
+    """A connection that comes back."""
 
-    def __init__(self) -> None:
-        self.there = asyncio.Event()
+    async def note(error: LinkError, delay: float) -> None:
+        lost()
 
-    def opened(self, channel: Channel) -> None:
-        self.there.set()
-
-    def refused(self, reason: BaseException) -> bool:
-        return False
-
-    def closed(self, reason: BaseException) -> None:
-        self.there.clear()
+    connection = Reconnector(lambda: Link.open(url), use, note)
+    running = asyncio.create_task(connection.run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await connection.close()
 
 
 @pytest.mark.parametrize("frames", range(5), ids=["nothing", "Start", "Tune", "Open-Ok", "channel"])
 async def test_a_connection_that_is_cut_amid_the_handshake_is_made_again(broker: Broker, frames: int) -> None:
-    user = Waiting()
-    down = asyncio.Event()
-    async with no_accidents(), Gate(broker.endpoint_url, frames) as gate, asyncio.timeout(LIMIT_S):
-        connection = ReconnectingConnection(parameters(gate.url, None, 60), [user], lambda reason: down.set())
-        connection.open()
-        await (gate.reached if frames < 4 else user.there).wait()
+    there, down = asyncio.Event(), asyncio.Event()
+
+    async def use(_link: Link) -> None:
+        there.set()
+
+    async with (
+        no_accidents(),
+        Gate(broker.endpoint_url, frames) as gate,
+        asyncio.timeout(LIMIT_S),
+        connected(gate.url, use, down.set),
+    ):
+        await gate.reached.wait()
+        assert not there.is_set()
         gate.cut()
         gate.release()
         await down.wait()
-        await user.there.wait()
-        await connection.close()
+        await there.wait()
 
 
 def kept(running: Running, task: str) -> bool:
@@ -225,18 +234,15 @@ def kept(running: Running, task: str) -> bool:
 class Desk:
     """A window of four tasks on a real queue, without patience; the test answers them."""
 
-    def __init__(self, broker: Broker, queues: Queues, folder: Path) -> None:
+    def __init__(self, queues: Queues, folder: Path) -> None:
         self.taken: list[str] = []
         self.storing: set[asyncio.Task[None]] = set()
         self.journal = Journal(journal.read(folder))
         self.consumer = TaskConsumer(queues.task_queue, 6, self._deliver, lambda: None, lambda: self.window.lost())
         self.entries: dict[str, Entry] = {}
         events = Events(room=lambda: self.window.pump())
-        self.ledger = Ledger(self.journal, self.consumer.ack, self._publish, 6, events)
+        self.ledger = Ledger(self.journal, self._publish, 6, events)
         self.window = Window(self.consumer, self.ledger, 4, self._take, held_s=0.2)
-        self.connection = ReconnectingConnection(
-            parameters(broker.endpoint_url, None, 60), [self.consumer], lambda reason: None
-        )
 
     async def number(self, tasks: int) -> None:
         """Wait until so many were taken."""
@@ -244,14 +250,14 @@ class Desk:
             while len(self.taken) < tasks:
                 await asyncio.sleep(0.01)
 
-    def _deliver(self, delivery: Delivery) -> None:
-        self.window.offer(str(delivery.headers["task_uuid"]), delivery)
+    def _deliver(self, delivery: Message) -> None:
+        self.window.offer(str(delivery.properties.headers["task_uuid"]), delivery)
 
-    def _take(self, task_id: str, delivery: Delivery) -> None:
+    def _take(self, task_id: str, delivery: Message) -> None:
         self.entries[task_id] = self.ledger.enter(task_id, delivery)
         self.storing.add(asyncio.create_task(self._store(task_id, delivery)))
 
-    async def _store(self, task_id: str, delivery: Delivery) -> None:
+    async def _store(self, task_id: str, delivery: Message) -> None:
         await self.ledger.store(self.entries[task_id], Task(task_id, "f", delivery.body), 1)
         self.taken.append(task_id)
 
@@ -264,11 +270,10 @@ class Desk:
 @pytest_asyncio.fixture
 async def desk(broker: Broker, queues: Queues, tmp_path: Path) -> AsyncIterator[Desk]:
     """A desk that takes tasks."""
-    made = Desk(broker, queues, tmp_path)
-    made.connection.open()
+    made = Desk(queues, tmp_path)
     made.consumer.begin()
-    yield made
-    await made.connection.close()
+    async with connected(broker.endpoint_url, made.consumer.use):
+        yield made
     await made.journal.close(LIMIT_S)
 
 

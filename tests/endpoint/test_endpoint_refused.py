@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 import uuid
@@ -15,19 +16,22 @@ from typing import Any
 
 import pika
 import pytest
+from amqp_gate import Gate
 from endpoint_rig import LIMIT_S, NOBODY, Broker, Queues, Running, endpoint_name, journalled, until, value
 from endpoint_tasks import double
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Result
 from pika.channel import Channel
 from rabbit_control import evaluate
-from twinlock_common.amqp.connection import parameters
-from twinlock_common.amqp.errors import RefusedMessageError
-from twinlock_common.queues import Destination
+from twinlock_common.amqp import envelope as envelope_module
+from twinlock_common.amqp.envelope import Envelope
+from twinlock_common.amqp.errors import LinkError, NotTaken, RefusedMessageError
+from twinlock_common.amqp.link import Link
+from twinlock_common.amqp.publisher import Publisher
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.queues.connection import ReconnectingConnection
-from twinlock_endpoint.queues.publisher import Publisher
+from twinlock_endpoint.queues import results as results_module
+from twinlock_endpoint.queues.results import Results
 from twinlock_endpoint.task import Task
 
 pytestmark = pytest.mark.system
@@ -191,64 +195,140 @@ def test_messages_that_are_no_tasks_hold_up_nobody(endpoint: Callable[..., Runni
     assert all(queues.result(task).error_details is not None for task in ids)
 
 
-class Counting(Publisher):
-    """A publisher that counts its channels."""
+@pytest.fixture
+def channels(monkeypatch: pytest.MonkeyPatch) -> list[Channel]:
+    """The channels on which something could be published."""
+    opened: list[Channel] = []
+    usual = Publisher.opened
 
-    channels = 0
+    def note(publisher: Publisher, channel: Channel) -> None:
+        opened.append(channel)
+        usual(publisher, channel)
 
-    def opened(self, channel: Channel) -> None:
-        self.channels += 1
-        super().opened(channel)
+    monkeypatch.setattr(Publisher, "opened", note)
+    return opened
 
 
 @asynccontextmanager
-async def publishing(url: str) -> AsyncIterator[Counting]:
-    """A publisher on a connection of its own."""
-    publisher = Counting()
-    connection = ReconnectingConnection(parameters(url, None, 60), [publisher], lambda reason: None)
-    connection.open()
+async def linked(url: str) -> AsyncIterator[Link]:
+    """A connection."""
+    link = await Link.open(url)
     try:
-        yield publisher
+        yield link
     finally:
-        await connection.close()
+        await link.close()
 
 
-def destination(queues: Queues) -> Destination:
-    """The result queue."""
-    told = queues.creds()["result_queue_info"]
-    return Destination(told["connection_url"], told["queue_publish_kwargs"])
+def publishing(results: Results, bodies: list[bytes]) -> list[asyncio.Task[None]]:
+    """Publish these results."""
+    return [asyncio.create_task(results.publish(body)) for body in bodies]
+
+
+def envelope(queues: Queues) -> Envelope:
+    """That of results."""
+    return Envelope(**queues.creds()["result_queue_info"]["queue_publish_kwargs"])
 
 
 @pytest.mark.usefixtures("low")
-async def test_one_of_many_in_flight(broker: Broker, queues: Queues) -> None:
+async def test_one_of_many_in_flight(broker: Broker, queues: Queues, channels: list[Channel]) -> None:
     bodies = [b"%d" % number for number in range(60)]
     bodies[30] = b"z" * (LIMIT + 1)
-    async with publishing(broker.endpoint_url) as publisher, asyncio.timeout(LIMIT_S):
-        sent = [publisher.publish(destination(queues), body) for body in bodies]
+    results = Results(envelope(queues))
+    sent = publishing(results, bodies[:10])
+    await asyncio.sleep(0)
+    async with linked(broker.endpoint_url) as link, asyncio.timeout(LIMIT_S):
+        results.use(link)
+        sent += publishing(results, bodies[10:])
         outcomes = await asyncio.gather(*sent, return_exceptions=True)
-        channels = publisher.channels
+        assert len(channels) == 3, "one for all, one for them one by one, one for the rest"
         with pytest.raises(RefusedMessageError):
-            await publisher.publish(destination(queues), b"a" * (LIMIT + 1))
-        await publisher.publish(destination(queues), b"last")
-        assert publisher.channels == channels, "what is known to be too large isn't tried again"
+            await results.publish(b"a" * (LIMIT + 1))
+        await results.publish(b"last")
+        assert len(channels) == 3, "what is known to be too large isn't tried again"
     refused = outcomes.pop(30)
     assert isinstance(refused, RefusedMessageError)
     assert refused.size == LIMIT + 1
     assert REFUSED in refused.words
     assert outcomes == [None] * 59
-    assert channels == 4, "one for all, two for the large one alone, one for the rest"
     arrived = received(broker, queues)
     assert list(dict.fromkeys(arrived)) == [*bodies[:30], *bodies[31:], b"last"], "in order"
 
 
+async def test_a_result_over_which_rabbitmq_closes_the_connection(
+    broker: Broker, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame that is larger than was agreed is an error of the connection."""
+    monkeypatch.setattr(envelope_module, "_largest", lambda channel: sys.maxsize)
+    bodies = [b"%d" % number for number in range(20)]
+    bodies[10] = b"z" * 60_000
+    results = Results(envelope(queues))
+    sent = publishing(results, bodies)
+    links = 0
+    async with asyncio.timeout(LIMIT_S):
+        while not all(one.done() for one in sent):
+            async with linked(f"{broker.endpoint_url}?frame_max=8192") as link:
+                links += 1
+                results.use(link)
+                rest: asyncio.Future[Any] = asyncio.gather(*sent, return_exceptions=True)
+                ended: asyncio.Future[Any] = asyncio.create_task(link.closed())
+                await asyncio.wait([rest, ended], return_when=asyncio.FIRST_COMPLETED)
+    outcomes = await asyncio.gather(*sent, return_exceptions=True)
+    assert isinstance(outcomes.pop(10), RefusedMessageError)
+    assert outcomes == [None] * 19
+    assert links == 3, "one for all, one for them one by one, one for the rest"
+    assert list(dict.fromkeys(received(broker, queues))) == bodies[:10] + bodies[11:]
+
+
+@asynccontextmanager
+async def linked_for_a_while(url: str) -> AsyncIterator[tuple[Link, Gate]]:
+    """A connection that can be cut."""
+    async with Gate(url, sys.maxsize) as gate, linked(gate.url) as link:
+        yield link, gate
+
+
+async def test_results_outlast_their_connection_in_order(broker: Broker, queues: Queues) -> None:
+    bodies = [b"%d" % number for number in range(40)]
+    results = Results(envelope(queues))
+    sent = publishing(results, bodies[:20])
+    async with asyncio.timeout(LIMIT_S):
+        for more in (bodies[20:30], bodies[30:]):
+            async with linked_for_a_while(broker.endpoint_url) as (link, gate):
+                results.use(link)
+                await asyncio.sleep(0)
+                gate.cut()
+                await link.closed()
+                sent += publishing(results, more)
+        async with linked(broker.endpoint_url) as link:
+            results.use(link)
+            await asyncio.gather(*sent)
+    assert list(dict.fromkeys(received(broker, queues))) == bodies
+
+
+async def test_a_result_that_finds_no_queue_is_sent_again(
+    broker: Broker, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results_module, "_RETRY_S", 0.1)
+    results = Results(envelope(queues))
+    queues.delete_results()
+    async with linked(broker.endpoint_url) as link, asyncio.timeout(LIMIT_S):
+        results.use(link)
+        [sent] = publishing(results, [b"a result"])
+        await asyncio.sleep(0)
+        with pytest.raises(NotTaken):
+            await link.publish(envelope(queues), b"a sign that it came back")
+        queues.declare_results()
+        await sent
+    assert received(broker, queues) == [b"a result"]
+
+
 async def test_what_found_no_queue_is_known_from_its_equal_that_did(broker: Broker, queues: Queues) -> None:
-    there = destination(queues)
-    nowhere = Destination(there.url, {**there.publish, "routing_key": "nowhere"})
-    async with publishing(broker.endpoint_url) as publisher, asyncio.timeout(LIMIT_S):
+    there, nowhere = envelope(queues), Envelope("", "nowhere")
+    async with linked(broker.endpoint_url) as link, asyncio.timeout(LIMIT_S):
         for body in (b"small", b"l" * 100_000):
-            sent = [(publisher.publish(there, body), publisher.publish(nowhere, body)) for _ in range(20)]
-            await asyncio.gather(*(good for good, _ in sent), publisher.publish(there, b"last"))
-            assert not any(lost.done() for _, lost in sent)
+            sent = [link.publish(to, body) for _ in range(20) for to in (there, nowhere)]
+            outcomes = await asyncio.gather(*sent, return_exceptions=True)
+            assert outcomes[::2] == [None] * 20
+            assert all(isinstance(lost, NotTaken) for lost in outcomes[1::2])
 
 
 def received(broker: Broker, queues: Queues) -> list[bytes]:
@@ -261,24 +341,24 @@ def received(broker: Broker, queues: Queues) -> list[bytes]:
         return found
 
 
-@pytest.mark.usefixtures("low")
-async def test_what_is_lost_with_its_channel_is_not_sent_again(broker: Broker, queues: Queues) -> None:
-    async with publishing(broker.endpoint_url) as publisher, asyncio.timeout(LIMIT_S):
-        await publisher.publish(destination(queues), b"first")
-        large = publisher.offer(destination(queues), b"h" * (LIMIT + 1))
-        assert large is not None
-        with pytest.raises(asyncio.CancelledError):
-            await large
-        await publisher.publish(destination(queues), b"last")
-        assert publisher.channels == 2
+async def test_what_is_lost_with_its_connection_is_not_sent_again(broker: Broker, queues: Queues) -> None:
+    async with linked_for_a_while(broker.endpoint_url) as (link, gate), asyncio.timeout(LIMIT_S):
+        await link.publish(envelope(queues), b"first")
+        gate.cut()
+        await link.closed()
+        with pytest.raises(LinkError):
+            await link.publish(envelope(queues), b"lost")
+    async with linked(broker.endpoint_url) as link, asyncio.timeout(LIMIT_S):
+        await link.publish(envelope(queues), b"last")
     assert received(broker, queues) == [b"first", b"last"]
 
 
 async def test_frames_are_as_small_as_rabbitmq_wants_them(broker: Broker, queues: Queues) -> None:
-    async with publishing(f"{broker.endpoint_url}?frame_max=8192") as publisher, asyncio.timeout(LIMIT_S):
-        for size in (8184, 8185, 60_000):
-            await publisher.publish(destination(queues), b"f" * size)
-    assert [len(body) for body in received(broker, queues)] == [8184, 8185, 60_000]
+    sizes = [0, 8184, 8185, 60_000]
+    async with linked(f"{broker.endpoint_url}?frame_max=8192") as link, asyncio.timeout(LIMIT_S):
+        for size in sizes:
+            await link.publish(envelope(queues), b"f" * size)
+    assert [len(body) for body in received(broker, queues)] == sizes
 
 
 def test_a_short_answer_reads_as_a_result() -> None:

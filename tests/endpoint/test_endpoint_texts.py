@@ -11,9 +11,10 @@ from typing import Any
 import psutil
 import pytest
 from globus_compute_common.messagepack import unpack
+from pika.spec import BasicProperties
+from twinlock_common.amqp.consumer import Message
 from twinlock_endpoint.manager import status
 from twinlock_endpoint.queues import deliveries
-from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.tasks import results
 from twinlock_endpoint.worker import texts
 
@@ -151,9 +152,9 @@ def test_an_answer_about_lost_workers_is_as_short() -> None:
 
 
 def test_a_task_whose_function_has_a_long_id() -> None:
-    channel: Any = None
-    headers = {"function_uuid": "f" * 1_000_000}
-    assert len(deliveries.task("id", Delivery(channel, 1, headers, b"\x01{}")).function_id) < 200
+    acks: Any = None
+    properties = BasicProperties(headers={"function_uuid": "f" * 1_000_000})
+    assert len(deliveries.task("id", Message(acks, 1, b"\x01{}", properties)).function_id) < 200
 
 
 class Broken(Exception):

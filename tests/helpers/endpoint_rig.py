@@ -173,6 +173,10 @@ class Queues:
         """Tasks in the queue that nobody holds."""
         return int(self._channel.queue_declare(self.task_queue, passive=True).method.message_count)
 
+    def consumers(self) -> int:
+        """Consumers of the task queue."""
+        return int(self._channel.queue_declare(self.task_queue, passive=True).method.consumer_count)
+
     def delete_results(self) -> None:
         """Take the result queue away."""
         self._channel.queue_delete(self.result_queue)

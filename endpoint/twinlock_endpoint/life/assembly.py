@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from twinlock_common.amqp.consumer import Message
+from twinlock_common.amqp.errors import LinkError
 from twinlock_common.document import Document
 
 from twinlock_endpoint.config.configuration import Config
@@ -13,7 +15,7 @@ from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.manager.heartbeats import Heartbeats
 from twinlock_endpoint.manager.manager import Manager
 from twinlock_endpoint.queues.connections import Connections
-from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
+from twinlock_endpoint.queues.consumer import TaskConsumer
 from twinlock_endpoint.tasks.ledger import Events, Ledger
 from twinlock_endpoint.tasks.life import Tasks
 from twinlock_endpoint.tasks.window import Window, window_size
@@ -37,13 +39,13 @@ class Setup:
 class Life(Protocol):
     """The endpoint itself, as its parts call it."""
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Message) -> None:
         """Take a message of the task queue."""
 
     def consuming(self) -> None:
         """Note that the task queue is connected and sends tasks."""
 
-    def link_down(self, reason: BaseException) -> None:
+    def link_down(self, reason: LinkError) -> None:
         """Note that a connection couldn't be made, or is lost."""
 
     def end_for_all(self, why: str) -> None:
@@ -72,7 +74,7 @@ def assemble(setup: Setup, journal: Journal, life: Life) -> Parts:
     connections = Connections(document.queues, setup.config, consumer, life.link_down)
     manager = Manager(document, connections, life.end_for_all)
     events = Events(lambda: window.pump(), manager.backlog.changed, lambda: heartbeats.tell_manager())
-    ledger = Ledger(journal, consumer.ack, connections.publish_result, prefetch, events)
+    ledger = Ledger(journal, connections.results.publish, prefetch, events)
     heartbeats = Heartbeats(document, setup.config.raw, setup.engine.figures, connections, manager, ledger.figures)
     tasks = Tasks(
         document.endpoint_id,

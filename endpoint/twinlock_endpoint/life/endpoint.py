@@ -6,6 +6,8 @@ import os
 import signal
 
 from setproctitle import setproctitle
+from twinlock_common.amqp.consumer import Message
+from twinlock_common.amqp.errors import LinkError, LinkRefused
 from twinlock_common.offload import in_thread
 
 from twinlock_endpoint.engines.base import Place
@@ -18,8 +20,6 @@ from twinlock_endpoint.life.idle import IdleClock
 from twinlock_endpoint.life.states import TABLE, Action, Event, State
 from twinlock_endpoint.manager.start_report import StartReport
 from twinlock_endpoint.queues import deliveries
-from twinlock_endpoint.queues.connection import REFUSED
-from twinlock_endpoint.queues.consumer import Delivery
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +143,13 @@ class _Endpoint:
 
     # The queues.
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Message) -> None:
         """Take a message of the task queue."""
         self._quiet.something_came()
         task_id = deliveries.task_id(delivery)
         if task_id is None:
             log.error("A message of %d bytes is no task; it is dropped", len(delivery.body))
-            self._parts.consumer.reject(delivery)
+            delivery.reject()
         else:
             self._parts.window.offer(task_id, delivery)
 
@@ -160,7 +160,7 @@ class _Endpoint:
         self._quiet.something_came()
         self._wake.set()
 
-    def link_down(self, reason: BaseException) -> None:
+    def link_down(self, reason: LinkError) -> None:
         """Note that a connection couldn't be made, or is lost.
 
         An endpoint with tasks waits without a limit, since they are worth it. One without tasks that nobody reaches
@@ -170,7 +170,7 @@ class _Endpoint:
         self._parts.manager.look_for_credentials()
         if len(self._parts.ledger) or self._stops:
             return
-        if isinstance(reason, REFUSED):
+        if isinstance(reason, LinkRefused):
             self._give_up(os.EX_NOPERM, "RabbitMQ refused the endpoint's credentials.")
         elif self._outage.seconds > _OFFLINE_S:
             self._give_up(os.EX_TEMPFAIL, "The endpoint can't reach RabbitMQ.")

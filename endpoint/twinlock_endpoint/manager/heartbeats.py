@@ -56,12 +56,13 @@ class Heartbeats:
 
     async def send_last(self, limit_s: float) -> None:
         """Say that the endpoint shuts down, and wait at most `limit_s` seconds until that is confirmed."""
-        self._publish(0)
-        await self._connections.drain(limit_s)
+        sent = self._publish(0)
+        if sent is not None:
+            await asyncio.wait([sent], timeout=limit_s)
 
-    def _publish(self, period_s: float) -> None:
+    def _publish(self, period_s: float) -> asyncio.Future[None] | None:
         body = status.report(self._endpoint_id, self._identity, self.figures, period_s)
-        self._connections.offer_heartbeat(body)
+        return self._connections.offer_heartbeat(body)
 
     async def _ask_engine(self) -> None:
         """Ask for the engine's figures.

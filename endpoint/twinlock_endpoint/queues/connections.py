@@ -1,47 +1,57 @@
 """The endpoint's AMQP connections: one for each URL that the document names, which is one as a rule."""
 
 import asyncio
+import logging
 from collections.abc import Callable
+from functools import partial
 
-import pika
 from twinlock_common.amqp.connection import parameters
+from twinlock_common.amqp.envelope import Envelope
+from twinlock_common.amqp.errors import LinkError
+from twinlock_common.amqp.link import Link
+from twinlock_common.amqp.reconnector import Reconnector
 from twinlock_common.document import DocumentError, Queues
+from twinlock_common.queues import Destination
 
 from twinlock_endpoint.config.configuration import Config
-from twinlock_endpoint.queues.connection import ChannelUser, ReconnectingConnection
 from twinlock_endpoint.queues.consumer import TaskConsumer
-from twinlock_endpoint.queues.publisher import Publisher
+from twinlock_endpoint.queues.results import Results
+
+log = logging.getLogger(__name__)
 
 
 class Connections:
     """The connections to `queues`, and what is published over them. Nothing is opened yet.
 
-    Results and heartbeats share a channel if they share a URL. `DocumentError` is raised if a URL can't be used.
+    `DocumentError` is raised if a URL, or what the document says about publishing, can't be used.
     """
 
     def __init__(
-        self, queues: Queues, config: Config, consumer: TaskConsumer, on_down: Callable[[BaseException], None]
+        self, queues: Queues, config: Config, consumer: TaskConsumer, on_down: Callable[[LinkError], None]
     ) -> None:
-        self._queues = queues
         self._config = config
         self._consumer = consumer
-        publishers = {url: Publisher() for url in (queues.results.url, queues.heartbeats.url)}
-        self._results, self._heartbeats = publishers[queues.results.url], publishers[queues.heartbeats.url]
-        users: dict[str, list[ChannelUser]] = {url: [publisher] for url, publisher in publishers.items()}
-        users.setdefault(queues.tasks.url, []).append(consumer)
-        self._by_url = {
-            url: ReconnectingConnection(self._parameters(url), of_url, on_down) for url, of_url in users.items()
-        }
-        self._names = {url: name for name, url in reversed(_urls(queues).items())}
+        self._on_down = on_down
+        self._urls = self._checked(queues)
+        self.results = Results(_envelope(queues.results))
+        self._heartbeat = _envelope(queues.heartbeats)
+        self._heartbeat_link: Link | None = None
+        self._connections = [
+            Reconnector(partial(self._open, names[0]), partial(self._use, names), self._lost)
+            for names in _sharing(self._urls)
+        ]
+        self._running: list[asyncio.Task[None]] = []
 
     def open(self) -> None:
         """Start to connect."""
-        for one in self._by_url.values():
-            one.open()
+        self._running = [asyncio.create_task(one.run()) for one in self._connections]
 
     async def close(self) -> None:
         """Close for good."""
-        for one in self._by_url.values():
+        for running in self._running:
+            running.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        for one in self._connections:
             await one.close()
 
     def renew(self, queues: Queues) -> None:
@@ -49,33 +59,58 @@ class Connections:
 
         Raise `DocumentError` if they can't be used; then nothing changes.
         """
-        fresh = _urls(queues)
-        chosen = {url: self._parameters(fresh[name]) for url, name in self._names.items()}
-        self._queues = queues
+        urls, results, heartbeat = self._checked(queues), _envelope(queues.results), _envelope(queues.heartbeats)
+        self._urls, self.results.envelope, self._heartbeat = urls, results, heartbeat
         self._consumer.queue = queues.tasks.queue
-        for url, one in self._by_url.items():
-            one.renew(chosen[url])
+        for one in self._connections:
+            one.hurry()
 
-    def publish_result(self, body: bytes) -> asyncio.Future[None]:
-        """Publish now or as soon as there is a connection. The future is done when the message is safe."""
-        return self._results.publish(self._queues.results, body)
+    def offer_heartbeat(self, body: bytes) -> asyncio.Future[None] | None:
+        """Publish if there is a connection, see `Link.publish`. What is lost with the connection stays lost."""
+        if self._heartbeat_link is None:
+            return None
+        sent = self._heartbeat_link.publish(self._heartbeat, body)
+        sent.add_done_callback(_report)
+        return sent
 
-    def offer_heartbeat(self, body: bytes) -> None:
-        """Publish if there is a connection."""
-        self._heartbeats.offer(self._queues.heartbeats, body)
+    async def _open(self, name: str) -> Link:
+        return await Link.open(self._urls[name], self._config.amqp_port, self._config.heartbeat_threshold)
 
-    async def drain(self, limit_s: float) -> None:
-        """Wait until everything is confirmed, at most `limit_s` seconds each for results and for heartbeats."""
-        await self._results.drain(limit_s)
-        if self._heartbeats is not self._results:
-            await self._heartbeats.drain(limit_s)
+    async def _use(self, names: list[str], link: Link) -> None:
+        if "results" in names:
+            self.results.use(link)
+        if "heartbeats" in names:
+            self._heartbeat_link = link
+        if "tasks" in names:
+            await self._consumer.use(link)
 
-    def _parameters(self, url: str) -> pika.URLParameters:
+    async def _lost(self, error: LinkError, delay: float) -> None:
+        log.warning("No connection to RabbitMQ, next try in %.1f s: %s", delay, error)
+        self._on_down(error)
+
+    def _checked(self, queues: Queues) -> dict[str, str]:
+        """Return the URLs, by what they are for. Raise `DocumentError`."""
+        urls = {"results": queues.results.url, "heartbeats": queues.heartbeats.url, "tasks": queues.tasks.url}
         try:
-            return parameters(url, self._config.amqp_port, self._config.heartbeat_threshold)
+            for url in urls.values():
+                parameters(url, self._config.amqp_port, self._config.heartbeat_threshold)
         except ValueError:
             raise DocumentError("The start document has a connection_url that can't be used.") from None
+        return urls
 
 
-def _urls(queues: Queues) -> dict[str, str]:
-    return {"results": queues.results.url, "heartbeats": queues.heartbeats.url, "tasks": queues.tasks.url}
+def _report(sent: asyncio.Future[None]) -> None:
+    if sent.exception() is not None:
+        log.warning("A heartbeat is lost: %s", sent.exception())
+
+
+def _sharing(urls: dict[str, str]) -> list[list[str]]:
+    """Return the names that have a URL in common."""
+    return [[name for name in urls if urls[name] == url] for url in dict.fromkeys(urls.values())]
+
+
+def _envelope(destination: Destination) -> Envelope:
+    try:
+        return Envelope(**{"mandatory": False} | destination.publish)
+    except Exception as error:  # several, see `Envelope`
+        raise DocumentError(f"The start document has queue_publish_kwargs that can't be used ({error}).") from None

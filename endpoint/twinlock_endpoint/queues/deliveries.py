@@ -7,7 +7,8 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from twinlock_endpoint.queues.consumer import Delivery
+from twinlock_common.amqp.consumer import Message
+
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.worker.messages import unpack
 from twinlock_endpoint.worker.texts import cut
@@ -18,9 +19,9 @@ _LONGEST_ID = 100  # characters; an UUID has 36
 _ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-def task_id(delivery: Delivery) -> str | None:
+def task_id(delivery: Message) -> str | None:
     """Return the task's id from the header, as the service sends it; else from the body; None if neither has one."""
-    header = delivery.headers.get("task_uuid")
+    header = _headers(delivery).get("task_uuid")
     if isinstance(header, str) and _ID.fullmatch(header):  # as a rule; much quicker than making an UUID of it
         return header
     with suppress(ValueError):
@@ -32,19 +33,23 @@ def task_id(delivery: Delivery) -> str | None:
         return None
 
 
-def task(task_id: str, delivery: Delivery) -> Task:
+def task(task_id: str, delivery: Message) -> Task:
     """Return the task. Raise `ValueError` if the message can't be one.
 
     The body is for the worker to read: it may be 10 MiB.
     """
-    headers = delivery.headers
+    told = _headers(delivery)
     if delivery.body[:1] != b"\x01":
         raise ValueError("the message has an unknown format")
-    resources: Any = json.loads(headers.get("resource_specification") or "null") or {}
-    serializers = headers.get("result_serializers") or ()
+    resources: Any = json.loads(told.get("resource_specification") or "null") or {}
+    serializers = told.get("result_serializers") or ()
     if not isinstance(resources, dict):
         raise ValueError("the resource specification is not a mapping")
     if not isinstance(serializers, list | tuple):
         raise ValueError("the result serializers are not a list")
-    function_id = cut(str(headers.get("function_uuid")).lower(), _LONGEST_ID)
+    function_id = cut(str(told.get("function_uuid")).lower(), _LONGEST_ID)
     return Task(task_id, function_id, delivery.body, resources, tuple(map(str, serializers)))
+
+
+def _headers(delivery: Message) -> dict[str, Any]:
+    return delivery.properties.headers or {}

@@ -8,15 +8,15 @@ comes again when the connection or this endpoint is lost. It leaves the journal 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Set
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from twinlock_common.amqp.consumer import Message
 from twinlock_common.amqp.errors import RefusedMessageError
 
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.manager.audit import Trail
-from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks import results
 from twinlock_endpoint.tasks.outcomes import Outcome
@@ -40,7 +40,7 @@ class Entry:
 
     __slots__ = ("_interruption", "_waits_for", "attempts", "delivery", "has_result", "id", "is_in_engine", "trail")
 
-    def __init__(self, id: str, delivery: Delivery | None, attempts: int = 0) -> None:
+    def __init__(self, id: str, delivery: Message | None, attempts: int = 0) -> None:
         self.id = id
         self.delivery = delivery
         """The delivery to acknowledge, while the queue holds the task; None when only the journal has it."""
@@ -96,13 +96,11 @@ class Ledger:
     def __init__(
         self,
         journal: Journal,
-        acknowledge: Callable[[Delivery], None],
-        publish: Callable[[bytes], asyncio.Future[None]],
+        publish: Callable[[bytes], Awaitable[None]],
         prefetch: int,
         events: Events,
     ) -> None:
         self._journal = journal
-        self._acknowledge = acknowledge
         self._publish = publish
         self._events = events
         self._entries: dict[str, Entry] = {}
@@ -132,18 +130,18 @@ class Ledger:
         unsent = len(self._entries) - self.without_result
         return {"unsent_results": unsent, "refused_results": self.refused, "dropped_results": self.dropped}
 
-    def again(self, task_id: str, delivery: Delivery) -> bool:
+    def again(self, task_id: str, delivery: Message) -> bool:
         """Return whether the task came before; if so, the delivery is dealt with."""
         entry = self._entries.get(task_id)
         if entry is not None and entry.delivery is not None:
             entry.delivery = delivery
         elif entry is not None or task_id in self._done:
-            self._acknowledge(delivery)
+            delivery.ack()
         else:
             return False
         return True
 
-    def enter(self, task_id: str, delivery: Delivery | None, attempts: int = 0) -> Entry:
+    def enter(self, task_id: str, delivery: Message | None, attempts: int = 0) -> Entry:
         """Add a task that is owed a result. Without a delivery it is one that a predecessor has left in the journal."""
         entry = self._entries[task_id] = Entry(task_id, delivery, attempts)
         self.received += 1
@@ -210,7 +208,7 @@ class Ledger:
         if entry.delivery is not None:
             delivery, entry.delivery = entry.delivery, None
             self._keep(1)
-            self._acknowledge(delivery)
+            delivery.ack()
 
     def _forget(self, entry: Entry) -> None:
         del self._entries[entry.id]
@@ -218,7 +216,7 @@ class Ledger:
         if entry.delivery is None:
             self._keep(-1)
         else:
-            self._acknowledge(entry.delivery)
+            entry.delivery.ack()
         self.settled += 1
         self._done[entry.id] = None
         if len(self._done) > self._remember:

@@ -12,13 +12,14 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, NoReturn
 
+from twinlock_common.amqp.consumer import Message
+
 from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import InterruptedTaskError
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.recovery import Unfinished
 from twinlock_endpoint.manager.audit import Audit, Trail
 from twinlock_endpoint.queues import deliveries
-from twinlock_endpoint.queues.consumer import Delivery
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks import outcomes
 from twinlock_endpoint.tasks.engine_ends import EngineEnds, set_done
@@ -62,7 +63,7 @@ class Tasks:
 
     # What happens to all of them.
 
-    def take(self, task_id: str, delivery: Delivery) -> None:
+    def take(self, task_id: str, delivery: Message) -> None:
         """Take a task that is new here."""
         entry = self._ledger.enter(task_id, delivery)
         self._begin(self._live(entry, self._new(entry, delivery)))
@@ -136,7 +137,7 @@ class Tasks:
             entry.trail.end(outcome.event)
         await self._ledger.settle(entry, outcome.result)
 
-    async def _new(self, entry: Entry, delivery: Delivery) -> Outcome:
+    async def _new(self, entry: Entry, delivery: Message) -> Outcome:
         """Return the outcome of a task that was delivered."""
         task = deliveries.task(entry.id, delivery)
         self._leave_trail(entry, task.function_id, is_received=False)

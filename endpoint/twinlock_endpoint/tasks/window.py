@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twinlock_endpoint.queues.consumer import Delivery, TaskConsumer
+from twinlock_common.amqp.consumer import Message
+
+from twinlock_endpoint.queues.consumer import TaskConsumer
 from twinlock_endpoint.tasks.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ _UNCONFIRMED = 4  # times the window: tasks of which most wait for the confirmat
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     task_id: str
-    delivery: Delivery
+    delivery: Message
     since: float
 
 
@@ -47,7 +49,7 @@ class Window:
         consumer: TaskConsumer,
         ledger: Ledger,
         size: int,
-        take: Callable[[str, Delivery], None],
+        take: Callable[[str, Message], None],
         held_s: float = HELD_S,
     ) -> None:
         self._consumer = consumer
@@ -58,10 +60,11 @@ class Window:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Waiting] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._paused = False
         self._ended = False
 
-    def offer(self, task_id: str, delivery: Delivery) -> None:
+    def offer(self, task_id: str, delivery: Message) -> None:
         """Take a delivery as soon as there is room for it."""
         if self._ledger.again(task_id, delivery):
             return
@@ -78,7 +81,7 @@ class Window:
             self._watch()
         if self._paused and self._room() >= max(1, self._size // 4):
             self._paused = False
-            self._consumer.resume(self._room())
+            self._asking = self._loop.create_task(self._consumer.resume(self._room()))
 
     def lost(self) -> None:
         """Forget what waits here: its channel is gone.
@@ -103,15 +106,17 @@ class Window:
         if not self._waiting or self._ended:
             return
         if self._waiting[0].since + self._held_s <= self._loop.time():
-            self._consumer.pause(self._give_back)
+            self._asking = self._loop.create_task(self._give_back())
         else:
             self._watch()
 
-    def _give_back(self) -> None:
-        """Give what waits back to the queue, which delivers nothing any more, until there is room."""
+    async def _give_back(self) -> None:
+        """Give what waits back to the queue, which then delivers nothing until there is room."""
+        if not await self._consumer.pause():
+            return
         log.info("The engine is busy; %d tasks go back to the queue until it isn't", len(self._waiting))
         for one in self._waiting:
-            self._consumer.requeue(one.delivery)
+            one.delivery.requeue()
         self._waiting.clear()
         self._paused = True
         self.pump()
