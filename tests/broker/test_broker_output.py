@@ -15,12 +15,13 @@ from broker_rig import UEP, request
 from broker_site import OTHER
 from hanging_memory import HOLD, memory_that_hangs
 from process_trees import children
-from twinlock_broker.endpoints import launcher
+from twinlock_broker.endpoints import launcher, readers
 from twinlock_broker.endpoints import output as outputs
 from twinlock_broker.endpoints.admission import Admission, Entry
 from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.output import KEPT, Output, left_by_others
 from twinlock_broker.endpoints.readers import Readers
+from twinlock_broker.endpoints.refusals import detail
 from twinlock_broker.spawner.client import SpawnerClient
 from twinlock_wire import wire
 
@@ -190,11 +191,56 @@ async def test_an_account_has_few_outputs_that_cannot_be_read(
             await asyncio.sleep(0.01)
 
 
+@contextlib.contextmanager
+def stopped_child(before: set[int]) -> Iterator[None]:
+    """The only child of ours that isn't one of `before` answers nobody; after the block it is gone."""
+    (child,) = {*children(os.getpid())} - before
+    os.kill(child, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+async def test_a_process_that_hangs_is_the_reason_of_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the spawner, which wasn't asked yet."""
+    admission = Admission(tmp_path / "admission.json")
+    await admission.block("ada", Entry("call the help desk", "root"))
+    made = launcher.Launcher(SpawnerClient(tmp_path / "no socket"), {}, tmp_path, admission)
+    before = {*children(os.getpid())}
+    assert await stage(made, Endpoint(UEP, "ada")) == "blocked", "so the process was there, and answered"
+    with stopped_child(before):
+        monkeypatch.setattr(readers, "_ANSWER_LIMIT", 0.5)
+        refused = await refusal(made, Endpoint(OTHER, "ada"))
+    assert detail(refused) == "broker: host: [Errno 110] the process that reads outputs doesn't answer"
+
+
+async def test_a_process_that_takes_no_orders_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_ANSWER_LIMIT", 0.5)
+    made, before = Readers(), {*children(os.getpid())}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(made.resume(tmp_path / "none"))
+        stack.enter_context(stopped_child(before))
+        with pytest.raises(OSError, match="the process that reads outputs doesn't answer"):
+            order_without_end(made, tmp_path / "none", stack)
+
+
+def order_without_end(made: Readers, path: Path, stack: contextlib.ExitStack) -> None:
+    """Give orders until no more fit into the socket; `stack` closes what comes of them."""
+    while True:
+        stack.enter_context(made.resume(path))
+
+
 async def stage(made: launcher.Launcher, endpoint: Endpoint) -> str:
     """At which stage a start is refused."""
+    return (await refusal(made, endpoint)).stage
+
+
+async def refusal(made: launcher.Launcher, endpoint: Endpoint) -> wire.Refused:
+    """A start's refusal."""
     reply = await made.launch(endpoint, request(endpoint.user, "sleep"))
     assert isinstance(reply, wire.Refused)
-    return reply.stage
+    return reply
 
 
 async def served(folder: Path) -> None:

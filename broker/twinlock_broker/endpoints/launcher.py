@@ -17,6 +17,9 @@ from twinlock_broker.endpoints.readers import MOST_STUCK, UNREAD, Readers, remov
 from twinlock_broker.endpoints.start_queue import StartQueue
 from twinlock_broker.spawner.client import SpawnerClient
 
+HOST = "host"
+"""The stage of a refusal because the broker couldn't make what a start needs."""
+
 
 class Launcher:
     """The starts that `spawner` is asked for.
@@ -72,10 +75,8 @@ class Launcher:
                 stack.callback(os.close, document)
                 fds = document, writer
                 reply = await self._queue.ask(request.user, lambda: self._ask(endpoint, spawn, fds))
-        except TimeoutError:
-            reply = wire.Refused(request.id, "unanswered", "no answer in time")
         except (OSError, wire.WireError) as error:
-            reply = wire.Refused(request.id, "host", str(error))
+            reply = wire.Refused(request.id, HOST, str(error))
         if isinstance(reply, wire.Refused) and endpoint.output is not None:
             await endpoint.output.finish()
         return reply
@@ -92,7 +93,13 @@ class Launcher:
 
     async def _ask(self, endpoint: Endpoint, spawn: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
         """Ask the spawner, unless the administrator has forbidden the start while it waited for its turn."""
-        return self.refusal(endpoint, endpoint.has_unfinished_tasks) or await self._spawner.spawn(spawn, fds)
+        refusal = self.refusal(endpoint, endpoint.has_unfinished_tasks)
+        if refusal is not None:
+            return refusal
+        try:
+            return await self._spawner.spawn(spawn, fds)
+        except TimeoutError:
+            return wire.Refused(spawn.id, "unanswered", "no answer in time")
 
     def _output(self, endpoint: Endpoint) -> Output:
         return Output(self._readers, self._outputs, endpoint.id, endpoint.user)

@@ -94,7 +94,10 @@ class Readers:
         ours, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as failed:
             failed.callback(ours.close)
-            socket.send_fds(self._started(), [os.fsencode(path)], [theirs.fileno(), *pipe])
+            try:
+                socket.send_fds(self._started(), [os.fsencode(path)], [theirs.fileno(), *pipe])
+            except TimeoutError as error:
+                raise _no_answer() from error
             failed.pop_all()
         ours.setblocking(False)
         return ours
@@ -117,9 +120,13 @@ async def _wait_until_ready(source: socket.socket) -> None:
         async with asyncio.timeout(_ANSWER_LIMIT):
             answer = await asyncio.get_running_loop().sock_recv(source, len(reader.READY))
     except TimeoutError as error:
-        raise OSError(errno.ETIMEDOUT, "the process that reads outputs doesn't answer") from error
+        raise _no_answer() from error
     if answer != reader.READY:
         raise OSError(errno.EAGAIN, "no process can be started that reads the output")
+
+
+def _no_answer() -> OSError:
+    return OSError(errno.ETIMEDOUT, "the process that reads outputs doesn't answer")
 
 
 def remove(path: Path) -> None:

@@ -3,6 +3,7 @@
 from twinlock_wire import wire
 
 from twinlock_broker.endpoints.admission import BLOCKED, DRAINING
+from twinlock_broker.endpoints.launcher import HOST
 from twinlock_broker.endpoints.readers import UNREAD
 
 _ADMINISTRATOR = "ask the endpoint's administrator"
@@ -26,7 +27,7 @@ _SAID = {
     "program": f"The endpoint program is missing on this host, or isn't safe to run; {_ADMINISTRATOR}",
     "exec": f"The endpoint program can't be executed on this host; {_ADMINISTRATOR}",
 }
-_SOURCES = {BLOCKED: "administrator", DRAINING: "administrator", UNREAD: "broker"}
+_SOURCES = {BLOCKED: "administrator", DRAINING: "administrator", UNREAD: "broker", HOST: "broker"}
 """Who refused, at the stages that aren't the spawner's."""
 
 _OTHER = f"The endpoint couldn't be started (stage {{stage!r}}); {_ADMINISTRATOR}"
