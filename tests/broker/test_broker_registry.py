@@ -29,6 +29,12 @@ def test_a_command_is_never_lost(state: State | None) -> None:
     assert action in (Action.START, Action.REMEMBER, Action.REFRESH, Action.DELAY)
 
 
+@pytest.mark.parametrize("state", State)
+def test_an_endpoint_can_be_stopped_in_each_state(state: State) -> None:
+    _, action = TABLE[(state, Event.STOP)]
+    assert action in (Action.STOP, Action.TELL, Action.FORGET)
+
+
 def test_an_endpoint_is_forgotten_only_when_its_user_knows_or_nobody_waits() -> None:
     gone = {(before, event) for (before, event), (after, action) in TABLE.items() if after is None}
     silent = {(before, event) for before, event in gone if TABLE[(before, event)][1] is not Action.TELL}

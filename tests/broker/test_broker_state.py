@@ -186,6 +186,35 @@ async def test_a_start_that_the_spawner_has_made_is_not_made_again(
     assert spawned(spawner) == 1
 
 
+async def test_a_start_of_an_earlier_broker_is_stopped_before_it_is_made(
+    spawner: Spawner, told: Told, tmp_path: Path
+) -> None:
+    kept(tmp_path / "s", state=State.STARTING)
+    broker = Broker(spawner, tmp_path / "s", told)
+    assert await broker.supervisor.stop(UEP), "there is no connection to the spawner yet"
+    await broker.ready()
+    assert "administrator stopped your endpoint" in await told.next()
+    assert not any(line["event"] == "spawn" for line in spawner.audit())
+    await broker.kill()
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.RUNNING])
+async def test_what_an_earlier_broker_started_is_stopped_when_the_spawner_is_there(
+    spawner: Spawner, told: Told, tmp_path: Path, state: State
+) -> None:
+    first = Broker(spawner, tmp_path / "a", told)
+    await first.ready()
+    await first.supervisor.command(request(endpoint_user(), "sleep"))
+    await first.kill()
+    kept(tmp_path / "b", state=state)
+    second = Broker(spawner, tmp_path / "b", told)
+    assert await second.supervisor.stop(UEP), "there is no connection to the spawner yet"
+    await second.ready()
+    assert "administrator stopped your endpoint" in await told.next()
+    assert spawned(spawner) == 1
+    await second.kill()
+
+
 async def test_an_endpoint_that_went_with_its_spawner_is_told_of(spawner: Spawner, told: Told, tmp_path: Path) -> None:
     kept(tmp_path / "s", state=State.RUNNING)
     broker = Broker(spawner, tmp_path / "s", told)

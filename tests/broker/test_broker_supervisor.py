@@ -4,23 +4,60 @@ import asyncio
 import contextlib
 import datetime
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from broker_rig import MANAGER, Told, endpoint_user, request
+from broker_rig import MANAGER, UEP, Told, endpoint_user, request
 from spawner_rig import Spawner
 from twinlock_broker.endpoints import registry
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
-from twinlock_broker.spawner.client import SpawnerClient
+from twinlock_broker.spawner.client import Listener, SpawnerClient
+from twinlock_wire import wire
+
+
+class LateClient(SpawnerClient):
+    """The answer to its first start comes when its listener has already heard of the end."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._ended = asyncio.Event()
+
+    async def run(self, listener: Listener) -> None:
+        await super().run(Overheard(listener, self._ended))
+
+    async def spawn(self, request: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
+        answer = await super().spawn(request, fds)
+        await self._ended.wait()
+        return answer
+
+
+@dataclass(frozen=True)
+class Overheard:
+    """A client's listener; `ended` is set when it has heard of an end."""
+
+    listener: Listener
+    ended: asyncio.Event
+
+    def listed(self, children: Sequence[wire.Child]) -> None:
+        self.listener.listed(children)
+
+    def exited(self, child: str, status: int) -> Coroutine[Any, Any, None] | None:
+        rest = self.listener.exited(child, status)
+        self.ended.set()
+        return rest
 
 
 @contextlib.asynccontextmanager
-async def connected(spawner: Spawner, told: Told, state: Path) -> AsyncIterator[tuple[Supervisor, SpawnerClient]]:
+async def connected(
+    spawner: Spawner, told: Told, state: Path, client: SpawnerClient | None = None
+) -> AsyncIterator[tuple[Supervisor, SpawnerClient]]:
     """A broker's supervisor, for as long as the broker lives."""
-    client = SpawnerClient(spawner.socket)
+    client = client or SpawnerClient(spawner.socket)
     supervisor = Supervisor(MANAGER, 30.0, Launcher(client, {}, state), Store(state, None), told.send)
     running = asyncio.create_task(client.run(supervisor))
     await asyncio.wait_for(client.ready.wait(), 60)
@@ -156,6 +193,23 @@ async def test_the_administrator_stops_an_endpoint_and_its_user_is_told(supervis
     assert ended == [(running.id, "the administrator stopped it")], "before it gets a signal"
     assert "administrator stopped your endpoint" in await told.next()
     assert not await supervisor.stop(running.id), "there is none any more"
+
+
+async def test_a_stop_waits_for_the_start_that_follows_another(
+    spawner: Spawner, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one ends well before anybody knows that it was started, and a newer command has come."""
+    monkeypatch.setattr(registry, "SETTLED_AFTER", 0.0)
+    async with connected(spawner, told, tmp_path, LateClient(spawner.socket)) as (supervisor, _):
+        first = asyncio.create_task(supervisor.command(request(endpoint_user(), "report")))
+        async with asyncio.timeout(60):
+            while not any(endpoint.command for endpoint in supervisor.endpoints):  # the start is under way
+                await asyncio.sleep(0)
+        await supervisor.command(request(endpoint_user(), "sleep"))
+        assert await supervisor.stop(UEP)
+        assert "administrator stopped your endpoint" in await told.next()
+        assert sum(line["event"] == "spawned" for line in spawner.audit()) == 2
+        await first
 
 
 async def test_what_was_stopped_is_started_by_the_next_command(supervisor: Supervisor, told: Told) -> None:

@@ -118,6 +118,8 @@ class Lifecycle:
             elif action is not Action.REMEMBER:
                 self.listeners.stopping(endpoint, _ADMINISTRATOR if action is Action.STOP else _ACCOUNT_CHANGED)
                 self.later(self._launcher.stop(endpoint))
+        elif action is Action.STOP_AGAIN:
+            self.later(self._launcher.stop(endpoint))
         elif action is Action.DELAY:
             self.wait(endpoint, max(0.0, endpoint.restart_at - time.monotonic()))
         elif action in (Action.TELL, Action.BACK_OFF):

@@ -36,6 +36,7 @@ class Event(Enum):
     FAILED_TO_START = "it ended badly before it was up"
     UNFINISHED = "it ended, or couldn't be started, and its journal has unfinished tasks"
     STOP = "the administrator wants it to stop"
+    STILL_RUNNING = "the spawner still runs it"
     DUE = "its wait is over"
 
 
@@ -48,6 +49,7 @@ class Action(Enum):
     REFRESH = "give it the fresh credentials, and keep the command, should it end soon"
     REPLACE = "stop it, to start it under the other account"
     STOP = "stop it"
+    STOP_AGAIN = "stop it again: what was sent to an absent spawner is lost"
     TELL = "tell the user, and forget it"
     BACK_OFF = "tell the user, and let a new start wait"
     FORGET = "forget it"
@@ -61,6 +63,7 @@ TABLE: dict[tuple[State | None, Event], tuple[State | None, Action]] = {
     (State.STARTING, Event.ACCOUNT_CHANGED): (State.STARTING, Action.REMEMBER),
     (State.STARTING, Event.RESUMED): (State.STARTING, Action.START),
     (State.STARTING, Event.SPAWNED): (State.RUNNING, Action.NOTHING),
+    (State.STARTING, Event.STOP): (State.STOPPING, Action.STOP),
     (State.STARTING, Event.REFUSED): (None, Action.TELL),
     (State.STARTING, Event.UNFINISHED): (State.RESTART_PENDING, Action.DELAY),
     (State.RUNNING, Event.COMMAND): (State.RUNNING, Action.REFRESH),
@@ -75,6 +78,7 @@ TABLE: dict[tuple[State | None, Event], tuple[State | None, Action]] = {
     (State.STOPPING, Event.COMMAND): (State.STOPPING, Action.REMEMBER),
     (State.STOPPING, Event.ACCOUNT_CHANGED): (State.STOPPING, Action.REMEMBER),
     (State.STOPPING, Event.STOP): (State.STOPPING, Action.STOP),
+    (State.STOPPING, Event.STILL_RUNNING): (State.STOPPING, Action.STOP_AGAIN),
     (State.STOPPING, Event.STOPPED): (None, Action.TELL),
     (State.STOPPING, Event.RESTART_WANTED): (State.STARTING, Action.START),
     (State.RESTART_PENDING, Event.COMMAND): (State.RESTART_PENDING, Action.REMEMBER),

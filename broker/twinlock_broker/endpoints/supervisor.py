@@ -57,11 +57,17 @@ class Supervisor:
             await endpoint.launch
 
     async def stop(self, endpoint_id: str) -> bool:
-        """Stop an endpoint for the administrator. Return False if there is none. Its user is told when it has ended."""
+        """Stop an endpoint for the administrator. Return False if there is none. Its user is told when it has ended.
+
+        A start under way can't be taken back, but what it started can be stopped. One that an earlier broker made is
+        known when the spawner is there.
+        """
         endpoint = self._endpoints.get(endpoint_id)
-        if endpoint is not None and endpoint.launch is not None:
-            await asyncio.wait((endpoint.launch,))  # a start can't be taken back, but what it started can be stopped
-        if endpoint is None or endpoint.state is None:
+        if endpoint is None:
+            return False
+        while endpoint.launch is not None and not endpoint.launch.done():  # another start may follow from its end
+            await asyncio.wait((endpoint.launch,))
+        if endpoint.state is None:
             return False
         self._lifecycle.on(endpoint, Event.STOP, self._lifecycle.stop_text(endpoint))
         return True
@@ -125,6 +131,8 @@ class Supervisor:
             rest = self._lifecycle.end(endpoint, child.ended if child else None)
             if rest is not None:
                 self._lifecycle.later(rest)
+        elif endpoint.state is State.STOPPING:
+            self._lifecycle.on(endpoint, Event.STILL_RUNNING)
         elif endpoint.state is State.STARTING and endpoint.launch is None:
             self._lifecycle.on(endpoint, Event.SPAWNED if running else Event.RESUMED)
         elif endpoint.state is State.RESTART_PENDING and endpoint.timer is None:
