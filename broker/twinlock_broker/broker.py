@@ -12,7 +12,6 @@ from typing import Any
 import setproctitle
 from twinlock_common.document import Entries
 from twinlock_common.notify import notify, tell_systemd
-from twinlock_common.offload import Offload
 
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command_queue import CommandQueue
@@ -20,8 +19,9 @@ from twinlock_broker.compute.heartbeat import Heartbeat
 from twinlock_broker.compute.login import Login
 from twinlock_broker.compute.notices import Notices
 from twinlock_broker.compute.outbox import Outbox
-from twinlock_broker.compute.registration import Registration, identities, register
-from twinlock_broker.compute.renewal import LIMIT, Renewal
+from twinlock_broker.compute.own_identities import own_identities
+from twinlock_broker.compute.registration import Registration, register
+from twinlock_broker.compute.renewal import Renewal
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.config.state import remember
@@ -185,7 +185,7 @@ async def _who(
         return Mapper(path, registration.endpoint_id)
     if path is not None:
         log.warning("same-user mode: %s is not used, only the login's own identities are served", path)
-    return await Offload("rest", 1).run(LIMIT, lambda: identities(folder, login))
+    return await own_identities(folder, login)
 
 
 def _announce(registration: Registration) -> None:

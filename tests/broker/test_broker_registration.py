@@ -1,6 +1,7 @@
 """Registration by globus-sdk, against an HTTP server that answers as the service and Globus Auth do."""
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from broker_rest import Service, rest_service
 from broker_rig import ALICE, MANAGER, UEP, make_folder
+from twinlock_broker.compute import own_identities
 from twinlock_broker.compute.login import ClientLogin
 from twinlock_broker.compute.registration import identities, register
 from twinlock_broker.config.folder import Folder
@@ -127,3 +129,12 @@ def test_who_the_login_is(service: Service, folder: Folder) -> None:
     with pytest.raises(Fatal, match="the login is broken") as ended:
         identities(folder, LOGIN)
     assert ended.value.status == os.EX_SOFTWARE
+
+
+async def test_a_globus_auth_that_never_answers_ends_with_75(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_AUTH", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(own_identities, "LIMIT", 0.5)
+        with pytest.raises(Fatal, match="Globus Auth didn't tell the login's identities within") as ended:
+            await own_identities.own_identities(folder, LOGIN)
+    assert ended.value.status == os.EX_TEMPFAIL
