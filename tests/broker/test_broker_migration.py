@@ -195,6 +195,17 @@ def test_back_with_changes(host: Host) -> None:
     assert (host.old / "user_environment.yaml").read_bytes() == (host.new / "user_environment.yaml").read_bytes()
 
 
+@pytest.mark.parametrize("direction", ["--from-globus", "--to-globus"])
+def test_a_unit_that_cannot_be_read(host: Host, direction: str) -> None:
+    if direction == "--to-globus":
+        assert host.migrate().returncode == 0
+    add(host.unit, "Environment='GLOBUS_COMPUTE_CLIENT_ID=abc\n")
+    before = tree(host.home)
+    done = host.migrate(direction)
+    assert done.stderr == f"twinlock: {host.unit}: can't be read: No closing quotation\n"
+    assert (done.returncode, tree(host.home)) == (os.EX_NOINPUT, before)
+
+
 def test_a_folder_that_the_peer_never_had(host: Host) -> None:
     assert host.migrate().returncode == 0
     shutil.rmtree(host.old)

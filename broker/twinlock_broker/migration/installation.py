@@ -90,11 +90,15 @@ def read(path: Path, unit_path: Path | None) -> Installation:
     without_pam = replace(folder, settings=folder.settings | {"pam": None})
     for problem in problems(without_pam):
         raise problem
-    place = unit_path or unit.default_path(folder.path.name)
+    return Installation(folder, read_unit(unit_path or unit.default_path(folder.path.name)))
+
+
+def read_unit(path: Path) -> unit.Unit | None:
+    """Return the unit at `path`, None if there is none. Raise `Fatal` (66) if it can't be read."""
     try:
-        return Installation(folder, unit.read(place))
+        return unit.read(path)
     except (OSError, ValueError) as error:
-        raise Fatal(os.EX_NOINPUT, f"{place}: can't be read: {error}") from error
+        raise Fatal(os.EX_NOINPUT, f"{path}: can't be read: {error}") from error
 
 
 def _references(text: str) -> set[str | None]:

@@ -14,7 +14,7 @@ from twinlock_broker.identity.documents import listed
 from twinlock_broker.migration import unit
 from twinlock_broker.migration.config_text import change
 from twinlock_broker.migration.from_globus import MAPPING, SCHEMA, TEMPLATE, UNITS, Places
-from twinlock_broker.migration.installation import Installation, values
+from twinlock_broker.migration.installation import Installation, read_unit, values
 from twinlock_broker.migration.report import Report
 
 
@@ -26,7 +26,7 @@ def migrate(peer: Path, places: Places) -> Report:
     peer, report = peer.absolute(), Report()
     ours = Installation(open_folder(places.target), None)
     there = read_folder(peer, ignored=RETIRED_KEYS) if peer.is_dir() else Folder(peer, ours.folder.settings, "")
-    theirs = Installation(there, unit.read(places.unit or unit.default_path(peer.name)))
+    theirs = Installation(there, read_unit(places.unit or unit.default_path(peer.name)))
     try:
         peer.mkdir(mode=0o700, exist_ok=True)
         for path, content in _files(ours, theirs, places).items():
