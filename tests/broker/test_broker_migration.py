@@ -35,6 +35,9 @@ print(json.dumps({name: getattr(config, name) and str(getattr(config, name)) for
                  | {"pam": [config.pam.enable, config.pam.service_name]}))
 """
 
+WITHOUT_ROOM = ("/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
+"""Runs a command that can write nothing into files."""
+
 pytestmark = [
     pytest.mark.peer,
     pytest.mark.skipif(not (PEER / "python").exists(), reason="needs the peer's environment, see packaging/peer"),
@@ -57,15 +60,17 @@ class Host:
         argv = [PEER / program, *words]
         return subprocess.run(argv, env=environment, check=True, capture_output=True, text=True, timeout=300).stdout
 
-    def twinlock(self, *words: str | Path) -> "subprocess.CompletedProcess[str]":
-        """The command's outcome."""
-        argv = [Path(sys.executable).with_name("twinlock"), *words]
+    def twinlock(self, *words: str | Path, under: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+        """The command's outcome, if the command `under` runs it."""
+        argv = [*under, Path(sys.executable).with_name("twinlock"), *words]
         return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
 
-    def migrate(self, direction: str = "--from-globus", old: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    def migrate(
+        self, direction: str = "--from-globus", old: Path | None = None, under: tuple[str, ...] = ()
+    ) -> "subprocess.CompletedProcess[str]":
         """``twinlock configure`` from the peer's folder, or back into it."""
         where = ("--policy", self.policy, "--unit", self.unit, "--state", self.state, "--logs", self.logs)
-        return self.twinlock("configure", direction, old or self.old, *where, self.new)
+        return self.twinlock("configure", direction, old or self.old, *where, self.new, under=under)
 
     def config(self) -> dict[str, Any]:
         """What the peer reads out of its folder."""
@@ -193,6 +198,39 @@ def test_back_with_changes(host: Host) -> None:
     }
     assert (host.old / "user_environment.yaml.before").read_bytes() == environment
     assert (host.old / "user_environment.yaml").read_bytes() == (host.new / "user_environment.yaml").read_bytes()
+
+
+def test_what_was_there_at_first_outlives_going_back_again_and_again(host: Host) -> None:
+    assert host.migrate().returncode == 0
+    said, texts = [], [(host.old / "user_environment.yaml").read_bytes()]
+    for site in ("SITE: b\n", "SITE: c\n", "SITE: d\n"):
+        (host.new / "user_environment.yaml").write_text(site)
+        said.append(host.migrate("--to-globus").stdout)
+        texts.append(site.encode())
+    kept = [host.old / f"user_environment.yaml{end}" for end in (".before", ".before.2", ".before.3", "")]
+    assert [path.read_bytes() for path in kept] == texts
+    for path, text in zip(kept, said, strict=False):
+        assert f"user_environment.yaml: written; before: {path.name}\n" in text
+
+
+def test_a_file_that_goes_back_is_replaced_as_a_whole(host: Host) -> None:
+    assert host.migrate().returncode == 0
+    (host.new / "user_environment.yaml").write_text("SITE: b\n")
+    path = host.old / "user_environment.yaml"
+    path.chmod(0o604)
+    path.with_name("user_environment.new").write_text("SI")  # what a crash left of an earlier attempt
+    assert host.migrate("--to-globus").returncode == 0
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("SITE: b\n", 0o604)
+    assert not path.with_name("user_environment.new").exists()
+
+
+def test_a_file_that_cannot_be_written_stays(host: Host) -> None:
+    assert host.migrate().returncode == 0
+    (host.new / "user_environment.yaml").write_text("SITE: b\n")
+    before = (host.old / "user_environment.yaml").read_bytes()
+    done = host.migrate("--to-globus", under=WITHOUT_ROOM)
+    assert (done.returncode, done.stderr) == (os.EX_CANTCREAT, f"twinlock: {host.old}: File too large\n")
+    assert (host.old / "user_environment.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize("direction", ["--from-globus", "--to-globus"])

@@ -28,7 +28,7 @@ Then edit the mapping (who gets in) and the template (what they get), and run: t
 
 --from-globus makes DIR from the folder of a globus-compute-endpoint that runs as root, says what it did, and what to
 do next. The endpoint keeps its uuid. OLD and its unit aren't changed. --to-globus writes what was changed in DIR since
-then back into OLD; what it replaces there is kept as NAME.before.
+then back into OLD; what it replaces there is kept as NAME.before, the next time as NAME.before.2.
 exit codes: 0 made; 66 OLD or one of its files isn't there; 67 there is no account for the broker; 73 DIR is there
   already, or can't be made; 78 a value isn't what its key has to be, or can't be carried over; 100 usage
 """

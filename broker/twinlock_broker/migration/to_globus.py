@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twinlock_common.files import replacing
+
 from twinlock_broker.config.folder import PEERS_PAM_SERVICE, Folder, open_folder, read_folder
 from twinlock_broker.config.keys import RETIRED_KEYS
 from twinlock_broker.errors import Fatal
@@ -32,7 +34,7 @@ def migrate(peer: Path, places: Places) -> Report:
         for path, content in _files(ours, theirs, places).items():
             report.done.append(f"{path}: {_put(path, content)}")
     except OSError as error:
-        raise Fatal(os.EX_CANTCREAT, f"{error.filename}: {error.strerror}") from error
+        raise Fatal(os.EX_CANTCREAT, f"{error.filename or peer}: {error.strerror}") from error
     report.done.append(
         "the policy's limits and allow_groups: not carried over, globus-compute-endpoint has no such keys"
     )
@@ -132,16 +134,27 @@ def _put(path: Path, content: bytes) -> str:
     """Write the file if that changes it, and return what was done. What was there before stays beside it."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _create(path, content, 0o600)
+        _write(path, content, 0o600)
         return "written"
     if path.read_bytes() == content:
         return "as it was"
-    mode = path.stat().st_mode & 0o777
-    path.replace(path.with_name(f"{path.name}.before"))
-    _create(path, content, mode)
-    return f"written; before: {path.name}.before"
+    kept = _keep(path)
+    _write(path, content, path.stat().st_mode & 0o777)
+    return f"written; before: {kept.name}"
 
 
-def _create(path: Path, content: bytes, mode: int) -> None:
-    path.touch(mode=mode, exist_ok=False)
-    path.write_bytes(content)
+def _keep(path: Path) -> Path:
+    """Give what is there now a further name, one that nothing has yet, and return it."""
+    kept, number = path.with_name(f"{path.name}.before"), 1
+    while os.path.lexists(kept):
+        number += 1
+        kept = path.with_name(f"{path.name}.before.{number}")
+    os.link(path, kept, follow_symlinks=False)
+    return kept
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    with replacing(path, durable=True) as draft:
+        draft.unlink(missing_ok=True)  # of a migration that was killed
+        draft.touch(mode=mode, exist_ok=False)
+        draft.write_bytes(content)
