@@ -167,6 +167,21 @@ def test_a_root_installation_becomes_ours(host: Host) -> None:
             )
 
 
+def test_the_policy_is_replaced_as_a_whole(host: Host) -> None:
+    add(host.old / "config.yaml", "pam: {enable: true, service_name: cluster}\n")
+    before = host.policy.read_text()
+    host.policy.chmod(0o640)
+    owner = os.geteuid() or 1, os.getegid() or 1
+    os.chown(host.policy, *owner)
+    with host.policy.open() as opened_before:
+        assert host.migrate().returncode == 0
+        assert opened_before.read() == before
+    assert 'pam_service = "cluster"' in host.policy.read_text()
+    status = host.policy.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o640, *owner)
+    assert sorted(path.name for path in host.policy.parent.iterdir()) == ["endpoint", "spawner.toml"]
+
+
 def test_back_without_a_change_changes_nothing(host: Host) -> None:
     add(host.old / "config.yaml", "pam: {service_name: cluster}\nhigh_assurance: true\n")
     add(host.old / "config.yaml", f"audit_log_path: {host.old}/audit.log\n")

@@ -1,9 +1,12 @@
 """``twinlock configure --from-globus OLD DIR``: ours from the agent's. OLD and its unit stay as they are."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from twinlock_common.files import replacing
 
 from twinlock_broker.config.keys import RETIRED_KEYS
 from twinlock_broker.errors import Fatal
@@ -59,7 +62,7 @@ def migrate(source: Path, places: Places) -> Report:
             account.write(places.target / name, content)
         _take_client(old, places, account, report)
         if pam is not None:
-            places.policy.write_text(pam)
+            _rewrite(places.policy.resolve(), pam)
             report.done.append(f"{places.policy}: pam_service = {old.pam_service!r}, in place of pam in config.yaml")
     except OSError as error:
         raise Fatal(
@@ -129,6 +132,14 @@ def _policy_with_pam(old: Installation, places: Places) -> str | None:
         raise Fatal(
             os.EX_CONFIG, f"{places.policy}: pam_service can't be set: {error}; correct the policy first"
         ) from error
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """Replace the policy as a whole, since a spawner may read it at any moment; owner and mode stay."""
+    with replacing(path, durable=True) as draft:
+        draft.write_text(text)
+        shutil.copymode(path, draft)
+        os.chown(draft, path.stat().st_uid, path.stat().st_gid)
 
 
 def _take_client(old: Installation, places: Places, account: ServiceAccount, report: Report) -> None:
