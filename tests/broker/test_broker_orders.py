@@ -159,6 +159,24 @@ async def test_stop_user_ends_all_that_the_account_has(site: Site) -> None:
     assert (status, out.splitlines()) == (0, [f"{uep(number)} of {endpoint_user()} is ending" for number in (1, 2)])
 
 
+async def test_an_endpoint_to_stop_is_named_by_four_characters_that_are_its_alone(site: Site) -> None:
+    await site.supervisor.command(numbered(1, endpoint_user()))
+    only = uep(1)
+    status, _, errors = await site.twinlock("stop", only[:3])
+    assert (status, errors) == (
+        os.EX_DATAERR,
+        f"twinlock: {only[:3]!r} is too short, give at least 4 characters; there are: {only}\n",
+    )
+    _, _, errors = await site.twinlock("stop", "ffff")
+    assert errors == f"twinlock: no endpoint's uuid begins with 'ffff'; there are: {only}\n"
+    await site.supervisor.command(numbered(2, endpoint_user()))
+    _, _, errors = await site.twinlock("stop", only[:4])
+    assert errors == (
+        f"twinlock: more than one endpoint's uuid begins with {only[:4]!r}; there are: {only}, {uep(2)}\n"
+    )
+    assert await site.twinlock("stop", only) == (0, f"{only} of {endpoint_user()} is ending\n", "")
+
+
 @pytest.mark.parametrize("words", [(), ("7b1f", "--user", "ada")])
 async def test_stop_wants_either_an_endpoint_or_a_user(site: Site, words: tuple[str, ...]) -> None:
     assert (await site.twinlock("stop", *words))[0] == 100

@@ -61,8 +61,10 @@ def _of_user(found: list[dict[str, Any]], user: str) -> list[dict[str, Any]]:
 
 def _by_uuid(found: list[dict[str, Any]], begin: str) -> list[dict[str, Any]]:
     chosen = [row for row in found if row["id"].startswith(begin.lower())]
-    if len(chosen) != 1 or len(begin) < _LEAST:
-        there = ", ".join(row["id"] for row in chosen or found) or "none"
-        many = "more than one endpoint's uuid begins" if len(chosen) > 1 else "no endpoint's uuid begins"
-        raise Fatal(os.EX_DATAERR, f"{many} with {begin!r} (at least {_LEAST} characters); there are: {there}")
+    there = ", ".join(row["id"] for row in chosen or found) or "none"
+    if len(begin) < _LEAST:
+        raise Fatal(os.EX_DATAERR, f"{begin!r} is too short, give at least {_LEAST} characters; there are: {there}")
+    if len(chosen) != 1:
+        many = "more than one endpoint's uuid begins" if chosen else "no endpoint's uuid begins"
+        raise Fatal(os.EX_DATAERR, f"{many} with {begin!r}; there are: {there}")
     return chosen
