@@ -6,12 +6,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class NotDurable(OSError):
+    """A file was replaced, but the disk may not have its name yet: after a power cut it may be the old one again."""
+
+
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield the path of a draft, which replaces the file at `path` if the block ends without an error.
 
-    With `durable` the new file is on the disk by then, so that it survives a power cut too. Raise `OSError`; the file
-    is as it was before.
+    With `durable` the new file is on the disk by then, so that it survives a power cut too.
+
+    Raises:
+        NotDurable: with `durable` only: the file is the new one, but a power cut may undo that.
+        OSError: any other; the file is as it was before.
     """
     draft = path.with_suffix(".new")
     yield draft
@@ -19,7 +26,10 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         sync(draft)
     draft.replace(path)
     if durable:
-        sync(path.parent)  # which has the file's name
+        try:
+            sync(path.parent)  # which has the file's name
+        except OSError as error:
+            raise NotDurable(error.errno, error.strerror, str(path.parent)) from error
 
 
 def sync(path: Path) -> None:

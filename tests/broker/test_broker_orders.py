@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
 import pwd
 import re
 import signal
+import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,6 +25,7 @@ from broker_rig import MANAGER, UEP, Told, endpoint_user, numbered, request
 from globus_compute_common import messagepack
 from spawner_rig import uep
 from twinlock_broker.audit import AuditLog
+from twinlock_broker.control import orders
 from twinlock_broker.control.admin import Admin
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.orders import Orders
@@ -242,6 +246,47 @@ async def test_what_cant_be_written_is_said_and_not_in_force(site: Site) -> None
         assert (status, out) == (os.EX_CANTCREAT, "")
         assert "the broker can't write its state folder: Is a directory; nothing was changed" in errors
     assert (site.admission.blocked, site.admission.drain) == ({}, None)
+
+
+async def test_what_a_power_cut_may_undo_is_said_and_in_force(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fsync = os.fsync
+
+    def fail_for_folders(opened: int) -> None:
+        if stat.S_ISDIR(os.fstat(opened).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(opened)
+
+    monkeypatch.setattr(os, "fsync", fail_for_folders)
+    status, out, errors = await site.twinlock("block", endpoint_user())
+    assert (status, out) == (os.EX_CANTCREAT, "")
+    assert "the broker's disk fails: Input/output error; in force, but a power cut may undo it" in errors
+    assert set(site.admission.blocked) == set(Admission(site.folder / "admission.json").blocked) == {endpoint_user()}
+    assert f"order: block {endpoint_user()}, given by" in caplog.text
+
+
+async def test_what_the_disk_takes_late_is_in_force_from_then_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    awake, fsync = threading.Event(), os.fsync
+
+    def sync_when_awake(opened: int) -> None:
+        awake.wait(60)
+        fsync(opened)
+
+    monkeypatch.setattr(os, "fsync", sync_when_awake)
+    monkeypatch.setattr(orders, "WRITE_LIMIT", 0.5)
+    for name in ("ada", "bob"):
+        status, _, errors = await site.twinlock("block", name, "--force")
+        assert status == os.EX_CANTCREAT
+        assert "the broker's disk doesn't answer: not in force yet; it will be when the disk answers" in errors
+    assert site.admission.blocked == {}
+    awake.set()
+    async with asyncio.timeout(60):
+        while not all(f"order: block {name}, given by" in caplog.text for name in ("ada", "bob")):
+            await asyncio.sleep(0.01)
+    assert set(site.admission.blocked) == set(Admission(site.folder / "admission.json").blocked) == {"ada", "bob"}
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,17 @@
 
 Requests are JSON objects:
 {"request": "block", "user", "reason"}, {"request": "unblock", "user"}, {"request": "drain", "reason"}
-and {"request": "resume"}. The answer is {"done": whether anything changed}, or {"failed": why nothing did}.
+and {"request": "resume"}. The answer is {"done": whether anything changed}, or {"failed": what became of it instead}.
 """
 
+import asyncio
 import logging
 import pwd
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from twinlock_common.files import NotDurable
 from twinlock_common.offload import Offload
 
 from twinlock_broker.audit import AuditLog
@@ -20,6 +22,9 @@ from twinlock_broker.printable import printable
 
 LONGEST_REASON = 500
 """Characters of a reason; users get it as a part of an error."""
+
+WRITE_LIMIT = 30.0
+"""Seconds that whoever gives an order waits for the disk."""
 
 _LOOK_UP_LIMIT = 5.0
 _NOBODY = (1 << 32) - 1  # the login uid of what no login has started, proc_pid_loginuid(5)
@@ -37,6 +42,7 @@ class Orders:
         self._admission = admission
         self._audit = audit
         self._lookups = Offload("lookup", 1)
+        self._under_way: set[asyncio.Task[dict[str, Any]]] = set()
         self.known: Mapping[str, Order] = {
             "block": self._block,
             "unblock": lambda request, _: self._admission.unblock(_text(request, "user")),
@@ -51,18 +57,30 @@ class Orders:
         return self._admission.describe()
 
     async def carry_out(self, name: str, request: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
-        """Carry out the request called `name` and return the answer. Raise `ValueError` if it lacks a text."""
-        by = await self.who(caller)
+        """Carry out the request called `name` and return the answer. Raise `ValueError` if it lacks a text.
+
+        What the disk hasn't taken within `WRITE_LIMIT` can't be taken back; it is in force when the disk has taken it.
+        """
+        order = asyncio.create_task(self._carry_out(name, request, await self.who(caller)))
+        self._under_way.add(order)
+        order.add_done_callback(self._under_way.discard)
+        done, _ = await asyncio.wait((order,), timeout=WRITE_LIMIT)
+        if not done:
+            return {"failed": "the broker's disk doesn't answer: not in force yet; it will be when the disk answers"}
+        return order.result()
+
+    async def _carry_out(self, name: str, request: Mapping[str, Any], by: str) -> dict[str, Any]:
+        order = f"{name} {request.get('user', '')}".strip()
         try:
             done = await self.known[name](request, by)
-        except TimeoutError:
-            return {
-                "failed": "the broker's disk doesn't answer: not in force, but it may be after a restart; try again"
-            }
+        except NotDurable as error:
+            await self._note(order, by, request.get("reason"))
+            return {"failed": f"the broker's disk fails: {error.strerror}; in force, but a power cut may undo it"}
         except OSError as error:
+            log.error("the administrator's order: %s, given by %s, can't be written: %s", order, by, error.strerror)
             return {"failed": f"the broker can't write its state folder: {error.strerror}; nothing was changed"}
         if done:
-            await self._note(f"{name} {request.get('user', '')}".strip(), by, request.get("reason"))
+            await self._note(order, by, request.get("reason"))
         return {"done": done}
 
     async def who(self, caller: Caller) -> str:

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twinlock_common.files import replacing
-from twinlock_common.offload import Offload
+from twinlock_common.files import NotDurable, replacing
+from twinlock_common.offload import in_thread
 from twinlock_wire import wire
 
 from twinlock_broker import metrics
@@ -26,9 +26,6 @@ FILE = "admission.json"
 
 BLOCKED, DRAINING = "blocked", "draining"
 """The stages of refusals for which this file is the reason."""
-
-WRITE_LIMIT = 30.0
-"""Seconds for the disk to take the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,6 @@ class Admission:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._disk = Offload("admission", 1)
         self._lock = asyncio.Lock()
         self.blocked: Mapping[str, Entry] = {}
         """The blocks, by account."""
@@ -66,7 +62,12 @@ class Admission:
         return None
 
     async def block(self, user: str, entry: Entry) -> None:
-        """Start nothing for the account `user` from now on. Raise `OSError` or `TimeoutError` if nothing changed."""
+        """Start nothing for the account `user` from now on. Takes as long as the disk.
+
+        Raises:
+            NotDurable: that is in force, but a power cut may undo it.
+            OSError: any other; nothing has changed.
+        """
         async with self._lock:
             await self._change({**self.blocked, user: entry}, self.drain)
 
@@ -96,8 +97,16 @@ class Admission:
         return _describe(self.blocked, self.drain)
 
     async def _change(self, blocked: Mapping[str, Entry], drain: Entry | None) -> None:
+        """Have the file, and then this process, say so. It is in force as soon as it would be after a restart."""
         text = json.dumps(_describe(blocked, drain))
-        await self._disk.run(WRITE_LIMIT, lambda: self._write(text))
+        try:
+            await in_thread(lambda: self._write(text))
+        except NotDurable:
+            self._put_in_force(blocked, drain)
+            raise
+        self._put_in_force(blocked, drain)
+
+    def _put_in_force(self, blocked: Mapping[str, Entry], drain: Entry | None) -> None:
         self.blocked, self.drain = blocked, drain
         self._show()
 
