@@ -222,6 +222,31 @@ async def test_a_host_without_descriptors_is_told_of_and_waited_for(
     assert caplog.text.count("no connection can be accepted") == 1
 
 
+async def test_an_unforeseen_error_of_one_connection_keeps_no_other_out(
+    runtime: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it is the kernel that doesn't say who has connected."""
+    served: list[Caller] = []
+
+    async def serve(caller: Caller) -> None:
+        served.append(caller)
+
+    def fail(*_: object) -> bytes:
+        raise OSError("a fault")
+
+    async with listening(runtime / "sock", 0o600, serve):
+        with monkeypatch.context() as patch, socket.socket(socket.AF_UNIX) as sock:
+            patch.setattr(socket.socket, "getsockopt", fail)
+            sock.connect(os.fspath(runtime / "sock"))
+            await until(lambda: "OSError: a fault" in caplog.text)
+            sock.settimeout(60)
+            assert sock.recv(1) == b"", "it was closed"
+        reader, writer = await asyncio.open_unix_connection(runtime / "sock")
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+        writer.close()
+    assert len(served) == 1
+
+
 async def test_a_client_that_asks_nothing_is_disconnected(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "SILENCE_LIMIT", 1.0)
     reader, writer = await asyncio.open_unix_connection(site.runtime / "admin.sock")

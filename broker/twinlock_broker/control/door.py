@@ -4,6 +4,7 @@ A connection that isn't wanted is closed as it is accepted, which costs little. 
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -58,10 +59,14 @@ class Door:
         self._log = LogRation(log)
 
     async def run(self) -> None:
-        """Accept without end; the connections end with it."""
+        """Accept without end, whatever becomes of one connection; the connections end with it."""
         try:
             while True:
-                await self._accept()
+                try:
+                    await self._accept()
+                except Exception:
+                    log.exception("%s: accepting a connection failed unexpectedly; the next ones come in", self._name)
+                    await asyncio.sleep(_PAUSE)
                 await asyncio.sleep(0)  # accepting doesn't wait while there are connections, and others have work too
         finally:
             for task in self._tasks:
@@ -82,6 +87,13 @@ class Door:
             await asyncio.sleep(_PAUSE)
             return
         sock = bytes_only.BytesOnly(accepted)
+        with contextlib.ExitStack() as failed:
+            failed.callback(sock.close)
+            self._choose(sock)
+            failed.pop_all()
+
+    def _choose(self, sock: socket.socket) -> None:
+        """Let the connection in, or close it."""
         peer = peer_of(sock)
         reason = self._objection(sock, peer.uid)
         if reason:
