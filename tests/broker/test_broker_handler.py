@@ -280,6 +280,12 @@ async def test_a_person_has_half_of_the_places_for_long(monkeypatch: pytest.Monk
                 pass
 
 
+async def test_a_time_limit_within_a_persons_turn_isnt_that_of_the_queue() -> None:
+    with pytest.raises(TimeoutError, match="of a mapper"):
+        async with FairQueue().turn("ada"):
+            raise TimeoutError("of a mapper")
+
+
 async def test_same_user_mode(tmp_path: Path, told: Told) -> None:
     started: list[StartRequest] = []
 

@@ -30,14 +30,22 @@ class FairQueue:
         line = self._lines.setdefault(person, asyncio.Lock())
         self._lengths[person] += 1
         try:
-            async with asyncio.timeout(patience) as waiting, line:
-                waiting.reschedule(None)
+            await _take_turn(line, patience)
+            try:
                 yield
-        except TimeoutError as error:
-            raise CommandError(
-                f"More than {MOST} start requests of yours are in work here, and they take long. Submit again later"
-            ) from error
+            finally:
+                line.release()
         finally:
             self._lengths[person] -= 1
             if not self._lengths[person]:
                 del self._lengths[person]
+
+
+async def _take_turn(line: asyncio.Lock, patience: float | None) -> None:
+    try:
+        async with asyncio.timeout(patience):
+            await line.acquire()
+    except TimeoutError as error:
+        raise CommandError(
+            f"More than {MOST} start requests of yours are in work here, and they take long. Submit again later"
+        ) from error
