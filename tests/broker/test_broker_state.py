@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from broker_rig import ALICE, MANAGER, UEP, Told, amqp_creds, endpoint_user, request
 from spawner_rig import Spawner
 from twinlock_broker.endpoints import registry
+from twinlock_broker.endpoints.disk import Disk
 from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.registry import State
@@ -87,6 +90,32 @@ def spawned(spawner: Spawner) -> int:
     """How often something was started, at least once."""
     spawner.said.wait_for('"event": "spawned"')
     return sum('"event": "spawned"' in line for line in spawner.said.last(1000))
+
+
+def test_a_disk_that_hangs_doesnt_hold_up_the_brokers_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hangs")  # opening it waits for a writer
+    code = (
+        "import pathlib, sys; from twinlock_broker.endpoints.disk import Disk\n"
+        "Disk().sync_soon(pathlib.Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "hangs"], check=True, timeout=60)
+
+
+async def test_files_are_synced_whatever_became_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = set[str](), os.fsync
+
+    def note(opened: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{opened}"))
+        fsync(opened)
+
+    monkeypatch.setattr(os, "fsync", note)
+    (tmp_path / "there").write_text("")
+    disk = Disk()
+    disk.sync_soon(tmp_path / "gone")
+    disk.sync_soon(tmp_path / "there")
+    async with asyncio.timeout(60):
+        while not {str(tmp_path / "there"), str(tmp_path)} <= synced:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_command_that_waits_for_an_end_outlives_the_broker(
