@@ -56,6 +56,20 @@ def test_half_a_login_is_none(tmp_path: Path, name: str) -> None:
     assert "value-of-it" not in str(ended.value)
 
 
+@pytest.mark.parametrize(("name", "missing"), [("client_id", "secret"), ("client_secret", "id")])
+def test_half_a_login_from_systemd_isnt_completed_by_the_environment(tmp_path: Path, name: str, missing: str) -> None:
+    (tmp_path / name).write_text("value-of-it")
+    environ = {
+        "CREDENTIALS_DIRECTORY": str(tmp_path),
+        "GLOBUS_COMPUTE_CLIENT_ID": "env-id",
+        "GLOBUS_COMPUTE_CLIENT_SECRET": "env-secret",
+    }
+    with pytest.raises(Fatal, match=f"^no client {missing} in systemd's credentials: set GLOBUS_COMPUTE") as ended:
+        load_login(tmp_path, environ)
+    assert ended.value.status == os.EX_NOPERM
+    assert "value-of-it" not in str(ended.value)
+
+
 STATUS = "Name:\tx\nCapInh:\t0\nCapPrm:\t{}\nCapEff:\t{}\nCapAmb:\t0000000000000000\n"
 
 

@@ -174,26 +174,36 @@ def load_login(state: Path, environ: Mapping[str, str] = os.environ) -> Login:
     """Return the broker's login.
 
     It is the client in systemd's credentials `client_id` and `client_secret`, else in GLOBUS_COMPUTE_CLIENT_ID and
-    GLOBUS_COMPUTE_CLIENT_SECRET, else the person who logged in.
+    GLOBUS_COMPUTE_CLIENT_SECRET, else the person who logged in. Id and secret come from the same place.
 
     Raises:
         NoLogin: 77, there is none.
-        Fatal: 66, a credential can't be read; 77, there is only half of a client.
+        Fatal: 66, a credential can't be read; 77, there is only half of a client in the first place that has any.
     """
-    client_id = _credential(environ, "client_id") or environ.get("GLOBUS_COMPUTE_CLIENT_ID", "")
-    client_secret = _credential(environ, "client_secret") or environ.get("GLOBUS_COMPUTE_CLIENT_SECRET", "")
+    place, client_id, client_secret = _client(environ)
     if client_id and client_secret:
         return ClientLogin(client_id, Secret(client_secret))
-    if not client_id and not client_secret and token_file(state).exists():
+    if not place and token_file(state).exists():
         return PersonLogin(token_file(state))
-    missing = "client secret" if client_id else "client id" if client_secret else "login"
+    missing = f"client {'secret' if client_id else 'id'} in {place}" if place else "login"
     text = (
         f"no {missing}: set GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, or give systemd's "
         f"LoadCredential= the files client_id and client_secret, or run twinlock login (tokens in {token_file(state)})"
     )
-    if client_id or client_secret:
+    if place:
         raise Fatal(os.EX_NOPERM, text)
     raise NoLogin(os.EX_NOPERM, text)
+
+
+def _client(environ: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return the place that has a client or half of one, the id and the secret; what isn't there is empty."""
+    credentials = _credential(environ, "client_id"), _credential(environ, "client_secret")
+    if any(credentials):
+        return "systemd's credentials", *credentials
+    variables = environ.get("GLOBUS_COMPUTE_CLIENT_ID", ""), environ.get("GLOBUS_COMPUTE_CLIENT_SECRET", "")
+    if any(variables):
+        return "the environment", *variables
+    return "", "", ""
 
 
 def _credential(environ: Mapping[str, str], name: str) -> str:
