@@ -9,13 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from broker_rig import Told, endpoint_user, request
+from broker_rig import Told, endpoint_user, own_credentials, request
 from prometheus_client.parser import text_string_to_metric_families
 from service_rig import free_port
+from twinlock_broker import metrics
+from twinlock_broker.compute.notices import Notices
+from twinlock_broker.compute.outbox import Notice, Outbox
 from twinlock_broker.config.keys import BROKER_KEYS, read_keys
 from twinlock_broker.control.exporter import exporting
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import Fatal
+from twinlock_broker.metrics import REGISTRY
 
 
 def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -53,6 +57,18 @@ async def test_refusals_are_counted_by_their_stage(supervisor: Supervisor, told:
         await supervisor.command(request(endpoint_user(), "gone"))
         found = samples((await fetch(tmp_path / "sock")).decode().partition("\r\n\r\n")[2])
     assert found["twinlock_starts_total", ("program",)] >= 1
+
+
+async def test_notices_that_an_earlier_broker_left_are_counted(tmp_path: Path) -> None:
+    Outbox(tmp_path / "notices", None).save(Notice(own_credentials(), "what is wrong", "0badcafe"))
+    metrics.NOTICES_WAITING.set(0)
+    sending = asyncio.create_task(Notices(Outbox(tmp_path / "notices", None)).run())
+    async with asyncio.timeout(60):
+        while REGISTRY.get_sample_value("twinlock_notices_waiting") != 1:
+            assert not sending.done()
+            await asyncio.sleep(0.01)
+    sending.cancel()
+    await asyncio.wait((sending,))
 
 
 async def test_it_is_plain_http_on_loopback(supervisor: Supervisor) -> None:

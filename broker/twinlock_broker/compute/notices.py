@@ -68,6 +68,7 @@ class Notices:
     async def run(self) -> None:
         """Send what an earlier broker left, and what couldn't be sent at first, without end."""
         self._waiting = {notice.endpoint: notice for notice in self._outbox.load()} | self._waiting
+        metrics.NOTICES_WAITING.set(len(self._waiting))
         while True:
             await asyncio.gather(*(self._deliver(notice) for notice in list(self._waiting.values())))
             await asyncio.sleep(RETRY)
