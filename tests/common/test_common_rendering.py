@@ -192,6 +192,15 @@ def test_what_can_go_wrong(text: str, words: str) -> None:
     assert "/" not in failed.value.text.replace("1 / 0", "")
 
 
+@pytest.mark.parametrize(("character", "size"), [("x", 1), ("é", 6), ("😀", 12)])
+def test_a_configuration_may_be_as_long_as_its_json(character: str, size: int) -> None:
+    """That of RFC 8259 in ASCII, with its escapes, is how the start document has it."""
+    longest = "a: " + character * ((65280 - len("a: ")) // size)
+    assert render(longest, NOWHERE, {}, RESERVED) == longest
+    with pytest.raises(RenderingError, match="got longer than 65280 bytes; shorten the options"):
+        render(longest + character, NOWHERE, {}, RESERVED)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

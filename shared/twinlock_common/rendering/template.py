@@ -20,7 +20,7 @@ DEFAULT_NAME = "user_config_template.yaml.j2"
 """How a template is named in errors if nothing else is known."""
 
 MAX_RENDERED = 65536 - 256
-"""Characters of a rendered configuration: the agent's endpoint takes its whole document through a pipe of 64 KiB."""
+"""Bytes of a rendered configuration, as JSON: the agent's manager writes the whole document into a pipe of 64 KiB."""
 
 MAX_SECONDS = 5.0
 """Seconds that one rendering may take."""
@@ -85,9 +85,9 @@ def _generate(template: jinja2.Template, variables: dict[str, Any]) -> str:
     pieces, size, deadline = [], 0, time.monotonic() + MAX_SECONDS
     for piece in template.generate(variables):
         pieces.append(piece)
-        size += len(piece)
+        size += len(json.dumps(piece[: MAX_RENDERED + 1])) - len('""')  # a longer piece is too long in any case
         if size > MAX_RENDERED:
-            raise RenderingError(f"The configuration got longer than {MAX_RENDERED} characters; shorten the options")
+            raise RenderingError(f"The configuration got longer than {MAX_RENDERED} bytes; shorten the options")
         if time.monotonic() > deadline:
             raise RenderingError(
                 f"Rendering the configuration took over {MAX_SECONDS:.0f} seconds; shorten the options"
