@@ -1,6 +1,7 @@
 """What the broker asks the kernel about a process."""
 
 import os
+import select
 import time
 
 from twinlock_common import proc_stat
@@ -18,3 +19,17 @@ def started(pid: int) -> float | None:
         return None
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK")
     return time.monotonic() - max(0.0, age)
+
+
+def has_ended(child: int, deadline: float) -> bool:
+    """Return whether a child of this process ends before `deadline` (time.monotonic()), waiting for that.
+
+    It isn't reaped: its number stays its own, also as that of its process group.
+    """
+    pidfd = os.pidfd_open(child)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(1000 * max(0.0, deadline - time.monotonic())))
+    finally:
+        os.close(pidfd)

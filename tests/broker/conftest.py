@@ -1,6 +1,7 @@
 """A real spawner whose broker is the test, and the broker's own client at work."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -88,6 +89,20 @@ async def site(spawner: Spawner, told: Told, runtime: Path, tmp_path: Path) -> A
     """A site without an audit."""
     async with serving(spawner, told, runtime, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def killed_groups(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each process group that this process kills, whether its leader's number is certainly the leader's."""
+    found: list[bool] = []
+    killpg = os.killpg
+
+    def note(group: int, number: int) -> None:
+        found.append(Path(f"/proc/{group}").exists())  # until the leader is reaped
+        killpg(group, number)
+
+    monkeypatch.setattr(os, "killpg", note)
+    return found
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from broker_rig import NO_POLICY
 from patience import CHECK, patient_program
+from spawner_rig import gone
 from twinlock_broker.checks import loader
 from twinlock_broker.checks.accounts import DEFAULTS
 from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject
@@ -416,6 +417,13 @@ def test_a_loader_that_hangs_is_ended(place: Path, monkeypatch: pytest.MonkeyPat
     answers = loader.ask(argv, ["a", "b"], {}, audited=False)
     assert answers[0] == loader.Answer()
     assert "took more than 20 s" in answers[1].unknown
+
+
+def test_a_loader_is_ended_with_what_it_leaves_and_no_other(place: Path, killed_groups: list[bool]) -> None:
+    argv = program(place, """sleep 600 > /dev/null 2>&1 & printf '{"wrong": "%s"}\\n' $!""")
+    [answer] = loader.ask(argv, ["a"], {}, audited=False)
+    assert killed_groups == [True]
+    assert gone(int(answer.wrong))
 
 
 def test_a_loader_has_none_of_the_callers_variables(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """External mappers: real programs, good and bad ones."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -74,6 +75,13 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(make: Make, tmp_path: 
     pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
     assert len(pids) == 2
     assert all(gone(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("text", [GOOD.format(manager=MANAGER), "raise SystemExit(3)", "while True: print('x' * 999)"])
+def test_no_other_programs_processes_are_killed(make: Make, killed_groups: list[bool], text: str) -> None:
+    with contextlib.suppress(CommandError):
+        make(text).map([identity()])
+    assert killed_groups == [True]
 
 
 def test_it_gets_none_of_the_brokers_secrets(make: Make, tmp_path: Path, monkeypatch: Any) -> None:

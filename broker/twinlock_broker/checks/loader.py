@@ -9,10 +9,13 @@ import os
 import pwd
 import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
+
+from twinlock_broker import processes
 
 LIMIT = 60.0
 """Seconds for all configurations."""
@@ -54,16 +57,24 @@ def _run(argv: list[str], data: bytes) -> tuple[bytes, Answer]:
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
         account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(argv, env=_ENVIRONMENT, cwd="/", start_new_session=True, **pipes, **account) as process:
-        try:
-            printed, said = process.communicate(data, LIMIT)
-        except subprocess.TimeoutExpired as error:
-            return error.stdout or b"", Answer(unknown=f"{argv[0]} took more than {LIMIT:.0f} s")
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        stdin.write(data)
+        stdin.seek(0)
+        files: dict[str, Any] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        with subprocess.Popen(argv, env=_ENVIRONMENT, cwd="/", start_new_session=True, **files, **account) as process:
+            try:
+                in_time = processes.has_ended(process.pid, time.monotonic() + LIMIT)
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)  # before it is reaped: then the number may be another group's
+        printed, said = _content(stdout), _content(stderr)
+    if not in_time:
+        return printed, Answer(unknown=f"{argv[0]} took more than {LIMIT:.0f} s")
     return printed, _ended(argv[0], process.returncode, said.decode(errors="replace").strip())
+
+
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _ended(program: str, code: int, said: str) -> Answer:

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from globus_identity_mapping.mappers.external_program import ExternalIdentityMapping, identity_mapping_output_schema
 
-from twinlock_broker import descriptors
+from twinlock_broker import descriptors, processes
 
 SECONDS = 5.0
 """How long a program may take; the same as the library's."""
@@ -79,16 +79,18 @@ def _read(process: "subprocess.Popen[bytes]") -> bytes:
         if len(printed) > MOST:
             raise ValueError(f"it printed more than {MOST} bytes")
         if not data:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, deadline - time.monotonic()))
+            if processes.has_ended(process.pid, deadline):
                 return printed
             break
     raise TimeoutError(f"it took more than {SECONDS:.0f} seconds")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill all processes in the first process group of its session, also those that it left when it ended by itself."""
-    with suppress(ProcessLookupError, PermissionError):
+    """Kill all processes in the first process group of its session, also those that it left when it ended by itself.
+
+    Only while it hasn't been reaped, no other group can have this number.
+    """
+    with suppress(PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert process.stdout is not None
