@@ -211,6 +211,13 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, monkeypatch: pytest
     assert settings.state == Path("/s/one")
 
 
+def test_relative_folders_are_where_the_broker_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = settle(None, {"endpoint_dir": Path("ep"), "state_dir": Path("state"), "runtime_dir": Path("run")})
+    found = settings.endpoint_dir, settings.state, settings.runtime
+    assert found == (tmp_path / "ep", tmp_path / "state", tmp_path / "run")
+
+
 def test_an_endpoint_has_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(Fatal, match="--endpoint-dir") as ended:
         settle(None, {})

@@ -51,7 +51,7 @@ def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
     runtime = Path(values["runtime_dir"] or _given_by_systemd("RUNTIME_DIRECTORY") or state)
     socket = values["spawner_socket"]
     rest = {name: values[name] for name in ("program", "metrics", "allow_groups")}
-    return Settings(endpoint_dir.absolute(), socket, state, runtime.absolute(), **rest)
+    return Settings(endpoint_dir.absolute(), socket, state.absolute(), runtime.absolute(), **rest)
 
 
 def _given_by_systemd(name: str) -> str:
