@@ -90,6 +90,7 @@ def test_a_loop_without_end_is_killed_and_the_next_call_served(
     assert yaml.safe_load(renderer.render(request(ENGINE)))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("text", ["{{ 'x' * n }}", "{{ 9 ** n }}", "{% set x = ['y'] * n %}{{ x | length }}"])
 def test_memory_is_limited(renderer: Renderer, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(template, "MAX_SECONDS", 2.0)

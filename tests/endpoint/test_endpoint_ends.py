@@ -65,6 +65,7 @@ async def test_a_result_that_is_made_without_a_connection_goes_out_later(
     assert Path(f"{go}.runs").read_text() == "x"
 
 
+@pytest.mark.thorough
 async def test_no_task_is_lost_or_run_twice_when_connections_break_under_load(
     endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
 ) -> None:

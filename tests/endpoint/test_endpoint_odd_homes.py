@@ -68,7 +68,7 @@ def print_place() -> str:
     return os.getcwd()
 
 
-@pytest.mark.cases(5)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("engine", LOCAL)
 def test_engines_on_this_host(endpoint: Callable[..., Running], queues: Queues, engine: str) -> None:
     running = endpoint(LOCAL[engine], environment=SHORT)

@@ -95,6 +95,7 @@ def test_a_task_may_run_for_longer_than_rabbitmq_waits_for_acknowledgements(
     assert Path(f"{go}.runs").read_text() == "x"
 
 
+@pytest.mark.thorough
 def test_rabbitmq_is_restarted_under_load(
     endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_while_rabbitmq_is_silent_results_wait_on_disk(
     assert Path(f"{go}.runs").read_text() == "x"
 
 
+@pytest.mark.thorough
 def test_a_network_that_is_cut_under_load(
     endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
 ) -> None:

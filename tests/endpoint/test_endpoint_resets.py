@@ -64,6 +64,7 @@ def test_what_is_under_way_comes_all_the_same_and_runs_once(
         assert (home / "runs").read_text() + (home / "beside").read_text() == "xx", "each ran once"
 
 
+@pytest.mark.thorough
 def test_whatever_is_under_way_each_task_runs_once(
     endpoint: Callable[..., Running], queues: Queues, home: Path
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_node_that_goes_away(endpoint: Callable[..., Running], queues: Queues,
     leave(running, slurm)
 
 
+@pytest.mark.thorough
 def test_two_blocks_share_the_work(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path) -> None:
     """Neither task ends before both run."""
     running = endpoint(quick(init=0, most=2), environment=slurm.environment())

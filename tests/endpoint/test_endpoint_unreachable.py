@@ -109,6 +109,7 @@ def test_a_pool_that_is_silent_gets_nothing_until_it_is_heard_of(site: Site) -> 
     assert (site.queued, site.sent) == ([], [1])
 
 
+@pytest.mark.thorough
 @pytest.mark.slurm
 @pytest.mark.system
 def test_they_run_in_the_next_job(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm) -> None:

@@ -42,6 +42,7 @@ def run_until_there(mine: str, other: str) -> int:
     return os.getpid()
 
 
+@pytest.mark.thorough
 def test_both_sides_learn_of_it(endpoint: Callable[..., Running], queues: Queues, home: Path) -> None:
     """The task's user by an error, the workers by silence, which end then; the next task gets other workers."""
     port = free_port()

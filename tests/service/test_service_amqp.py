@@ -98,6 +98,7 @@ def received(url: str, queue: str = "there") -> list[bytes]:
         return found
 
 
+@pytest.mark.thorough
 async def test_a_message_that_is_refused_holds_up_no_other(url: str, caplog: pytest.LogCaptureFixture) -> None:
     bodies = [b"%d" % number for number in range(40)]
     bodies[10] = bodies[20] = b"x" * (LIMIT + 1)

@@ -112,6 +112,7 @@ def channels(url: str, wanted: int) -> int:
     return opened
 
 
+@pytest.mark.thorough
 def test_a_login_has_so_many_connections_and_channels(service: Service, mep: Manager) -> None:
     of_user = str(sdk_client(ALICE).get_result_amqp_url()["connection_url"])
     of_endpoint = str(mep.credentials["heartbeat_queue_info"]["connection_url"])
@@ -234,6 +235,7 @@ def test_an_endpoint_that_sends_nothing_but_nonsense_is_cut_off_and_comes_back(
     assert result(again, task) == 7
 
 
+@pytest.mark.thorough
 def test_an_endpoint_may_send_its_results_again(service: Service, mep: Manager) -> None:
     """As after a lost connection, when RabbitMQ had not confirmed them yet."""
     client = sdk_client(BOB)

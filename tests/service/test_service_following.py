@@ -195,6 +195,7 @@ def test_a_file_that_is_broken_changes_nothing(running: Service, person: Person)
         assert eventually(lambda: not is_open(connection), LIMIT)
 
 
+@pytest.mark.thorough
 def test_what_was_revoked_while_the_service_was_away_stays_out(running: Service, person: Person) -> None:
     url = person.client().get_result_amqp_url()["connection_url"]
     running.stop()

@@ -51,6 +51,7 @@ async def delete(caller: Caller, endpoint: str) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.thorough
 async def test_no_task_waits_for_an_endpoint_that_is_gone(service: Service) -> None:
     async with aiohttp.ClientSession() as session:
         alice, bob = Caller(session, ALICE), Caller(session, BOB)

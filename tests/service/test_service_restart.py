@@ -77,6 +77,7 @@ def test_a_restart_forgets_nothing_and_leaves_nothing_behind(running: Service, e
     successor.close()
 
 
+@pytest.mark.thorough
 def test_a_node_takes_a_new_login_where_the_former_is_damaged(running: Service) -> None:
     with manager() as mep:
         group, endpoint = submit(mep, 1)

@@ -35,6 +35,7 @@ def puppet() -> Iterator[str]:
         yield f"{folder}/puppet"
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_steps(
     start: Start, mode: dict[str, str], puppet: str, alice: pwd.struct_passwd, bob: pwd.struct_passwd, seed: int

@@ -50,6 +50,7 @@ def test_a_blocked_account_is_told_and_nobody_else_notices(world: World, endpoin
     assert world.run(BOB, endpoint, {"account_id": "b"})[0].result is not None
 
 
+@pytest.mark.thorough
 def test_a_drain_waits_for_running_tasks_and_outlives_the_broker(world: World, endpoint: Manager) -> None:
     twinlock(world, endpoint, "stop", "--user", "twl-bob")
     working = world.script(ADA, endpoint.endpoint_id, {"account_id": "a"}, seconds=30)
@@ -69,6 +70,7 @@ def test_a_drain_waits_for_running_tasks_and_outlives_the_broker(world: World, e
     assert world.run(BOB, endpoint, {"account_id": "b"})[0].result is not None
 
 
+@pytest.mark.thorough
 def test_a_deleted_endpoint_is_gone_from_the_service_and_the_host(world: World, launch: Launch) -> None:
     short = launch("deleted", Setup(templates.LOCAL + templates.IDLE))
     assert world.run(ADA, short, {"account_id": "a"})[0].result is not None
