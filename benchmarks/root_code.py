@@ -40,8 +40,9 @@ class Code:
     def __init__(self, source: str) -> None:
         self._tree = ast.parse(source)
         left_out = _docstring_lines(self._tree)
-        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-        self.tokens = [token for token in tokens if token.type not in _NO_CODE and token.start[0] not in left_out]
+        self.tokens = [
+            token for token in _tokens(source) if token.type not in _NO_CODE and token.start[0] not in left_out
+        ]
 
     @property
     def lines(self) -> int:
@@ -92,6 +93,20 @@ class Code:
     def _lines_between(self, first: int, last: int) -> int:
         spans = (range(token.start[0], token.end[0] + 1) for token in self.tokens)
         return len({line for span in spans for line in span if first <= line <= last})
+
+
+def _tokens(source: str) -> Iterator[tokenize.TokenInfo]:
+    """Yield Python's tokens, an f-string as one with all in it, which `tokenize` splits since Python 3.12 (PEP 701)."""
+    open_strings: list[tokenize.TokenInfo] = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        whole = token
+        match tokenize.tok_name[token.type]:
+            case "FSTRING_START":
+                open_strings.append(token)
+            case "FSTRING_END":
+                whole = open_strings.pop()._replace(end=token.end)
+        if not open_strings:
+            yield whole
 
 
 def _docstring_lines(tree: ast.AST) -> set[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from docs_texts import ROOT, exit_codes, refusals, stages
 from parsers import all_parsers
-from root_code import roots_code
+from root_code import Code, roots_code
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 SPANS = [span for span in re.findall(r"`([^`\n]+)`", PAGE) if "…" in span or len(span) > 12]
@@ -47,6 +47,11 @@ def test_the_size_of_roots_code_is_stated_as_it_is(name: str) -> None:
     code = roots_code().values()
     assert int(lines.replace(",", "")) == pytest.approx(sum(part.lines for part in code), rel=0.03)
     assert int(tokens.replace(",", "")) == pytest.approx(sum(len(part.tokens) for part in code), rel=0.03)
+
+
+def test_an_f_string_counts_as_one_token_in_every_python() -> None:
+    code = Code('name = f"""{one + two!r:>{width}}\n{f"{three}"}\n"""\n')
+    assert (len(code.tokens), code.lines) == (3, 3)
 
 
 def test_every_stage_and_exit_code_can_be_looked_up() -> None:
