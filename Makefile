@@ -1,5 +1,5 @@
-# The front door: `make demo`, `make test`, `make thorough`, `make deep`, `make parsl-next`, `make mutants`, `make lint`, `make fuzz`,
-# `make bench`, `make install`, `make deb`, `make system-test`.
+# The front door: `make demo`, `make test`, `make thorough`, `make deep`, `make pythons`, `make parsl-next`, `make mutants`,
+# `make lint`, `make fuzz`, `make bench`, `make install`, `make deb`, `make system-test`.
 
 ROOT := $(filter 0,$(shell id -u))
 PREFIX ?= $(if $(ROOT),/opt/twinlock,$(HOME)/.local/share/twinlock)
@@ -9,6 +9,10 @@ THOROUGH ?=
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 SOAK_SEED ?= $(shell date +%s)
+
+# The supported versions of Python. Those that this machine lacks are skipped, unless the user has named them in PYTHONS.
+PYTHONS ?= $(shell sed -n 's/.*"Programming Language :: Python :: \(.*\)".*/\1/p' pyproject.toml)
+SKIP_MISSING := $(if $(filter file,$(origin PYTHONS)),--skip-missing)
 
 BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 SITE_PACKAGES := rabbitmq-server
@@ -21,7 +25,7 @@ PEER_VERSION := 4.19.0
 CODE := shared/twinlock_wire shared/twinlock_common spawner/twinlock_spawner broker/twinlock_broker \
         endpoint/twinlock_endpoint service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
-.PHONY: help install install-dev demo test thorough deep parsl-next lock mutants lint fuzz bench docs man deb lintian wheel container system-test
+.PHONY: help install install-dev demo test thorough deep pythons parsl-next lock mutants lint mypy fuzz bench docs man deb lintian wheel container system-test
 .SILENT:
 
 help:
@@ -29,7 +33,10 @@ help:
 	echo 'make demo      run a whole site with two users on this machine, then remove it; SLURM=1: on a private Slurm'
 	echo 'make test      run the tests; ARGS="-k NAME" chooses some'
 	echo 'make thorough  those too that take long, and measure that every line that root runs is tested'
-	echo 'make deep      that, and what takes longer: mutants, and a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
+	echo 'make deep      that, and what takes longer: mutants, pythons, and a site'
+	echo '               with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
+	echo 'make pythons   lint, and the tests that need no RabbitMQ or Slurm, with each Python of $(PYTHONS)'
+	echo '               that this machine has; PYTHONS="3.13 3.14" names others, and fails if one is missing'
 	echo 'make parsl-next  the tests of what is used of Parsl, with the newest release at the registry'
 	echo 'make mutants   take each check of root'"'"'s code away, and see that a test notices; ARGS=WORD chooses some; as root'
 	echo 'make lock      packaging/requirements.lock from pyproject.toml; ARGS=--upgrade takes the newest releases'
@@ -68,8 +75,13 @@ thorough:
 deep: install-dev
 	$(MAKE) --no-print-directory thorough ARGS=
 	$(MAKE) --no-print-directory mutants ARGS=
+	$(MAKE) --no-print-directory pythons
 	packaging/debian-packages $(SITE_PACKAGES)
 	SOAK_MINUTES=$(SOAK_MINUTES) SOAK_SEED=$(SOAK_SEED) TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/soak -s
+
+pythons:
+	packaging/debian-packages $(BUILD_PACKAGES)
+	tests/pythons $(SKIP_MISSING) '$(PREFIX)/pythons' $(PYTHONS)
 
 parsl-next: export TWINLOCK_PARSL = newest
 parsl-next: install-dev
@@ -92,8 +104,12 @@ lint: install-dev
 	'$(PREFIX)/bin/ruff' format --check --quiet .
 	'$(PREFIX)/bin/ruff' check --quiet .
 	'$(PREFIX)/bin/ruff' check --quiet --select C901 --config 'lint.mccabe.max-complexity=8' shared/twinlock_wire spawner
-	'$(PREFIX)/bin/mypy' $(CODE) tests
+	$(MAKE) --no-print-directory mypy
 	'$(PREFIX)/bin/python' benchmarks/size_report.py
+
+# With what is installed in PREFIX; as if for PYTHON_VERSION, where that is given.
+mypy:
+	'$(PREFIX)/bin/mypy' $(PYTHON_VERSION:%=--python-version %) $(CODE) tests
 
 fuzz: install-dev
 	'$(PREFIX)/bin/python' tests/fuzz/decode.py $(FUZZ_SECONDS)
