@@ -1,7 +1,8 @@
 """A user's script: the unchanged SDK, an endpoint's uuid, one executor for each configuration.
 
-Reads one JSON document from stdin, {endpoint, token, configs, tasks, seconds}, and prints a JSON line for each result:
-{config, task, result} or {config, task, error}. Nothing of Twinlock is imported.
+Reads one JSON document from stdin, {endpoint, token, configs, tasks, seconds, as_source}, and prints a JSON line for
+each result: {config, task, result} or {config, task, error}. With `as_source` functions are sent as source code, which
+workers with another Python can run. Nothing of Twinlock is imported.
 """
 
 import json
@@ -12,6 +13,7 @@ from contextlib import ExitStack
 
 from globus_compute_sdk import Client, Executor
 from globus_compute_sdk.errors import TaskExecutionFailed, TaskPending
+from globus_compute_sdk.serialize import ComputeSerializer, PureSourceTextInspect
 from globus_sdk import AccessTokenAuthorizer, GlobusError
 
 
@@ -36,10 +38,13 @@ def main() -> None:
     """Submit every configuration's tasks at once, print results as they come."""
     order = json.load(sys.stdin)
     client = Client(local_compute_services=True, authorizer=AccessTokenAuthorizer(order["token"]))
+    serializer = ComputeSerializer(strategy_code=PureSourceTextInspect()) if order["as_source"] else None
     with ExitStack() as stack:
         futures = {}
         for config in order["configs"]:
-            executor = Executor(endpoint_id=order["endpoint"], client=client, user_endpoint_config=config)
+            executor = Executor(
+                endpoint_id=order["endpoint"], client=client, user_endpoint_config=config, serializer=serializer
+            )
             stack.enter_context(executor)
             for task in range(order["tasks"]):
                 futures[executor.submit(where_am_i, task, order["seconds"])] = {"config": config, "task": task}

@@ -56,10 +56,14 @@ class Script:
         folder: Path,
         tasks: int = 1,
         seconds: float = 0.0,
+        as_source: bool = False,
         user: str | None = None,
         within: Sequence[str] = (),
     ) -> None:
-        """Each task takes so many `seconds`. `within` are words before the command, such as nsenter's."""
+        """Each task takes so many `seconds`. `within` are words before the command, such as nsenter's.
+
+        With `as_source` functions are sent as source code, for workers whose Python isn't that of `prefix`.
+        """
         self.person = person
         self._expected = len(configs) * tasks
         # Where every user may read it; a copy for each, since another's might be read just as it is written anew.
@@ -67,7 +71,7 @@ class Script:
         script.chmod(0o644)
         self._process = start([*within, *as_user(user), prefix / "bin/python", "-I", script], subprocess.PIPE)
         order = {"endpoint": endpoint_id, "token": person.token, "configs": list(configs), "tasks": tasks}
-        order["seconds"] = seconds
+        order |= {"seconds": seconds, "as_source": as_source}
         assert self._process.stdin is not None
         with suppress(BrokenPipeError), self._process.stdin as stdin:  # why it ended shows in outcomes()
             json.dump(order, stdin)

@@ -71,6 +71,7 @@ class Site:
         manager = json.loads((self.box.root / "var/lib" / state / "endpoint.json").read_text())["endpoint_id"]
         options = [{"account_id": name} for name in configs]
         more: dict[str, Any] = {"folder": self.folder, "tasks": tasks, "seconds": seconds, "user": "nobody"}
+        more["as_source"] = True  # since the workers have the Python of the container's Debian
         return Script(self.prefix, self.people[user], manager, options, within=self.box.joined(), **more)
 
     def run(self, user: str, *configs: str, tasks: int = 1, instance: str = "") -> list[Outcome]:
