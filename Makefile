@@ -14,12 +14,24 @@ SOAK_SEED ?= $(shell date +%s)
 PYTHONS ?= $(shell sed -n 's/.*"Programming Language :: Python :: \(.*\)".*/\1/p' pyproject.toml)
 SKIP_MISSING := $(if $(filter file,$(origin PYTHONS)),--skip-missing)
 
+# The release of Debian, by its codename, that packages are made for and tested on: this machine's or, as root, another one.
+THIS_DEBIAN := $(shell . /etc/os-release && echo $$VERSION_CODENAME)
+DEBIAN ?= $(THIS_DEBIAN)
+SUPPORTED_DEBIANS := bookworm trixie
+OTHER_DEBIAN := $(filter-out $(THIS_DEBIAN),$(DEBIAN))
+DEBS = build$(OTHER_DEBIAN:%=/%)/deb
+TREE = $(PREFIX)/debian-tree$(OTHER_DEBIAN:%=-%)
+export TWINLOCK_DEBIAN = $(OTHER_DEBIAN)
+
 BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 SITE_PACKAGES := rabbitmq-server
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge
 TEST_PACKAGES := strace iproute2 patch
-DEB_PACKAGES := debhelper dh-python dpkg-dev lintian
-CONTAINER_PACKAGES := debootstrap systemd-container
+DEB_PACKAGES := build-essential debhelper dh-python dpkg-dev
+CONTAINER_PACKAGES := debootstrap systemd-container dpkg-dev
+# What a container's Debian has, and the one in which packages for another release are built.
+TREE_PACKAGES := systemd systemd-sysv dbus logrotate bash-completion python3 python3-msgpack python3-prctl rabbitmq-server
+BUILD_TREE_PACKAGES := $(BUILD_PACKAGES) $(DEB_PACKAGES) ca-certificates
 PEER_VERSION := 4.19.0
 
 CODE := shared/twinlock_wire shared/twinlock_common spawner/twinlock_spawner broker/twinlock_broker \
@@ -33,16 +45,18 @@ help:
 	echo 'make demo      run a whole site with two users on this machine, then remove it; SLURM=1: on a private Slurm'
 	echo 'make test      run the tests; ARGS="-k NAME" chooses some'
 	echo 'make thorough  those too that take long, and measure that every line that root runs is tested'
-	echo 'make deep      that, and what takes longer: mutants, pythons, and a site'
-	echo '               with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
+	echo 'make deep      that, and what takes longer: mutants, pythons, system-test on the other supported Debian,'
+	echo '               and a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
 	echo 'make pythons   lint, and the tests that need no RabbitMQ or Slurm, with each Python of $(PYTHONS)'
 	echo '               that this machine has; PYTHONS="3.13 3.14" names others, and fails if one is missing'
 	echo 'make parsl-next  the tests of what is used of Parsl, with the newest release at the registry'
 	echo 'make mutants   take each check of root'"'"'s code away, and see that a test notices; ARGS=WORD chooses some; as root'
 	echo 'make lock      packaging/requirements.lock from pyproject.toml; ARGS=--upgrade takes the newest releases'
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its bounds'
-	echo 'make deb       the Debian packages, in build/deb; make wheel: for pip, in build/wheel'
+	echo 'make deb       the Debian packages, in $(DEBS); make wheel: for pip, in build/wheel'
+	echo '               DEBIAN=trixie builds those for Debian 13, in a Debian 13; as root'
 	echo 'make system-test  those packages in a container with systemd: restarts, reload, upgrade, watchdog, purge; as root'
+	echo '               DEBIAN=trixie tests those for Debian 13, in a Debian 13'
 	echo 'make fuzz      the decoders of root and broker, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
 	echo 'make man       the manual pages, in build/man'
@@ -76,6 +90,9 @@ deep: install-dev
 	$(MAKE) --no-print-directory thorough ARGS=
 	$(MAKE) --no-print-directory mutants ARGS=
 	$(MAKE) --no-print-directory pythons
+	set -e; for debian in $(filter-out $(THIS_DEBIAN),$(SUPPORTED_DEBIANS)); do \
+	    $(MAKE) --no-print-directory system-test DEBIAN=$$debian ARGS=; \
+	done
 	packaging/debian-packages $(SITE_PACKAGES)
 	SOAK_MINUTES=$(SOAK_MINUTES) SOAK_SEED=$(SOAK_SEED) TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/soak -s
 
@@ -131,23 +148,31 @@ docs: install-dev
 	'$(PREFIX)/bin/mkdocs' build --quiet --strict
 	echo 'the site is in build/site; open build/site/index.html'
 
-# What the system test installs has to be what is tested beside it, so `make test` makes the packages as well.
+# What the system test installs has to be what is tested beside it, so `make test` makes the packages as well. They bring
+# environments for the Python of one release of Debian, so those for another release are made in a tree of that.
 deb:
+ifdef OTHER_DEBIAN
+	packaging/debian-packages debootstrap
+	packaging/debian-tree '$(TREE)-build' $(OTHER_DEBIAN) $(BUILD_TREE_PACKAGES)
+	packaging/in-tree '$(TREE)-build' build/$(OTHER_DEBIAN) make deb PREFIX=/opt/twinlock
+else
 	packaging/debian-packages $(BUILD_PACKAGES) $(DEB_PACKAGES)
 	packaging/install '$(PREFIX)' all
 	'$(PREFIX)/bin/python' docs/tools/man.py build/man
 	packaging/deb '$(PREFIX)/cache' build/man build/deb
+endif
 
 # A Debian with systemd as PID 1 and all that the packages depend on, for the system test; kept in PREFIX.
 container: deb
 	packaging/debian-packages $(CONTAINER_PACKAGES)
-	tests/helpers/debian_tree '$(PREFIX)/debian-tree'
+	packaging/debian-tree '$(TREE)' $(DEBIAN) $(TREE_PACKAGES)
 
 system-test: install-dev container
 	TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/system/test_systemd.py $(ARGS)
 
 lintian: deb
-	lintian --fail-on error build/deb/*.deb
+	packaging/debian-packages lintian
+	lintian --fail-on error $(DEBS)/*.deb
 
 wheel:
 	packaging/debian-packages python3-venv dpkg-dev

@@ -1,7 +1,7 @@
 """A Debian of its own with systemd as PID 1: a container by systemd-nspawn, over a tree that stays as it is.
 
 Its network is a loopback of its own, so that its ports are nobody else's; programs of the host join that by `joined`.
-It needs root, and a tree that `debian_tree` made.
+It needs root, and a tree that `packaging/debian-tree` made.
 """
 
 import os

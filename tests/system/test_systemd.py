@@ -29,8 +29,13 @@ BROKER_EXPOSURE = 1.5
 
 @pytest.fixture(scope="module")
 def site(prefix: Path, folder: Path) -> Iterator[Site]:
-    """The site; what its services said last is printed at the end."""
-    tree, debs = prefix / "debian-tree", ROOT / "build/deb"
+    """The site; what its services said last is printed at the end.
+
+    It has this machine's release of Debian, or the one that TWINLOCK_DEBIAN names.
+    """
+    other = os.environ.get("TWINLOCK_DEBIAN")
+    tree = prefix / (f"debian-tree-{other}" if other else "debian-tree")
+    debs = ROOT / "build" / (other or "") / "deb"
     if shutil.which("systemd-nspawn") is None or not (tree / ".complete").exists() or not list(debs.glob("*.deb")):
         pytest.skip(f"needs systemd-nspawn, a Debian in {tree} and packages in {debs}; `make system-test` makes them")
     with packaged_site(prefix, debs, tree, folder) as made:
