@@ -24,16 +24,18 @@ async def test_records_that_the_manager_takes_slowly_are_all_written(tmp_path: P
 
     written: list[int] = []
     connected = asyncio.Event()
-    async with await asyncio.start_unix_server(confirm, tmp_path / "control.sock"):
-        audit = Audit(lambda message: control.send(message))
-        control = Control(str(tmp_path / "control.sock"), {"audited": audit.audited}, connected.set)
-        running = asyncio.create_task(control.run())
-        await asyncio.wait_for(connected.wait(), LIMIT_S)
-        for number in range(TASKS):
-            task = f"{number:036}"
-            audit.write(task, task, "RECEIVED", "EXEC_START", written=partial(written.append, number))
-        read.set()
-        await audit.drain(LIMIT_S)
-        running.cancel()
-        await asyncio.wait((running,))
+    # Not by `async with`, whose end waits for connections since Python 3.12: this one stays as long as its process.
+    server = await asyncio.start_unix_server(confirm, tmp_path / "control.sock")
+    audit = Audit(lambda message: control.send(message))
+    control = Control(str(tmp_path / "control.sock"), {"audited": audit.audited}, connected.set)
+    running = asyncio.create_task(control.run())
+    await asyncio.wait_for(connected.wait(), LIMIT_S)
+    for number in range(TASKS):
+        task = f"{number:036}"
+        audit.write(task, task, "RECEIVED", "EXEC_START", written=partial(written.append, number))
+    read.set()
+    await audit.drain(LIMIT_S)
+    running.cancel()
+    await asyncio.wait((running,))
+    server.close()
     assert written == list(range(TASKS))
