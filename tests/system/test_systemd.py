@@ -183,10 +183,11 @@ def test_an_upgrade_under_load_keeps_the_endpoints(site: Site) -> None:
     _good(site, ADA, site.run(ADA, "kept"), 1)
     pids = {unit: site.main_pid(unit) for unit in UNITS}
     before, starts = set(site.endpoints()), _starts(site)
-    site.offer("0.1.0+1")
+    newer = site.box.run("dpkg-query", "--show", "--showformat=${Version}+1", "twinlock")
+    site.offer(newer)
     scripts = [site.script(ADA, "kept", tasks=5, seconds=2), site.script(BOB, "freshest", tasks=5)]
     site.box.run("apt-get", "dist-upgrade", "--yes", timeout=600)
-    assert site.box.run("dpkg-query", "--show", "--showformat=${Version} ", "twinlock*").split() == ["0.1.0+1"] * 5
+    assert site.box.run("dpkg-query", "--show", "--showformat=${Version} ", "twinlock*").split() == [newer] * 5
     for user, script in zip((ADA, BOB), scripts, strict=True):
         _good(site, user, script.outcomes(RESULT_TIMEOUT), 5)
     assert before <= set(site.endpoints())
