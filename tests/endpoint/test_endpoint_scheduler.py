@@ -304,7 +304,7 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:
     slow = f"while [ -e {faults.bin.parent}/sbatch.fault ]; do sleep 0.1; done"
-    faults.do(f'/usr/bin/sbatch "$@"; {slow}', "sbatch")
+    faults.do(f'/usr/bin/sbatch "$@"; {slow}; exit 0', "sbatch")  # or else it would submit a second one, if it lives on
     running = endpoint(quick(), environment=faults.environment(slurm))
     until(slurm.jobs)
     running.signal(9)
