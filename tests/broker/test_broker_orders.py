@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import os
 import pwd
 import re
 import signal
-import stat
 import sys
 import tempfile
 import threading
@@ -22,6 +20,7 @@ from broker_process import MAPPED, Broker, broker_place, command, running_spawne
 from broker_rabbit import Rabbit
 from broker_rest import rest_service
 from broker_rig import MANAGER, UEP, Told, endpoint_user, numbered, request
+from failing_disk import fail_syncs_of_folders
 from globus_compute_common import messagepack
 from spawner_rig import uep
 from twinlock_broker.audit import AuditLog
@@ -251,14 +250,7 @@ async def test_what_cant_be_written_is_said_and_not_in_force(site: Site) -> None
 async def test_what_a_power_cut_may_undo_is_said_and_in_force(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fsync = os.fsync
-
-    def fail_for_folders(opened: int) -> None:
-        if stat.S_ISDIR(os.fstat(opened).st_mode):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        fsync(opened)
-
-    monkeypatch.setattr(os, "fsync", fail_for_folders)
+    fail_syncs_of_folders(monkeypatch)
     status, out, errors = await site.twinlock("block", endpoint_user())
     assert (status, out) == (os.EX_CANTCREAT, "")
     assert "the broker's disk fails: Input/output error; in force, but a power cut may undo it" in errors

@@ -1,11 +1,9 @@
 """Files that are replaced as a whole."""
 
-import errno
-import os
-import stat
 from pathlib import Path
 
 import pytest
+from failing_disk import fail_syncs_of_folders
 from twinlock_common.files import NotDurable, replacing, sync
 
 
@@ -34,14 +32,7 @@ def test_a_writer_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 def test_a_file_whose_folder_cant_be_synced_is_replaced_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fsync = os.fsync
-
-    def fail_for_folders(opened: int) -> None:
-        if stat.S_ISDIR(os.fstat(opened).st_mode):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        fsync(opened)
-
-    monkeypatch.setattr(os, "fsync", fail_for_folders)
+    fail_syncs_of_folders(monkeypatch)
     path = tmp_path / "file.json"
     path.write_text("one")
     with pytest.raises(NotDurable, match="Input/output error"), replacing(path, durable=True) as draft:
