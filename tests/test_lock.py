@@ -11,7 +11,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "packaging/requirements.lock").read_text()
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 
 
 def locked(extras: str) -> dict[str, str]:
@@ -26,6 +27,12 @@ def test_each_dependency_is_locked_to_a_release_that_it_may_have(extra: str) -> 
     for requirement in map(Requirement, EXTRAS[extra]):
         if requirement.name != "twinlock":
             assert requirement.specifier.contains(found[canonicalize_name(requirement.name)]), requirement
+
+
+def test_what_builds_is_locked_as_well() -> None:
+    found = locked("build")
+    for requirement in map(Requirement, PROJECT["build-system"]["requires"]):
+        assert requirement.specifier.contains(found[canonicalize_name(requirement.name)]), requirement
 
 
 def test_each_release_has_hashes_and_no_place_that_it_comes_from() -> None:
