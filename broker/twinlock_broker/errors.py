@@ -2,21 +2,20 @@
 
 
 class Fatal(Exception):
-    """The broker can't go on; the process ends with `status` (sysexits.h) and prints the text."""
+    """The broker can't go on; the process prints the text and ends with `status`."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+        """The exit code, of sysexits.h."""
 
 
 class CommandError(Exception):
-    """A command that can't be carried out.
-
-    `text` is for the user: what is wrong, and what to do; it holds no secret and no path of the host. `detail` is for
-    the administrator and goes to the log only.
-    """
+    """A command that can't be carried out."""
 
     def __init__(self, text: str, detail: str = "") -> None:
         super().__init__(text)
         self.text = text
+        """For the user: what is wrong, and what to do; it holds no secret and no path of the host."""
         self.detail = detail
+        """For the administrator; it goes to the log only."""

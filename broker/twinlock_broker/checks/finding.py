@@ -59,11 +59,12 @@ MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found. `text` is for people: what is so, and for a failure what to do."""
+    """What one check found."""
 
     kind: Kind
     subject: Subject
     text: str
+    """For people: what is so, and for a failure what to do."""
 
 
 def ok(subject: Subject, text: str) -> Finding:

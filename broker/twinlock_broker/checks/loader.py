@@ -27,10 +27,12 @@ _SHOWN = 2000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer about one configuration: what is wrong with it, or why that isn't known; both empty if it is good."""
+    """The answer about one configuration; both texts are empty if it is good."""
 
     wrong: str = ""
+    """What is wrong with it."""
     unknown: str = ""
+    """Why it isn't known whether anything is."""
 
 
 def ask(argv: Sequence[str], configs: Sequence[str], environment: Mapping[str, str], *, audited: bool) -> list[Answer]:

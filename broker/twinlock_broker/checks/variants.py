@@ -19,19 +19,24 @@ MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A user's options. `name` says to people which they are."""
+    """A user's options."""
 
     name: str
+    """For people, such as `without 'partition'`."""
     options: Mapping[str, Any]
+    """As the user would pass them in `user_endpoint_config`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variants:
-    """What a template is tried with; nothing if no sample fits the schema. `unknown` are options without a sample."""
+    """What a template is tried with."""
 
     tried: list[Variant]
+    """At most `MOST`; none if no sample fits the schema."""
     more: int
+    """The number of those beyond `MOST`, which aren't tried."""
     unknown: list[str]
+    """Names of options for which there is no sample."""
 
 
 def choose(folder: Folder, given: dict[str, Any] | None) -> Variants:

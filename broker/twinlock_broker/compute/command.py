@@ -53,11 +53,14 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What belongs to one user endpoint: its uuid, its queues (for the document), and where notices about it go."""
+    """The credentials of one user endpoint."""
 
     endpoint_id: str
+    """The user endpoint's uuid."""
     amqp: Secret[dict[str, Any]]
+    """The service's `amqp_creds`, with all of its queues, for the start document."""
     notices: Target
+    """Where failure notices about it are published."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,14 +33,14 @@ _KEPT_BEGINNING = "GLOBUS_SDK_"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The identities of the login, and what the service says about the endpoint, if it was asked about one.
-
-    If a step failed, `refused` says why, with the exit code that goes with it.
-    """
+    """The answers of Globus Auth and of the service. After a step that failed, the rest isn't asked."""
 
     identities: list[str] = field(default_factory=list)
+    """The uuids of all identities of the login."""
     endpoint: dict[str, Any] | None = None
+    """What the service says about the endpoint; None if it wasn't asked about one."""
     refused: Fatal | None = None
+    """Why a step failed, with the exit code that goes with it; None if none did."""
 
 
 def find_login(placed: Placed) -> Login:

@@ -71,9 +71,10 @@ class ClientLogin:
 
 @dataclass(frozen=True, slots=True)
 class PersonLogin:
-    """A person, by the tokens in the file at `path`, which globus-sdk keeps for its owner alone."""
+    """A person who ran ``twinlock login``."""
 
     path: Path
+    """The file with the person's tokens, which globus-sdk keeps for its owner alone."""
 
     @property
     def name(self) -> str:

@@ -18,7 +18,9 @@ class Source:
     """A queue to consume from."""
 
     url: Secret[str]
+    """RabbitMQ's address, with the password."""
     queue: str
+    """The queue's name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,14 @@ _NEXT = {
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What the service answered: the endpoint's uuid, where its commands come from, where its heartbeats go."""
+    """The service's answer to a registration."""
 
     endpoint_id: str
+    """The endpoint's uuid."""
     commands: Source
+    """The queue from which its commands come."""
     heartbeats: Target
+    """Where its heartbeats are published."""
 
 
 def register(folder: Folder, endpoint_id: str | None, login: Login) -> Registration:

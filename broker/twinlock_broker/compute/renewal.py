@@ -27,6 +27,7 @@ class Renewal:
         self._offload = Offload("rest", 1)
         self._lock = asyncio.Lock()
         self.current: Registration
+        """The newest one; not set before `first` has returned."""
 
     async def first(self, known: str | None) -> Registration:
         """Register at the start, as `known` or as a new endpoint. Raise `Fatal` (65, 69, 70, 75, 77)."""

@@ -29,17 +29,22 @@ class Site:
     """The files that a start depends on. Read anew for each, so that an edit needs no restart."""
 
     template: str
+    """The template's text."""
     schema: dict[str, Any] | None
+    """The JSON schema for options; None if there is none."""
     environment: dict[str, str]
+    """The variables of user_environment.yaml."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The folder at `path` with its settings: the values of `MANAGER_KEYS`, and config.yaml's own text."""
+    """The endpoint folder at `path`."""
 
     path: Path
     settings: dict[str, Any]
+    """The values of `MANAGER_KEYS`, by name."""
     source: str
+    """The text of config.yaml; empty without the file."""
 
     @property
     def template_path(self) -> Path:

@@ -21,18 +21,16 @@ _INSTANCES = "instances"
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What belongs to an endpoint folder.
-
-    `state` is the broker's state folder, `config` the broker's own file, `client` the folder with the client's id and
-    secret. If there is no such file, the state is in the endpoint folder, and there is no folder of a client.
-    """
+    """What belongs to an endpoint folder."""
 
     state: Path
+    """The broker's state folder; without a `config`, the endpoint folder itself."""
     config: Path | None = None
+    """The broker's own file; None if there is none for this folder."""
 
     @property
     def client(self) -> Path | None:
-        """The folder with the client's id and secret."""
+        """The folder with the client's id and secret; None without a `config`."""
         return self.config.parent / "client" if self.config else None
 
     @property

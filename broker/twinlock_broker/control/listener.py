@@ -26,11 +26,14 @@ _MAX_PATH = 107  # bytes, by the size of sun_path
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A client: its process and account, as the kernel noted them when it connected, and the lines to and from it."""
+    """A client that has connected."""
 
     visitor: Visitor
+    """Its process and account, as the kernel noted them when it connected."""
     reader: asyncio.StreamReader
+    """The lines from it."""
     writer: asyncio.StreamWriter
+    """The lines to it."""
 
     @property
     def pid(self) -> int:

@@ -30,11 +30,14 @@ BLOCKED, DRAINING = "blocked", "draining"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Why nothing is started, by whose order, and since when (seconds since 1970). Users are told the reason."""
+    """An order to start nothing."""
 
     reason: str
+    """For users, who are told it."""
     by: str
+    """Who gave the order, see `Orders.who`."""
     since: float = field(default_factory=time.time)
+    """In seconds since 1970."""
 
 
 class Admission:
@@ -46,6 +49,7 @@ class Admission:
         self.blocked: Mapping[str, Entry] = {}
         """The blocks, by account."""
         self.drain: Entry | None = None
+        """The drain; None if there is none."""
         if path.exists():
             self.blocked, self.drain = _read(path)
         self._show()

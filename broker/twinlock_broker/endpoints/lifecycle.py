@@ -53,6 +53,7 @@ class Lifecycle:
         self._send = tell
         self._tasks: set[asyncio.Task[None]] = set()
         self.listeners = Listeners()
+        """Who else is told what happens."""
 
     def on(self, endpoint: Endpoint, event: Event, text: str = "", detail: str = "") -> Action:
         """Put the endpoint into the state that follows from the event, and return what was done.

@@ -113,10 +113,12 @@ SETTLED_AFTER = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an endpoint ended: its wait status (None if it ended with the spawner), and whether it was up before."""
+    """How an endpoint ended."""
 
     status: int | None
+    """Its wait status; None if it ended with the spawner."""
     settled: bool
+    """It was up before."""
 
     @property
     def clean(self) -> bool:

@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The account's name, the identity that led to it, and all matches, a list for each mapper (the agent's format).
-
-    In same-user mode nothing was mapped: then there is neither identity nor match.
-    """
+    """The account that a person is mapped to, and how. In same-user mode nothing is mapped."""
 
     user: str
+    """The account's name."""
     identity: str | None = None
+    """The uuid of the identity that led to it; None in same-user mode."""
     candidates: list[list[dict[str, list[str]]]] = field(default_factory=list)
+    """All matches, a list for each mapper, in the agent's format; empty in same-user mode."""
 
 
 class Mapper:

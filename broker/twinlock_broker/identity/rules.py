@@ -19,11 +19,14 @@ _BLANK = dict.fromkeys(_TEXTS, "") | {"last_authentication": None, "identity_typ
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The mapper that matched, by its place in the file, and of an expression mapper the mapping, also in words."""
+    """The mapper that matched, and of an expression mapper the mapping."""
 
     mapper: int
+    """The mapper's place in the file, from 0."""
     mapping: int | None
+    """The mapping's place in the mapper, from 0; None for a mapper that has no mappings."""
     words: str
+    """The mapping for people, after `mapper N`; empty without a mapping."""
 
     def __str__(self) -> str:
         return f"mapper {self.mapper}{self.words}"

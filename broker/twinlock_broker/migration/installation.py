@@ -19,10 +19,11 @@ from twinlock_broker.migration import unit
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What there is of an installation; `unit` is None if `enable-on-boot` was never run."""
+    """What there is of an installation."""
 
     folder: Folder
     unit: unit.Unit | None
+    """None if `enable-on-boot` was never run."""
 
     @property
     def name(self) -> str:

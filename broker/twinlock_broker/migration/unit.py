@@ -15,11 +15,14 @@ _PEERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit. `environment` is what it sets, values included; `others` are directives that the agent's doesn't have."""
+    """A unit with its drop-ins."""
 
     path: Path
+    """The unit's own file."""
     environment: dict[str, str] = field(default_factory=dict, repr=False)
+    """The variables that it sets, with their values, which may be secret."""
     others: tuple[str, ...] = ()
+    """Directives, as `KEY=VALUE`, that the agent's own unit doesn't have."""
 
 
 def default_path(name: str) -> Path:

@@ -56,6 +56,7 @@ class SpawnerClient:
         self._noting: set[asyncio.Task[None]] = set()
         self._since = 0.0  # when the connection was ready, by the loop's clock
         self.peer: Peer | None = None
+        """The spawner's process, as of the newest connection; None before the first one."""
         self.ready = asyncio.Event()
         """Set while there is a connection whose children were listed."""
 
