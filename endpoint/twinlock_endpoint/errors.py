@@ -10,6 +10,7 @@ class StartError(Exception):
     """
 
     exit_code = os.EX_SOFTWARE
+    """The exit code of the endpoint's process."""
 
 
 class UsageError(StartError):

@@ -21,7 +21,7 @@ MANAGERS = ("authentication_policy", "subscription_id", "admins", "environment",
 class Config:
     """The checked configuration.
 
-    `raw` is the text that it came from; the other fields are the keys of KEYS.
+    `raw` is the text that it came from; the other fields are the keys of `KEYS`, which has their meanings and units.
     """
 
     raw: str

@@ -15,11 +15,14 @@ from twinlock_endpoint.worker import python_versions
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The surroundings of an engine: the endpoint's id, its folder, and the callback for failures (any thread)."""
+    """The surroundings of an engine."""
 
     endpoint_id: str
+    """The endpoint's uuid."""
     folder: Path
+    """The endpoint's folder."""
     on_failure: Callable[[Exception], None]
+    """Called, from any thread, with what keeps the engine from running tasks any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,11 @@ class Container:
     """`container_type`, `container_uri` and `container_cmd_options` of an engine."""
 
     type: str | None = None
+    """One of `TYPES`; None if workers run in no container."""
     uri: str | None = None
+    """The image."""
     options: str = ""
+    """Words for the container's command; of a custom container the command itself."""
 
     def __post_init__(self) -> None:
         if self.type is not None and self.type not in TYPES:

@@ -34,6 +34,7 @@ class GlobusComputeEngine(Engine):
     """The engine around one executor of Parsl's and the poller that scales it."""
 
     executor_class: type[executor.Executor] = executor.Executor
+    """The executor that `from_config` makes."""
 
     def __init__(self, executor: executor.Executor, options: Options) -> None:
         self._executor = executor

@@ -35,7 +35,9 @@ class PoolEngine(Engine):
     """The common part of both engines: their arguments, how a task gets into the pool, and the figures."""
 
     pool_arguments: ClassVar[frozenset[str]]
+    """The names of arguments that go to the pool as they are."""
     default_workers: ClassVar[int]
+    """The most workers, if the configuration doesn't say."""
 
     def __init__(self, execution: Execution, pool: dict[str, Any], max_retries_on_system_failure: int) -> None:
         check_retries(max_retries_on_system_failure)

@@ -63,10 +63,15 @@ class Executor(ScalingExecutor, HighThroughputExecutor):  # type: ignore[misc]  
     """The executor, with a callback for its failure. Made by `from_config.make`."""
 
     launch_cmd: str
+    """Parsl's own: the command that starts a pool, with fields for its arguments."""
     worker_port: int | None
+    """Parsl's own: the interchange's port for pools; None lets it choose one."""
     lost_workers: LostWorkers
+    """Explains to tasks why their workers were lost."""
     command_client: Any
+    """Parsl's own: the line for questions to the interchange."""
     interchange_proc: Any
+    """Parsl's own: the interchange's process."""
     _loop: asyncio.AbstractEventLoop | None = None
     _surroundings: Surroundings | None = None
 

@@ -27,17 +27,18 @@ _END_S = 1.0  # from the end of a worker's pipe to the end of its process
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A worker as the pool sees it. `began` is on the monotonic clock; `task` is the number of the task that it has.
-
-    `pidfd` says that the process has ended. The pipe may not: a process that a task forked can have it too.
-    """
+    """A worker as the pool sees it."""
 
     number: int
+    """Its place among the workers of the pool, from 0."""
     pid: int
     pipe: PoolEnd
     pidfd: int
+    """Says that the process has ended. The pipe may not: a process that a task forked can have it too."""
     began: float = field(default_factory=time.monotonic)
+    """When it was started, by the monotonic clock."""
     task: int | None = None
+    """The number of the task that it has; None while it is idle."""
 
     def give(self, task: dict[str, Any]) -> bool:
         """Hand over a task. Return False if the worker has died, or is killed since it doesn't take one."""

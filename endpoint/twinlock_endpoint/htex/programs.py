@@ -11,16 +11,15 @@ from twinlock_endpoint.zygote.program import Program
 
 @dataclass(frozen=True)
 class InterchangeProgram(Program):
-    """Parsl's interchange, with its arguments.
-
-    It notes in the file `dispatched`, if that is given, what it sends to pools. A pool sends a heartbeat each `beat_s`
-    seconds.
-    """
+    """Parsl's interchange."""
 
     title: str = "parsl: HTEX interchange"
     dispatched: Path | None = None
+    """The file in which it notes what it sends to pools; None if it notes nothing."""
     beat_s: float = math.inf
+    """Seconds between two heartbeats of a pool."""
     config: dict[str, Any] = field(default_factory=dict)
+    """The arguments of Parsl's `Interchange`."""
 
     def run(self) -> None:
         """Run the interchange until it is told to end."""
@@ -29,13 +28,12 @@ class InterchangeProgram(Program):
 
 @dataclass(frozen=True)
 class PoolProgram(Program):
-    """A pool of Parsl's workers; `arguments` are those of its process_worker_pool.py.
-
-    It notes in the file `dispatched` what it sends to workers, and takes up to `ahead` tasks more than it has workers.
-    """
+    """A pool of Parsl's workers; `arguments` are those of its process_worker_pool.py."""
 
     dispatched: Path = Path()
+    """The file in which it notes what it sends to workers."""
     ahead: int = 0
+    """The number of tasks that it takes beyond one for each worker."""
 
     def run(self) -> None:
         """Run the pool until it is told to end."""

@@ -29,8 +29,11 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
     """Parsl's executor, with other reactions to what a batch scheduler says."""
 
     submitted: Submitted
+    """The batch jobs of this endpoint and of those before it."""
     submissions: Submissions
+    """The attempts to submit blocks."""
     command_client: Any
+    """Parsl's own: the line for questions to the interchange."""
     _last_poll_time: float
 
     def start(self) -> None:

@@ -14,10 +14,12 @@ _LONGEST_WORDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time when the scheduler can't be reached, or doesn't answer: since when, by the monotonic clock, and why."""
+    """A time when the scheduler can't be reached, or doesn't answer."""
 
     since: float
+    """By the monotonic clock, in seconds."""
     words: str
+    """The scheduler's, or its command's."""
 
     def brief(self) -> str:
         """Return the words, on one line and with a limit."""
@@ -30,12 +32,14 @@ class Submissions:
     def __init__(self, max_outage_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin without any attempt. An outage is waited for `max_outage_s` seconds at most."""
         self.max_outage_s = max_outage_s
+        """The longest outage that is waited for."""
         self._clock = clock
         self._due = float("-inf")
         self._delay_s = _FIRST_DELAY_S
         self.refused = 0
         """The number of refusals since the scheduler last took a job."""
         self.outage: Outage | None = None
+        """The outage that goes on; None while there is none."""
         self._words = ""
 
     def due(self) -> bool:

@@ -22,11 +22,14 @@ HEAD_LENGTH = _HEAD.size
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A frame at `offset`, so many bytes with its head; without a payload it is what was skipped there."""
+    """A frame, or what was skipped up to the next one."""
 
     offset: int
+    """Where it begins in the file, in bytes."""
     length: int
+    """In bytes, the head of a frame included."""
     payload: bytes | None
+    """None where there is no sound frame."""
 
 
 def parts(payload: bytes) -> tuple[bytes, bytes]:

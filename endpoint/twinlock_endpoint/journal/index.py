@@ -8,11 +8,14 @@ from twinlock_endpoint.journal.records import Kind
 
 
 class Place(NamedTuple):
-    """A frame: the number of its segment, and where in that it lies, in bytes."""
+    """Where a frame is."""
 
     segment: int
+    """The segment's number."""
     offset: int
+    """Where it begins in the segment, in bytes."""
     length: int
+    """In bytes."""
 
 
 class Index:

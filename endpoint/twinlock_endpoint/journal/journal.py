@@ -50,6 +50,7 @@ class Journal:
         """The tasks that predecessors left; whoever has dealt with them empties it."""
         self._dispatched = dispatched.path_in(reader.folder.parent)
         self.done = tuple(reader.done)
+        """Ids of tasks that predecessors finished, the last one last."""
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(Segments(reader.folder, reader.index))
 

@@ -28,12 +28,14 @@ class Kind(IntEnum):
 
 @dataclass(slots=True)
 class Record:
-    """One record. `safe` is called in the loop when it is written, with the error where it can't be."""
+    """One record."""
 
     kind: Kind
     task_id: str
     payload: bytes = field(repr=False)
+    """The record as it is written, packed."""
     safe: Callable[[OSError | None], None] | None = None
+    """Called in the loop when the record is written, or with the error if it can't be."""
 
     @property
     def durable(self) -> bool:

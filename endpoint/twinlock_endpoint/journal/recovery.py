@@ -20,13 +20,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Unfinished:
-    """An unfinished task: itself, unless its record was damaged; how often it may have begun; its result, if any."""
+    """What the journal has of an unfinished task."""
 
     task: Task | None = None
+    """None if its record was damaged."""
     attempts: int = 0
+    """How often it may have begun."""
     result: bytes | None = None
-    tried: bool = False  # `attempts` comes from a newer record than the task itself
+    """Its packed result; None if there was none yet."""
+    tried: bool = False
+    """`attempts` comes from a newer record than the task itself."""
     sure: bool = False
+    """`attempts` is exact, whatever the engine noted of what it sent to workers."""
 
 
 class Reader:
@@ -35,7 +40,9 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.index = Index()
+        """Where the records of unfinished tasks are."""
         self.unfinished: dict[str, Unfinished] = {}
+        """The unfinished tasks, by id."""
         self.done: OrderedDict[str, None] = OrderedDict()
         """Tasks that were done, the last ones last; a delivery of theirs may come once more."""
 

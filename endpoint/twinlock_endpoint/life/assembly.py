@@ -29,11 +29,16 @@ class Setup:
     """The things that an endpoint runs with."""
 
     title: str
+    """The process's title for ps."""
     folder: Path
+    """The endpoint's folder."""
     document: Document
+    """What the manager endpoint said."""
     config: Config
     engine: Engine
+    """Prepared, and not started yet."""
     output: Output
+    """The files that standard output and error go to."""
 
 
 class Life(Protocol):

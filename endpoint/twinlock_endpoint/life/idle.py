@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """What a heartbeat found: a word for people ("" while busy), seconds until the shutdown, and whether it is time.
-
-    The seconds are those that the agent shows, which leave out the last period of the hard limit.
-    """
+    """What a heartbeat found."""
 
     word: str = ""
+    """Its state for people; empty while it is busy."""
     seconds_left: float = 0
+    """Seconds until the shutdown as the agent shows them, without the last period of the hard limit."""
     over: bool = False
+    """It is time to shut down."""
 
     def title(self, usual: str) -> str:
         """Return the process's title for people: the usual one, with what was found in front of it."""

@@ -34,6 +34,7 @@ class Connections:
         self._on_down = on_down
         self._urls = self._checked(queues)
         self.results = Results(_envelope(queues.results))
+        """What publishes results, over whichever connection is theirs."""
         self._heartbeat = _envelope(queues.heartbeats)
         self._heartbeat_link: Link | None = None
         self._connections = [

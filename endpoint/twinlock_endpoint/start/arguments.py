@@ -17,7 +17,9 @@ class Arguments:
     """The arguments of the command line."""
 
     name: str
+    """The endpoint's name, `uep.MANAGER.ENDPOINT` with both uuids."""
     endpoint_id: str
+    """The user endpoint's uuid."""
     agent: Path | None = None
     """The official agent's program, which is to be the endpoint in place of ours."""
 

@@ -42,12 +42,15 @@ class Entry:
 
     def __init__(self, id: str, delivery: Message | None, attempts: int = 0) -> None:
         self.id = id
+        """The task's uuid."""
         self.delivery = delivery
         """The delivery to acknowledge, while the queue holds the task; None when only the journal has it."""
         self.attempts = attempts
         """How often it was handed to an engine, of this endpoint or of one before it."""
         self.is_in_engine = False
+        """The engine has the task."""
         self.has_result = False
+        """Its result is made, and waits for its confirmation."""
         self.trail: Trail | None = None
         """Its records in the audit log, if there is one."""
         self._waits_for: asyncio.Future[Any] | None = None
@@ -109,8 +112,11 @@ class Ledger:
         self._done: OrderedDict[str, None] = OrderedDict.fromkeys(journal.done[-prefetch:])
         self._remember = prefetch
         self.received = 0
+        """Tasks that came, those of a predecessor's journal included."""
         self.settled = 0
+        """Tasks that are over: RabbitMQ has their results, or refused them for good."""
         self.without_result = 0
+        """Tasks that have no result yet."""
         self.kept = 0
         """Tasks that only the journal has."""
         self.refused = 0

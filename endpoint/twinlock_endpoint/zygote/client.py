@@ -92,6 +92,7 @@ class Child:
         self._lines = b""
         self._lock = threading.Lock()
         self.returncode: int | None = None
+        """As subprocess.Popen has it: negative for a signal; None while nobody has seen the end."""
         self.pid = self._begun()
 
     def poll(self) -> int | None:

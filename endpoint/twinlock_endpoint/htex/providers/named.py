@@ -13,8 +13,11 @@ class NamedJobs:
     """A mixin that goes in front of one of Parsl's provider classes, and makes the names of jobs known."""
 
     script_dir: str
+    """Parsl's own: the folder of the jobs' scripts."""
     resources: dict[str, dict[str, Any]]
+    """Parsl's own: the jobs by id."""
     execute_wait: Callable[..., tuple[int, str, str]]
+    """Parsl's own: runs a shell command; exit code, output, errors."""
     submitting: Callable[[Any, str], None] | None = None
     """Called with this provider and a job's name before the job is submitted. The name is unique."""
 

@@ -36,6 +36,7 @@ class Question:
     reason: Callable[[str], str]
     """The reason in what follows the head, until the next one; empty where there is none."""
     separator: str = " "
+    """What stands between two ids in the command."""
     every_s: float = 0.0
     """The least time between two such questions, for those that cost the scheduler much. Answers are kept as long."""
 
