@@ -22,9 +22,13 @@ class Context:
     """The parts of a running service."""
 
     db: sqlite3.Connection
+    """The state, which all tables are in."""
     users: Users
+    """As the users file has them now."""
     topology: Topology
+    """What the service declares in RabbitMQ."""
     amqp: AmqpClient
+    """The service's own connection to RabbitMQ."""
     endpoints: Endpoints = field(init=False)
     functions: Functions = field(init=False)
     tasks: Tasks = field(init=False)

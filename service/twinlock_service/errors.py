@@ -35,6 +35,7 @@ class ApiError(Exception):
         self.http_status = http_status
         self.code = code
         self.reason = reason
+        """For the caller: what is wrong, and what to do."""
 
     def body(self) -> dict[str, object]:
         """Return the error document that globus-sdk and the agent expect. globus-sdk shows `message`."""
@@ -48,11 +49,12 @@ class ApiError(Exception):
 
 
 class StartError(Exception):
-    """The service can't start or go on. `exit_code` is a sysexits(3) code; the text says what to do."""
+    """The service can't start or go on. The text says what to do."""
 
     def __init__(self, exit_code: int, text: str) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+        """Of sysexits(3)."""
 
 
 def validation_faults(error: ValidationError) -> str:

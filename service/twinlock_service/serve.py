@@ -47,19 +47,21 @@ CONNECT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line.
-
-    If `amqp` is None, the service runs a private node. The URLs hold no login: others can read a command line. If
-    `amqp_ports` is None, they are the hosted service's ports, as far as those are free.
-    """
+    """The command line. Its URLs hold no login: others can read a command line."""
 
     host: str
+    """The address to listen on."""
     port: int
     state: Path
+    """The state folder."""
     users: Path
+    """The users file."""
     amqp: URL | None
+    """A RabbitMQ of the site, without a login; None for a private node."""
     amqp_management: URL | None
+    """The management API of that RabbitMQ; None for its usual port."""
     amqp_ports: tuple[int, ...] | None = None
+    """Ports on which clients reach the private node; None: the hosted service's, as far as they are free."""
 
 
 async def serve(options: Options) -> None:

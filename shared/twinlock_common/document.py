@@ -54,8 +54,11 @@ class Queues:
     """The endpoint's queues. Fresh credentials are always for all of them."""
 
     tasks: Source
+    """Where tasks come from."""
     results: Destination
+    """Where results go."""
     heartbeats: Destination
+    """Where status reports go."""
 
 
 @dataclass(frozen=True, slots=True)

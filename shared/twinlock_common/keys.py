@@ -8,14 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of value. `name` is for people; `read` turns YAML's value into ours, or raises `ValueError`.
-
-    `unset` holds YAML's values that mean the same as leaving the key out.
-    """
+    """A type of value."""
 
     name: str
+    """For people, such as "a port number"."""
     read: Callable[[Any], Any]
+    """Turns YAML's value into ours, or raises `ValueError`."""
     unset: tuple[Any, ...] = (None,)
+    """YAML's values that mean the same as leaving the key out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ _UCRED = struct.Struct("3i")
 
 
 class Peer(NamedTuple):
-    """The process at the other end of a socket, and its effective uid, both as of the connect(2) or listen(2) call."""
+    """The process at the other end of a socket, as of the connect(2) or listen(2) call."""
 
     pid: int
     uid: int
+    """Its effective uid."""
 
     @property
     def is_root(self) -> bool:

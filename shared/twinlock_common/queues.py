@@ -12,18 +12,22 @@ _MAX_NAME = 255
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A queue to consume from. The URL holds a password, so it stays out of every repr."""
+    """A queue to consume from."""
 
     url: str = field(repr=False)
+    """RabbitMQ's address, with a password: it stays out of every repr."""
     queue: str
+    """The queue's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where messages of one kind are published. `publish` holds exchange, routing_key, mandatory and properties."""
+    """Where messages of one kind are published."""
 
     url: str = field(repr=False)
+    """RabbitMQ's address, with a password: it stays out of every repr."""
     publish: dict[str, Any]
+    """The keys exchange, routing_key, mandatory and properties, as the service has them."""
 
 
 def read_source(info: Any) -> Source:

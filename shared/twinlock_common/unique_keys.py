@@ -8,13 +8,15 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class DuplicateKeyError(yaml.constructor.ConstructorError):
-    """A mapping has a key twice, on the lines `first_line` and `line`; the text quotes the key."""
+    """A mapping has a key twice. The text quotes the key."""
 
     def __init__(self, key: yaml.ScalarNode, first_line: int) -> None:
         problem = f"the key {key.value!r} stands on line {first_line} already; remove one of the two"
         super().__init__(None, None, problem, key.start_mark)
         self.first_line = first_line
+        """The line that has the key first, from 1."""
         self.line: int = key.start_mark.line + 1
+        """The line that has it again, from 1."""
 
 
 class UniqueKeyLoader(yaml.SafeLoader):

@@ -25,6 +25,7 @@ class Certificate:
         self._files = (certificate, key)
         self._seen = self._stamp()
         self.context = _checked(certificate, key)
+        """What new connections use."""
 
     async def follow(self) -> None:
         """Watch the two files and, when they change, use them for new connections if they are good. Never return."""

@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, inner: asyncio.Protocol, connections: Connections[Connection]) -> None:
         self.busy = False
+        """A request is being answered."""
         self._inner = inner
         self._connections = connections
         self._transport: asyncio.Transport | None = None

@@ -22,6 +22,7 @@ class Closable(Protocol):
     """What can be ended at once, if it isn't busy."""
 
     busy: bool
+    """It is at work, and is closed only if there is no other choice."""
 
     def abort(self) -> None:
         """Close it at once."""

@@ -16,13 +16,11 @@ from twinlock_common import proc_stat
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process, identified for certain: its pid alone may belong to another one by now.
-
-    `started` is in clock ticks after boot.
-    """
+    """A process, identified for certain: its pid alone may belong to another one by now."""
 
     pid: int
     started: int
+    """When it started, in clock ticks after boot (proc_pid_stat(5))."""
 
 
 class ChildProcess:

@@ -23,9 +23,13 @@ class Ports:
     """The node's TCP ports, all on 127.0.0.1."""
 
     amqp: int
+    """For AMQP without TLS."""
     management: int
+    """For the management API, over HTTP."""
     distribution: int
+    """For Erlang's own connections to the node."""
     epmd: int
+    """For Erlang's port mapper, which names the node's port."""
 
 
 def kept_ports(folder: Path, claims: contextlib.AsyncExitStack) -> Ports:

@@ -44,11 +44,14 @@ STOP_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node that runs. The URLs hold the administrator's login."""
+    """A node that runs."""
 
     url: URL
+    """For AMQP, with the administrator's login."""
     management_url: URL
+    """Of the management API, with the administrator's login."""
     server: ChildProcess
+    """The process of RabbitMQ."""
 
 
 @asynccontextmanager

@@ -81,39 +81,57 @@ class EndpointRegistration(Body):
     display_name: ShortText | None = None
     multi_user: bool = False
     metadata: dict[str, Any] = {}
+    """What the agent tells of itself, among it the manager's configuration, template and schema."""
     allowed_functions: Listed = []
+    """The only functions that may run; all if it is empty."""
     authentication_policy: uuid.UUID | None = None
+    """Refused: the service enforces none."""
     subscription_uuid: uuid.UUID | None = None
     public: bool = False
+    """Whether everybody can find the endpoint; nobody gets access by that."""
     high_assurance: bool = False
+    """Refused: the service has no such endpoints."""
     admins: Listed = []
+    """Identities that may change the endpoint besides its owner."""
 
 
 class FunctionRegistration(Body):
-    """POST /v3/functions. `function_code` is a packed buffer, or with `serialized` false the source text."""
+    """POST /v3/functions."""
 
     MAX_BYTES = MAX_FUNCTION
 
     function_name: str = Field(min_length=1, max_length=256)
     function_code: Payload
+    """A packed buffer of the SDK's serializer, or the source text."""
     serialized: bool = True
+    """False says that `function_code` is source text."""
     meta: dict[str, Any] | None = None
+    """The versions of the SDK and of Python."""
     description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] | None = None
     public: bool = False
     group: Any = None
+    """Refused: the service knows no Globus groups."""
     ha_endpoint_id: Any = None
+    """Refused: the service knows no high assurance."""
 
 
 class Submission(Body):
-    """POST /v3/endpoints/{id}/submit. `tasks` holds by function the packed arguments of each call."""
+    """POST /v3/endpoints/{id}/submit."""
 
     tasks: dict[uuid.UUID, Payloads] = Field(min_length=1, max_length=MAX_TASKS)
+    """The packed arguments of each call, by function."""
     create_queue: bool = False
+    """Ask for the queue of the task group, from which the SDK reads results."""
     task_group_id: uuid.UUID | None = None
+    """None makes a new group."""
     resource_specification: dict[str, Any] | None = None
+    """For the engine, such as MPI's `num_nodes`."""
     user_endpoint_config: dict[str, Any] | None = None
+    """The user's options, for a manager endpoint's template."""
     user_runtime: dict[str, Any] | None = None
+    """About the SDK and its Python."""
     result_serializers: Annotated[list[ShortText], Field(max_length=16, fail_fast=True)] | None = None
+    """Import paths of the serializers that results may use."""
 
 
 class BatchStatus(Body):

@@ -28,19 +28,28 @@ MAX_ENDPOINTS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint, as the table has it. `password` is that of its RabbitMQ user."""
+    """One endpoint, as the table has it."""
 
     id: str
     kind: Kind
     owner: str
+    """Identity uuid; of a user endpoint, the user's."""
     parent: str | None
+    """The manager endpoint of a user endpoint."""
     registration: dict[str, Any]
+    """What was registered; of a user endpoint, its user_endpoint_config."""
     password: str
+    """That of its RabbitMQ user."""
     created: float
+    """In seconds since the epoch, as the other times are."""
     locked_until: float
+    """Until then it can't register again."""
     last_report: float | None
+    """When the last status report came; None before the first one."""
     heartbeat_period: float
+    """In seconds; 0 after it said that it shuts down, or failed to start."""
     report: dict[str, Any]
+    """The `global_state` of that report."""
 
     @property
     def online(self) -> bool:

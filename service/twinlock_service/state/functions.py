@@ -12,13 +12,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A registered function. `code` is one packed buffer of the SDK's serializer."""
+    """A registered function."""
 
     id: str
     owner: str
+    """Identity uuid."""
     registration: dict[str, Any]
+    """What was registered, without the code."""
     code: str
+    """One packed buffer of the SDK's serializer."""
     created: float
+    """In seconds since the epoch."""
 
     @property
     def public(self) -> bool:

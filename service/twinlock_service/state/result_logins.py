@@ -15,6 +15,7 @@ class ResultLogin:
     """One RabbitMQ user."""
 
     name: str
+    """That of the RabbitMQ user."""
     owner: str
     """The identity uuid of whose results it may read."""
     credential: str

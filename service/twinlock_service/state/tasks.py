@@ -22,18 +22,24 @@ Status = Literal["waiting-for-ep", "success", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task. `result` is a packed Result message, None until there is one; times are seconds since the epoch."""
+    """One task."""
 
     id: str
     group_id: str
     owner: str
+    """Identity uuid of who submitted it."""
     endpoint_id: str
+    """The endpoint that runs it, which may be deleted since."""
     function_id: str
     status: Status
     submitted: float
+    """In seconds since the epoch."""
     completed: float | None
+    """In seconds since the epoch; None before there is a result."""
     result: bytes | None
+    """The packed Result message; None until there is one."""
     forwarded: bool
+    """The result was offered to the SDK's queue."""
 
 
 class Tasks:

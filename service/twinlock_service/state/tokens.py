@@ -18,10 +18,12 @@ MOST = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token stands for: a client, by its credential, towards one resource server."""
+    """What a token stands for."""
 
     credential: str
+    """The digest of the client's secret, see `Login.credential`."""
     resource_server: str
+    """The only server that takes the token, as globus-sdk names it."""
 
 
 class Tokens:

@@ -24,15 +24,19 @@ NEVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Someone who is logged in: a user, or a confidential client. `linked` are (uuid, username) of the same person."""
+    """Someone who is logged in: a user, or a confidential client."""
 
     id: str
+    """A uuid."""
     username: str
     name: str
     email: str
     organization: str
+    """Where the user works; empty if nobody said."""
     linked: tuple[tuple[str, str], ...] = ()
+    """Further identities of the same person: uuid and username of each."""
     administrator: bool = False
+    """Whether the service's page shows this person what all users have."""
 
     @property
     def ids(self) -> frozenset[str]:
@@ -62,12 +66,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A token or secret of the users file, and whose it is. `expires` is in seconds since the epoch."""
+    """A token or secret of the users file."""
 
     identity: Identity
+    """Whose it is."""
     credential: str
     """The digest of the token or secret: all that it gave access to ends with it."""
     expires: float
+    """In seconds since the epoch."""
 
     @property
     def expired(self) -> bool:
@@ -85,6 +91,7 @@ class Users:
     def __init__(self, document: UsersFile, first_seen: Callable[[str], float] | None = None) -> None:
         """`first_seen` returns, for the digest of a hand-written token, since when that token has been in use."""
         self.settings = document.service
+        """The section `service` of the users file."""
         self._first_seen = first_seen or (lambda _: time.time())
         self._by_hand = document.service.token_days * _DAY
         users = [self._logins(name, entry) for name, entry in document.users.items()]

@@ -53,6 +53,7 @@ class TokenEntry(_Entry):
     """A token, which only its user knows."""
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Its digest, in hexadecimal digits."""
     created: AwareDatetime
     expires: AwareDatetime
 
@@ -65,16 +66,20 @@ class LinkedEntry(_Entry):
 
 
 class UserEntry(_Entry):
-    """A person. `token` is one that was written by hand, as it is."""
+    """A person."""
 
     id: uuid.UUID
     name: str = ""
     email: str = ""
     organization: str = ""
     administrator: bool = False
+    """Sees on the service's page what all users have."""
     token: SecretStr | None = Field(None, min_length=1)
+    """One that somebody wrote by hand, in plain text."""
     tokens: list[TokenEntry] = []
+    """Those that `twinlock-service user` made."""
     linked: list[LinkedEntry] = []
+    """The other identities of this person."""
 
 
 class ClientEntry(_Entry):
@@ -100,8 +105,11 @@ class UsersFile(_Entry):
 
     service: Settings = Settings()
     users: dict[UserName, UserEntry] = {}
+    """The users, by name."""
     clients: dict[uuid.UUID, ClientEntry] = {}
+    """The logins of manager endpoints, by client id."""
     rabbitmq: RabbitmqEntry | None = None
+    """Needed with `--amqp URL` only."""
 
 
 def read_users_file(path: Path) -> UsersFile:

@@ -18,9 +18,11 @@ class Suspect(LinkError):
 
 
 class RefusedMessageError(Exception):
-    """RabbitMQ will never accept this message. `size` is in bytes, `words` are RabbitMQ's."""
+    """RabbitMQ will never accept this message."""
 
     def __init__(self, size: int, words: str) -> None:
         super().__init__(f"RabbitMQ refuses a message of {size:,} bytes: {words}")
         self.size = size
+        """Of the message, in bytes."""
         self.words = words
+        """RabbitMQ's reason."""

@@ -14,10 +14,12 @@ _SIZE = re.compile(r"\bsize\b|\blarge", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What RabbitMQ said of a message that it will never accept, and whether that was about the message's size."""
+    """What RabbitMQ said of a message that it will never accept."""
 
     words: str
+    """RabbitMQ's reason."""
     size: bool
+    """The reason is the size of the message."""
 
 
 def refusal(reason: BaseException) -> Refusal | None:

@@ -12,11 +12,14 @@ _MOST = 300  # characters of a reason, which may hold an option, and of a line
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A template: the name of its file for people, its text, and the folder that it may include from."""
+    """A template."""
 
     name: str
+    """Its file, for people."""
     text: str
+    """The template itself."""
     folder: Path
+    """What it may include from."""
 
     def fault(self, error: Exception) -> str:
         """Return `FILE, line N: REASON: TEXT` for an error of this template or of one that it includes."""
