@@ -43,7 +43,9 @@ class Daemon:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
+        """For people."""
         self.log = log
+        """The file that its output goes to."""
         self._skip = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(

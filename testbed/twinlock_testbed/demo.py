@@ -38,6 +38,7 @@ class Checks:
     """What was found to be wrong."""
 
     failures: list[str] = field(default_factory=list)
+    """A sentence for each."""
 
     def that(self, good: bool, wrong: str) -> None:
         """Note `wrong` unless `good`."""
@@ -48,16 +49,22 @@ class Checks:
 
 @dataclass(frozen=True)
 class Site:
-    """What the demonstration works with. `script_user` runs the users' scripts; None: the caller's own account."""
+    """What the demonstration works with."""
 
     prefix: Path
+    """Where the programs are installed."""
     folder: Path
+    """A folder that every account may enter."""
     people: list[Person]
+    """Those who submit."""
     accounts: list[pwd.struct_passwd]
+    """The local accounts that they are mapped to, in the same order."""
     service: Service
     manager: Manager
     slurm: Slurm | None
+    """None where Slurm is not installed."""
     script_user: str | None
+    """Who runs the users' scripts; None for the caller's own account."""
 
 
 @contextmanager

@@ -18,12 +18,15 @@ _JOB = Path(__file__).with_name("job.py")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one task ended: its result, or the text of its future's exception."""
+    """How one task ended."""
 
     person: Person
     config: Mapping[str, Any]
+    """The `user_endpoint_config` that the task was submitted with."""
     result: Mapping[str, Any] | None
+    """What the function returned; None after an error."""
     error: str | None
+    """The text of the future's exception; None if there is a result."""
 
 
 def start(argv: Sequence[str | Path], errors: int | IO[bytes]) -> "subprocess.Popen[str]":

@@ -30,12 +30,15 @@ _START_LIMIT = 180.0
 
 @dataclass(frozen=True)
 class Person:
-    """Someone with a Globus identity; `linked` are further identities of the same person."""
+    """Someone with a Globus identity."""
 
     username: str
     identity: str = field(default_factory=lambda: str(uuid.uuid4()))
+    """A uuid."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    """The bearer token of the service."""
     linked: tuple[str, ...] = ()
+    """The uuids of further identities of the same person."""
 
     def entry(self) -> dict[str, object]:
         """Return this person's entry in the service's users file."""
@@ -59,12 +62,15 @@ class Login:
 
 @dataclass(frozen=True)
 class Service:
-    """The Compute service while it runs; `amqp` is its administrator's view of RabbitMQ."""
+    """The Compute service while it runs."""
 
     daemon: Daemon
     state: Path
+    """Its state folder."""
     people: Mapping[str, Person]
+    """The users, by user name."""
     login: Login
+    """The only client."""
 
     def amqp(self) -> dict[str, str]:
         """Return URLs with an administrator's credentials: ``url`` and ``management_url``."""
@@ -123,11 +129,17 @@ class Setup:
     """What an administrator decides: the files of an endpoint folder, and the policy beside its fixed entries."""
 
     template: str
+    """The text of the endpoint's template."""
     files: Mapping[str, str] = field(default_factory=dict)
+    """Further files of the endpoint folder, by name."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """user_environment.yaml."""
     config: Mapping[str, object] = field(default_factory=dict)
+    """Further keys of config.yaml."""
     policy: Mapping[str, object] = field(default_factory=dict)
-    program: tuple[str, ...] = ()  # instead of twinlock-endpoint
+    """Further keys of the policy."""
+    program: tuple[str, ...] = ()
+    """The command in place of twinlock-endpoint."""
 
 
 def endpoint_folder(folder: Path, setup: Setup, mapping: bool = True) -> Path:
@@ -152,14 +164,18 @@ def endpoint_folder(folder: Path, setup: Setup, mapping: bool = True) -> Path:
 
 @dataclass
 class Manager:
-    """A manager endpoint of ours: a spawner (root, or the user itself) and a broker (`broker_user`)."""
+    """A manager endpoint of ours: a spawner, which is root or the user itself, and a broker."""
 
     prefix: Path
+    """Where the programs are installed."""
     folder: Path
+    """What belongs to it; it is made."""
     service: Service
     setup: Setup
     broker_user: str | None
+    """The broker's account; None for the caller's own."""
     endpoint_id: str = ""
+    """Its uuid; empty before the broker was ready."""
     _started: list[Daemon] = field(default_factory=list)
 
     def __post_init__(self) -> None:

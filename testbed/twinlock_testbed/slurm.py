@@ -75,7 +75,9 @@ class Slurm:
 
     def __init__(self, config: Path) -> None:
         self.config = config
+        """The path of slurm.conf."""
         self.nodes: dict[str, Daemon] = {}
+        """The slurmd of each node, by name."""
 
     def environment(self) -> dict[str, str]:
         """Return what a client of this cluster needs in its environment."""

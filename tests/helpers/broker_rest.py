@@ -15,27 +15,31 @@ _TOKEN = {"access_token": "t", "token_type": "bearer", "expires_in": 99999, "sco
 
 
 class Service:
-    """Gives every request `status` and `answer`, those for tokens `token_status` and `tokens`; keeps what was asked.
-
-    `logins` are the forms of the requests for tokens, `revoked` the tokens that were revoked, `statuses` those of
-    single paths.
-    """
+    """The service and Globus Auth: gives each request the answer that the test has chosen, and keeps the request."""
 
     def __init__(self, amqp: str, endpoint_id: str) -> None:
         commands = {"connection_url": amqp, "queue": "cmds"}
         heartbeat = amqp_creds(amqp)["heartbeat_queue_info"]
         self.status = 200
+        """The HTTP status of answers."""
         self.statuses: dict[str, int] = {}
+        """The HTTP status of single paths."""
         self.answer: Any = {
             "endpoint_id": endpoint_id,
             "command_queue_info": commands,
             "heartbeat_queue_info": heartbeat,
         }
+        """The body of answers."""
         self.asked: list[tuple[str, str, Any]] = []
+        """The requests so far: method, path and body."""
         self.token_status = 200
+        """The HTTP status of answers to requests for tokens."""
         self.tokens: dict[str, Any] = _TOKEN | {"other_tokens": []}
+        """The body of these answers."""
         self.logins: list[dict[str, str]] = []
+        """The forms of the requests for tokens."""
         self.revoked: list[str] = []
+        """The tokens that were revoked."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

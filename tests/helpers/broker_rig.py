@@ -136,8 +136,11 @@ class Told:
     """What users were told. `send` stands where `Notices.send` does."""
 
     notices: list[tuple[str, str]] = field(default_factory=list)
+    """A text for a user and a detail for the log, for each notice."""
     commands: list[str] = field(default_factory=list)
+    """The command's id, for each notice."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by each notice."""
 
     async def send(self, found: Credentials, text: str, detail: str = "", command: str = "") -> None:
         """Record it."""

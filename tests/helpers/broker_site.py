@@ -50,6 +50,7 @@ class Site:
         self.supervisor = supervisor
         self.sessions = sessions
         self.runtime = runtime
+        """The folder of the sockets."""
 
     async def figures(self, name: str, endpoint: str = UEP) -> dict[str, float]:
         """The endpoint's figures, as soon as `name` is among them."""

@@ -43,10 +43,12 @@ class ContainerError(Exception):
 
 @dataclass(frozen=True)
 class Container:
-    """The container while it runs. `leader` is its PID 1 as the host knows it, `root` its file system."""
+    """The container while it runs."""
 
     leader: int
+    """Its PID 1, as the host knows it."""
     root: Path
+    """Its file system, as the host sees it."""
 
     def run(self, *argv: str, timeout: float = 180.0) -> str:
         """The output of a command in it that has to succeed. Raises `ContainerError`."""

@@ -60,12 +60,16 @@ def value(result: Any) -> Any:
 
 @dataclass(frozen=True)
 class Broker:
-    """The node with its state folder, and the login of the one user that all endpoints under test have."""
+    """The node, and the login of the one user that all endpoints under test have."""
 
     node: Node
+    """The RabbitMQ node."""
     user: str
+    """The RabbitMQ user that all endpoints under test log in as."""
     password: str
+    """That user's."""
     state: Path
+    """The node's state folder."""
 
     @property
     def endpoint_url(self) -> str:
@@ -83,11 +87,14 @@ class Queues:
 
     def __init__(self, admin_url: str, endpoint_url: str) -> None:
         self.endpoint_id = str(uuid.uuid4())
+        """The uuid of the endpoint."""
         self._url = endpoint_url
         self._admin_url = admin_url
         self.reconnect()
         self.results: dict[str, Any] = {}
+        """The results that were read so far, by task."""
         self.raw: dict[str, bytes] = {}
+        """The same, packed as they came."""
         for queue in (self.task_queue, self.result_queue, self.heartbeat_queue):
             self._channel.queue_declare(queue, durable=True)
 
@@ -223,11 +230,14 @@ class AgentQueues(Queues):
 
 @dataclass(frozen=True)
 class End:
-    """How an endpoint ended: exit code, what it left behind, what it said to the manager endpoint."""
+    """How an endpoint ended."""
 
     code: int
+    """Its exit code, negative for a signal."""
     left: list[str]
+    """The command lines of processes that it left behind."""
     said: str
+    """What it said to the manager endpoint on standard output and error."""
 
 
 @dataclass
@@ -236,12 +246,17 @@ class Running:
 
     queues: Queues
     home: Path
+    """The user's home."""
     process: subprocess.Popen[bytes]
+    """The parent of the endpoint, which waits for its end."""
     pid: int
+    """The endpoint itself."""
     report: int
+    """The pipe in which the parent says how the endpoint ended."""
     itself: psutil.Process | None
     """None for one that had ended before anybody could look."""
     started: float = field(default_factory=time.monotonic)
+    """By the monotonic clock, in seconds."""
 
     @property
     def name(self) -> str:

@@ -46,11 +46,13 @@ class Site:
             _check_python_mismatch=False,
         )
         self.pool = self.context.socket(zmq.DEALER)
+        """The socket of the pool."""
         self.pool.setsockopt(zmq.IDENTITY, b"pool")
         self.pool.connect(f"tcp://127.0.0.1:{self.interchange.worker_port}")
         self.pool.send(b"here I am")
         assert self.interchange.manager_sock.recv_multipart() == [b"pool", b"here I am"]
         self.interesting: set[bytes] = set()
+        """The pools to which the interchange may send tasks."""
         self.connect("pool")
 
     def connect(self, name: str, block: str = "0") -> None:

@@ -43,11 +43,13 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a run of tests, and a line that says why."""
+    """What became of a run of tests."""
 
     outcome: Outcome
     why: str
+    """A line for people."""
     seconds: float
+    """How long the tests took."""
     durations: Mapping[str, float]
     """Seconds by test, of those that ran."""
 

@@ -16,6 +16,7 @@ class Network:
         self._ends: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
+        """The port that is carried on."""
 
     def __enter__(self) -> "Network":
         threading.Thread(target=self._accept, daemon=True).start()

@@ -16,7 +16,7 @@ _SOURCE = Path(__file__).with_name("nss_twltest.c")
 
 
 class NameService:
-    """`prefix` are the words before the command of a spawner that is to use it: mounts of its own, and where it is."""
+    """A name service for spawners, which can hang."""
 
     def __init__(self, folder: Path) -> None:
         if not (compiler := shutil.which("cc")):
@@ -32,6 +32,7 @@ class NameService:
         mount = f'mount --bind {folder}/nsswitch.conf /etc/nsswitch.conf && exec "$@"'
         where = (f"LD_LIBRARY_PATH={folder}", f"TWL_NSS_FOLDER={self._hanging}")
         self.prefix = ("unshare", "--mount", "sh", "-c", mount, "sh", "env", *where)
+        """The words before the command of a spawner that is to use it: mounts of its own, and where it is."""
 
     @contextlib.contextmanager
     def hangs(self, name: str) -> Iterator[None]:

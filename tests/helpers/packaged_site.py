@@ -27,13 +27,18 @@ _FIRST_UID = 1000
 
 @dataclass(frozen=True)
 class Site:
-    """The site while it runs. `debs` are the packages as they were built, `folder` is one that every user may enter."""
+    """The site while it runs."""
 
     prefix: Path
+    """Where the programs for the scripts are, outside of the container."""
     debs: Path
+    """The folder of the packages as they were built."""
     folder: Path
+    """A folder that every user may enter."""
     box: Container
+    """The host that the packages are installed on."""
     people: Mapping[str, Person]
+    """The users, by their accounts."""
 
     def show(self, unit: str, name: str) -> str:
         """A property of a unit, see systemctl(1)."""

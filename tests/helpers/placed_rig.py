@@ -18,10 +18,11 @@ SECRET = "the-client-s-secret"
 
 
 class Site:
-    """A folder as /etc/twinlock, with an endpoint that is registered and a client's login; `etc` is that folder."""
+    """A folder as /etc/twinlock, with an endpoint that is registered and a client's login."""
 
     def __init__(self, etc: Path) -> None:
         self.etc = etc
+        """The folder in place of /etc/twinlock."""
         self.endpoint = etc / "endpoint"
         self.state = etc / "state"
         self.state.mkdir(mode=0o700)

@@ -23,6 +23,7 @@ class Firewall:
         self._ends: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
+        """The port that is carried on."""
         self.forgot = threading.Event()
         """Set once a connection was reset."""
 

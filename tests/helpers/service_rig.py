@@ -97,9 +97,11 @@ class Service:
         self.folder, self.port = folder, port
         self._arguments = arguments
         self.state = folder / "state"
+        """Its state folder."""
         self._users = folder / "users.yaml"
         self._user = user
         self.daemon: Daemon
+        """The process of the last start."""
 
     def start(self) -> None:
         """Start it and wait until it is ready. Raises `DaemonError`."""
@@ -199,10 +201,13 @@ class Agent:
 
     def __init__(self, credentials: Mapping[str, Any]) -> None:
         self.id = credentials["endpoint_id"]
+        """The endpoint's uuid."""
         self.credentials = credentials
+        """The service's `amqp_creds`, or its answer to a registration."""
         url = credentials["heartbeat_queue_info"]["connection_url"]
         self._connection = pika.BlockingConnection(without_heartbeats(url))
         self.channel = self._connection.channel()
+        """Publishes with confirms."""
         self.channel.confirm_delivery()
 
     def close(self) -> None:
@@ -241,6 +246,7 @@ class Manager(Agent):
     def __init__(self, registration: Mapping[str, Any]) -> None:
         super().__init__(registration)
         self.queue = registration["command_queue_info"]["queue"]
+        """The name of the queue of its commands."""
 
     def command(self) -> tuple[pika.BasicProperties, dict[str, Any]]:
         """The next command."""

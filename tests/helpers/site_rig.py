@@ -30,13 +30,17 @@ Launch = Callable[[str, Setup], Manager]
 
 @dataclass(frozen=True)
 class World:
-    """The site that all system tests share. `accounts` are by name."""
+    """The site that all system tests share."""
 
     prefix: Path
+    """Where the programs are installed."""
     folder: Path
+    """A folder that every account may enter."""
     service: Service
     accounts: Mapping[str, pwd.struct_passwd]
+    """The local accounts, by name."""
     broker_user: str
+    """The account of all brokers."""
 
     def script(
         self, who: str, endpoint_id: str, *configs: Mapping[str, Any], tasks: int = 1, seconds: float = 0.0

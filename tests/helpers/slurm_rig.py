@@ -68,11 +68,12 @@ def until(condition: Callable[[], object], limit_s: float = endpoint_rig.LIMIT_S
 
 
 class Faults:
-    """Slurm's commands for one user, which fail while a test wants it. `bin` has to be first on PATH."""
+    """Slurm's commands for one user, which fail while a test wants it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.bin = folder / "bin"
+        """The folder of the commands, which has to be first on PATH."""
         self.bin.mkdir()
         for name in _COMMANDS:
             (self.bin / name).write_text(_WRAPPER.format(folder=folder, name=name))

@@ -125,7 +125,9 @@ class Quiet:
     hand: Hand
     chance: random.Random
     engine: str
+    """The engine of all of its tasks."""
     round_trips: list[float] = field(default_factory=list)
+    """Seconds of each task."""
 
     def live(self, over: threading.Event) -> None:
         """One task after another."""
@@ -144,7 +146,9 @@ class Wild:
     hand: Hand
     chance: random.Random
     control: str
+    """The path of the broker's control socket."""
     ends: Counter[str] = field(default_factory=Counter)
+    """How often each act ended in which way."""
     _under_way: dict[Future[Outcome], tuple[str, float]] = field(default_factory=dict)
 
     def live(self, over: threading.Event) -> None:
@@ -192,6 +196,7 @@ class Administrator:
     service: Service
     chance: random.Random
     done: Counter[str] = field(default_factory=Counter)
+    """How often each trouble was made, by its name."""
 
     def live(self, over: threading.Event) -> None:
         """Some trouble now and then."""

@@ -28,15 +28,22 @@ NOBODY = "twl-no-such-account"
 
 @dataclass
 class Puppet:
-    """An endpoint in the model's table; the first of its processes is the program."""
+    """An endpoint in the model's table."""
 
     user: str
+    """Its account, by name."""
     mouth: int
+    """The descriptor that orders to it are written into."""
     output: Output
+    """What it says."""
     pid: int = 0
+    """What the spawner started, the program or its guard; 0 before the start."""
     processes: list[int] = field(default_factory=list)
+    """Those that are alive, the program first."""
     deaf: bool = False
+    """It ignores SIGTERM."""
     ended: int | None = None
+    """The wait status of the program; None while it runs."""
 
 
 class Session:

@@ -63,6 +63,7 @@ class Broker:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(PATIENCE)
         self.outputs: list[Output] = []
+        """Those of the children that it started."""
         self._account = pwd.getpwuid(os.geteuid())  # who has connected is who speaks
         try:
             self.socket.connect(str(path))
@@ -257,11 +258,16 @@ class Spawner:
     """A running spawner and where to find its things."""
 
     folder: Path
+    """For its policy, its socket and its audit log."""
     process: "subprocess.Popen[bytes]"
     said: Lines
+    """What it printed."""
     socket: Path
+    """The path of its socket."""
     cgroup: str
+    """The path of its cgroup; empty without one."""
     brokers: list[Broker] = field(default_factory=list)
+    """The connections that tests have made."""
 
     def connect(self) -> Broker:
         """A broker that has heard Hello."""
