@@ -79,11 +79,11 @@ def main() -> int:
     """Measure and print. Return 1 if a goal is missed, else 0."""
     rounds, tasks, flood = (int(word) for word in [*sys.argv[1:], *("5", "10000", "0")[len(sys.argv) - 1 :]])
     prefix = Path(sys.executable).parent
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "agent": []}
     with _node() as (admin, url):
         ours = Program(admin, url, prefix / "twinlock-endpoint")
         theirs = prefix.parent / "peer" / "bin" / "globus-compute-endpoint"
-        programs = {"ours": ours, "peer": Program(admin, url, theirs, ("_start-user-endpoint",))}
+        programs = {"ours": ours, "agent": Program(admin, url, theirs, ("_start-user-endpoint",))}
         for number in range(rounds):
             for name in sorted(programs, reverse=bool(number % 2)):
                 print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
@@ -97,13 +97,13 @@ def main() -> int:
 def _tell(found: dict[str, list[dict[str, float]]]) -> int:
     """Print the table, and return how many goals were missed."""
     missed = 0
-    print(f"{'':36}{'ours':>12}{'peer':>12}{'ratio':>8}{'goal':>8}")
+    print(f"{'':36}{'ours':>12}{'agent':>12}{'ratio':>8}{'goal':>8}")
     for what, goal in GOALS.items():
-        ours, peer = (statistics.median(one[what] for one in found[name]) for name in ("ours", "peer"))
-        over = ours / peer > goal or ours > MOST.get(what, ours)
+        ours, agent = (statistics.median(one[what] for one in found[name]) for name in ("ours", "agent"))
+        over = ours / agent > goal or ours > MOST.get(what, ours)
         missed += over
         most = f"  at most {MOST[what]}" if what in MOST else ""
-        print(f"{what:36}{ours:>12,.4f}{peer:>12,.4f}{ours / peer:>8.2f}{goal:>8.2f}{most}{'  MISSED' * over}")
+        print(f"{what:36}{ours:>12,.4f}{agent:>12,.4f}{ours / agent:>8.2f}{goal:>8.2f}{most}{'  MISSED' * over}")
     return missed
 
 

@@ -1,7 +1,7 @@
 """The start document, which a manager endpoint writes to a user endpoint's standard input: one JSON object.
 
 It is compatible with what the agent's `_start-user-endpoint` reads, plus `OURS`. In place of those, the agent's manager
-writes `PEER_KEYS`: a file in memory with fresh credentials, its key, and a pipe for audit records.
+writes `AGENT_KEYS`: a file in memory with fresh credentials, its key, and a pipe for audit records.
 """
 
 import json
@@ -39,7 +39,7 @@ class Entries(TypedDict, total=False):
 
 KEYS = tuple(Entries.__annotations__)
 OURS = ("environment", "restarted", "control", "audited")
-PEER_KEYS = ("mem_fd", "enckey", "audit_fd")
+AGENT_KEYS = ("mem_fd", "enckey", "audit_fd")
 PUBLISH_KEYS = ("exchange", "routing_key", "mandatory", "properties")
 
 
@@ -99,8 +99,8 @@ def parse(raw: bytes) -> Document:
         raise DocumentError(f"The start document is not JSON ({error}).") from None
     if not isinstance(whole, dict):
         raise DocumentError("The start document is not a JSON object.")
-    _only(whole, KEYS + PEER_KEYS)
-    whole = {name: value for name, value in whole.items() if name not in PEER_KEYS or value is not None}
+    _only(whole, KEYS + AGENT_KEYS)
+    whole = {name: value for name, value in whole.items() if name not in AGENT_KEYS or value is not None}
     creds = _get(whole, "amqp_creds", dict)
     return Document(
         endpoint_id=_get(creds, "endpoint_id", str, "amqp_creds"),

@@ -40,12 +40,12 @@ WITHOUT_ROOM = ("/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
 
 pytestmark = [
     pytest.mark.peer,
-    pytest.mark.skipif(not (PEER / "python").exists(), reason="needs the peer's environment, see packaging/peer"),
+    pytest.mark.skipif(not (PEER / "python").exists(), reason="needs the agent's environment, see packaging/peer"),
 ]
 
 
 class Host:
-    """A machine's folders: the peer's home, its unit, and what is ours."""
+    """A machine's folders: the agent's home, its unit, and what is ours."""
 
     def __init__(self, root: Path) -> None:
         self.home, self.units = root / "home", root / "units"
@@ -55,7 +55,7 @@ class Host:
         self.state, self.logs = root / "state", root / "logs"
 
     def agent(self, program: str, *words: str | Path) -> str:
-        """The peer's code at work in this home."""
+        """The agent's code at work in this home."""
         environment = {"HOME": str(self.home), "PATH": f"{PEER}:/usr/bin:/bin"}
         argv = [PEER / program, *words]
         return subprocess.run(argv, env=environment, check=True, capture_output=True, text=True, timeout=300).stdout
@@ -68,19 +68,19 @@ class Host:
     def migrate(
         self, direction: str = "--from-globus", old: Path | None = None, under: tuple[str, ...] = ()
     ) -> "subprocess.CompletedProcess[str]":
-        """``twinlock configure`` from the peer's folder, or back into it."""
+        """``twinlock configure`` from the agent's folder, or back into it."""
         where = ("--policy", self.policy, "--unit", self.unit, "--state", self.state, "--logs", self.logs)
         return self.twinlock("configure", direction, old or self.old, *where, self.new, under=under)
 
     def config(self) -> dict[str, Any]:
-        """What the peer reads out of its folder."""
+        """What the agent reads out of its folder."""
         found: dict[str, Any] = json.loads(self.agent("python", "-c", _GET_CONFIG, self.old))
         return found
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the peer's ``configure`` and ``enable-on-boot`` write."""
+    """What the agent's ``configure`` and ``enable-on-boot`` write."""
     host = Host(tmp_path_factory.mktemp("peer"))
     host.home.mkdir()
     host.units.mkdir()

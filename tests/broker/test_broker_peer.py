@@ -39,7 +39,7 @@ id: {{ _GC.mapped_identity.globus.id }}
 memory: {{ limits.memory }}
 {% endif %}
 """
-# No character beyond the first plane: the peer makes two halves of it, which YAML reads as two characters.
+# No character beyond the first plane: the agent makes two halves of it, which YAML reads as two characters.
 NASTY = [
     '"',
     "'",
@@ -78,7 +78,7 @@ from click.testing import CliRunner
 from globus_compute_endpoint.cli import app
 print(json.dumps([CliRunner().invoke(app, ["render-user-config", *words]).stdout for words in lines]))
 """
-"""Many renderings by one process of the peer's command, which takes seconds to start."""
+"""Many renderings by one process of the agent's command, which takes seconds to start."""
 
 
 def compare(folder: Path, *words: list[str]) -> None:

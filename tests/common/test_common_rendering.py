@@ -1,4 +1,4 @@
-"""Rendering: what the peer's templates may rely on, and that an option is never more than a value."""
+"""Rendering: what the agent's templates may rely on, and that an option is never more than a value."""
 
 import shlex
 from dataclasses import replace

@@ -47,7 +47,7 @@ def test_hard_ends_an_endpoint_that_never_worked() -> None:
     shown = beats(IdleClock(1, 3, PERIOD), 0, 0, 4)
     assert [idle.word for idle in shown] == ["", "possibly idle", "possibly idle", "possibly idle"]
     assert [idle.over for idle in shown] == [False, False, False, True]
-    assert [idle.seconds_left for idle in shown] == [0, 30, 0, 0], "as the peer counts them"
+    assert [idle.seconds_left for idle in shown] == [0, 30, 0, 0], "as the agent counts them"
 
 
 def test_hard_is_longer_than_soft_whatever_was_configured() -> None:

@@ -1,4 +1,4 @@
-"""What the peer's manager leaves open for an endpoint."""
+"""What the agent's manager leaves open for an endpoint."""
 
 import json
 import os

@@ -1,6 +1,6 @@
 """Engines as the templates of well-known sites describe them: the same keys and kinds of value, with our own values.
 
-The shapes are those of the configurations that the peer's documentation has for these machines. Only the network
+The shapes are those of the configurations that the agent's documentation has for these machines. Only the network
 interface is another one: it has to exist where the engine is made.
 """
 

@@ -36,7 +36,7 @@ engine:
 
 
 def make_folder(path: Path, config: str = "", template: str = TEMPLATE, **files: str) -> Folder:
-    """An endpoint's folder as the peer keeps it; `files` are further ones, with __ for the dot in their names."""
+    """An endpoint's folder as the agent keeps it; `files` are further ones, with __ for the dot in their names."""
     path.mkdir(exist_ok=True)
     (path / "config.yaml").write_text(config)
     (path / "user_config_template.yaml.j2").write_text(template)

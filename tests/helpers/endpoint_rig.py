@@ -335,7 +335,7 @@ def run(
     """Start the program as `nobody` with these bytes on its standard input."""
     reading, writing = os.pipe()
     path = "/usr/local/bin:/usr/bin:/bin"
-    if program != PROGRAM:  # the peer's endpoint looks for its own programs there
+    if program != PROGRAM:  # the agent's endpoint looks for its own programs there
         path = f"{program.parent}:{path}"
     # TMPDIR: Parsl's worker pools leave a folder there when their block is cancelled.
     environment = {"HOME": str(home), "TMPDIR": str(home), "USER": "nobody", "LANG": "C.UTF-8"}

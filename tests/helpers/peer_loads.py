@@ -1,4 +1,4 @@
-"""Run by the peer's Python: loads configurations as the peer's endpoint does, and says what came of each.
+"""Run by the agent's Python: loads configurations as the agent's endpoint does, and says what came of each.
 
 Reads a JSON list of YAML texts; prints a JSON list with an empty text for each that it takes, else its words.
 """
@@ -11,7 +11,7 @@ from globus_compute_endpoint.endpoint.config.utils import load_config_yaml  # ty
 
 
 def words(text: str) -> str:
-    """What the peer says against that configuration."""
+    """What the agent says against that configuration."""
     try:
         load_config_yaml(text)
     except Exception as error:

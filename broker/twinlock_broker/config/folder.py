@@ -17,7 +17,7 @@ from twinlock_broker.errors import CommandError, Fatal
 
 T = TypeVar("T")
 
-PEERS_PAM_SERVICE = "globus-compute-endpoint"
+AGENT_PAM_SERVICE = "globus-compute-endpoint"
 """The PAM service of the agent's `pam` without `service_name`."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(%%)?")
@@ -92,7 +92,7 @@ class Folder:
     def parent_config(self) -> dict[str, Any]:
         """What templates find as `_GC.parent_config`: the settings as the agent's own configuration object has them."""
         pam = self.settings["pam"] or {"enable": False, "service_name": ""}
-        service = pam["service_name"] or PEERS_PAM_SERVICE
+        service = pam["service_name"] or AGENT_PAM_SERVICE
         return self.settings | {"pam": pam | {"service_name": service}, "source_content": self.source}
 
     def read_site(self) -> Site:

@@ -10,7 +10,7 @@ import jinja2
 import yaml
 from jinja2 import meta
 
-from twinlock_broker.config.folder import PEERS_PAM_SERVICE, Folder, problems, read_folder
+from twinlock_broker.config.folder import AGENT_PAM_SERVICE, Folder, problems, read_folder
 from twinlock_broker.config.keys import RETIRED_KEYS
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.documents import read_documents
@@ -34,7 +34,7 @@ class Installation:
     def pam_service(self) -> str | None:
         """The PAM service that it opens sessions with, if any."""
         pam: dict[str, Any] = self.folder.settings["pam"] or {"enable": False}
-        return (pam["service_name"] or PEERS_PAM_SERVICE) if pam["enable"] else None
+        return (pam["service_name"] or AGENT_PAM_SERVICE) if pam["enable"] else None
 
     @property
     def tokens(self) -> Path | None:

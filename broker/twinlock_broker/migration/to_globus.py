@@ -9,7 +9,7 @@ from typing import Any
 
 from twinlock_common.files import replacing
 
-from twinlock_broker.config.folder import PEERS_PAM_SERVICE, Folder, open_folder, read_folder
+from twinlock_broker.config.folder import AGENT_PAM_SERVICE, Folder, open_folder, read_folder
 from twinlock_broker.config.keys import RETIRED_KEYS
 from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.documents import listed
@@ -20,21 +20,21 @@ from twinlock_broker.migration.installation import Installation, read_unit, valu
 from twinlock_broker.migration.report import Report
 
 
-def migrate(peer: Path, places: Places) -> Report:
-    """Write what differs into the folder `peer` and return the report. Raise `Fatal` (66, 73, 78).
+def migrate(old: Path, places: Places) -> Report:
+    """Write what differs into the folder `old` and return the report. Raise `Fatal` (66, 73, 78).
 
     The folder is made if it isn't there.
     """
-    peer, report = peer.absolute(), Report()
+    old, report = old.absolute(), Report()
     ours = Installation(open_folder(places.target), None)
-    there = read_folder(peer, ignored=RETIRED_KEYS) if peer.is_dir() else Folder(peer, ours.folder.settings, "")
-    theirs = Installation(there, read_unit(places.unit or unit.default_path(peer.name)))
+    there = read_folder(old, ignored=RETIRED_KEYS) if old.is_dir() else Folder(old, ours.folder.settings, "")
+    theirs = Installation(there, read_unit(places.unit or unit.default_path(old.name)))
     try:
-        peer.mkdir(mode=0o700, exist_ok=True)
+        old.mkdir(mode=0o700, exist_ok=True)
         for path, content in _files(ours, theirs, places).items():
             report.done.append(f"{path}: {_put(path, content)}")
     except OSError as error:
-        raise Fatal(os.EX_CANTCREAT, f"{error.filename or peer}: {error.strerror}") from error
+        raise Fatal(os.EX_CANTCREAT, f"{error.filename or old}: {error.strerror}") from error
     report.done.append(
         "the policy's limits and allow_groups: not carried over, globus-compute-endpoint has no such keys"
     )
@@ -116,7 +116,7 @@ def _said(folder: Folder) -> dict[str, Any]:
     """Return what config.yaml says, whether it spells the defaults out or not."""
     paths = {"user_config_template_path": TEMPLATE, "user_config_schema_path": SCHEMA}
     found = {key: value for key, value in values(folder).items() if value is not None}
-    pam = {"enable": "pam" in found, "service_name": PEERS_PAM_SERVICE} | found.get("pam", {})
+    pam = {"enable": "pam" in found, "service_name": AGENT_PAM_SERVICE} | found.get("pam", {})
     return {key: str(folder.path / name) for key, name in paths.items()} | found | {"pam": pam["enable"] and pam}
 
 

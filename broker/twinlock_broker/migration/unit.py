@@ -7,7 +7,7 @@ from pathlib import Path
 
 SYSTEM_UNITS = Path("/etc/systemd/system")
 
-_PEERS = frozenset(
+_AGENT_DIRECTIVES = frozenset(
     ("Description", "After", "StartLimitIntervalSec", "ExecStart", "User", "Type", "Restart", "RestartSec", "WantedBy")
 )
 """Directives that the agent itself writes."""
@@ -40,7 +40,7 @@ def read(path: Path) -> Unit | None:
         for key, value in _directives(file.read_text()):
             if key in ("Environment", "EnvironmentFile"):
                 environment |= _variables(shlex.split(value) if key == "Environment" else _file(value))
-            elif key not in _PEERS:
+            elif key not in _AGENT_DIRECTIVES:
                 others.append(f"{key}={value}")
     return Unit(path, environment, tuple(others))
 

@@ -9,7 +9,7 @@ from twinlock_endpoint.errors import UsageError
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _NAME = re.compile(rf"uep\.{_UUID}\.({_UUID})")
 # What the agent's manager calls, the second one for users whose SDK is older than 4.10.
-_PEER_COMMANDS = (["_start-user-endpoint"], ["start"])
+_AGENT_COMMANDS = (["_start-user-endpoint"], ["start"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def parse(argv: list[str]) -> Arguments:
     match argv[1:]:
         case ["--agent", program, name] if Path(program).is_absolute():
             return Arguments(*_checked(name), Path(program))
-        case [word, name, *_] if [word] in _PEER_COMMANDS:
+        case [word, name, *_] if [word] in _AGENT_COMMANDS:
             return Arguments(*_checked(name))
         case [name]:
             return Arguments(*_checked(name))
