@@ -43,7 +43,9 @@ def as_owner(folder: Path) -> Iterator[None]:
     try:
         owner = folder.stat()
     except OSError as error:
-        raise Fatal(os.EX_NOINPUT, f"{folder}: {error.strerror}; name the broker's state folder by --state") from error
+        raise Fatal(
+            os.EX_NOINPUT, f"{folder}: {error.strerror}; name the broker's state folder with --state"
+        ) from error
     if os.geteuid() != 0 or owner.st_uid == 0:
         yield
         return

@@ -303,7 +303,7 @@ def test_the_brokers_own_account_is_nobodys(folder: Path, tmp_path: Path) -> Non
     [
         ("sudo", "", Kind.FAILURE, "keeps out: deny_groups: it is in sudo"),
         ("daemon", 'broker_user = "daemon"', Kind.FAILURE, "keeps out: broker_user: it is in the broker's own group"),
-        ("sudo", 'deny_groups = ["daemon"]', Kind.WARNING, "it is in sudo, as good as root"),
+        ("sudo", 'deny_groups = ["daemon"]', Kind.WARNING, "it is in sudo, which is as good as root"),
         ("adm", "", Kind.WARNING, "it is in adm, so its tasks can read the host's logs"),
         ("video", "", Kind.OK, "is the account"),
     ],
@@ -435,7 +435,7 @@ def test_a_loader_has_none_of_the_callers_variables(place: Path, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("text", "wrong", "unknown"),
-    [("exit 100", "", "another version"), ("echo oops >&2; exit 78", "oops", ""), ("echo 7", "", "no answer")],
+    [("exit 100", "", "another version"), ("echo oops >&2; exit 78", "oops", ""), ("echo 7", "", "isn't an answer")],
 )
 def test_a_loader_that_gives_no_answer(place: Path, text: str, wrong: str, unknown: str) -> None:
     [answer] = loader.ask(program(place, text), ["a"], {}, audited=False)

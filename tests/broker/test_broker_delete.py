@@ -131,7 +131,7 @@ def test_what_isnt_the_endpoints_stays(host: Host) -> None:
     (host.folder / "config.yaml").write_text(f"identity_mapping_config_path: {elsewhere}")
     host.log_in()
     done = host.delete("--yes")
-    left = f"left in {host.folder}, remove it if nobody needs it: notes.txt"
+    left = f"left in {host.folder}, to be removed if nobody needs it: notes.txt"
     assert (done.returncode, done.stdout.splitlines()[1:]) == (0, [left])
     assert [path.name for path in host.folder.iterdir()] == ["notes.txt"]
     assert elsewhere.exists()
@@ -162,7 +162,7 @@ def test_delete_refuses_while_an_endpoint_runs(host: Host) -> None:
     with running_spawner(host.place, {"broker_user": "nobody", "system_uids": []}) as spawner:
         subprocess.run([*NOBODY, sys.executable, "-c", SPAWN, spawner.socket, name], timeout=60, check=True)
         done = host.delete("--yes", "--force", spawner=spawner.socket)
-    running = f"user endpoints still run: {uep(1)} of daemon; "
+    running = f"user endpoints are still running: {uep(1)} of daemon; "
     assert (done.returncode, running in done.stderr) == (os.EX_TEMPFAIL, True)
     assert (host.folder.exists(), host.asked()) == (True, [])
 
@@ -182,7 +182,7 @@ def test_what_the_service_refuses_stays_unless_it_is_forced(host: Host, status: 
 def test_an_endpoint_that_is_online_elsewhere_stays(host: Host) -> None:
     host.service.answer = {"status": "online", "details": {}}
     done = host.delete("--yes")
-    assert (done.returncode, "online by the service's word" in done.stderr) == (os.EX_TEMPFAIL, True)
+    assert (done.returncode, "the service says that the endpoint is online" in done.stderr) == (os.EX_TEMPFAIL, True)
     assert host.asked() == [("GET", f"/v2/endpoints/{MANAGER}/status")]
     assert host.folder.exists()
     assert host.delete("--yes", "--force").returncode == 0
@@ -193,7 +193,7 @@ def test_an_endpoint_without_a_uuid_is_deleted_only_if_it_is_forced(host: Host) 
     """Most often somebody forgot --state, and its broker runs."""
     (host.state / "endpoint.json").unlink()
     done = host.delete("--yes")
-    assert (done.returncode, "name the broker's state folder by --state" in done.stderr) == (os.EX_NOINPUT, True)
+    assert (done.returncode, "name the broker's state folder with --state" in done.stderr) == (os.EX_NOINPUT, True)
     assert host.folder.exists()
     done = host.delete("--yes", "--force")
     assert (done.returncode, done.stdout) == (0, "ep: deleted\n")
@@ -283,4 +283,4 @@ def test_a_broken_login_says_what_to_remove(host: Host) -> None:
 def test_a_state_folder_that_isnt_there_is_named(host: Host) -> None:
     host.state = host.place / "nowhere"
     for done in (host.delete("--yes"), host.logout()):
-        assert (done.returncode, "name the broker's state folder by --state" in done.stderr) == (os.EX_NOINPUT, True)
+        assert (done.returncode, "name the broker's state folder with --state" in done.stderr) == (os.EX_NOINPUT, True)

@@ -143,7 +143,7 @@ async def test_a_name_that_is_no_account_is_blocked_only_in_advance(site: Site) 
 async def test_a_block_leaves_running_endpoints_unless_they_are_to_stop(site: Site, told: Told) -> None:
     await site.supervisor.command(request(endpoint_user(), "sleep"))
     status, out, _ = await site.twinlock("block", endpoint_user())
-    assert (status, f"running, not stopped: {UEP}" in out) == (0, True)
+    assert (status, f"still running: {UEP}" in out) == (0, True)
     assert told.notices == []
     status, out, _ = await site.twinlock("block", endpoint_user(), "--reason", "misuse", "--stop")
     assert (status, f"{UEP} of {endpoint_user()} is ending" in out) == (0, True)
@@ -189,7 +189,7 @@ async def test_drain_waits_for_the_last_endpoint(site: Site) -> None:
     await site.supervisor.command(request(endpoint_user(), "sleep"))
     waiting = await site.begin("drain", "--reason", "new kernel")
     assert waiting.stdout is not None
-    assert b"no endpoint is started any more" in await asyncio.wait_for(waiting.stdout.readline(), 60)
+    assert b"no more endpoints are started" in await asyncio.wait_for(waiting.stdout.readline(), 60)
     progress = await asyncio.wait_for(waiting.stdout.readline(), 60)
     assert progress.decode() == f"waiting for {endpoint_user()} {UEP[:8]} (not connected)\n"
     assert "\nDRAINING, nothing is started: since " in (await site.twinlock("status"))[1]

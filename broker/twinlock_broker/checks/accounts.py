@@ -88,9 +88,7 @@ def doubt(local: Account) -> str:
     """Return what is odd about an account that the policy lets in; an empty text if nothing is."""
     as_root = account.groups_of(local, DEFAULTS["deny_groups"])
     if as_root:
-        return (
-            f"it is in {', '.join(as_root)}, as good as root: deny_groups in the policy takes the place of the default"
-        )
+        return f"it is in {', '.join(as_root)}, which is as good as root: the policy's deny_groups replaces the default"
     readers = account.groups_of(local, _READERS)
     return f"it is in {', '.join(readers)}, so its tasks can read the host's logs" if readers else ""
 

@@ -25,7 +25,7 @@ def settings(placed: Placed, folder: Path) -> Settings | Fatal:
 def check(config: Path | None, found: Settings | Fatal, policy: Path) -> Iterator[Finding]:
     """Check the broker's file `config` and its settings `found` against the policy."""
     if config is None:
-        yield unknown(Subject.BROKER, "no broker.yaml names this folder; the broker's own defaults are taken")
+        yield unknown(Subject.BROKER, "no broker.yaml names this folder; the broker's defaults are used")
     if isinstance(found, Fatal):
         yield from (failure(Subject.BROKER, line) for line in str(found).splitlines())
         return
@@ -45,5 +45,5 @@ def _odd(found: Settings, policy: Path) -> Iterator[Finding]:
         yield warning(
             Subject.BROKER,
             f"the broker connects to {found.spawner_socket}, and the spawner of {policy} listens on {theirs}: "
-            "make them the same, or name the right policy by --policy",
+            "make them the same, or name the right policy with --policy",
         )

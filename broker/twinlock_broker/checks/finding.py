@@ -41,18 +41,18 @@ MEANINGS = {
     Subject.CONFIG: "keys and values of config.yaml",
     Subject.FILES: "template, schema, environment and the files that config.yaml names: there, and readable; only the "
     "broker's group can read user_environment.yaml",
-    Subject.MAPPING: "the identity mapping can be read, and isn't the sample any more",
-    Subject.IDENTITY: "each --identity is mapped to an account that this host has, and that the policy lets in",
-    Subject.RENDERING: "the template renders with --options, else with sample options of the schema; with each option "
-    "of the schema left out; with each further choice of an enum or boolean",
-    Subject.ENDPOINT: "the endpoint's own loader takes each rendering, with the variables of user_environment.yaml",
-    Subject.REGISTRATION: "the uuid in endpoint.json, in the broker's state folder or in the endpoint's",
-    Subject.LOGIN: "there is a login, the installed client's or as twinlock-broker finds it, and Globus Auth takes it",
-    Subject.SERVICE: "the service knows the endpoint that is registered, as that login's",
-    Subject.BROKER: "keys and values of the broker.yaml that names the folder; its groups exist, and its socket is the "
-    "policy's",
-    Subject.POLICY: "twinlock-spawner --check takes the policy, which has the program that the broker asks for",
-    Subject.SPAWNERS: "no other policy beside it has the same socket, cgroup or audit log",
+    Subject.MAPPING: "the identity mapping can be read, and is no longer the sample",
+    Subject.IDENTITY: "each --identity is mapped to an account that exists on this host and that the policy lets in",
+    Subject.RENDERING: "the template renders with --options, or with sample options from the schema; with each option "
+    "left out; with each other choice of an enum or boolean",
+    Subject.ENDPOINT: "the endpoint's own loader accepts each rendering, with the variables of user_environment.yaml",
+    Subject.REGISTRATION: "the uuid in endpoint.json, in the broker's state folder or in the endpoint folder",
+    Subject.LOGIN: "there is a login, the installed client's or as twinlock-broker finds it, which Globus Auth accepts",
+    Subject.SERVICE: "the service knows the registered endpoint as that login's",
+    Subject.BROKER: "keys and values of the broker.yaml that names the folder; its groups exist, and its socket is "
+    "that of the policy",
+    Subject.POLICY: "twinlock-spawner --check accepts the policy, which has the program that the broker asks for",
+    Subject.SPAWNERS: "no other policy beside it, or of an instance, has the same socket, cgroup or audit log",
 }
 """What is checked, for people."""
 

@@ -81,7 +81,7 @@ def _content(file: IO[bytes]) -> bytes:
 
 def _ended(program: str, code: int, said: str) -> Answer:
     if code == _USAGE:
-        return Answer(unknown=f"{program} is of another version, it has no --check")
+        return Answer(unknown=f"{program} is another version: it has no --check")
     return Answer(wrong=said[-_SHOWN:] or f"{program} ended with {code} and said nothing")
 
 
@@ -90,4 +90,4 @@ def _read(line: str) -> Answer:
         answer = json.loads(line)
         return Answer(str(answer.get("wrong", "")), str(answer.get("skipped", "")))
     except (ValueError, AttributeError):
-        return Answer(unknown=f"{line[:100]!r} is no answer")
+        return Answer(unknown=f"{line[:100]!r} isn't an answer")

@@ -36,7 +36,7 @@ def check(path: Path | None, identities: list[str], entry: Entry) -> Iterator[Fi
     if path is None:
         yield unknown(
             Subject.MAPPING,
-            "identity_mapping_config_path isn't set: only without root, and then the owner alone is served",
+            "identity_mapping_config_path isn't set: that works only without root, and serves only the owner",
         )
     elif path.is_file():
         odd = list(_odd(path))
@@ -61,13 +61,13 @@ def _odd(path: Path) -> Iterator[str]:
         return  # `Mapper` reports why it can't be read
     sample = resources.files("twinlock_broker") / "examples" / _SAMPLE
     if content == json.loads(sample.read_text()):
-        yield "is the sample that twinlock configure makes: it maps names under example.org; say who gets in"
+        yield "is still the sample of twinlock configure, which maps names under example.org; say who gets in"
     yield from oddities(content)
 
 
 def _try(path: Path, mapper: Mapper, identities: list[str], entry: Entry) -> Iterator[Finding]:
     if not identities:
-        yield unknown(Subject.IDENTITY, "no identity was given; --identity USERNAME, or FILE, tries one")
+        yield unknown(Subject.IDENTITY, "no identity was given; try one with --identity USERNAME or --identity FILE")
     for name in identities:
         documents = read_identities(name)
         try:

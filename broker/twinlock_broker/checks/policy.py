@@ -21,12 +21,14 @@ _PROGRAM = "twinlock-endpoint"
 def check(path: Path, program: str) -> Iterator[Finding]:
     """Check the policy at `path`, for a broker that asks for `program`."""
     if programs.find("twinlock-spawner") is None:
-        yield unknown(Subject.POLICY, f"{path}: not by twinlock-spawner --check, which isn't installed here")
+        yield unknown(
+            Subject.POLICY, f"{path}: twinlock-spawner isn't installed here, so its --check can't look at the policy"
+        )
     try:
         wrong, odd = policy.problems(path, program)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8"
-        yield unknown(Subject.POLICY, f"{path}: {reason}; --policy names the spawner's policy")
+        yield unknown(Subject.POLICY, f"{path}: {reason}; name the spawner's policy with --policy")
         yield unknown(Subject.SPAWNERS, f"{path}: without the policy there is nothing to compare")
         return
     found = [failure(Subject.POLICY, text) for text in wrong] + [warning(Subject.POLICY, text) for text in odd]
@@ -66,7 +68,7 @@ def _beside_others(path: Path) -> Iterator[Finding]:
             f'cgroup = "{_UNIT_CGROUP.format(instance)}"',
         )
     if not found:
-        names = ", ".join(map(str, others)) or "no other policy is beside it"
+        names = ", ".join(map(str, others)) or "there is no other policy"
         yield ok(Subject.SPAWNERS, f"{path}: shares no socket, cgroup or audit log ({names})")
 
 
@@ -83,7 +85,7 @@ def _compare(path: Path, ours: Mapping[str, Any], other: Path) -> Iterator[str]:
     for key in _OWN if "broker_user" in theirs else ():
         value = ours.get(key, _DEFAULTS.get(key))
         if value and value == theirs.get(key, _DEFAULTS.get(key)):
-            yield f"{path}: {key} is {value}, as in {other}: two spawners can't run then; give each one of its own"
+            yield f"{path}: {key} is {value}, as in {other}: two spawners can't share it; give each its own"
 
 
 def read_policy(path: Path) -> dict[str, Any]:

@@ -58,19 +58,21 @@ def check(folder: Folder, given: dict[str, Any] | None, program: Sequence[str] |
         with time_limit(LIMIT):
             chosen = variants.choose(folder, given)
     except TimeoutError:
-        text = f"trying options took more than {LIMIT:.0f} s; simplify its patterns"
+        text = f"finding sample options took more than {LIMIT:.0f} s; simplify its patterns"
         yield failure(Subject.RENDERING, f"{folder.schema_path}: {text}")
         return
     except (CommandError, RenderingError) as error:
         yield failure(Subject.RENDERING, f"{folder.schema_path}: {error.detail or error.text}")
         return
     for name in chosen.unknown:
-        yield unknown(Subject.RENDERING, f"the option {name!r}: no sample fits its schema; give options by --options")
+        yield unknown(Subject.RENDERING, f"the option {name!r}: no sample fits its schema; give options with --options")
     if not chosen.tried:
-        yield unknown(Subject.RENDERING, f"{folder.template_path}: no sample options fit the schema; give --options")
+        yield unknown(
+            Subject.RENDERING, f"{folder.template_path}: no sample options fit the schema; give options with --options"
+        )
         return
     if chosen.more:
-        yield unknown(Subject.RENDERING, f"{folder.template_path}: {chosen.more} further combinations of options")
+        yield unknown(Subject.RENDERING, f"{folder.template_path}: {chosen.more} more combinations of options")
     site = folder.read_site()
     with patience(f"rendering {folder.template_path} with {len(chosen.tried)} choices of options"):
         rendered, wrong = _render(folder, site, chosen.tried)
@@ -119,7 +121,7 @@ def _load(folder: Folder, site: Site, rendered: list[Rendered], program: Sequenc
         yield unknown(Subject.ENDPOINT, reason)
     good = [variant for variant, answer in named if answer == loader.Answer()]
     wrong = [(variant, answer.wrong) for variant, answer in named if answer.wrong]
-    yield from _report(Subject.ENDPOINT, f"{program[0]}: takes the configuration", good, wrong)
+    yield from _report(Subject.ENDPOINT, f"{program[0]}: accepts the configuration", good, wrong)
 
 
 def _report(subject: Subject, what: str, good: list[Variant], wrong: list[tuple[Variant, str]]) -> Iterator[Finding]:

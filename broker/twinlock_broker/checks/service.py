@@ -27,7 +27,7 @@ def check(folder: Folder, placed: Placed, *, offline: bool) -> Iterator[Finding]
         login = inquiry.find_login(placed)
     except Fatal as error:
         yield warning(Subject.LOGIN, str(error)) if isinstance(error, NoLogin) else _cant(Subject.LOGIN, error)
-        yield unknown(Subject.SERVICE, "without a login it can't be asked")
+        yield unknown(Subject.SERVICE, "it can't be asked without a login")
         return
     if offline:
         yield unknown(Subject.LOGIN, f"{login.name}: Globus Auth isn't asked, since --offline was given")
@@ -50,13 +50,13 @@ def _cant(subject: Subject, error: Fatal) -> Finding:
 
 def _report(login: Login, known: str | None, answer: Answer) -> Iterator[Finding]:
     if answer.identities:
-        yield ok(Subject.LOGIN, f"{login.name}: Globus Auth takes it")
+        yield ok(Subject.LOGIN, f"{login.name}: Globus Auth accepts it")
     if answer.refused is not None:
         subject = Subject.SERVICE if answer.identities else Subject.LOGIN
         temporary = answer.refused.status == os.EX_TEMPFAIL
         yield (unknown if temporary else failure)(subject, str(answer.refused))
     elif answer.endpoint is None:
-        yield unknown(Subject.SERVICE, "isn't asked about an endpoint that isn't registered")
+        yield unknown(Subject.SERVICE, "isn't asked, since the endpoint isn't registered")
     else:
         yield _of_owner(str(known), answer)
 
@@ -68,6 +68,6 @@ def _of_owner(known: str, answer: Answer) -> Finding:
         return ok(Subject.SERVICE, f"it knows {known} as this login's")
     return failure(
         Subject.SERVICE,
-        f"{known} was registered by {owner}, who isn't this login: log in as its owner, or remove endpoint.json to "
+        f"{known} was registered by {owner}, not by this login: log in as its owner, or remove endpoint.json to "
         "register a new endpoint",
     )

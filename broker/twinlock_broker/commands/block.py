@@ -14,8 +14,8 @@ _EXAMPLES = """\
   sudo twinlock block ada --reason "compromised key, call the help desk"
   sudo twinlock block ada --stop
 
-From now on no endpoint is started for the account, also after a restart of the broker or the host. Whoever maps to it
-gets an error with the reason. Endpoints that run go on and take further tasks, unless --stop ends them. `twinlock
+From now on no endpoint is started for the account, even after a restart of the broker or the host. Everyone who maps
+to it gets an error with the reason. Running endpoints continue and accept tasks, unless --stop ends them. `twinlock
 status` lists the blocked accounts and who blocked them; `twinlock unblock` lifts a block. Blocking an account again
 replaces the reason. The account is the local one, as in `twinlock status`, not the Globus identity.
 exit codes: 0 blocked; 67 this host has no such account; 69 no broker there, start it first; 73 it can't write its
@@ -25,14 +25,14 @@ exit codes: 0 blocked; 67 this host has no such account; 69 no broker there, sta
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the subcommand to `commands` and return its parser."""
-    made = add_command(commands, "block", "start no endpoints for an account any more", _EXAMPLES)
+    made = add_command(commands, "block", "start no more endpoints for an account", _EXAMPLES)
     user = made.add_argument("user", metavar="NAME", help="the local account")
     user.completer = complete_user  # type: ignore[attr-defined]
     made.add_argument(
         "--reason", metavar="TEXT", default="no reason was given", help="what the user is told (default: %(default)s)"
     )
-    made.add_argument("--stop", action="store_true", help="end the account's endpoints that run")
-    made.add_argument("--force", action="store_true", help="block a name that is no account of this host (yet)")
+    made.add_argument("--stop", action="store_true", help="end the account's running endpoints")
+    made.add_argument("--force", action="store_true", help="block a name that isn't an account of this host yet")
     add_socket(made)
     return made
 
@@ -47,9 +47,7 @@ def run(given: argparse.Namespace) -> int:
     if given.stop:
         stop_all(given.socket, running)
     elif running:
-        print(
-            f"running, not stopped: {', '.join(row['id'] for row in running)} (end them: twinlock stop --user {user})"
-        )
+        print(f"still running: {', '.join(row['id'] for row in running)} (to end them: twinlock stop --user {user})")
     return os.EX_OK
 
 

@@ -40,15 +40,15 @@ _EXAMPLES = f"""\
   twinlock check --identity ada@example.org --options options.json /etc/twinlock/endpoint
   twinlock check --json --offline /etc/twinlock/endpoint
 
-It looks at these, and prints a line for each thing: ok, warning, FAIL, or not looked at and why. Nothing else is
-promised: a batch scheduler, for example, isn't asked. Nothing is changed. Run it as root before the first start.
+It checks the following, and prints a line for each finding: ok, warning, FAIL, or not looked at, with the reason. It
+checks nothing else: for example, it asks no batch scheduler. It changes nothing. Run it as root before the first start.
 
 {_SUBJECTS}
 
 --json prints one object: "folder", a text; "failed", whether anything would fail; "findings", a list of objects with
 "kind" ("ok", "warning", "failure", "not looked at"), "subject" (a word of the list above) and "text".
-exit codes: 0 nothing would fail, there may be warnings; 78 something would; 66 a folder or file isn't there, or can't
-  be read; 65 a file that was given isn't what it has to be
+exit codes: 0 nothing would fail, there may be warnings; 78 something would; 66 a folder or file doesn't exist, or
+  can't be read; 65 a file on the command line is invalid
 """
 
 
@@ -57,9 +57,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     made = add_command(
         commands,
         "check",
-        "look at an endpoint's folder, login and policy, and say what would fail",
+        "check an endpoint's folder, login and policy, and report what would fail",
         _EXAMPLES,
-        description="Say what would fail, and what was looked at.",
+        description="Report what would fail, and what was checked.",
     )
     made.add_argument("folder", metavar="DIR", help="endpoint folder")
     made.add_argument(
@@ -70,8 +70,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="IDENTITY",
         action="append",
         default=[],
-        help="whom to try the mapping on: a username, or a file with a person's identity document or a list of them "
-        "(JSON); may be given more than once",
+        help="an identity to try the mapping on: a username, or a file with a person's identity document or a list of "
+        "them (JSON); may be given more than once",
     )
     made.add_argument(
         "--policy",
@@ -82,7 +82,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     made.add_argument(
         "--program",
         metavar="NAME",
-        help="the program that the broker asks for (default: as broker.yaml has it, else endpoint)",
+        help="the program that the broker asks for (default: the one in broker.yaml, else endpoint)",
     )
     add_state(made)
     made.add_argument("--offline", action="store_true", help="ask neither Globus Auth nor the service")

@@ -26,11 +26,11 @@ It makes config.yaml, user_config_template.yaml.j2, user_config_schema.json, use
 Only root and the broker's account may read them: user_environment.yaml may hold secrets, and nobody else needs them.
 Then edit the mapping (who gets in) and the template (what they get), and run: twinlock check DIR
 
---from-globus makes DIR from the folder of a globus-compute-endpoint that runs as root, says what it did, and what to
+--from-globus makes DIR from the folder of a globus-compute-endpoint that runs as root, and says what it did and what to
 do next. The endpoint keeps its uuid. OLD and its unit aren't changed. --to-globus writes what was changed in DIR since
 then back into OLD; what it replaces there is kept as NAME.before, the next time as NAME.before.2.
-exit codes: 0 made; 66 OLD or one of its files isn't there; 67 there is no account for the broker; 73 DIR is there
-  already, or can't be made; 78 a value isn't what its key has to be, or can't be carried over; 100 usage
+exit codes: 0 made; 66 OLD or one of its files doesn't exist; 67 there is no account for the broker; 73 DIR exists
+  already, or can't be made; 78 a key has a wrong value, or one that can't be carried over; 100 usage
 """
 _NEW = ("display_name", "email", "authentication_policy", "subscription_id")
 
@@ -40,13 +40,13 @@ def add(commands: Any) -> argparse.ArgumentParser:
     made = add_command(
         commands,
         "configure",
-        "make the folder of an endpoint: a new one, or from globus-compute-endpoint's",
+        "make an endpoint folder: a new one, or from that of globus-compute-endpoint",
         _EXAMPLES,
-        description="Make the folder of an endpoint: a new one, or from globus-compute-endpoint's and back.",
+        description="Make an endpoint folder: a new one, or from that of globus-compute-endpoint and back.",
     )
     made.add_argument("folder", metavar="DIR", help="the folder to make; its last part is the endpoint's name")
-    made.add_argument("--display-name", metavar="TEXT", help="what users see in place of the folder's name")
-    made.add_argument("--contact-email", metavar="TEXT", dest="email", help="whom users may write to")
+    made.add_argument("--display-name", metavar="TEXT", help="what users see instead of the folder's name")
+    made.add_argument("--contact-email", metavar="TEXT", dest="email", help="where users can send questions")
     made.add_argument(
         "--auth-policy", metavar="UUID", dest="authentication_policy", help="Globus authentication policy"
     )
@@ -145,7 +145,7 @@ def _files(chosen: dict[str, str]) -> dict[str, str]:
 
 def config(chosen: dict[str, str]) -> str:
     """Return config.yaml with all keys, each with its meaning. Keys that aren't `chosen` stand in comments."""
-    head = "# The manager endpoint. Every key that there is; those in comments have the value that they have without.\n"
+    head = "# The manager endpoint, with every key that there is. Those in comments have their defaults.\n"
     return head + "".join(f"\n# {key.meaning}{_unit(key)}\n{_line(key, chosen)}\n" for key in MANAGER_KEYS)
 
 

@@ -26,10 +26,10 @@ _EXAMPLES = f"""\
 
 It has the service forget the endpoint, whose unfinished tasks then fail, and removes what belongs to it on this host:
 {removal.DESCRIPTION}. Other files in DIR, the login (`twinlock logout`), logs and the folders in users' homes stay.
-It logs in as the broker does: by the client in the environment's GLOBUS_COMPUTE_CLIENT_ID and ..._SECRET, else as the
+It logs in as the broker does: as the client in the environment's GLOBUS_COMPUTE_CLIENT_ID and ..._SECRET, else as the
 person who ran `twinlock login`. A deleted uuid never comes back.
-It always refuses while a broker holds the state folder, or a user endpoint runs. `twinlock drain` ends user endpoints
-beforehand; so does stopping twinlock-spawner.
+It refuses, even with --force, while a broker uses the state folder or a user endpoint is running. `twinlock drain` ends
+user endpoints beforehand; so does stopping twinlock-spawner.
 exit codes: 0 deleted; 66 no such endpoint, or none with a uuid; 69 the service refuses, nothing was changed; 73 a file
   can't be removed; 75 the broker or a user endpoint runs, or the service can't be reached; 77 no login, or not
   confirmed; 78 its config.yaml can't be used
@@ -45,14 +45,14 @@ def add(commands: Any) -> argparse.ArgumentParser:
     made.add_argument(
         "--force",
         action="store_true",
-        help="also if it seems to be online, or was never registered, or the service doesn't delete it",
+        help="delete it even if it seems to be online, was never registered, or the service doesn't delete it",
     )
     made.add_argument(
         "--spawner-socket",
         type=Path,
         default=_SPAWNER,
         metavar="PATH",
-        help="the spawner, which is asked what runs (default %(default)s)",
+        help="the spawner's socket, to ask what is running (default %(default)s)",
     )
     return made
 
@@ -78,7 +78,7 @@ def run(given: argparse.Namespace) -> int:
     left = removal.remove_folder(folder)
     print(f"{endpoint_id or path.name}: deleted")
     if left:
-        print(f"left in {path}, remove it if nobody needs it: {', '.join(left)}")
+        print(f"left in {path}, to be removed if nobody needs it: {', '.join(left)}")
     return os.EX_OK
 
 
@@ -87,8 +87,8 @@ def _uuid(folder: Folder, state: Path, force: bool) -> str | None:
     if endpoint_id is None and not force:
         raise Fatal(
             os.EX_NOINPUT,
-            f"the endpoint in {folder.path} has no uuid: name the broker's state folder by --state, or add --force if "
-            "it was never registered",
+            f"the endpoint in {folder.path} has no uuid: name the broker's state folder with --state, or add --force "
+            "if it was never registered",
         )
     return endpoint_id
 
@@ -105,8 +105,8 @@ def _refuse_running(spawner: Path, endpoint_id: str) -> None:
         names = ", ".join(f"{child.id} of {child.user}" for child in found)
         raise Fatal(
             os.EX_TEMPFAIL,
-            f"user endpoints still run: {names}; start the broker and use twinlock drain, or stop twinlock-spawner, "
-            "which ends them",
+            f"user endpoints are still running: {names}; start the broker and use twinlock drain, or stop "
+            "twinlock-spawner, which ends them",
         )
 
 
@@ -115,11 +115,11 @@ def _delete(folder: Folder, endpoint_id: str, find_login: Callable[[], Login], f
         login = find_login()
         if not force and registration.online(folder, endpoint_id, login):
             raise Fatal(
-                os.EX_TEMPFAIL, "the endpoint is online by the service's word: stop its broker, wherever that runs"
+                os.EX_TEMPFAIL, "the service says that the endpoint is online: stop its broker, wherever that runs"
             )
         registration.delete(folder, endpoint_id, login)
     except Fatal as error:
         if not force:
-            text = f"{error}. Nothing was changed; --force removes the files of this host all the same"
+            text = f"{error}. Nothing was changed; --force removes the files on this host anyway"
             raise Fatal(error.status, text) from error
         print(f"twinlock: the service still knows the endpoint: {error}", file=sys.stderr)

@@ -18,14 +18,14 @@ _EXAMPLES = """\
   sudo twinlock drain --reason "new kernel, back on Friday at 12"
   sudo twinlock drain --timeout 3600 && sudo systemctl stop twinlock-broker twinlock-spawner
 
-From now on no endpoint is started; whoever needs one gets an error with the reason. Endpoints that run go on, and take
-further tasks of their users; each is ended when it has had no task for a few seconds. The command waits for that and
-shows what it waits for. Endpoints that aren't connected to the broker, such as the official agent's, end by themselves
-when they are idle, or by `twinlock stop`.
+From now on no endpoint is started; everyone who needs one gets an error with the reason. Running endpoints continue and
+accept tasks from their users; each is ended when it has had no task for a few seconds. The command waits for that and
+shows what it is waiting for. Endpoints that aren't connected to the broker, such as the official agent's, end when they
+have been idle for a while, or by `twinlock stop`.
 
-The drain stays, also after Ctrl-C and after a restart of the broker or the host, until `twinlock resume`.
-exit codes: 0 no endpoint is left; 69 no broker there; 73 it can't write its state; 75 --timeout is over, the drain
-  stays; 77 ask as root; 130 Ctrl-C, the drain stays
+The drain lasts until `twinlock resume`, even after Ctrl-C and after a restart of the broker or the host.
+exit codes: 0 no endpoint is left; 69 no broker there; 73 it can't write its state; 75 not drained within --timeout,
+  the drain goes on; 77 ask as root; 130 Ctrl-C, the drain goes on
 """
 _INTERRUPTED = 130
 
@@ -37,13 +37,17 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "drain",
         "before maintenance: start nothing new, and wait for the last task",
         _EXAMPLES,
-        description="Start no endpoints any more, and wait until the last task has ended.",
+        description="Start no more endpoints, and wait until the last task has ended.",
     )
     made.add_argument(
         "--reason", metavar="TEXT", default="maintenance", help="what users are told (default: %(default)s)"
     )
     made.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, default=math.inf, help="wait no longer (default: without end)"
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=math.inf,
+        help="wait no longer than this (default: without limit)",
     )
     add_socket(made)
     return made
@@ -60,7 +64,7 @@ def _seconds(text: str) -> float:
 def run(given: argparse.Namespace) -> int:
     """Start a drain, wait until nothing runs, and return the exit code."""
     ask(given.socket, {"request": "drain", "reason": given.reason})
-    print("no endpoint is started any more; `twinlock resume` ends that", flush=True)
+    print("no more endpoints are started, until `twinlock resume`", flush=True)
     try:
         return _wait(given.socket, time.monotonic() + given.timeout)
     except KeyboardInterrupt:
@@ -87,7 +91,7 @@ def _wait(broker: Path, end: float) -> int:
 def _left(state: dict[str, Any]) -> str | None:
     """Return what is waited for, for people; None if nothing is. Raise `Fatal` (75) if somebody ended the drain."""
     if state["drain"] is None:
-        raise Fatal(os.EX_TEMPFAIL, "somebody has ended the drain meanwhile, by `twinlock resume`")
+        raise Fatal(os.EX_TEMPFAIL, "somebody has ended the drain with `twinlock resume`")
     rows = [row for row in state["endpoints"] if row["state"] != "failed"]
     return f"waiting for {', '.join(_describe(row) for row in rows)}" if rows else None
 

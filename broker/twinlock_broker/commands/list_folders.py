@@ -16,8 +16,8 @@ _EXAMPLES = """\
   twinlock list
   twinlock list /etc/twinlock
 
-The uuid is that of the broker's state folder, which broker.yaml beside the endpoint's folder names, else of the
-endpoint's own folder. ? stands for one that can't be read: the state folder is the broker's own, so ask as root.
+The uuid comes from the broker's state folder, which broker.yaml beside the endpoint's folder names, else from the
+endpoint's own folder. ? stands for one that can't be read: the state folder is the broker's own, so run this as root.
 exit codes: 0 done; 66 no such folder, or a file can't be read; 78 an endpoint.json is broken
 """
 
@@ -37,7 +37,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         nargs="?",
         type=Path,
         default=endpoints_folder(),
-        help="where endpoints' folders are (default $GLOBUS_COMPUTE_USER_DIR, else ~/.globus_compute)",
+        help="the folder that endpoints are in (default $GLOBUS_COMPUTE_USER_DIR, else ~/.globus_compute)",
     )
     return made
 
@@ -56,7 +56,7 @@ def run(given: argparse.Namespace) -> int:
         try:
             known = _uuid(folder) if (folder / "config.yaml").exists() else ""
         except PermissionError:
-            print(f"twinlock: {folder}: this account may not look into it; ask as root", file=sys.stderr)
+            print(f"twinlock: {folder}: this account may not look into it; run this as root", file=sys.stderr)
             known, status = "", os.EX_NOINPUT
         except Fatal as error:
             print(f"twinlock: {error}", file=sys.stderr)

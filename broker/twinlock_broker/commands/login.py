@@ -16,8 +16,8 @@ from twinlock_broker.errors import Fatal
 _EXAMPLES = """\
   sudo -u twinlock twinlock login /etc/twinlock/endpoint
 
-Run it as the account of the broker. It shows an address; open it anywhere, log in, and paste the code that it shows.
-A client id and secret (GLOBUS_COMPUTE_CLIENT_ID, ..._SECRET, or systemd credentials) come first where both are there.
+Run it as the account of the broker. It shows an address; open it anywhere, log in, and paste the code that you get.
+A client id and secret (GLOBUS_COMPUTE_CLIENT_ID, ..._SECRET, or systemd credentials) take precedence if both are set.
 exit codes: 0 logged in; 66 no such folder; 73 the tokens can't be written; 75 Globus Auth can't be reached;
   77 it refuses the code
 """
@@ -28,7 +28,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     made = add_command(
         commands,
         "login",
-        "log a person in, as whom the broker registers its endpoint",
+        "log in the person as whom the broker registers its endpoint",
         _EXAMPLES,
         description="Log in with Globus and keep the tokens for the broker.",
     )

@@ -19,9 +19,9 @@ from twinlock_broker.privileges import as_owner
 _EXAMPLES = """\
   sudo twinlock logout --state /var/lib/twinlock
 
-It has Globus Auth revoke the tokens that `twinlock login` has left, and removes them. A client's id and secret are
-removed where they are kept, /etc/twinlock/client with the packages.
-A broker that runs with the login goes on, after --force, until it has to register again, and then ends with 77.
+It has Globus Auth revoke the tokens of `twinlock login`, and removes them. To remove a client's id and secret, delete
+the files that hold them; with the packages they are in /etc/twinlock/client.
+With --force, a broker that uses the login continues until it has to register again, and then ends with 77.
 exit codes: 0 logged out; 64 neither DIR nor --state; 66 no such folder; 73 the tokens can't be read or removed; 75 the
   broker runs, or Globus Auth can't be reached: nothing was changed; 77 nobody is logged in, or Globus Auth refuses
 """
@@ -32,14 +32,14 @@ def add(commands: Any) -> argparse.ArgumentParser:
     made = add_command(
         commands,
         "logout",
-        "revoke and remove the login that twinlock login has made",
+        "revoke and remove the tokens of twinlock login",
         _EXAMPLES,
         description="Revoke the tokens of the person who logged in, and remove them.",
     )
     made.add_argument(
-        "folder", metavar="DIR", nargs="?", help="endpoint folder, where its config.yaml names an `environment`"
+        "folder", metavar="DIR", nargs="?", help="endpoint folder; needed if its config.yaml names an `environment`"
     )
-    made.add_argument("--force", action="store_true", help="also while the broker runs")
+    made.add_argument("--force", action="store_true", help="log out even while the broker is running")
     add_state(made)
     return made
 
@@ -51,7 +51,7 @@ def run(given: argparse.Namespace) -> int:
     path = token_file(state)
     with as_owner(state):
         if not path.exists():
-            raise Fatal(os.EX_NOPERM, f"{path}: nobody is logged in there; name the broker's state folder by --state")
+            raise Fatal(os.EX_NOPERM, f"{path}: nobody is logged in there; name the broker's state folder with --state")
         with contextlib.nullcontext() if given.force else locked(state):
             _log_out(path, environment)
     print(f"logged out; {path} was removed")
@@ -60,7 +60,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _state(given: argparse.Namespace) -> Path:
     if not (given.folder or given.state or os.environ.get("STATE_DIRECTORY")):
-        raise Fatal(os.EX_USAGE, "whose login? Name the broker's state folder by --state, or the endpoint's folder")
+        raise Fatal(os.EX_USAGE, "whose login? Name the broker's state folder with --state, or the endpoint's folder")
     return state_folder(given)
 
 

@@ -24,8 +24,8 @@ IDENTITY is a file with one identity document as Globus Auth has it, or a list o
     twinlock map -e /etc/twinlock/endpoint -
 
 prints the account, the identity that led to it, and the rule: the mapper of the file (0 is the first), and of an
-expression mapper the mapping. That an account isn't on this host is told on standard error.
-exit codes: 0 mapped; 67 nobody; 65 no identity document; 66 a file is missing; 78 configuration
+expression mapper the mapping. Standard error says so if the account doesn't exist on this host.
+exit codes: 0 mapped; 67 not mapped; 65 no identity document; 66 a file is missing; 78 configuration
 """
 
 

@@ -61,5 +61,5 @@ def _files(folder: Folder) -> Iterator[Path]:
 def _unremovable(error: OSError) -> Fatal:
     return Fatal(
         os.EX_CANTCREAT,
-        f"{error.filename}: can't be removed: {error.strerror}; correct that, and delete again with --force",
+        f"{error.filename}: can't be removed: {error.strerror}; correct that, and run twinlock delete --force",
     )

@@ -24,13 +24,13 @@ from twinlock_broker.config.keys import MANAGER_HINTS, MANAGER_KEYS, read_keys
 from twinlock_broker.errors import CommandError, Fatal
 
 _EXAMPLES = """\
-FILE may be - for standard input. Without --mapped-identity the template is rendered for the account that you are; in
-its FILE, {"local": {"uname": ..., "uid": ...}, "globus": {"id": ...}}, what is left out is yours as well.
+FILE may be - for standard input. Without --mapped-identity the template is rendered for your own account; in its FILE,
+{"local": {"uname": ..., "uid": ...}, "globus": {"id": ...}}, what is left out is taken from your account as well.
 
   twinlock render -e /etc/twinlock/endpoint -o options.json
   echo '{"account_id": "physics"}' | twinlock render -t template.yaml.j2 -s schema.json -o -
 
-exit codes: 0 rendered; 65 the options are refused, or the result is no configuration (it is printed all the same);
+exit codes: 0 rendered; 65 the options are refused, or the result isn't a configuration (it is printed anyway);
   66 a file is missing; 78 configuration; 100 usage
 """
 
@@ -40,7 +40,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     made = add_command(
         commands,
         "render",
-        "show what a user's options make of a template",
+        "show what a template makes of a user's options",
         _EXAMPLES,
         description="Print the configuration that a user endpoint would get.",
     )
@@ -87,7 +87,7 @@ def _template(given: argparse.Namespace, folder: Folder | None) -> tuple[str, Pa
     if given.template:
         return read_text(given.template), Path(given.template)
     if folder is None:
-        raise Fatal(USAGE_ERROR, "which template? Give -t FILE, or -e DIR for that of an endpoint")
+        raise Fatal(USAGE_ERROR, "which template? Give -t FILE, or -e DIR for an endpoint's")
     return folder.read_site().template, folder.template_path
 
 

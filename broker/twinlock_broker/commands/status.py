@@ -20,8 +20,9 @@ _EXAMPLES = """\
   sudo twinlock status
   sudo twinlock status --json | jq '.endpoints[] | select(.user == "ada")'
 
-TASKS are those that the endpoint has and hasn't answered, WORKERS and IDLE its workers; "-" where the endpoint isn't
-connected to the broker. "restart" behind the state: a newer start command waits, should the endpoint end soon.
+TASKS is the number of tasks that the endpoint has no result for yet, WORKERS and IDLE that of its workers, all and
+idle; "-" if the endpoint isn't connected to the broker. "restart" after the state: a newer start command waits, in case
+the endpoint ends soon.
 Lines below the table say what is in the way of an endpoint's tasks, such as a batch scheduler that can't be reached,
 and how many results RabbitMQ has refused for good, most often because they are too large. Lines above it say
 whether the endpoint is being drained, and which accounts are blocked.
@@ -33,7 +34,7 @@ exit codes: 0 done; 69 no broker there; 75 no answer; 76 not a broker's answer; 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the subcommand to `commands` and return its parser."""
     made = add_command(commands, "status", "show the user endpoints of the running broker", _EXAMPLES)
-    made.add_argument("--json", action="store_true", help="all that is known, as one JSON object")
+    made.add_argument("--json", action="store_true", help="print all that is known, as one JSON object")
     add_socket(made)
     return made
 

@@ -17,7 +17,7 @@ _EXAMPLES = """\
 
 The endpoint gets SIGTERM and, after the policy's stop_grace, SIGKILL, with all that it started on this host. Its user
 is told, and the next submission starts another; `twinlock block` prevents that.
-exit codes: 0 it is ending; 65 there is none, or several begin so; 69 no broker there; 75 no answer;
+exit codes: 0 it is ending; 65 there is none, or several match; 69 no broker there; 75 no answer;
   76 not a broker's answer; 77 ask as root
 """
 
@@ -26,7 +26,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Add the subcommand to `commands` and return its parser."""
     made = add_command(commands, "stop", "end a user endpoint, or all of a user's", _EXAMPLES)
     which = made.add_mutually_exclusive_group(required=True)
-    chosen = which.add_argument("endpoint", metavar="UEP", nargs="?", help="its uuid, or how that begins")
+    chosen = which.add_argument("endpoint", metavar="UEP", nargs="?", help="its uuid, or the beginning of it")
     chosen.completer = complete_endpoint  # type: ignore[attr-defined]
     user = which.add_argument("--user", metavar="NAME", help="end all endpoints of this account")
     user.completer = complete_user  # type: ignore[attr-defined]

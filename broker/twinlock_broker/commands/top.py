@@ -23,7 +23,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "top",
         "watch the user endpoints of the running broker",
         _EXAMPLES,
-        description=f"Show the user endpoints of the running broker, anew every {status.PERIOD:.0f} s, until Ctrl-C.",
+        description=f"Show the user endpoints of the running broker, again every {status.PERIOD:.0f} s, until Ctrl-C.",
     )
     add_socket(made)
     return made

@@ -13,9 +13,9 @@ from twinlock_broker.printable import printable
 _EXAMPLES = """\
   twinlock whoami /etc/twinlock/endpoint
 
-It takes the client in the folder `client` beside broker.yaml, which systemd gives the broker, else that of
-GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, else the person who ran twinlock login. As root it asks
-under the account that owns the state folder, or as nobody.
+It uses the client in the folder `client` beside broker.yaml, which systemd gives the broker, else that of
+GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, else the person who ran twinlock login. Run as root, it
+asks as the account that owns the state folder, or as nobody.
 
 exit codes: 0 the login works; 66 a file can't be read; 69, 75 the service refuses, or can't be reached; 77 there is
   no login, or it is wrong
@@ -29,7 +29,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "whoami",
         "show as whom the broker logs in",
         _EXAMPLES,
-        description="Log in as the broker would, and print who that is, with all identities.",
+        description="Log in as the broker would, and print who that is and all identities of that login.",
     )
     made.add_argument("folder", metavar="DIR", help="endpoint folder, which names the service's environment")
     add_state(made)

@@ -29,10 +29,8 @@ def locked(state: Path) -> Iterator[None]:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             stack.callback(os.close, file)
             if not _take(file):
-                raise Fatal(
-                    os.EX_TEMPFAIL,
-                    f"{state} is in use by another twinlock-broker; stop that one, or choose another folder by --state",
-                )
+                text = f"{state} is in use by another twinlock-broker; stop that one, or choose another --state"
+                raise Fatal(os.EX_TEMPFAIL, text)
         except OSError as error:
             raise Fatal(
                 os.EX_CANTCREAT, f"{path}: {error.strerror}; give --state a folder that the broker owns"
