@@ -23,12 +23,12 @@ _HELP = """\
 The unprivileged half of a Twinlock manager endpoint. It registers with the Compute service, maps identities,
 renders the template, and asks the spawner to start user endpoints. It never runs a task and refuses to run as root.
 
-DIR is the folder of an endpoint as globus-compute-endpoint makes it; nothing in it has to change:
+DIR is an endpoint folder as globus-compute-endpoint makes it; nothing in it has to be changed:
   config.yaml, user_config_template.yaml.j2 (or .yaml), user_config_schema.json, user_environment.yaml,
   the identity mapping that config.yaml names, endpoint.json. Relative paths are relative to DIR.
 
-As whom it registers: the systemd credentials client_id and client_secret, else the environment's
-  GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, else the person who ran `twinlock login`.
+It registers as the client in the systemd credentials client_id and client_secret, else as the one in the environment's
+GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET, else as the person who ran `twinlock login`.
 """
 _EPILOG = f"""\
 keys of DIR/config.yaml:
@@ -38,12 +38,12 @@ keys of --config FILE (the command line wins):
 {describe(BROKER_KEYS)}
 
 standard output: one line, "twinlock-broker ready, endpoint UUID", when it is registered, connected to the spawner and
-consuming commands. Log: standard error, a line an event. SIGTERM: stop consuming, say goodbye to the service, and
-leave the user endpoints alone.
+consuming commands. Log: standard error, one line per event. SIGTERM: stop consuming, tell the service, and leave the
+user endpoints alone.
 
 exit codes: 0 stopped; 64 no endpoint named; 65 the service refuses the configuration; 66 a file is missing;
   69 the service has the endpoint locked, or doesn't know it; 70 internal error; 73 can't write the state;
-  75 the service can't be reached, or another broker has the state folder; 76 not our spawner's version;
+  75 the service can't be reached, or another broker uses the state folder; 76 another version of the spawner;
   77 privileges, credentials or the spawner's owner are wrong; 78 configuration; 100 usage
 """
 
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         "--state",
         type=Path,
         metavar="DIR",
-        help="where the broker keeps what outlives it (default $STATE_DIRECTORY, else DIR)",
+        help="folder for what must survive a restart (default $STATE_DIRECTORY, else DIR)",
     )
     made.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the broker's own keys, see below")
     return made

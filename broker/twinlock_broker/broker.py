@@ -143,7 +143,7 @@ def _supervisor(
 def _warn_of_variables(folder: Folder, program: str) -> None:
     """Warn that the spawner's policy decides whether a program other than ours gets the site's variables."""
     if program != _OURS and folder.read_environment():
-        advice = "the program %r gets the variables of user_environment.yaml only if the policy starts it by %s"
+        advice = "the program %r gets the variables of user_environment.yaml only if the policy starts it with %s"
         log.warning(advice, program, "twinlock-endpoint --agent")
 
 

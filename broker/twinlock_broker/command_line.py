@@ -90,7 +90,7 @@ def add_state(parser: argparse.ArgumentParser) -> None:
         "--state",
         type=Path,
         metavar="DIR",
-        help="the broker's state folder (default $STATE_DIRECTORY, else by the broker.yaml that names DIR, else DIR)",
+        help="the broker's state folder (default $STATE_DIRECTORY, else that of the broker.yaml naming DIR, else DIR)",
     )
 
 

@@ -16,6 +16,6 @@ async def limited(offload: Offload, limit: float, doing: str, call: Callable[[],
         return await offload.run(limit, call)
     except TimeoutError as error:
         raise CommandError(
-            f"This site took more than {limit:.0f} seconds for {doing}. Submit again later; where that doesn't help, "
+            f"This site took more than {limit:.0f} seconds for {doing}. Submit again later; if that doesn't help, "
             "tell the endpoint's administrator"
         ) from error

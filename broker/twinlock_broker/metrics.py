@@ -35,20 +35,20 @@ NOTICES = Counter(
 NOTICES_WAITING = Gauge("twinlock_notices_waiting", "Failure notices that haven't gone out yet", registry=REGISTRY)
 REFUSED_RESULTS = Gauge(
     "twinlock_refused_results",
-    "Results that RabbitMQ refused for good, of the user endpoints that run now",
+    "Results that RabbitMQ refused for good, of the running user endpoints",
     registry=REGISTRY,
 )
-DRAINING = Gauge("twinlock_draining", "Whether nothing is started, by `twinlock drain`", registry=REGISTRY)
+DRAINING = Gauge("twinlock_draining", "Whether `twinlock drain` is in force", registry=REGISTRY)
 BLOCKED_ACCOUNTS = Gauge("twinlock_blocked_accounts", "Accounts that are blocked", registry=REGISTRY)
 AMQP_CONNECTED = Gauge(
-    "twinlock_amqp_connected", "Whether a connection stands: commands, heartbeats", ["link"], registry=REGISTRY
+    "twinlock_amqp_connected", "Whether a connection is up: commands, heartbeats", ["link"], registry=REGISTRY
 )
 AMQP_CONNECTIONS = Counter("twinlock_amqp_connections", "Connections made", ["link"], registry=REGISTRY)
-HEARTBEATS = Counter("twinlock_heartbeats", "Heartbeats that RabbitMQ has taken", registry=REGISTRY)
+HEARTBEATS = Counter("twinlock_heartbeats", "Heartbeats that RabbitMQ has accepted", registry=REGISTRY)
 SPAWNER_CONNECTED = Gauge("twinlock_spawner_connected", "Whether the spawner is connected", registry=REGISTRY)
 AUDIT_WRITABLE = Gauge(
     "twinlock_audit_writable",
-    "Whether the last audit record was written; 1 as well where the endpoint keeps no audit log",
+    "Whether the last audit record was written; also 1 if the endpoint keeps no audit log",
     registry=REGISTRY,
 )
 AUDIT_WRITABLE.set(1)

@@ -31,8 +31,8 @@ token calls of Globus Auth that globus-sdk makes, and RabbitMQ behind them.
 """
 
 EPILOG = """\
-The users file is YAML, and closed to others (chmod 600). `twinlock-service user` writes it; the clients, the RabbitMQ
-login and the settings are for an editor. A change is in force within a second or two.
+The users file is YAML, and closed to others (chmod 600). `twinlock-service user` writes it; clients, the RabbitMQ login
+and settings are edited by hand. A change takes effect within a second or two.
 
   users:
     alice@site.example:
@@ -89,8 +89,8 @@ def parser() -> argparse.ArgumentParser:
     made = _Parser(prog="twinlock-service", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter)
     made.add_argument("--port", type=_port, default=5000, help="TCP port (default 5000, where the SDK looks)")
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    made.add_argument("--state", metavar="DIR", type=Path, help="folder for what must survive a restart; needed")
-    made.add_argument("--users", metavar="FILE", type=Path, help="users, tokens and clients, see below; needed")
+    made.add_argument("--state", metavar="DIR", type=Path, help="folder for what must survive a restart; required")
+    made.add_argument("--users", metavar="FILE", type=Path, help="users, tokens and clients, see below; required")
     made.add_argument(
         "--amqp",
         metavar="auto|URL",
@@ -107,8 +107,8 @@ def parser() -> argparse.ArgumentParser:
         "--amqp-ports",
         metavar="PORTS",
         type=_ports,
-        help="ports on which clients reach the private node as well (default 443,5671,5672, as the hosted service has "
-        "them, where they are free and the service may listen there); none: no others",
+        help="further ports on which clients reach the private node (default 443,5671,5672, as the hosted service has "
+        "them, as far as they are free and the service may listen there); none: no others",
     )
     user_commands.add(made.add_subparsers(metavar="COMMAND", title="commands"))
     return made
@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.state is None or options.users is None:
-        parser.error("--state DIR and --users FILE are needed")
+        parser.error("--state DIR and --users FILE are required")
     if options.amqp is None and options.amqp_management is not None:
         parser.error("--amqp-management needs --amqp URL: a private node has its own")
     if options.amqp is not None and options.amqp_ports is not None:
@@ -162,7 +162,7 @@ def _url(text: str, *schemes: str) -> URL:
     if url.scheme not in schemes or not url.host:
         raise argparse.ArgumentTypeError(f"not a URL like {schemes[0]}://HOST:PORT")
     if url.user or url.password:
-        raise argparse.ArgumentTypeError("others can read a command line: the login belongs into the users file")
+        raise argparse.ArgumentTypeError("others can read a command line: the login belongs in the users file")
     return url
 
 

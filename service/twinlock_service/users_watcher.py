@@ -44,7 +44,7 @@ class UsersWatcher:
                 await self._reload_if_changed()
                 await self.cut_off()
             except ManagementError as error:
-                log.warning("%s; who has no access any more is cut off from RabbitMQ as soon as it can be", error)
+                log.warning("%s; users who lost access are cut off from RabbitMQ as soon as possible", error)
                 delay = RETRY
             except Exception:
                 # Whatever it was, later changes have to be followed.

@@ -53,7 +53,7 @@ def load_yaml(text: str) -> Any:
         line = text.count("\n", 0, error.position) + 1
         raise ValueError(f"line {line}: the character #x{error.character:04x} isn't allowed") from error
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError("it is nested too deeply") from error
 
 
 def load_json(text: str) -> Any:
@@ -65,6 +65,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the key {name!r} stands twice in the same object; remove one of the two")
+            raise ValueError(f"the key {name!r} occurs twice in the same object; remove one of the two")
         found[name] = value
     return found

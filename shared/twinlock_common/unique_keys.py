@@ -11,7 +11,7 @@ class DuplicateKeyError(yaml.constructor.ConstructorError):
     """A mapping has a key twice. The text quotes the key."""
 
     def __init__(self, key: yaml.ScalarNode, first_line: int) -> None:
-        problem = f"the key {key.value!r} stands on line {first_line} already; remove one of the two"
+        problem = f"the key {key.value!r} is on line {first_line} already; remove one of the two"
         super().__init__(None, None, problem, key.start_mark)
         self.first_line = first_line
         """The line that has the key first, from 1."""

@@ -53,7 +53,7 @@ def test_a_bad_config_ends_with_78_and_names_the_key(tmp_path: Path, config: str
 
 @pytest.mark.parametrize("key", ["multi_user", "force_mu_allow_same_user", "detach_endpoint", "funcx_service_address"])
 def test_a_key_that_went_away_may_be_deleted(tmp_path: Path, key: str) -> None:
-    with pytest.raises(Fatal, match=rf"config\.yaml: {key} went away: .*; delete it$") as ended:
+    with pytest.raises(Fatal, match=rf"config\.yaml: {key} is no longer used: .*; delete it$") as ended:
         make_folder(tmp_path / "ep", f"{key}: true")
     assert ended.value.status == os.EX_CONFIG
 

@@ -128,7 +128,7 @@ async def test_an_endpoint_that_breaks_the_protocol_is_disconnected(
 async def test_who_is_no_endpoint_is_disconnected(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     reader, _ = await asyncio.open_unix_connection(site.runtime / "control.sock")
     assert await asyncio.wait_for(reader.read(), 60) == b""
-    assert f"process {os.getpid()} of uid {os.getuid()} is no user endpoint" in caplog.text
+    assert f"process {os.getpid()} of uid {os.getuid()} isn't a user endpoint" in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: another account's process is asked for")
@@ -138,7 +138,7 @@ async def test_a_process_of_another_account_is_no_endpoint(site: Site, caplog: p
     endpoint.pid = os.getpid()  # as if the process id had been given anew meanwhile
     reader, _ = await asyncio.open_unix_connection(site.runtime / "control.sock")
     assert await asyncio.wait_for(reader.read(), 60) == b""
-    assert "is no user endpoint" in caplog.text
+    assert "isn't a user endpoint" in caplog.text
 
 
 async def test_an_endpoint_may_connect_before_its_start_is_known(site: Site) -> None:

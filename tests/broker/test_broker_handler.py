@@ -156,7 +156,7 @@ async def test_strangers_stale_commands_and_wrong_names_are_told(site: Site) -> 
     await site.handle(delivery(message(), age=300))
     assert "too old" in site.told.notices[-1][0]
     await site.handle(delivery(message(name="/" * 40)))
-    assert "names another endpoint" in site.told.notices[-1][0]
+    assert "names a different endpoint" in site.told.notices[-1][0]
     assert len(site.told.notices) == 3
 
 
@@ -173,7 +173,7 @@ def spoilt() -> dict[str, tuple[Delivery, str]]:
         "cut off": (delivery(good[:-9]), "not JSON"),
         "not UTF-8": (delivery(b"\xff" + good), "can't decode byte 0xff"),
         "in a list": (delivery(b"[" + good + b"]"), "not a JSON object"),
-        "nested deep": (delivery(deep), "nested too deep"),
+        "nested deep": (delivery(deep), "nested too deeply"),
         "a huge number": (delivery(number), "4300 digits"),
         "another content type": (Delivery("text/plain", 0, good), "'text/plain'"),
         "no content type": (Delivery(None, 0, good), "content type is 'None'"),

@@ -274,7 +274,7 @@ def test_keys_that_went_away_are_dropped_and_go_back_for_an_agent_of_their_age(h
     before = tree(host.home)
     done = host.migrate()
     assert (done.returncode, done.stderr) == (0, "")
-    assert "multi_user: taken out" in done.stdout
+    assert "multi_user: removed" in done.stdout
     assert "multi_user" not in yaml.safe_load((host.new / "config.yaml").read_text())
     assert host.twinlock("check", "--policy", host.policy, host.new).returncode == 0
     assert host.migrate("--to-globus").returncode == 0

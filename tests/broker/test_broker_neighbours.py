@@ -146,7 +146,7 @@ async def test_an_endpoint_that_never_stops_talking_holds_up_itself_alone(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     await site.supervisor.command(request(endpoint_user(), "chatter"))
-    await until(lambda: "its messages come faster than they are taken" in caplog.text)
+    await until(lambda: "its messages come faster than they are handled" in caplog.text)
     await site.supervisor.command(another("caller", says({"type": "figures", "figures": {"there": 1}})))
     await site.figures("there", OTHER)
     await site.figures("here")
@@ -302,7 +302,7 @@ async def test_an_account_that_connects_without_end_makes_a_line_a_minute(
     monkeypatch.setattr(log_ration, "MINUTE", 3600.0)  # which 1,000 connections don't outlast, however busy the host
     await knock(site.runtime / "control.sock", 1000)
     assert len(said(caplog)) <= 3  # it is no endpoint; its connections are refused; there are too many of them
-    assert "is no user endpoint" in said(caplog)[0]
+    assert "isn't a user endpoint" in said(caplog)[0]
 
 
 async def test_the_line_of_the_next_minute_says_how_often(
@@ -320,6 +320,6 @@ async def test_the_line_of_the_next_minute_says_how_often(
 
 def times(line: str) -> int:
     """How often what a line says happened, beyond what lines before it say."""
-    assert "is no user endpoint" in line
+    assert "isn't a user endpoint" in line
     more = re.search(r"\((\d+) more times within a minute\)$", line)
     return int(more[1]) if more else 1

@@ -215,4 +215,4 @@ async def test_same_user_mode(rabbit: Rabbit, place: Path) -> None:
             log = await broker.stop()
             assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}
             assert "same-user mode: " in log
-            assert "'report' gets the variables of user_environment.yaml only if the policy starts it by" in log
+            assert "'report' gets the variables of user_environment.yaml only if the policy starts it with" in log

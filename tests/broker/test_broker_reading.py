@@ -104,19 +104,19 @@ def test_another_encoding_is_named_with_its_line(place: Path, name: str) -> None
     ("name", "text", "words"),
     [
         ("config.yaml", "public: true\npam:\n\tenable: no\n", "line 3: "),
-        ("config.yaml", "a: " + "[" * 3000, "nested too deep"),
+        ("config.yaml", "a: " + "[" * 3000, "nested too deeply"),
         ("config.yaml", "display_name: 2026-13-45\n", "month must be in 1..12"),
         ("config.yaml", "display_name: a\nb: \x00\n", "line 2: the character #x0000 isn't allowed"),
         ("config.yaml", "---\na: 1\n---\nb: 2\n", "line 3: expected a single document"),
-        ("user_config_schema.json", "[" * 100_000, "nested too deep"),
+        ("user_config_schema.json", "[" * 100_000, "nested too deeply"),
         ("user_config_schema.json", '{"$schema": 7}', '"$schema" has to be'),
         ("user_config_schema.json", '{"properties": {"a": {"pattern": "["}}}', "$.properties.a.pattern"),
-        ("user_environment.yaml", "a: " + "[" * 3000, "nested too deep"),
+        ("user_environment.yaml", "a: " + "[" * 3000, "nested too deeply"),
         ("user_environment.yaml", 'A: "b\\0c"\n', "null character"),
-        ("user_environment.yaml", "NO: c\n", "put the name into quotes"),
-        ("config.yaml", "public: true\n\npublic: false\n", "line 3: the key 'public' stands on line 1 already; remove"),
-        ("user_environment.yaml", "A: b\n'A': c\n", "line 2: the key 'A' stands on line 1 already"),
-        ("user_config_schema.json", '{"type": "object", "type": "array"}', "the key 'type' stands twice"),
+        ("user_environment.yaml", "NO: c\n", "put the name in quotes"),
+        ("config.yaml", "public: true\n\npublic: false\n", "line 3: the key 'public' is on line 1 already; remove"),
+        ("user_environment.yaml", "A: b\n'A': c\n", "line 2: the key 'A' is on line 1 already"),
+        ("user_config_schema.json", '{"type": "object", "type": "array"}', "the key 'type' occurs twice"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(place: Path, name: str, text: str, words: str) -> None:
@@ -130,7 +130,7 @@ def test_what_is_wrong_is_told_in_one_line(place: Path, name: str, text: str, wo
 def test_a_mapping_with_a_key_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mapping.json"
     path.write_text(json.dumps(MAPPING).replace('"output"', '"output": "root", "output"'))
-    with pytest.raises(Fatal, match="the key 'output' stands twice in the same object; remove one of the two"):
+    with pytest.raises(Fatal, match="the key 'output' occurs twice in the same object; remove one of the two"):
         Mapper(path, UEP)
 
 

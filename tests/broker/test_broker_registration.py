@@ -135,6 +135,6 @@ async def test_a_globus_auth_that_never_answers_ends_with_75(folder: Folder, mon
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_AUTH", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setattr(own_identities, "LIMIT", 0.5)
-        with pytest.raises(Fatal, match="Globus Auth didn't tell the login's identities within") as ended:
+        with pytest.raises(Fatal, match="Globus Auth didn't list the login's identities within") as ended:
             await own_identities.own_identities(folder, LOGIN)
     assert ended.value.status == os.EX_TEMPFAIL

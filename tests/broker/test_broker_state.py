@@ -284,7 +284,7 @@ async def test_a_broken_record_costs_nobody_else_anything(
     broker = Broker(spawner, tmp_path / "s", told)
     await broker.ready()
     assert "lost with the site's spawner" in await told.next()
-    assert caplog.text.count("can't be read, what waited for this endpoint is lost") == 5
+    assert caplog.text.count("can't be read; what waited for this endpoint is lost") == 5
     await broker.kill()
 
 
@@ -296,7 +296,7 @@ async def test_a_state_folder_that_cant_be_written_stops_no_start(
     await broker.ready()
     await broker.supervisor.command(request(endpoint_user(), "sleep"))
     assert spawned(spawner) == 1
-    assert "should the broker end now" in caplog.text
+    assert "if the broker ends now" in caplog.text
     await broker.kill()
 
 

@@ -264,7 +264,7 @@ def test_rendering_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "words"),
     [
         ("a: [", "isn't valid YAML in line 1"),
-        ("engine: {type: X}\na: 1\nengine: {type: Y}", "in line 3: the key 'engine' stands on line 1 already"),
+        ("engine: {type: X}\na: 1\nengine: {type: Y}", "in line 3: the key 'engine' is on line 1 already"),
         ("engine: {type: X}\n  b: c: d", "isn't valid YAML in line 2"),
         ("just words", "isn't a YAML mapping"),
         ("", "isn't a YAML mapping"),

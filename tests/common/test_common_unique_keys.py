@@ -20,7 +20,7 @@ def read(text: str) -> object:
     ],
 )
 def test_the_lines_of_a_key_that_stands_twice_are_told(text: str, lines: tuple[int, int]) -> None:
-    with pytest.raises(DuplicateKeyError, match=f"stands on line {lines[0]} already; remove one") as refused:
+    with pytest.raises(DuplicateKeyError, match=f"is on line {lines[0]} already; remove one") as refused:
         read(text)
     assert (refused.value.first_line, refused.value.line) == lines
 

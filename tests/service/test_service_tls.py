@@ -201,7 +201,7 @@ def test_a_renewed_certificate_is_used_without_a_restart(encrypted: tuple[Servic
     former = tmp_path / "former.pem"
     former.write_bytes(certificate.read_bytes())
     certificate.write_text("nonsense")
-    service.daemon.wait_for_line("the former certificate stays in use", 180)
+    service.daemon.wait_for_line("the previous certificate stays in use", 180)
     assert get(port, former, "/v2/version").status == 200
     renewed = make_certificate(tmp_path, name="renewed")
     for new, old in zip(reversed(renewed), (key, certificate), strict=True):

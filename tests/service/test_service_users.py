@@ -127,7 +127,7 @@ def test_no_file_is_named(tmp_path: Path) -> None:
         ("users: [sesame-alice", "line 1 is not valid YAML"),
         (
             "users:\n  a: {id: sesame-alice}\n  a: {}",
-            "line 3 has a key that stands on line 2 already; remove one of the two",
+            "line 3 has a key that is on line 2 already; remove one of the two",
         ),
         ("- sesame-alice", "document"),
         ("users: {a: {id: sesame-x, token: t}}", r"users\.a\.id"),

@@ -41,7 +41,7 @@ def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """
     made = Parser(
         prog="twinlock",
-        description="Set up, check and look into a Twinlock manager endpoint.",
+        description="Set up, check and inspect a Twinlock manager endpoint.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -116,7 +116,7 @@ def _make(path: Path, chosen: dict[str, str], policy_file: Path) -> int:
             account.write(path / name, text.encode())
     except OSError as error:
         raise Fatal(
-            os.EX_CANTCREAT, f"{path}: can't be made: {error.strerror}; nothing that is there was changed"
+            os.EX_CANTCREAT, f"{path}: can't be made: {error.strerror}; no existing file was changed"
         ) from error
     template = path / "user_config_template.yaml.j2"
     print(f"{path} made. Next: edit {path / MAPPING} and {template}, then: twinlock check {path}")

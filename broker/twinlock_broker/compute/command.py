@@ -98,7 +98,7 @@ def decode(delivery: Delivery) -> dict[str, Any]:
     """Return the JSON object in the message. Raise `CommandError`."""
     if len(delivery.body) > MAX_BODY:
         raise CommandError(
-            f"The start request has {len(delivery.body):,} bytes; at most {MAX_BODY:,} are possible. "
+            f"The start request has {len(delivery.body):,} bytes; at most {MAX_BODY:,} are allowed. "
             "Pass less in user_endpoint_config"
         )
     if delivery.content_type != "application/json":
@@ -106,7 +106,7 @@ def decode(delivery: Delivery) -> dict[str, Any]:
     try:
         message = json.loads(delivery.body)
     except RecursionError as error:
-        raise CommandError("The options are nested too deep. Flatten user_endpoint_config") from error
+        raise CommandError("The options are nested too deeply. Flatten user_endpoint_config") from error
     except ValueError as error:
         raise _unreadable(f"not JSON: {error}") from error
     if not isinstance(message, dict):
@@ -117,7 +117,7 @@ def decode(delivery: Delivery) -> dict[str, Any]:
 def _unreadable(why: str) -> CommandError:
     return CommandError(
         f"The start request can't be read ({why}). Submit the task again, with shorter values in user_endpoint_config "
-        "if there are long ones; where that doesn't help, tell the endpoint's administrator"
+        "where they are long; if that doesn't help, tell the endpoint's administrator"
     )
 
 
@@ -168,8 +168,8 @@ def check_fresh(timestamp: Any, now: float) -> None:
         raise CommandError("The start request has no timestamp. Submit the task again")
     if abs(now - timestamp) > MAX_SKEW:
         raise CommandError(
-            f"The start request is too old, or a clock is wrong: it is of {timestamp}, the endpoint's clock says "
-            f"{round(now)} (seconds since 1970; at most {MAX_SKEW} apart). Submit the task again; where that doesn't "
+            f"The start request is too old, or a clock is wrong: it is from {timestamp}, the endpoint's clock says "
+            f"{round(now)} (seconds since 1970; at most {MAX_SKEW} apart). Submit the task again; if that doesn't "
             "help, tell the endpoint's administrator to check the clock"
         )
 
@@ -189,7 +189,7 @@ def parse(message: dict[str, Any], found: Credentials, manager_id: str, command_
     expected = f"uep.{manager_id}.{found.endpoint_id}"
     if kwargs.get("name") != expected:
         raise CommandError(
-            "The start request names another endpoint than its credentials. Submit the task again; where that doesn't "
+            "The start request names a different endpoint than its credentials. Submit the task again; if that doesn't "
             "help, tell the endpoint's administrator",
             f"name {str(kwargs.get('name'))[:200]!r}, expected {expected!r}",
         )

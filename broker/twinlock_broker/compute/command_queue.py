@@ -77,14 +77,14 @@ class CommandQueue:
         if isinstance(error, LinkRefused):
             await self._renewal.renew(self._used)
         else:
-            log.warning("no connection to the command queue, it is made anew in %.1f s: %s", delay, error)
+            log.warning("no connection to the command queue; reconnecting in %.1f s: %s", delay, error)
 
     def _start(self, message: Message) -> None:
         told = message.properties
         delivery = Delivery(told.content_type, told.timestamp, message.body, message.redelivered)
         fingerprint = delivery.fingerprint()
         if delivery.redelivered and fingerprint in self._decided:
-            log.info("a command was delivered again whose outcome is decided")
+            log.info("a command was delivered again; its outcome is decided already")
             metrics.COMMANDS.labels("duplicate").inc()
             message.ack()
         elif delivery.redelivered and fingerprint in self._working:

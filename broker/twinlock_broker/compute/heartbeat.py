@@ -67,4 +67,4 @@ class Heartbeat:
         if isinstance(error, LinkRefused):
             await self._renewal.renew(self._used)
         else:
-            log.warning("no heartbeat goes out, the connection is made anew in %.1f s: %s", delay, error)
+            log.warning("can't send heartbeats; reconnecting in %.1f s: %s", delay, error)

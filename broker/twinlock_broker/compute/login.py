@@ -89,7 +89,7 @@ class PersonLogin:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Fatal(os.EX_NOPERM, f"{self.path}: can't be read ({error!r}); run twinlock login again") from error
         if found is None or found.refresh_token is None:
-            raise Fatal(os.EX_NOPERM, f"{self.path}: the token that is needed isn't there; run twinlock login again")
+            raise Fatal(os.EX_NOPERM, f"{self.path}: the token for this is missing; run twinlock login again")
         return globus_sdk.RefreshTokenAuthorizer(
             found.refresh_token,
             native_client(environment),
@@ -144,7 +144,7 @@ def log_out(path: Path, environment: str | None) -> None:
         reason = error.strerror if isinstance(error, OSError) else repr(error)
         raise Fatal(
             os.EX_CANTCREAT,
-            f"{path}: can't be read and removed: {reason}; remove it, and revoke the consent at "
+            f"{path}: can't be read or removed: {reason}; remove it, and revoke the consent at "
             "https://app.globus.org/settings/consents",
         ) from error
 

@@ -55,7 +55,7 @@ class Outbox:
             with replacing(path) as draft:
                 draft.write_text(_dump(notice))
         except OSError as error:
-            log.error("%s: %s; should the broker end now, a user isn't told", path, error.strerror, extra=notice.about)
+            log.error("%s: %s; if the broker ends now, a user isn't told", path, error.strerror, extra=notice.about)
 
     def remove(self, notice: Notice) -> None:
         """Remove a notice that was sent, or is of no use any more."""
@@ -68,7 +68,7 @@ class Outbox:
             try:
                 yield _load(json.loads(path.read_text()), self._amqp_port)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                log.error("%s: can't be read, a user isn't told: %r", path, error)
+                log.error("%s: can't be read; a user isn't told: %r", path, error)
 
     def _path(self, notice: Notice) -> Path:
         return self._folder / f"{notice.endpoint}.json"

@@ -18,5 +18,5 @@ async def own_identities(folder: Folder, login: Login) -> frozenset[str]:
     try:
         return await Offload("rest", 1).run(LIMIT, lambda: identities(folder, login))
     except TimeoutError as error:
-        text = f"Globus Auth didn't tell the login's identities within {LIMIT:.0f} seconds; try again later"
+        text = f"Globus Auth didn't list the login's identities within {LIMIT:.0f} seconds; try again later"
         raise Fatal(os.EX_TEMPFAIL, text) from error

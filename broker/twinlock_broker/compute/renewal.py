@@ -46,10 +46,10 @@ class Renewal:
         async with self._lock:  # commands and heartbeats find out one after the other
             if self.current is not refused:
                 return
-            log.warning("the credentials for RabbitMQ were refused, the endpoint is registered anew")
+            log.warning("RabbitMQ refused the credentials; registering the endpoint again")
             try:
                 await self.first(refused.endpoint_id)
             except Fatal as error:
                 if error.status != os.EX_TEMPFAIL:
                     raise
-                log.warning("not registered anew, it is tried again: %s", error)
+                log.warning("could not register the endpoint again, will retry: %s", error)

@@ -169,13 +169,13 @@ def _mapping(source: str, path: Path) -> dict[Any, Any]:
 def problems(folder: Folder) -> Iterator[Fatal]:
     """Yield all that keeps the folder from being served, each as what `open_folder` would raise (66, 78)."""
     if (folder.settings["pam"] or {}).get("enable"):
-        text = "the spawner opens PAM sessions, not the broker: set pam_service in its policy, and take this key out"
+        text = "the spawner opens PAM sessions, not the broker: set pam_service in its policy, and remove this key"
         yield Fatal(os.EX_CONFIG, f"{folder.path / 'config.yaml'}: pam.enable: {text}")
     schema = folder.schema_path if folder.settings["user_config_schema_path"] else None
     gone = [path for path in (folder.template_path, folder.mapping_path, schema) if path and not path.is_file()]
     for path in gone:
         if path.exists():
-            yield Fatal(os.EX_NOINPUT, f"{path}: isn't a regular file, which it has to be")
+            yield Fatal(os.EX_NOINPUT, f"{path}: has to be a regular file")
         else:
             yield Fatal(os.EX_NOINPUT, f"{path}: no such file; {folder.path / 'config.yaml'} or a default names it")
     files = (folder.template_path, folder.read_template), (folder.schema_path, folder.read_schema)
@@ -214,7 +214,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON: {error}"
     if isinstance(error, RecursionError):
-        return "it is nested too deep"
+        return "it is nested too deeply"
     return str((error.strerror if isinstance(error, OSError) else None) or error)
 
 
@@ -224,11 +224,11 @@ def _environment(text: str) -> dict[str, str]:
         raise ValueError("has to be a YAML mapping of names to values")
     for name in found:
         if not isinstance(name, str):
-            raise ValueError(f"{name!r} can't be the name of an environment variable; put the name into quotes")
+            raise ValueError(f"{name!r} can't be the name of an environment variable; put the name in quotes")
         if not _VARIABLE.fullmatch(name):
             raise ValueError(f"{name!r} can't be the name of an environment variable")
     values = {name: str(value) for name, value in found.items()}
     for name, value in values.items():
         if "\0" in value:
-            raise ValueError(f"the value of {name} holds a null character, which no environment variable can")
+            raise ValueError(f"the value of {name} has a null character, which an environment variable can't have")
     return values

@@ -94,20 +94,20 @@ ADDRESS = Kind("a path, or HOST:PORT of a loopback address", _address)
 PAM = Kind("a map with enable and service_name", _pam)
 
 MANAGER_KEYS = (
-    Key("display_name", NAME, None, "", "what users see in place of the folder's name"),
-    Key("email", TEXT, None, "", "whom users may write to about the endpoint"),
+    Key("display_name", NAME, None, "", "what users see instead of the folder's name"),
+    Key("email", TEXT, None, "", "address for questions about the endpoint"),
     Key("public", FLAG, False, "", "whether everyone can find the endpoint; not a means of access control"),
     Key("allowed_functions", UUIDS, None, "", "the only functions that the endpoint runs; without it, all"),
     Key("authentication_policy", UUID, None, "", "the Globus authentication policy that users have to meet"),
     Key("subscription_id", UUID, None, "", "the Globus subscription that the endpoint belongs to"),
     Key("admins", UUIDS, None, "", "identities that administer the endpoint besides its owner"),
-    Key("amqp_port", PORT, None, "", "port for AMQP, in place of the one that the service names"),
+    Key("amqp_port", PORT, None, "", "port for AMQP, instead of the one that the service names"),
     Key("heartbeat_period", HEARTBEAT, 30.0, "s", "time between two heartbeats, at least 5"),
     Key("mu_child_ep_grace_period_s", SECONDS, 30.0, "s", "how long a command for an endpoint that ends is kept"),
-    Key("identity_mapping_config_path", PATH, None, "", "the identity mapping; needed where the spawner is root"),
+    Key("identity_mapping_config_path", PATH, None, "", "the identity mapping; needed if the spawner runs as root"),
     Key("user_config_template_path", PATH, None, "", "default user_config_template.yaml.j2, then the same without .j2"),
     Key("user_config_schema_path", PATH, None, "", "JSON schema of the options; default user_config_schema.json"),
-    Key("pam", PAM, None, "", "enable is refused: PAM is the spawner's, pam_service in its policy"),
+    Key("pam", PAM, None, "", "enable is refused: PAM sessions are the spawner's, see pam_service in its policy"),
     Key(
         "high_assurance", FLAG, False, "", "register as a high assurance endpoint, and audit where audit_log_path says"
     ),
@@ -119,7 +119,7 @@ MANAGER_KEYS = (
 """`config.yaml` of an endpoint folder, as the agent's manager reads it."""
 
 RETIRED_KEYS = {
-    "multi_user": "every endpoint has been one for many users since version 4.10.1",
+    "multi_user": "every endpoint has served many users since version 4.10.1",
     "force_mu_allow_same_user": "without root an endpoint always serves its own account",
     "detach_endpoint": "systemd runs the broker in the background",
     "funcx_service_address": "'environment' names the service",
@@ -136,7 +136,7 @@ _TEMPLATE_KEYS = (
     "endpoint_teardown",
 )
 
-MANAGER_HINTS = {name: f"{name} went away: {reason}; delete it" for name, reason in RETIRED_KEYS.items()} | {
+MANAGER_HINTS = {name: f"{name} is no longer used: {reason}; delete it" for name, reason in RETIRED_KEYS.items()} | {
     name: f"{name} is a key of user endpoints: move it into user_config_template.yaml.j2" for name in _TEMPLATE_KEYS
 }
 """What to do about keys that don't belong in `config.yaml`."""
@@ -146,9 +146,11 @@ NO_HINTS: Mapping[str, str] = MappingProxyType({})
 BROKER_KEYS = (
     Key("endpoint_dir", PATH, None, "", "the endpoint's folder"),
     Key("spawner_socket", PATH, Path("/run/twinlock/spawner.sock"), "", "the spawner's socket"),
-    Key("state_dir", PATH, None, "", "what outlives a restart, and tokens; default $STATE_DIRECTORY, else the folder"),
+    Key(
+        "state_dir", PATH, None, "", "tokens, and what survives a restart; default $STATE_DIRECTORY, else endpoint_dir"
+    ),
     Key("runtime_dir", PATH, None, "", "where the broker's sockets are; default $RUNTIME_DIRECTORY, else state_dir"),
-    Key("allow_groups", TEXTS, (), "", "local groups; of a person's accounts the first that is in one is taken"),
+    Key("allow_groups", TEXTS, (), "", "local groups that may use it; a person's first account in one of them is used"),
     Key("metrics", ADDRESS, None, "", "where Prometheus fetches metrics: HOST:PORT on loopback, or a socket's path"),
     Key("program", TEXT, "endpoint", "", "name of the user endpoint's program in the spawner's policy"),
 )

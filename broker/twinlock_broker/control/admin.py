@@ -48,7 +48,7 @@ class Admin:
     async def serve(self, caller: Caller) -> None:
         """Serve a client's connection from its start to its end."""
         if caller.uid not in (0, os.getuid()):
-            text = "process %d of uid %d is no administrator; it was disconnected"
+            text = "process %d of uid %d isn't an administrator's; it was disconnected"
             self._log.warning(caller.uid, text, caller.pid, caller.uid)
             return
         try:

@@ -18,7 +18,7 @@ def read_figures(message: dict[str, Any]) -> dict[str, float]:
     """Return the numbers that an endpoint has about its work; those with odd names or values are left out."""
     found = message.get("figures")
     if not isinstance(found, dict) or len(found) > _MOST_FIGURES:
-        raise ValueError("the figures are no short mapping")
+        raise ValueError("the figures aren't a short mapping")
     numbers = {name: value for name, value in found.items() if type(value) in (int, float) and abs(value) < _MOST}
     return {name: value for name, value in numbers.items() if _NAME.fullmatch(name)}
 
@@ -27,7 +27,7 @@ def read_condition(message: dict[str, Any]) -> str:
     """Return what is in the way of its tasks, in one line of printable characters, for an administrator's terminal."""
     found = message.get("condition", "")
     if not isinstance(found, str):
-        raise ValueError("the condition is no text")
+        raise ValueError("the condition isn't a text")
     return printable(found, _LONGEST_CONDITION)
 
 

@@ -77,7 +77,7 @@ class Sessions:
         """Serve a client's connection from its start to its end."""
         endpoint = await self._who(caller)
         if endpoint is None:
-            text = "process %d of uid %d is no user endpoint; it was disconnected"
+            text = "process %d of uid %d isn't a user endpoint; it was disconnected"
             self._log.warning(caller.uid, text, caller.pid, caller.uid)
             return
         self._take_over(endpoint, caller)
@@ -183,7 +183,7 @@ class Sessions:
         wait = rations.of(endpoint.id).wait()
         if wait:
             what = "audit records" if rations is self._records else "messages"
-            self._warn(endpoint, "its %s come faster than they are taken; it is held up, and nobody else", what)
+            self._warn(endpoint, "its %s come faster than they are handled; only this endpoint has to wait", what)
             await asyncio.sleep(wait)
 
     def _note(self, endpoint: Endpoint, caller: Caller, message: dict[str, Any]) -> None:

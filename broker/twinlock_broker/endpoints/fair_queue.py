@@ -47,5 +47,5 @@ async def _take_turn(line: asyncio.Lock, patience: float | None) -> None:
             await line.acquire()
     except TimeoutError as error:
         raise CommandError(
-            f"More than {MOST} start requests of yours are in work here, and they take long. Submit again later"
+            f"More than {MOST} of your start requests are in progress here, and they take long. Submit again later"
         ) from error

@@ -141,7 +141,7 @@ class Output:
         self._forget(source)
         self._readers.leave(source, self._user)
         log.warning(
-            "its output couldn't be read to the end: a process of the account %s may keep everybody from that",
+            "its output couldn't be read to the end: a process of the account %s may prevent it",
             self._user,
             extra={"endpoint": self._id, "user": self._user},
         )

@@ -16,14 +16,14 @@ _SAID = {
     "limit": "This site's limit of endpoints is reached: {reason}; submit again when one of them has ended",
     "lookup": f"The account {{user!r}} can't be looked up on this host: {{reason}}; {_ADMINISTRATOR}",
     "rate": "Endpoints are started more often than this site allows: {reason}; submit again then",
-    "audit": f"This site can't account for a start at the moment; {_ADMINISTRATOR}",
+    "audit": f"This site can't record starts at the moment; {_ADMINISTRATOR}",
     "session": f"This site doesn't open a session for the account {{user!r}}: {{reason}}; {_ADMINISTRATOR}",
     "timeout": "The start of your endpoint took longer than this site allows. Your home directory, or the host's user "
-    "database, may not answer; submit again later, and where that doesn't help, tell the endpoint's administrator",
+    "database, may not answer; submit again later, and if that doesn't help, tell the endpoint's administrator",
     "unanswered": "This site's spawner didn't answer in time; submit again later",
     "lost": "This site's spawner was restarted during the start; submit again",
     UNREAD: "Processes of the account {user!r} have kept this site from reading what earlier endpoints of it printed, "
-    f"and still do: {{reason}}. End them, then submit again; where you know of none, {_ADMINISTRATOR}",
+    f"and still do: {{reason}}. End them, then submit again; if you know of none, {_ADMINISTRATOR}",
     "program": f"The endpoint program is missing on this host, or isn't safe to run; {_ADMINISTRATOR}",
     "exec": f"The endpoint program can't be executed on this host; {_ADMINISTRATOR}",
 }

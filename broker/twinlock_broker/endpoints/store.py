@@ -36,9 +36,7 @@ class Store:
             if endpoint.has_unfinished_tasks:
                 self._disk.sync_soon(path)
         except OSError as error:
-            log.error(
-                "%s: %s; should the broker end now, this endpoint's waiting command is lost", path, error.strerror
-            )
+            log.error("%s: %s; if the broker ends now, this endpoint's waiting command is lost", path, error.strerror)
 
     def remove(self, endpoint: Endpoint) -> None:
         """Remove the endpoint's record."""
@@ -60,7 +58,7 @@ class Store:
             try:
                 yield record.load(path.read_text(), self._amqp_port)
             except (OSError, ValueError) as error:
-                log.error("%s: can't be read, what waited for this endpoint is lost: %s", path, error)
+                log.error("%s: can't be read; what waited for this endpoint is lost: %s", path, error)
 
     def _path(self, endpoint: Endpoint) -> Path:
         return self._folder / f"{endpoint.id}.json"

@@ -67,7 +67,7 @@ class Mapper:
         if not found and None in asked:
             raise CommandError(
                 f"This site couldn't find out who you are here, {_names(identities)}: its identity mapping failed. "
-                "Submit again later; where that doesn't help, tell the endpoint's administrator"
+                "Submit again later; if that doesn't help, tell the endpoint's administrator"
             )
         if not found:
             raise CommandError(
@@ -94,7 +94,7 @@ class Mapper:
         except Exception as error:  # as at the start
             if repr(error) != self._complaint:
                 log.error(
-                    "THE CHANGED IDENTITY MAPPING IS NOT IN FORCE, the former one is: %s: %s",
+                    "THE CHANGED IDENTITY MAPPING IS NOT IN FORCE; the previous one still is: %s: %s",
                     self.path,
                     in_words(error),
                 )

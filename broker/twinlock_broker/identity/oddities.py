@@ -131,7 +131,7 @@ def _of_literal(place: str, match: str) -> Iterator[str]:
     if special:
         yield (
             f'{place}: {" ".join(special)} in "match" {match!r} stand for themselves because of "literal": '
-            'write the text as it is, or take "literal" out'
+            'write the text as it is, or remove "literal"'
         )
 
 
@@ -172,7 +172,7 @@ def _unknown_keys(place: str, found: dict[Any, Any], known: tuple[str, ...]) -> 
     for name in found:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            remedy = f'write "{near[0]}"' if near else "take it out"
+            remedy = f'write "{near[0]}"' if near else "remove it"
             yield f"{place} has the key {name!r}, which nothing reads: {remedy}"
 
 

@@ -63,11 +63,9 @@ def migrate(source: Path, places: Places) -> Report:
         _take_client(old, places, account, report)
         if pam is not None:
             _rewrite(places.policy.resolve(), pam)
-            report.done.append(f"{places.policy}: pam_service = {old.pam_service!r}, in place of pam in config.yaml")
+            report.done.append(f"{places.policy}: pam_service = {old.pam_service!r}, instead of pam in config.yaml")
     except OSError as error:
-        raise Fatal(
-            os.EX_CANTCREAT, f"{error.filename}: {error.strerror}; what is there already wasn't changed"
-        ) from error
+        raise Fatal(os.EX_CANTCREAT, f"{error.filename}: {error.strerror}; existing files weren't changed") from error
     report.done.append(f"the endpoint keeps its uuid: {known}" if known else "it never ran, so it has no uuid yet")
     _advise(old, places, account, commands, report)
     return report
@@ -118,7 +116,7 @@ def _changes(old: Installation, places: Places, report: Report) -> dict[str, Any
     if old.pam_service:
         changes["pam"] = None
     report.done.append(f"{places.target / 'config.yaml'}: copied from {folder.path / 'config.yaml'}")
-    report.done += [f"  {key}: {'taken out' if value is None else value}" for key, value in changes.items()]
+    report.done += [f"  {key}: {'removed' if value is None else value}" for key, value in changes.items()]
     return changes
 
 
@@ -152,7 +150,7 @@ def _take_client(old: Installation, places: Places, account: ServiceAccount, rep
     places.client.mkdir(mode=0o700, exist_ok=True)
     for path, value in ((places.client / file, value) for file, value in found.items()):
         if path.exists():
-            report.done.append(f"{path}: is there already, not changed")
+            report.done.append(f"{path}: exists already; not changed")
             continue
         account.write(path, f"{value}\n".encode(), secret=True)
         report.done.append(f"{path}: from the unit's environment; only root can read it")
@@ -182,7 +180,7 @@ def _advise(old: Installation, places: Places, account: ServiceAccount, commands
     report.next_steps.append(f"systemctl enable --now {UNITS}")
     report.back.append(f"systemctl disable --now {UNITS} && {old.start}")
     report.back.append(
-        f"Changes since then go back first with: twinlock configure --to-globus {old.folder.path} {target}"
+        f"To keep changes made since then, first run: twinlock configure --to-globus {old.folder.path} {target}"
     )
 
 

@@ -126,7 +126,7 @@ def _pam_service(policy: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
-        text = f"{policy}: can't be read: {error}; its pam_service belongs into config.yaml"
+        text = f"{policy}: can't be read: {error}; its pam_service belongs in config.yaml"
         raise Fatal(os.EX_CONFIG, text) from error
 
 

@@ -18,7 +18,7 @@ def dump(request: Request) -> bytes:
         values = asdict(request) | {"folder": request.folder.absolute()}  # the worker's own folder is another one
         return json.dumps(values, default=str).encode() + b"\n"
     except (RecursionError, ValueError) as error:
-        raise CommandError("The options are nested too deep. Flatten user_endpoint_config") from error
+        raise CommandError("The options are nested too deeply. Flatten user_endpoint_config") from error
 
 
 def load(line: str) -> Request:

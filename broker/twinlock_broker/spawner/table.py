@@ -25,7 +25,7 @@ def running(path: Path, manager_id: str) -> list[wire.Child]:
     except (OSError, TimeoutError) as error:
         reason = getattr(error, "strerror", None) or f"no answer within {_LIMIT:.0f} s"
         raise Fatal(
-            os.EX_TEMPFAIL, f"{path}: the spawner can't be asked what runs: {reason}; see its log, or stop it"
+            os.EX_TEMPFAIL, f"{path}: the spawner can't be asked what is running: {reason}; see its log, or stop it"
         ) from error
     except wire.WireError as error:
         raise Fatal(os.EX_PROTOCOL, f"{path}: not a spawner of this version: {error}; update both together") from error

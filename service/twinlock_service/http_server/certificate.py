@@ -41,7 +41,7 @@ class Certificate:
             _checked(*self._files)
             self.context.load_cert_chain(*self._files)
         except (StartError, OSError) as error:
-            log.error("%s; the former certificate stays in use", error)
+            log.error("%s; the previous certificate stays in use", error)
         else:
             log.info("the certificate %s is in use as it is now", self._files[0])
 
@@ -80,7 +80,7 @@ def _check_readable(file: Path) -> None:
 
 
 def _no_passphrase() -> str:
-    raise StartError(os.EX_DATAERR, "tls_key has a passphrase, which nobody could enter; `openssl pkey` takes it away")
+    raise StartError(os.EX_DATAERR, "tls_key has a passphrase, which nobody could enter; `openssl pkey` removes it")
 
 
 def _why_unusable(certificate: Path, key: Path, error: ssl.SSLError) -> str:

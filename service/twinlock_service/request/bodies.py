@@ -36,7 +36,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         text = f"the request's body did not arrive within {BODY_SECONDS:.0f} s; send less at once"
         raise ApiError(408, Code.REQUEST_MALFORMED, text) from None
     except (ConnectionError, web.RequestPayloadError):
-        text = "the request's body ended too early, or isn't what its head says"
+        text = "the request's body ended too early, or doesn't match its header"
         raise ApiError(400, Code.REQUEST_MALFORMED, text) from None
 
 
@@ -63,7 +63,7 @@ async def read_form(request: web.Request) -> dict[str, str]:
     try:
         return dict(parse_qsl(body.decode(), max_num_fields=MAX_FORM_FIELDS))
     except ValueError:
-        raise ApiError(400, Code.REQUEST_MALFORMED, "the request's body is no form of UTF-8 text") from None
+        raise ApiError(400, Code.REQUEST_MALFORMED, "the request's body isn't a UTF-8 form") from None
 
 
 async def _read(request: web.Request, limit: int) -> bytes:

@@ -56,7 +56,7 @@ MAX_REASON = 1_000
 def _short_in_messages(text: str) -> str:
     # The messages to endpoints are JSON of ASCII, where such a character takes up to six.
     if not text.isascii() and 6 * len(text) > MAX_PAYLOAD:
-        raise ValueError(f"it isn't ASCII alone, and then has to be shorter than {MAX_PAYLOAD // 6:,} characters")
+        raise ValueError(f"it isn't pure ASCII, so it has to be shorter than {MAX_PAYLOAD // 6:,} characters")
     return text
 
 

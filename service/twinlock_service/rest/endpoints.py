@@ -44,7 +44,7 @@ async def register_again(request: web.Request) -> web.Response:
     if known.kind == "user":
         raise ApiError(409, Code.ENDPOINT_ACCESS_FORBIDDEN, f"{known.id} is a user endpoint; its manager registers")
     if known.locked_until > time.time():
-        text = f"Endpoint {known.id} was stopped remotely; it can register again in some seconds"
+        text = f"Endpoint {known.id} was stopped remotely; it can register again in a few seconds"
         raise ApiError(423, Code.ENDPOINT_LOCKED, text)
     endpoint = context.endpoints.update(known.id, _kind(registration), registration.model_dump(mode="json"))
     context.topology.forget(endpoint)

@@ -193,7 +193,7 @@ class Endpoints:
 def check_number(number: int) -> None:
     """Raise `ApiError` 429 if `number` endpoints are so many that their owner can't have another one."""
     if number >= MAX_ENDPOINTS:
-        text = f"you have {number:,} endpoints, one for each user_endpoint_config included; delete some to have others"
+        text = f"you have {number:,} endpoints, including one for each user_endpoint_config; delete some to make room"
         raise ApiError(429, Code.REQUEST_MALFORMED, text)
 
 

@@ -26,7 +26,7 @@ Run = Callable[[argparse.Namespace], None]
 _DEFAULT_DAYS = Settings.model_fields["token_days"].default
 
 _EXIT_CODES = """\
-exit codes: 0 done; 65 the users file or the change is no good; 66 no such file; 67 no such user or token;
+exit codes: 0 done; 65 the users file or the change is invalid; 66 no such file; 67 no such user or token;
   77 the file isn't yours; 100 usage; 111 the system refused something
 """
 
@@ -45,19 +45,21 @@ def add(commands: Commands) -> None:
     _command(made, "list", _list, "list the users and their tokens").add_argument(
         "--json", action="store_true", help="as JSON, for programs"
     )
-    _named(made, "token", _token, "make a further token for a user and print it, this once")
+    _named(made, "token", _token, "make another token for a user, and print it only this once")
     revoke = _named(made, "revoke", _revoke, "revoke a user's tokens, and end the user's connections")
     revoke.add_argument("tokens", nargs="*", metavar="TOKEN", help="ids as `user list` shows them (default: all)")
     _named(made, "remove", _remove, "remove a user, and end the user's and the user's endpoints' connections")
 
 
 def _add_parser(commands: Commands) -> None:
-    parser = _named(commands, "add", _add, "add a user, and print the first token, this once")
+    parser = _named(commands, "add", _add, "add a user, and print the first token only this once")
     parser.add_argument("--id", type=uuid.UUID, metavar="UUID", help="Globus identity (default: a new uuid)")
     parser.add_argument("--name", default="", help="full name")
     parser.add_argument("--email", default="", help="address (default: the user name, if it looks like one)")
     parser.add_argument("--organization", default="", help="where the user works")
-    parser.add_argument("--administrator", action="store_true", help="sees on the service's page what all users have")
+    parser.add_argument(
+        "--administrator", action="store_true", help="may see what all users have on the service's page"
+    )
 
 
 def _named(commands: Commands, name: str, run: Run, text: str) -> argparse.ArgumentParser:
@@ -66,9 +68,7 @@ def _named(commands: Commands, name: str, run: Run, text: str) -> argparse.Argum
     if name != "add":
         user.completer = _complete_users  # type: ignore[attr-defined]  # argcomplete's
     if name in ("add", "token"):
-        parser.add_argument(
-            "--days", type=_days, help=f"how long it is good for (default: token_days, {_DEFAULT_DAYS})"
-        )
+        parser.add_argument("--days", type=_days, help=f"how long it is valid (default: token_days, {_DEFAULT_DAYS})")
     return parser
 
 
@@ -122,7 +122,7 @@ def _revoke(options: argparse.Namespace) -> None:
             raise StartError(os.EX_NOUSER, text)
         gone = options.tokens or [token_id(each["sha256"]) for each in known]
         user["tokens"] = [each for each in known if token_id(each["sha256"]) not in gone]
-    print(f"revoked: {len(gone)}; tokens that {options.user} has left: {len(user['tokens'])}")
+    print(f"revoked: {len(gone)}; tokens that remain: {len(user['tokens'])}")
 
 
 def _remove(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ class Settings(_Entry):
     """The section `service`. A field's title is the kind of its value, its description the meaning."""
 
     token_days: Annotated[
-        int, Field(ge=1, le=3650, title="a number of days", description="how long a new token is good for")
+        int, Field(ge=1, le=3650, title="a number of days", description="how long a new token is valid")
     ] = 30
     hosts: Annotated[
         list[str],
@@ -138,7 +138,7 @@ def load_yaml(path: Path, text: bytes) -> Any:
         return yaml.load(text, UniqueKeyLoader) or {}  # noqa: S506 - a SafeLoader
     except DuplicateKeyError as error:
         # Without the key, which may be a secret in a wrong place.
-        problem = f"line {error.line} has a key that stands on line {error.first_line} already; remove one of the two"
+        problem = f"line {error.line} has a key that is on line {error.first_line} already; remove one of the two"
         raise StartError(os.EX_DATAERR, f"users file {path}: {problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         # The text of a YAMLError quotes the file, which holds secrets.

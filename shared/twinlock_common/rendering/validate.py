@@ -12,7 +12,7 @@ def check(text: str) -> None:
     if not isinstance(config, dict):
         raise RenderingError(_bad("isn't a YAML mapping"))
     if "high_assurance" in config:
-        raise RenderingError(_bad("sets high_assurance, which belongs into the manager's config.yaml"))
+        raise RenderingError(_bad("sets high_assurance, which belongs in the manager's config.yaml"))
     engine = config.get("engine")
     if not isinstance(engine, dict):
         raise RenderingError(_bad("has no engine"))
