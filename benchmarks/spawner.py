@@ -23,7 +23,7 @@ from pathlib import Path
 from figures import Table
 from kernel_events import Events
 from spawner_rig import MANAGER, Spawner, launch, sealed, stop, uep
-from twinlock_testbed.site import cgroup_folder
+from twinlock_testbed.cgroup import cgroup_folder
 from twinlock_testbed.users import throw_away
 from twinlock_wire import wire
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twinlock_testbed.daemons import DaemonError
-from twinlock_testbed.demo import Checks, demonstrate, own_site, shared_site, step
+from twinlock_testbed.demo import Checks, demonstrate
+from twinlock_testbed.demo_site import own_site, shared_site
+from twinlock_testbed.progress import step
 from twinlock_testbed.site import PORT
 
 INTERRUPTED = 128 + signal.SIGINT

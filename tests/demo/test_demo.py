@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from site_rig import eventually
+from twinlock_testbed.cgroup import cgroup_folder, remove_cgroup
 from twinlock_testbed.daemons import Daemon
-from twinlock_testbed.demo import USERS
-from twinlock_testbed.site import cgroup_folder, remove_cgroup
+from twinlock_testbed.demo_site import USERS
 from twinlock_testbed.users import BROKER, processes_of, throw_away
 
 pytestmark = pytest.mark.system

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mutant_table import PACKAGES, ROOT, Mutant
 from spawner_rig import NOTHING_STARTS
-from twinlock_testbed.site import remove_cgroup
+from twinlock_testbed.cgroup import remove_cgroup
 
 _APART = ROOT / "tests/mutants/apart"
 _LOAD = "import twinlock_spawner.__main__, twinlock_spawner.doubts"

@@ -12,7 +12,7 @@ import pytest
 from nss_rig import NameService
 from spawner_rig import Spawner, Start, launch, stop
 from spawner_versions import Version
-from twinlock_testbed.site import cgroup_folder
+from twinlock_testbed.cgroup import cgroup_folder
 from twinlock_testbed.users import throw_away
 
 
