@@ -6,29 +6,23 @@ write the time. Exits with 1 where a budget is exceeded.
 """
 
 import os
-import pwd
 import resource
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from figures import Table
 from kernel_events import Events
-from spawner_rig import MANAGER, Spawner, launch, sealed, stop, uep
+from spawner_host import MANY, Host, compiled, running_host
 from twinlock_testbed.cgroup import cgroup_folder
 from twinlock_testbed.users import throw_away
 from twinlock_wire import wire
 
-MANY = 1000  # endpoints held at a time
-AT_ONCE = 100  # of them that are ending at a time
 TIMES = 300  # starts of which a median is taken
 APART = 100, 0.05  # further starts, and seconds before each: a site has pauses, in which the kernel forgets and sleeps
 FORK_TO_EXEC, MEMORY = 6.0, 16 * 1024**2  # ms, bytes
@@ -36,16 +30,6 @@ SETTLING = 4  # thousands of endpoints after which the spawner's memory has grow
 LEAK = 100_000  # bytes for the next thousand: an object of 100 bytes that is kept for each
 PER_START = 1.1  # times as long with a thousand children as with one: what two medians may differ by
 
-CLOCK = """
-#include <time.h>
-#include <unistd.h>
-int main(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return write(1, &now, sizeof now) != sizeof now;
-}
-"""
-SLEEP = "#include <unistd.h>\nint main(void) { return pause(); }\n"
 BARE = """
 import os, sys, time
 times = []
@@ -71,77 +55,6 @@ STEPS = {  # how the time from the request to the program's first act divides: u
 }
 
 
-class Host:
-    """A spawner under measurement and the broker's end of its socket."""
-
-    def __init__(self, spawner: Spawner, user: str) -> None:
-        self.spawner, self.broker, self._user = spawner, spawner.connect(), user
-        self.pid = spawner.process.pid
-        self._stdin = sealed()
-        _, self._output = os.pipe()
-
-    def start(self, number: int, program: str, output: int | None = None) -> None:
-        """Ask for an endpoint."""
-        request = wire.Spawn(uep(number), self._user, f"uep.{MANAGER}.{uep(number)}", program)
-        self.broker.send(request, [self._stdin, self._output if output is None else output])
-
-    def list(self) -> float:
-        """Return how long a request takes that starts nothing, in ms."""
-        before = time.monotonic_ns()
-        self.broker.send(wire.List())
-        while len(self.broker.receive(wire.Children).children) == wire.MAX_PAGE:
-            pass
-        return (time.monotonic_ns() - before) / 1e6
-
-    def clock(self) -> tuple[float, float, int]:
-        """Start the program that writes the time.
-
-        Return the ms until its first act and until Spawned, and when that began (CLOCK_MONOTONIC, ns).
-        """
-        reader, writer = os.pipe()
-        before = time.monotonic_ns()
-        self.start(0, "clock", writer)
-        os.close(writer)
-        self.broker.receive(wire.Spawned)
-        told = time.monotonic_ns()
-        seconds, nanoseconds = struct.unpack("qq", os.read(reader, 16))
-        self.broker.receive(wire.Exited)
-        self.broker.send(wire.Noted(uep(0)))
-        os.close(reader)
-        return (seconds * 10**9 + nanoseconds - before) / 1e6, (told - before) / 1e6, before
-
-    def start_many(self) -> float:
-        """Start the sleeping program `MANY` times, one after the other. Return ms for each."""
-        before = time.monotonic()
-        for number in range(1, MANY + 1):
-            self.start(number, "sleep")
-            self.broker.receive(wire.Spawned)
-        return (time.monotonic() - before) * 1000 / MANY
-
-    def stop_many(self) -> float:
-        """End them all, `AT_ONCE` at a time, so that the spawner needn't wait for us to read. Return ms for each."""
-        before = time.monotonic()
-        for number in range(1, MANY + AT_ONCE + 1):
-            if number <= MANY:
-                self.broker.send(wire.Signal(uep(number), "TERM"))
-            if number > AT_ONCE:
-                self.broker.send(wire.Noted(self.broker.receive(wire.Exited).id))
-        return (time.monotonic() - before) * 1000 / MANY
-
-    def memory(self) -> int:
-        """Return VmRSS in bytes, when all requests so far have been carried out."""
-        self.list()
-        return int(Path(f"/proc/{self.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
-
-    def files(self) -> int:
-        """Return how many file descriptors are open."""
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
-
-    def cgroups(self) -> int:
-        """Return how many cgroups there are below the spawner's, its own included."""
-        return len(list(Path(self.spawner.cgroup).rglob("cgroup.procs"))) if self.spawner.cgroup else 0
-
-
 def main() -> int:
     """Measure and print. Return the exit code, see above; 77 without root."""
     if os.getuid() != 0:
@@ -156,40 +69,22 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="twl-bench-", dir="/var/tmp") as folder,
     ):
         Path(folder).chmod(0o755)
-        programs = _programs(Path(folder))
+        programs = compiled(Path(folder))
         if cgroup:
             print("\na cgroup for each endpoint")
-            _measure(table, account, programs, cgroup)
+            _measure(table, account.pw_name, programs, cgroup)
         else:
             print("\na cgroup for each endpoint: not measured, no cgroup v2 can be made here")
         print("\na guard for each endpoint")
-        _measure(table, account, programs, "")
+        _measure(table, account.pw_name, programs, "")
     return table.exit_code()
 
 
-def _measure(table: Table, account: pwd.struct_passwd, programs: dict[str, list[str]], cgroup: str) -> None:
-    with _host(account, programs, cgroup and f"{cgroup}-one") as one, _host(account, programs, cgroup) as many:
+def _measure(table: Table, user: str, programs: dict[str, list[str]], cgroup: str) -> None:
+    with running_host(user, programs, cgroup and f"{cgroup}-one") as one, running_host(user, programs, cgroup) as many:
         table.row("memory, idle (VmRSS)", one.memory(), "bytes", MEMORY)
         _fork_to_exec(table, one)
         _hold(table, one, many)
-
-
-@contextmanager
-def _host(account: pwd.struct_passwd, programs: dict[str, list[str]], cgroup: str) -> Iterator[Host]:
-    """Run a spawner that allows whatever a measurement asks for."""
-    policy = {"cgroup": cgroup, "programs": programs, "max_children": 2 * MANY, "max_children_per_user": 2 * MANY}
-    rates = {"start_rate": 1_000_000, "start_rate_per_user": 1_000_000}
-    with tempfile.TemporaryDirectory(prefix="twl-bench-", dir="/var/tmp") as name, ExitStack() as stack:
-        spawner = launch(Path(name), policy | rates, ("env", "--unset=TWINLOCK_MEASURED"))
-        stack.callback(stop, spawner)
-        yield Host(spawner, account.pw_name)
-
-
-def _programs(folder: Path) -> dict[str, list[str]]:
-    for name, source in (("clock", CLOCK), ("sleep", SLEEP)):
-        argv = ["gcc", "-O2", "-static", "-x", "c", "-", "-o", str(folder / name)]
-        subprocess.run(argv, input=source.encode(), check=True)
-    return {name: [str(folder / name)] for name in ("clock", "sleep")}
 
 
 def _fork_to_exec(table: Table, host: Host) -> None:
