@@ -13,7 +13,7 @@ from twinlock_testbed.daemons import DaemonError
 from twinlock_testbed.demo import Checks, demonstrate
 from twinlock_testbed.demo_site import own_site, shared_site
 from twinlock_testbed.progress import step
-from twinlock_testbed.site import PORT
+from twinlock_testbed.service import PORT
 
 INTERRUPTED = 128 + signal.SIGINT
 

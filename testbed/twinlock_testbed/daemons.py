@@ -14,6 +14,9 @@ import psutil
 
 _T = TypeVar("_T")
 
+START_LIMIT = 180.0
+"""Seconds for any program here to be ready, on a machine that is busy with tests."""
+
 _POLL = 0.05
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 

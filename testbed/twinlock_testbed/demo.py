@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import psutil
 
 from twinlock_testbed.demo_site import Site
+from twinlock_testbed.manager import Manager
 from twinlock_testbed.processes import capabilities, endpoints, guards, idle, keepers, title, tree
 from twinlock_testbed.progress import step
 from twinlock_testbed.scripts import Outcome, Script
-from twinlock_testbed.site import Manager
 from twinlock_testbed.users import processes_of
 
 _RESULT_TIMEOUT = 300.0

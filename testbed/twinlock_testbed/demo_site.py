@@ -13,8 +13,9 @@ from pathlib import Path
 from twinlock_testbed import templates
 from twinlock_testbed.cgroup import remove_cgroup
 from twinlock_testbed.daemons import stop_stragglers
+from twinlock_testbed.manager import Manager, Setup, manager
 from twinlock_testbed.progress import step
-from twinlock_testbed.site import DOMAIN, Login, Manager, Person, Service, Setup, manager, service
+from twinlock_testbed.service import DOMAIN, Login, Person, Service, service
 from twinlock_testbed.slurm import Slurm, private_slurm
 from twinlock_testbed.users import broker_account, throw_away
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from twinlock_testbed.daemons import as_user
-from twinlock_testbed.site import Person
+from twinlock_testbed.service import Person
 
 _JOB = Path(__file__).with_name("job.py")
 

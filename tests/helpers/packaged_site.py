@@ -14,7 +14,7 @@ import yaml
 from container import Container, ContainerError, container
 from site_rig import RESULT_TIMEOUT
 from twinlock_testbed.scripts import Outcome, Script
-from twinlock_testbed.site import DOMAIN, URL, Login, Person
+from twinlock_testbed.service import DOMAIN, URL, Login, Person
 from twinlock_testbed.templates import LOCAL
 
 USERS = ("twl-ada", "twl-bob")

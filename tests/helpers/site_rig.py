@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twinlock_testbed.manager import Manager, Setup
 from twinlock_testbed.scripts import Outcome, Script
-from twinlock_testbed.site import DOMAIN, Manager, Person, Service, Setup
+from twinlock_testbed.service import DOMAIN, Person, Service
 
 USERS = ("twl-ada", "twl-bob")
 """Accounts that people are mapped to."""

@@ -22,7 +22,8 @@ from typing import Any
 import soak_acts
 from twinlock_testbed import scripts
 from twinlock_testbed.daemons import as_user
-from twinlock_testbed.site import Manager, Service
+from twinlock_testbed.manager import Manager
+from twinlock_testbed.service import Service
 
 Outcome = dict[str, str]
 """What came of an order: `result`, the value's `repr`, or `error`, the text of the future's exception."""

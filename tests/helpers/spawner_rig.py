@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from proc_rig import PATIENCE, until
-from twinlock_testbed.site import toml
+from twinlock_testbed.manager import toml
 from twinlock_wire import wire
 
 # A spawner started behind these words is as it is at a site: nothing measures its coverage, see `measure`.

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from site_rig import eventually
 from soak_rig import ENGINES, TEMPLATE, Administrator, Hand, Quiet, Wild, lay_out
-from twinlock_testbed.site import DOMAIN, Login, Manager, Person, Service, Setup, manager, service
+from twinlock_testbed.manager import Manager, Setup, manager
+from twinlock_testbed.service import DOMAIN, Login, Person, Service, service
 from twinlock_testbed.users import processes_of, throw_away
 
 pytestmark = pytest.mark.system

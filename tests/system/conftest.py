@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from site_rig import PEOPLE, USERS, Launch, World
-from twinlock_testbed.site import Login, Manager, Person, Setup, manager, service
+from twinlock_testbed.manager import Manager, Setup, manager
+from twinlock_testbed.service import Login, Person, service
 from twinlock_testbed.users import broker_account, throw_away
 
 

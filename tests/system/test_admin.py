@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World, eventually
 from twinlock_testbed import templates
+from twinlock_testbed.manager import Manager, Setup
 from twinlock_testbed.processes import endpoints
-from twinlock_testbed.site import Manager, Setup
 
 pytestmark = pytest.mark.system
 

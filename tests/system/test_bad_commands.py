@@ -11,7 +11,7 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World, eventually
-from twinlock_testbed.site import Manager, Setup
+from twinlock_testbed.manager import Manager, Setup
 
 pytestmark = pytest.mark.system
 

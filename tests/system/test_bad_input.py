@@ -10,7 +10,7 @@ import psutil
 import pytest
 from site_rig import ADA, BOB, DAEMON, GHOST, ROOT, STRANGER, Launch, World
 from twinlock_testbed.daemons import DaemonError
-from twinlock_testbed.site import Manager, Setup
+from twinlock_testbed.manager import Manager, Setup
 
 pytestmark = pytest.mark.system
 

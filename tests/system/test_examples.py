@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from site_rig import ADA, World, eventually
 from twinlock_testbed.daemons import run
-from twinlock_testbed.site import Manager, Setup, manager
+from twinlock_testbed.manager import Manager, Setup, manager
 from twinlock_testbed.slurm import private_slurm
 
 pytestmark = [pytest.mark.system, pytest.mark.slurm]

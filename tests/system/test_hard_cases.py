@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hanging_home import home_that_hangs
 from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World
-from twinlock_testbed.site import Manager, Setup
+from twinlock_testbed.manager import Manager, Setup
 
 pytestmark = pytest.mark.system
 

@@ -7,8 +7,8 @@ import psutil
 import pytest
 from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World, eventually
 from twinlock_testbed import templates
+from twinlock_testbed.manager import Manager, Setup, manager
 from twinlock_testbed.processes import capabilities, endpoints, guards, idle, keepers, title
-from twinlock_testbed.site import Manager, Setup, manager
 from twinlock_testbed.users import processes_of
 
 pytestmark = pytest.mark.system

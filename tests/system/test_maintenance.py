@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World, eventually
 from twinlock_testbed import templates
-from twinlock_testbed.site import URL, Manager, Setup
+from twinlock_testbed.manager import Manager, Setup
+from twinlock_testbed.service import URL
 
 pytestmark = pytest.mark.system
 

@@ -9,7 +9,8 @@ import pytest
 from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World
 from twinlock_testbed import templates
 from twinlock_testbed.daemons import Daemon
-from twinlock_testbed.site import URL, Setup, endpoint_folder
+from twinlock_testbed.manager import Setup, endpoint_folder
+from twinlock_testbed.service import URL
 
 pytestmark = [pytest.mark.system, pytest.mark.peer]
 

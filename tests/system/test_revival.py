@@ -6,8 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 from site_rig import ADA, RESULT_TIMEOUT, Launch, World, eventually
+from twinlock_testbed.manager import Manager, Setup
 from twinlock_testbed.processes import endpoints
-from twinlock_testbed.site import Manager, Setup
 
 pytestmark = pytest.mark.system
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from site_rig import ADA, BOB, RESULT_TIMEOUT, Launch, World, eventually
 from twinlock_testbed import templates
+from twinlock_testbed.manager import Manager, Setup
 from twinlock_testbed.processes import idle
-from twinlock_testbed.site import Manager, Setup
 from twinlock_testbed.slurm import Slurm, private_slurm
 
 pytestmark = [pytest.mark.system, pytest.mark.slurm]

@@ -16,7 +16,7 @@ from container import ContainerError
 from packaged_site import SPAWNER, USERS, Site, make_endpoint, packaged_site
 from site_rig import RESULT_TIMEOUT, eventually
 from twinlock_testbed.scripts import Outcome
-from twinlock_testbed.site import Login
+from twinlock_testbed.service import Login
 from twinlock_testbed.users import throw_away
 
 pytestmark = pytest.mark.system
