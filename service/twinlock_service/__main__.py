@@ -17,7 +17,6 @@ import setproctitle
 from yarl import URL
 
 from twinlock_service.errors import StartError
-from twinlock_service.serve import Options, serve
 from twinlock_service.users import commands as user_commands
 
 EXIT_USAGE = 100
@@ -115,6 +114,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    # Not for the commands, nor for tab completion: it imports most of the program.
+    from twinlock_service.serve import Options, serve
+
     if options.state is None or options.users is None:
         parser.error("--state DIR and --users FILE are required")
     if options.amqp is None and options.amqp_management is not None:
