@@ -44,7 +44,7 @@ help:
 	echo 'make install   install the programs into PREFIX/bin (PREFIX=$(PREFIX))'
 	echo 'make demo      run a whole site with two users on this machine, then remove it; SLURM=1: on a private Slurm'
 	echo 'make test      run the tests; ARGS="-k NAME" chooses some'
-	echo 'make thorough  those too that take long, and measure that every line that root runs is tested'
+	echo 'make thorough  those too that take long, the packages in a container, and whether every line of root'"'"'s code is tested'
 	echo 'make deep      that, and what takes longer: mutants, pythons, system-test on the other supported Debian,'
 	echo '               and a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
 	echo 'make pythons   lint, and the tests that need no RabbitMQ or Slurm, with each Python of $(PYTHONS)'
@@ -78,7 +78,7 @@ demo:
 test:
 	packaging/reachable '$(PREFIX)'
 	$(MAKE) --no-print-directory lint
-	$(if $(ROOT),$(MAKE) --no-print-directory container || echo 'no packages or no container: no test under systemd')
+	$(if $(ROOT),$(if $(THOROUGH),$(MAKE) --no-print-directory container || echo 'no packages or no container: no test under systemd'))
 	packaging/debian-packages $(SITE_PACKAGES) $(SLURM_PACKAGES) $(TEST_PACKAGES)
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
 	TWINLOCK_THOROUGH=$(THOROUGH) TWINLOCK_PREFIX='$(PREFIX)' tests/run $(ARGS)
@@ -148,7 +148,7 @@ docs: install-dev
 	'$(PREFIX)/bin/mkdocs' build --quiet --strict
 	echo 'the site is in build/site; open build/site/index.html'
 
-# What the system test installs has to be what is tested beside it, so `make test` makes the packages as well. They bring
+# What the system test installs has to be what is tested beside it, so `make thorough` makes the packages as well. They bring
 # environments for the Python of one release of Debian, so those for another release are made in a tree of that.
 deb:
 ifdef OTHER_DEBIAN

@@ -65,6 +65,7 @@ NOTICES = "tests/shared/test_wire.py::test_another_form_of_an_empty_page"
 DOESNT = "tests/shared/test_wire.py::test_messages_of_equal_fields_keep_their_kind"
 
 
+@pytest.mark.thorough
 @pytest.mark.system
 @pytest.mark.parametrize(
     ("new", "test", "outcome"),

@@ -34,6 +34,7 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
+@pytest.mark.thorough
 @pytest.mark.system
 @pytest.mark.asyncio(loop_scope="package")
 async def test_a_second_broker_changes_nothing(rabbit: Rabbit, place: Path) -> None:

@@ -50,6 +50,7 @@ def before() -> set[Path | str]:
     return left()
 
 
+@pytest.mark.thorough
 def test_without_root_it_serves_its_own_user(selma: pwd.struct_passwd, tmp_path: Path, before: set[Path | str]) -> None:
     home = Path(selma.pw_dir)
     code = shutil.copytree(TESTBED, home / "testbed")

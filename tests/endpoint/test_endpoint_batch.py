@@ -132,6 +132,7 @@ def test_a_job_whose_id_is_not_printed_is_used(
     until(lambda: not jobs(batch))
 
 
+@pytest.mark.thorough
 def test_a_held_job_is_not_replaced_by_another_and_its_user_can_see_why(
     endpoint: Callable[..., Running], queues: Queues, batch: Path
 ) -> None:

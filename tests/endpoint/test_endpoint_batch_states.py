@@ -56,6 +56,7 @@ def test_a_suspended_job_has_not_ended(provider: Any, batch: Path, template: str
     assert states(provider, first, second) == [JobState.HELD, JobState.RUNNING]
 
 
+@pytest.mark.cases(8)
 @pytest.mark.parametrize(
     ("template", "word", "state"),
     [

@@ -88,7 +88,7 @@ def test_batch_systems(endpoint: Callable[..., Running], queues: Queues, batch: 
     assert (end.code, end.left) == (0, [])
 
 
-@pytest.mark.cases(1)
+@pytest.mark.thorough
 @pytest.mark.slurm
 @pytest.mark.parametrize("launcher", ["SrunLauncher", "SingleNodeLauncher", "SimpleLauncher"])
 def test_slurm(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, launcher: str) -> None:

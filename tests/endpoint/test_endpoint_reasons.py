@@ -191,6 +191,7 @@ GONE = "Following jobs do not exist:\n1\n"
 LIMIT = "TERM_RUNLIMIT: job killed after reaching LSF run time limit"
 
 
+@pytest.mark.cases(6)
 @pytest.mark.parametrize(
     ("template", "state", "why", "end"),
     [

@@ -43,7 +43,7 @@ def note(path: str, data: bytes, size: int, last: str = "") -> tuple[int, bytes]
     return len(data), bytes(size)
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("tells_both", [True, False], ids=["both are told", "the pool is told"])
 @pytest.mark.parametrize(("sent", "returned"), [(LARGE, 0), (0, LARGE)], ids=["a task", "a result"])
 def test_what_is_under_way_comes_all_the_same_and_runs_once(

@@ -97,7 +97,7 @@ def test_new_tasks_wait_while_the_scheduler_can_not_be_reached(
     leave(running, slurm)
 
 
-@pytest.mark.cases(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("strategy", ["simple", "none"])
 def test_the_very_first_block_waits_for_the_scheduler_too(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults, strategy: str
@@ -112,6 +112,7 @@ def test_the_very_first_block_waits_for_the_scheduler_too(
     leave(running, slurm)
 
 
+@pytest.mark.thorough
 def test_first_blocks_that_were_refused_come_later(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:
@@ -165,7 +166,7 @@ def kill_pool(slurm: Slurm, job: str) -> None:
                 process.kill()
 
 
-@pytest.mark.cases(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("what", "told"),
     [
@@ -203,6 +204,7 @@ def patient() -> str:
     return quick(threshold=600)
 
 
+@pytest.mark.thorough
 def test_a_job_that_can_not_be_cancelled_at_the_end_is_cancelled_by_the_next_endpoint(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:
@@ -218,6 +220,7 @@ def test_a_job_that_can_not_be_cancelled_at_the_end_is_cancelled_by_the_next_end
     leave(following, slurm)
 
 
+@pytest.mark.thorough
 def test_cancelling_is_tried_again_at_the_end(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, faults: Faults
 ) -> None:

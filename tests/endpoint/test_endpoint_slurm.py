@@ -31,6 +31,7 @@ def where() -> str | None:
     return os.environ.get("SLURM_JOB_ACCOUNT")
 
 
+@pytest.mark.thorough
 def test_the_administrators_template(endpoint: Callable[..., Running], queues: Queues, slurm: Slurm) -> None:
     running = endpoint(TEMPLATE, environment=slurm.environment())
     assert value(queues.result(queues.submit(where))) == "abc"
@@ -88,6 +89,7 @@ def test_a_job_that_the_scheduler_refuses(endpoint: Callable[..., Running], queu
     assert (end.code, end.left) == (69, [])
 
 
+@pytest.mark.thorough
 def test_the_job_of_an_endpoint_that_was_killed_is_cancelled_by_the_next(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path
 ) -> None:
@@ -105,6 +107,7 @@ def test_the_job_of_an_endpoint_that_was_killed_is_cancelled_by_the_next(
     leave(following, slurm)
 
 
+@pytest.mark.thorough
 def test_a_job_that_is_cancelled_under_a_task(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, home: Path
 ) -> None:

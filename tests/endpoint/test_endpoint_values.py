@@ -48,6 +48,7 @@ def run_elsewhere(peer: Path, program: Path, given: dict[str, Any]) -> dict[str,
     return told
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_values_that_tasks_make_come_back(
     endpoint: Callable[..., Running], queues: Queues, peer: Path, buffers: dict[str, str], engine: str

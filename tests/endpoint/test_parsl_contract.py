@@ -84,6 +84,7 @@ def test_all_that_is_used_of_parsl_is_there(release: str) -> None:
     assert json.loads(done.stdout) == [installed(release), []]
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("more", ["", ", worker_init: 'true'"], ids=["forked", "as programs"])
 @pytest.mark.parametrize("release", RELEASES)
 def test_tasks_run_fail_and_are_lost_as_they_should(
@@ -128,7 +129,7 @@ def in_their_python(release: str, launcher: str) -> str:
     return LOCAL.format(more=more)
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("launcher", ["{type: SimpleLauncher}", "{type: WrappedLauncher, prepend: ''}"])
 @pytest.mark.parametrize("release", ON_NODES)
 def test_nodes_may_have_another_release(

@@ -42,7 +42,7 @@ from twinlock_service.tasks.endpoint_messages import MAX_REPORT, MAX_RESULT
 from twinlock_service.tasks.message_quota import UNIT
 from yarl import URL
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.thorough]
 
 RESULT = 180.0
 """Seconds after which a result is taken not to come."""
@@ -112,7 +112,6 @@ def channels(url: str, wanted: int) -> int:
     return opened
 
 
-@pytest.mark.thorough
 def test_a_login_has_so_many_connections_and_channels(service: Service, mep: Manager) -> None:
     of_user = str(sdk_client(ALICE).get_result_amqp_url()["connection_url"])
     of_endpoint = str(mep.credentials["heartbeat_queue_info"]["connection_url"])
@@ -235,7 +234,6 @@ def test_an_endpoint_that_sends_nothing_but_nonsense_is_cut_off_and_comes_back(
     assert result(again, task) == 7
 
 
-@pytest.mark.thorough
 def test_an_endpoint_may_send_its_results_again(service: Service, mep: Manager) -> None:
     """As after a lost connection, when RabbitMQ had not confirmed them yet."""
     client = sdk_client(BOB)

@@ -30,7 +30,7 @@ from site_rig import eventually
 from twinlock_testbed.users import throw_away
 from yarl import URL
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.thorough]
 
 
 def give(value: int) -> int:
@@ -77,7 +77,6 @@ def test_a_restart_forgets_nothing_and_leaves_nothing_behind(running: Service, e
     successor.close()
 
 
-@pytest.mark.thorough
 def test_a_node_takes_a_new_login_where_the_former_is_damaged(running: Service) -> None:
     with manager() as mep:
         group, endpoint = submit(mep, 1)
@@ -174,7 +173,6 @@ def test_a_port_that_is_taken_is_named(running: Service, tmp_path: Path) -> None
     assert f"127.0.0.1:{PORT}" in second.stderr
 
 
-@pytest.mark.thorough
 def test_any_user_can_run_it(folder: Path) -> None:
     with throw_away(f"twl-runner{os.getpid()}") as account:
         home = folder / "runner"

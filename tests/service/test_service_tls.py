@@ -140,6 +140,7 @@ def get(port: int, trusted: Path, path: str, method: str = "GET", **headers: str
     return connection.getresponse()
 
 
+@pytest.mark.thorough
 @pytest.mark.system
 def test_a_client_that_trusts_the_certificate_is_served(encrypted: tuple[Service, int]) -> None:
     service, port = encrypted
@@ -181,6 +182,7 @@ async def test_tls_is_agreed_on_in_time(tmp_path: Path, monkeypatch: pytest.Monk
     await runner.cleanup()
 
 
+@pytest.mark.thorough
 @pytest.mark.system
 def test_the_pages_cookie_is_never_sent_in_the_clear(encrypted: tuple[Service, int]) -> None:
     service, port = encrypted
@@ -194,6 +196,7 @@ def test_the_pages_cookie_is_never_sent_in_the_clear(encrypted: tuple[Service, i
     assert ALICE in shown
 
 
+@pytest.mark.thorough
 @pytest.mark.system
 def test_a_renewed_certificate_is_used_without_a_restart(encrypted: tuple[Service, int], tmp_path: Path) -> None:
     service, port = encrypted

@@ -132,6 +132,7 @@ def test_a_change_hides_tokens_that_were_written_by_hand(file: Path) -> None:
     assert load_users(file).by_token("sesame-alice")
 
 
+@pytest.mark.thorough
 def test_changes_at_the_same_time_are_all_made(file: Path) -> None:
     names = [f"user{number}@site.example" for number in range(6)]
     with ThreadPoolExecutor(6) as pool:

@@ -131,6 +131,7 @@ def test_the_newest_connection_is_the_only_one(start: Start) -> None:
     assert "disconnected" in [line["event"] for line in spawner.audit()]
 
 
+@pytest.mark.cases(8)
 @pytest.mark.parametrize(
     ("data", "fds"),
     [

@@ -144,14 +144,14 @@ def swift(start: Start, alice: pwd.struct_passwd, mode: dict[str, str]) -> Siege
     return Siege(start(mode, UNMEASURED), alice.pw_name)
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("data", [LIST, NOBODYS, wire.encode(wire.Noted(uep(9)))], ids=["list", "signal", "noted"])
 def test_a_flood_of_requests(swift: Siege, data: bytes) -> None:
     swift.flood(data, 20_000)
     swift.lift()
 
 
-@pytest.mark.cases(1)
+@pytest.mark.thorough
 def test_a_flood_of_starts_for_root(start: Start, alice: pwd.struct_passwd, mode: dict[str, str]) -> None:
     """Each is refused: by its child, or when they are too many, without one. For all to have one would take minutes."""
     siege = Siege(start(mode | {"start_rate_per_user": 10}), alice.pw_name)

@@ -65,6 +65,7 @@ def _provoke(spawner: Spawner, user: str, pid: int) -> None:
             broker.send(request)
 
 
+@pytest.mark.cases(6)
 @pytest.mark.parametrize(
     ("module", "line"),
     [

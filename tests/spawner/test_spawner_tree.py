@@ -178,7 +178,7 @@ def _end(broker: Broker, number: int, pid: int, end: str) -> None:
     assert ready, "the endpoint didn't end"
 
 
-@pytest.mark.cases(16)
+@pytest.mark.cases(8)
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize(("spawner", "word"), CASES, indirect=["spawner"])
 def test_nothing_outlives_an_endpoint(spawner: Spawner, alice: pwd.struct_passwd, word: str, end: str) -> None:
@@ -191,6 +191,7 @@ def test_nothing_outlives_an_endpoint(spawner: Spawner, alice: pwd.struct_passwd
     assert os.waitstatus_to_exitcode(status) == expected[end]
 
 
+@pytest.mark.cases(6)
 @pytest.mark.parametrize(("spawner", "word"), CASES, indirect=["spawner"])
 def test_an_end_is_reported_when_nothing_is_left(spawner: Spawner, alice: pwd.struct_passwd, word: str) -> None:
     broker = spawner.connect()
@@ -225,6 +226,7 @@ def test_nothing_outlives_the_spawner(
     assert eventually(lambda: not alive(alice.pw_uid) | alive(bob.pw_uid))
 
 
+@pytest.mark.cases(6)
 @pytest.mark.parametrize("grace", [1], ids=[pytest.HIDDEN_PARAM])
 @pytest.mark.parametrize("by", ["KILL", "TERM", "spawner-KILL", "spawner-TERM"])
 def test_an_endpoint_cannot_hide_its_end(spawner: Spawner, alice: pwd.struct_passwd, by: str) -> None:

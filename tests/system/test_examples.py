@@ -43,6 +43,7 @@ def endpoint(world: World) -> Iterator[Manager]:
         assert eventually(lambda: slurm.jobs() == [], 180)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("page", ["README.md", "docs/users.md"])
 def test_a_users_script(world: World, endpoint: Manager, page: str) -> None:
     token = world.folder / f"token-{page.replace('/', '-')}"

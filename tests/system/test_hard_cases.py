@@ -48,6 +48,7 @@ def mounted(*argv: str | Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", argv[-1]], check=True, timeout=60)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse, for a file system that hangs")
 def test_a_home_that_hangs_is_told_to_its_owner_and_holds_up_nobody(world: World, endpoint: Manager) -> None:
     with home_that_hangs(Path(world.accounts["twl-bob"].pw_dir)):

@@ -81,6 +81,7 @@ def test_the_reason_of_a_refusal(world: World, agent: str) -> None:
     assert "account_id" in (outcome.error or "")
 
 
+@pytest.mark.thorough
 def test_our_endpoint_under_the_official_manager(world: World, program: Path) -> None:
     """A site that goes over step by step may begin with the endpoint: its program's name leads to ours."""
     folder = world.folder / "ours"

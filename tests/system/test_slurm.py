@@ -9,7 +9,7 @@ from twinlock_testbed.manager import Manager, Setup
 from twinlock_testbed.processes import idle
 from twinlock_testbed.slurm import Slurm, private_slurm
 
-pytestmark = [pytest.mark.system, pytest.mark.slurm]
+pytestmark = [pytest.mark.system, pytest.mark.slurm, pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module")
