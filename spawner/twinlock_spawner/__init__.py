@@ -7,6 +7,8 @@ docs/audit.md is the guided reading. Each file uses only those below it:
     server       the socket, the requests, the loop
     children     the table of endpoints: limits, states, signals, ends
     stages       from root to the user, stage by stage
+    admission    whom the policy lets in
+    limits       an endpoint's resource limits
     descriptors  which file descriptors an endpoint gets, how all are closed
     guard, pam   a parent for an endpoint, without a cgroup or with a PAM session
     keeper       kills what is left when the spawner has ended

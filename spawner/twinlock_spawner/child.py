@@ -3,8 +3,10 @@
 The process is the program itself where the endpoint has a cgroup, else the guard above it.
 """
 
+import contextlib
 import enum
 import math
+import os
 import socket
 import time
 from dataclasses import dataclass, field
@@ -79,3 +81,8 @@ class Child:
         """Return the endpoint as the broker knows it."""
         ended = self.wait_status if self.state is State.ENDED else None
         return wire.Child(self.request.id, self.pid, self.request.user, self.request.name, ended)
+
+    def send(self, number: int) -> None:
+        """Send it a signal; it hasn't been reaped. Where that fails, it is killed when it is due."""
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, number)

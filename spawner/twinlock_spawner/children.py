@@ -1,7 +1,6 @@
 """The table of endpoints, from their start until the broker has taken note of their end: limits, states, signals."""
 
 import contextlib
-import errno
 import os
 import selectors
 import signal
@@ -16,7 +15,7 @@ from twinlock_spawner.audit import Audit
 from twinlock_spawner.child import Child, State
 from twinlock_spawner.policy import Policy, is_system_uid
 from twinlock_spawner.rates import EVERYBODY, Rates
-from twinlock_spawner.start import Failure, Start
+from twinlock_spawner.start import Failure, Start, explain, read_failure
 
 _EARLY = 5.0
 """A program that ends within so many seconds costs its account as many starts more."""
@@ -145,7 +144,7 @@ class Children:
                     stages.run(start, report.fileno())
         except OSError as error:
             cgroups.clear(cgroup)
-            return _explain(error)
+            return explain(error)
         child.due = child.since + policy.exec_timeout
         self.add(child)  # first of all: it runs, so it has to be known
         self._selector.register(child.report, selectors.EVENT_READ, lambda: self._read_report(child))
@@ -169,7 +168,7 @@ class Children:
             self._kill(child)
         elif child.wait_status is None:
             child.due = min(child.due, time.monotonic() + self._policy.stop_grace)
-            _send(child.pid, signal.SIGTERM)
+            child.send(signal.SIGTERM)
 
     def _kill(self, child: Child) -> None:
         """Kill what is in its cgroup: who traces the endpoint hears of its end in our place, ptrace(2). And itself."""
@@ -180,7 +179,7 @@ class Children:
         child.due = time.monotonic() + _KILL_AGAIN
         if child.cgroup:
             tree.kill_cgroup(child.cgroup)
-        _send(child.pid, child.kill_signal)
+        child.send(child.kill_signal)
 
     # What happens.
 
@@ -195,7 +194,7 @@ class Children:
             with contextlib.suppress(BlockingIOError):  # a program of a name service may keep the other end open
                 said = report.recv(wire.MAX_DATAGRAM, socket.MSG_DONTWAIT)
         if said and child.failure is None:
-            child.failure = _read_failure(said)
+            child.failure = read_failure(said)
         if child.failure is None:
             child.state = State.RUNNING
             child.due = float("inf")
@@ -246,27 +245,3 @@ class Children:
             self._rates.pay(child.request.user, self._policy.start_rate_per_user, _EARLY)
         assert child.wait_status is not None
         self._report(child.request, wire.Exited(child.request.id, child.pid, child.wait_status))
-
-
-def _explain(error: OSError) -> Failure:
-    """Say why there is no process: fork(2), clone3(2). An error with a file name is about the cgroup."""
-    if error.filename is not None:
-        return Failure("cgroup", str(error))
-    if error.errno == errno.EAGAIN:
-        return Failure("fork", "the host, the spawner's unit or a cgroup has as many processes as it may have")
-    return Failure("fork", f"the host can't start another: {error}")
-
-
-def _send(pid: int, number: int) -> None:
-    """Send a signal to a child that hasn't been reaped. Where that fails, it is killed when it is due."""
-    with contextlib.suppress(OSError):
-        os.kill(pid, number)
-
-
-def _read_failure(said: bytes) -> Failure:
-    """Return stage and reason. They are checked, since a module of the site may have written something there."""
-    try:
-        refused: wire.Refused = wire.decode(said, {"refused": wire.Refused})
-    except wire.WireError as error:
-        return Failure("fork", f"the new process said something that is no report: {error}")
-    return Failure(refused.stage, refused.reason)

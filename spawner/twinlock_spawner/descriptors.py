@@ -8,23 +8,25 @@ import fcntl
 import os
 from typing import NoReturn
 
+from twinlock_spawner.start import Start
+
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 """What a stdin has: nobody can change it any more, neither what it says nor how much."""
 
 
-def are_stdio(stdin: int, output: int) -> bool:
-    """Return whether these are a memfd that is sealed and a pipe that can be written to.
+def check_stdio(start: Start) -> None:
+    """Raise `ValueError` unless these are a memfd that is sealed and a pipe that can be written to.
 
     Not to be asked in the process that serves: a pipe doesn't answer while somebody writes to it out of a file that is
     mapped into memory, and whose file system doesn't answer.
     """
-    try:
-        seals = fcntl.fcntl(stdin, fcntl.F_GET_SEALS)
-        fcntl.fcntl(output, fcntl.F_GETPIPE_SZ)  # fails for what is no pipe
-        mode = fcntl.fcntl(output, fcntl.F_GETFL) & os.O_ACCMODE
-    except OSError:  # it is something else
-        return False
-    return seals & _SEALS == _SEALS and mode != os.O_RDONLY
+    with contextlib.suppress(OSError):  # it is something else
+        seals = fcntl.fcntl(start.stdin, fcntl.F_GET_SEALS)
+        fcntl.fcntl(start.output, fcntl.F_GETPIPE_SZ)  # fails for what is no pipe
+        mode = fcntl.fcntl(start.output, fcntl.F_GETFL) & os.O_ACCMODE
+        if seals & _SEALS == _SEALS and mode != os.O_RDONLY:
+            return
+    raise ValueError("stdin has to be a sealed memfd, and output a pipe")
 
 
 def close_aside(files: list[int]) -> None:

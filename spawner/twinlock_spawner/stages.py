@@ -5,21 +5,19 @@ spawner learns of success by the pipe's end, and of failure by what comes out of
 """
 
 import contextlib
-import grp
 import os
 import pwd
-import resource
 import signal
-from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 import prctl
 from twinlock_wire import wire
 
 from twinlock_spawner import kernel
-from twinlock_spawner.descriptors import are_stdio
+from twinlock_spawner.admission import check_account, check_groups, check_session_groups
+from twinlock_spawner.descriptors import check_stdio
 from twinlock_spawner.guard import open_session, start_guard
-from twinlock_spawner.policy import is_system_uid, local_account
+from twinlock_spawner.limits import set_limits
 from twinlock_spawner.start import Start
 from twinlock_spawner.trust import check_command
 
@@ -49,86 +47,11 @@ def run(start: Start, report: int) -> NoReturn:
         os._exit(os.EX_OSERR)
 
 
-def check_stdio(start: Start) -> None:
-    """Raise `ValueError` for file descriptors that no endpoint gets. One that doesn't answer holds up nobody else."""
-    if not are_stdio(start.stdin, start.output):
-        raise ValueError("stdin has to be a sealed memfd, and output a pipe")
-
-
 def look_up_account(start: Start) -> None:
     """Find the account and its groups by NSS, which may run modules of the site that hang (sssd, LDAP)."""
     kernel.lower_priority()  # the spawner comes before all others, and what it starts doesn't
     start.account = pwd.getpwnam(start.request.user)
     start.groups = os.getgrouplist(start.request.user, start.account.pw_gid)
-
-
-def check_account(start: Start) -> None:
-    """Raise `ValueError` for an account that the policy doesn't let in."""
-    reason = next(_objections(start), None)
-    if reason is not None:
-        raise ValueError(f"account {start.request.user} {reason}")
-
-
-def _objections(start: Start) -> Iterator[str]:
-    account = start.account
-    policy = start.policy
-    if account.pw_name != start.request.user:
-        yield f"is another name of {account.pw_name}"
-    if account.pw_uid == 0:
-        yield "is root, which no endpoint runs as"
-    if _is_broker(start):
-        yield "is the broker's own"
-    if is_system_uid(account.pw_uid, policy):
-        yield f"is a system account: its uid {account.pw_uid} is in system_uids"
-    if account.pw_name in policy.deny_users:
-        yield "is in deny_users"
-    if not _has_allowed_shell(start):
-        yield "has a shell that is not allowed"
-    if not _has_allowed_group(start):
-        yield "is in none of the groups that are allowed"
-
-
-def _has_allowed_shell(start: Start) -> bool:
-    allowed = start.policy.allowed_shells
-    return not allowed or start.account.pw_shell in allowed
-
-
-def _is_broker(start: Start) -> bool:
-    """Return whether it is the account that commands the spawner; in same-user mode there is no other."""
-    if not start.privileged:
-        return False
-    broker, _ = local_account(start.policy.broker_user)
-    return start.account.pw_uid == broker
-
-
-def _has_allowed_group(start: Start) -> bool:
-    allowed = start.policy.allow_groups
-    return not allowed or any(gid in start.groups for gid in _find_groups(allowed).values())
-
-
-def check_groups(start: Start) -> None:
-    """Raise `ValueError` where the account's processes would be in a group that is as good as root, or the broker's."""
-    for name, gid in _find_groups(start.policy.deny_groups).items():
-        if gid in start.groups:
-            raise ValueError(f"account {start.request.user} is in the group {name}, which is in deny_groups")
-    _, brokers = local_account(start.policy.broker_user)
-    if brokers in start.groups:
-        raise ValueError(f"account {start.request.user} is in the broker's own group")
-
-
-def check_session_groups(start: Start) -> None:
-    """Do the same again, since PAM's modules may have added groups."""
-    if start.policy.pam_service:
-        check_groups(start)
-
-
-def _find_groups(names: Iterable[str]) -> dict[str, int]:
-    """Return the gids of those groups that exist."""
-    found = {}
-    for name in names:
-        with contextlib.suppress(KeyError):
-            found[name] = grp.getgrnam(name).gr_gid
-    return found
 
 
 def check_program(start: Start) -> None:
@@ -148,23 +71,6 @@ def record_identity(start: Start) -> None:
     )
     if not recorded:
         raise OSError("the audit log can't be written")
-
-
-def set_limits(start: Start) -> None:
-    """Set the policy's limits, and leave behind what is the service's and not the user's. PAM may set some anew."""
-    for name, (soft, hard) in start.policy.rlimits.items():
-        limit = getattr(resource, f"RLIMIT_{name.upper()}")
-        _, most = resource.getrlimit(limit)
-        resource.setrlimit(limit, (_at_most(soft, most), _at_most(hard, most)))
-    with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
-        file.write(b"0")
-
-
-def _at_most(value: int, most: int) -> int:
-    """Return the limit `value`, or `most` if that is lower: to raise that needs a capability that containers lack."""
-    if most == resource.RLIM_INFINITY:
-        return value
-    return most if value == resource.RLIM_INFINITY else min(value, most)
 
 
 def set_login_uid(start: Start) -> None:

@@ -1,5 +1,6 @@
 """One start, as its stages see it: what was asked for, and what they have found out so far."""
 
+import errno
 import os
 import pwd
 import signal
@@ -11,9 +12,6 @@ from twinlock_wire import wire
 
 from twinlock_spawner.audit import Audit
 from twinlock_spawner.policy import Policy
-
-_HIGHEST = 0x7FFFFFFF
-"""Above every file descriptor."""
 
 
 class Failure(NamedTuple):
@@ -63,5 +61,23 @@ class Start:
         """Close what the stages don't need: the spawner's locks, listener and connection, and what modules opened."""
         signal.set_wakeup_fd(-1)  # Python would write to whatever gets that number
         kept = [2, self.audit.fd, self.report, self.stdin, self.output]
-        for lower, upper in pairwise([*sorted(kept), _HIGHEST]):
+        for lower, upper in pairwise([*sorted(kept), 0x7FFFFFFF]):  # the last is above all that there can be
             os.closerange(lower + 1, upper)
+
+
+def explain(error: OSError) -> Failure:
+    """Say why there is no process: fork(2), clone3(2). An error with a file name is about the cgroup."""
+    if error.filename is not None:
+        return Failure("cgroup", str(error))
+    if error.errno == errno.EAGAIN:
+        return Failure("fork", "the host, the spawner's unit or a cgroup has as many processes as it may have")
+    return Failure("fork", f"the host can't start another: {error}")
+
+
+def read_failure(said: bytes) -> Failure:
+    """Return stage and reason. They are checked, since a module of the site may have written something there."""
+    try:
+        refused: wire.Refused = wire.decode(said, {"refused": wire.Refused})
+    except wire.WireError as error:
+        return Failure("fork", f"the new process said something that is no report: {error}")
+    return Failure(refused.stage, refused.reason)
