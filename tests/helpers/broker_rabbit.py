@@ -61,6 +61,14 @@ class Rabbit:
         """Messages of a queue that nobody holds."""
         return await asyncio.to_thread(_count, self.admin, queue)
 
+    async def acknowledged(self, queue: str) -> None:
+        """Wait, for three minutes at most, until no consumer has a message of the queue that it may give back."""
+        found = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{VHOST}">>, queue, <<"{queue}">>))'
+        held = "[{_, N}] = rabbit_amqqueue:info(Q, [messages_unacknowledged])"
+        async with asyncio.timeout(180):
+            while (await self.evaluate(f"begin {found}, {held}, N end")).strip() != "0":
+                await asyncio.sleep(0.1)
+
     async def restart(self, times: int) -> None:
         """Stop RabbitMQ and start it again, connections, queues and all, so often; it is there for a second in between.
 
