@@ -176,6 +176,14 @@ def test_a_result_beyond_the_limits_is_the_tasks_error(
         result(bob, task)
 
 
+def test_a_result_that_is_no_json_is_the_tasks_error(service: Service, mep: Manager) -> None:
+    bob, task, of_bob = submitted(BOB, mep)
+    body = b'\x01{"message_type": "result", "data": {"task_id": "%s", "data": }' % task.encode()
+    of_bob.channel.basic_publish(f"ep.{of_bob.id}", "results", body + b" lost " * 2**20)
+    with pytest.raises(TaskExecutionFailed, match="isn't JSON"):
+        result(bob, task)
+
+
 def test_such_a_result_ends_no_task_of_others(service: Service, mep: Manager) -> None:
     alice, of_others, of_alice = submitted(ALICE, mep)
     bob, task, of_bob = submitted(BOB, mep)

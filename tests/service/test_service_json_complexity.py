@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twinlock_service.limits import chunks, json_complexity
-from twinlock_service.limits.json_complexity import JsonLimitError, check_json, check_json_in_turns
+from twinlock_service.limits.json_complexity import JsonLimitError, NotJsonError, check_json, check_json_in_turns
 
 DOCUMENTS = st.recursive(
     st.none() | st.integers() | st.text(alphabet='ab"\\[]{},\n\u20ac', max_size=9),
@@ -57,11 +57,42 @@ def test_any_document_is_counted_as_it_is(window: int, monkeypatch: pytest.Monke
 
 
 @given(st.binary(max_size=200))
-def test_what_is_no_json_is_left_to_the_decoder(body: bytes) -> None:
-    passes(body, 10)
+def test_only_what_is_no_json_is_called_that(body: bytes) -> None:
+    try:
+        json.loads(body.decode())
+    except ValueError:
+        return
+    check_json(body, 200)
 
 
-@pytest.mark.parametrize("body", [b'"', b'"\\', b'"\\"', b'["', b"\\", b"", b'"' + b"\\" * 3])
+@pytest.mark.parametrize(
+    ("body", "byte"),
+    [
+        (b"no sense", 1),
+        (b"[1 1]", 2),
+        (b'{"a": #}', 5),
+        (b"\x01{}", 1),
+        ("{}".encode("utf-16-le"), 2),
+        (b"[" + b"x" * 8 * 2**20, 2),
+    ],
+)
+def test_what_is_no_json_is_refused_where_that_shows(body: bytes, byte: int) -> None:
+    with pytest.raises(NotJsonError, match=f"at its byte {byte} "):
+        check_json(body, 10)
+
+
+@pytest.mark.parametrize("number", [b"1" * 101, b"-" + b"7" * 5000, b"[0." + b"3" * 3 * 2**20 + b"]"])
+def test_a_number_has_so_many_digits(number: bytes) -> None:
+    with pytest.raises(JsonLimitError, match="more than 100 digits"):
+        check_json(number, 10)
+
+
+@pytest.mark.parametrize("number", [b"1" * 100, b"-1.5e-7", b"Infinity", b"-Infinity", b"[NaN,true,false,null]"])
+def test_whatever_is_a_value_passes(number: bytes) -> None:
+    check_json(number, 10)
+
+
+@pytest.mark.parametrize("body", [b'"', b'"\\', b'"\\"', b'["', b"", b'"' + b"\\" * 3])
 def test_a_document_that_ends_too_early_comes_to_an_end(body: bytes) -> None:
     check_json(body, 1)
 

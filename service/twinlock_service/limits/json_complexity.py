@@ -1,7 +1,7 @@
 """Limits of nesting and of the number of values in JSON, checked before anything decodes it.
 
 Decoders take microseconds and hundreds of bytes for each value, so that some megabytes of brackets would hold up
-everybody. Long strings cost next to nothing. What isn't JSON at all is left to the decoder, which says so.
+everybody. Long strings cost next to nothing, and what isn't JSON nothing: the first character that shows it ends it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ MAX_ESCAPES = 4_000_000
 """How many characters of a request's texts may be escaped; of base64 in lines it is every 77th."""
 
 _WINDOW = 1024 * 1024
-_PUNCTUATION = re.compile(rb'["\[\]{},]|[0-9]{%d}' % (MAX_DIGITS + 1))
+_UP_TO_SIGN = re.compile(rb'[ \t\r\n:]*+([-+.0-9Ee]*+[A-Za-z]{0,8}+)[ \t\r\n:]*+(["\[\]{},]|\Z)')
+_MANY_DIGITS = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS + 1))
 _INSIDE_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
@@ -32,8 +33,12 @@ class JsonLimitError(ValueError):
     """A document has too many values, or is nested too deeply; the text says which."""
 
 
+class NotJsonError(ValueError):
+    """A document isn't JSON; the text says where that shows."""
+
+
 def check_json(body: bytes, max_values: int) -> None:
-    """Check a document in one go. Raise `JsonLimitError` if it is beyond a limit."""
+    """Check a document in one go. Raise `JsonLimitError` if it is beyond a limit, and `NotJsonError`."""
     for _ in _steps(body, max_values):
         pass
 
@@ -41,7 +46,8 @@ def check_json(body: bytes, max_values: int) -> None:
 async def check_json_in_turns(body: bytes, max_values: int = MAX_VALUES) -> None:
     """Check a document that may be large, and let others work meanwhile.
 
-    Raise `JsonLimitError` if it is beyond a limit.
+    Raise `JsonLimitError` if it is beyond a limit, and `NotJsonError` if it can be seen not to be JSON; a decoder may
+    find more.
     """
     time_slice = TimeSlice()
     for _ in _steps(body, max_values):
@@ -62,9 +68,14 @@ def _steps(body: bytes, max_values: int) -> Iterator[None]:
     """Check a document; yield after each piece of work, which is never longer than `_WINDOW`."""
     depth, values, strings, position = 0, 0, 0, 0
     while position < len(body):
-        found = _PUNCTUATION.search(body, position, position + _WINDOW)
-        position = position + _WINDOW if found is None else found.end()
-        match found and found[0]:
+        found = _UP_TO_SIGN.match(body, position, position + _WINDOW)
+        if found is None:
+            raise NotJsonError(f"it isn't JSON: what begins at its byte {position + 1:,} doesn't belong there")
+        literal, sign = found.groups()
+        if _MANY_DIGITS.search(literal):
+            raise JsonLimitError(f"it has a number of more than {MAX_DIGITS} digits")
+        position = found.end()
+        match sign:
             case b'"':
                 strings += 1
                 position = yield from _end_of_string(body, position)
@@ -74,8 +85,6 @@ def _steps(body: bytes, max_values: int) -> Iterator[None]:
                 depth -= 1
             case b",":
                 values += 1
-            case bytes():
-                raise JsonLimitError(f"it has a number of more than {MAX_DIGITS} digits")
         if depth > MAX_DEPTH:
             raise JsonLimitError(f"it is nested more than {MAX_DEPTH} levels deep")
         # Of what is JSON, at most every second string is a key, and every other one a value.

@@ -8,7 +8,12 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from twinlock_service.errors import ApiError, Code
-from twinlock_service.limits.json_complexity import JsonLimitError, check_escapes_in_turns, check_json_in_turns
+from twinlock_service.limits.json_complexity import (
+    JsonLimitError,
+    NotJsonError,
+    check_escapes_in_turns,
+    check_json_in_turns,
+)
 
 BODY_SECONDS = 120.0
 """How long a body may take to arrive."""
@@ -43,12 +48,14 @@ async def read_body(request: web.Request, limit: int) -> bytes:
 async def read_json(request: web.Request, limit: int) -> bytes:
     """Return a body of JSON that can be decoded without holding up others.
 
-    Raise `ApiError` as `read_body` does, and 413 if the JSON is beyond a limit.
+    Raise `ApiError` as `read_body` does, 400 if the body isn't JSON, and 413 if it is beyond a limit.
     """
     body = await read_body(request, limit)
     try:
         await check_json_in_turns(body)
         await check_escapes_in_turns(body)
+    except NotJsonError as error:
+        raise ApiError(400, Code.REQUEST_MALFORMED, f"bad request: {error}") from None
     except JsonLimitError as error:
         raise ApiError(413, Code.REQUEST_MALFORMED, f"the request's JSON is too complex: {error}") from None
     return body

@@ -11,7 +11,7 @@ from globus_compute_common.messagepack.message_types import EPStatusReport, Resu
 from twinlock_common.amqp.consumer import Message
 from twinlock_common.log_ration import LogRation
 
-from twinlock_service.limits.json_complexity import JsonLimitError, check_json, check_json_in_turns
+from twinlock_service.limits.json_complexity import JsonLimitError, NotJsonError, check_json, check_json_in_turns
 from twinlock_service.rabbitmq.topology import endpoint_of
 from twinlock_service.tasks.failures import failed_result
 
@@ -43,10 +43,10 @@ async def read_result(delivery: Message) -> tuple[Result, bytes] | None:
     """
     try:
         _check_size(delivery, MAX_RESULT)
-        await check_json_in_turns(delivery.body, MAX_VALUES)
+        await check_json_in_turns(_json_of(delivery), MAX_VALUES)
         result = _read(delivery, Result)
         return None if result is None else (result, delivery.body)
-    except (LimitError, JsonLimitError) as error:
+    except (LimitError, JsonLimitError, NotJsonError) as error:
         warn(delivery, "sent a result that is not taken: %s", error)
         named = _TASK_ID.search(delivery.body, 0, _HEAD)
         if named is None:
@@ -59,9 +59,9 @@ def read_report(delivery: Message) -> EPStatusReport | None:
     """Return a status report, or None if the message can't be used."""
     try:
         _check_size(delivery, MAX_REPORT)
-        check_json(delivery.body, MAX_VALUES)
+        check_json(_json_of(delivery), MAX_VALUES)
         return _read(delivery, EPStatusReport)
-    except (LimitError, JsonLimitError) as error:
+    except (LimitError, JsonLimitError, NotJsonError) as error:
         warn(delivery, "sent a status report that is not taken: %s", error)
         return None
 
@@ -76,6 +76,11 @@ def _check_size(delivery: Message, limit: int) -> None:
     size = len(delivery.body)
     if size > limit:
         raise LimitError(f"it has {size:,} bytes, and at most {limit:,} are allowed")
+
+
+def _json_of(delivery: Message) -> bytes:
+    """Return what follows the byte that names the format's version."""
+    return delivery.body[1:]
 
 
 def _read(delivery: Message, kind: type[M]) -> M | None:
