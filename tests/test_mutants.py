@@ -8,6 +8,7 @@ from mutant_box import Boxes, Outcome, boxes
 from mutant_table import Mutant, TableError, check_table, read_table
 
 
+@pytest.mark.thorough
 def test_each_mutant_can_be_made() -> None:
     check_table(read_table())
 

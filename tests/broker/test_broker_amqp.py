@@ -82,6 +82,7 @@ async def low(rabbit: Rabbit) -> AsyncIterator[int]:
     await rabbit.evaluate(set_limit.format(former))
 
 
+@pytest.mark.thorough
 async def test_a_message_that_rabbitmq_never_accepts(rabbit: Rabbit, low: int) -> None:
     async with linked(rabbit.url) as link:
         with pytest.raises(RefusedMessageError, match=f"configured max size {low}"):

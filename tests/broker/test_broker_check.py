@@ -255,7 +255,7 @@ def test_given_identities_are_mapped(folder: Path, tmp_path: Path) -> None:
     assert "ada@elsewhere.org" in found[2][1]
 
 
-@pytest.mark.cases(4)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

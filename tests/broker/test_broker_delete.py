@@ -167,6 +167,7 @@ def test_delete_refuses_while_an_endpoint_runs(host: Host) -> None:
     assert (host.folder.exists(), host.asked()) == (True, [])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("status", "code"), [(404, os.EX_UNAVAILABLE), (403, os.EX_NOPERM), (500, os.EX_TEMPFAIL)])
 def test_what_the_service_refuses_stays_unless_it_is_forced(host: Host, status: int, code: int) -> None:
     host.service.status = status

@@ -109,6 +109,7 @@ RUNTIME = {"globus_compute_sdk_version": "4.19.0", "python": {"version": "3.11.2
 WISHES = {"requirements": "numpy==2.1\nscipy", "worker_init": "module load x", "endpoint_setup": 'echo "it\'s"'}
 
 
+@pytest.mark.thorough
 def test_a_folder_that_the_peer_configures_is_served_as_it_is(tmp_path: Path) -> None:
     said(tmp_path, AGENT, "configure", "cluster", "--multi-user", "true", "--contact-email", "a@b.example")
     checked = said(tmp_path, OURS, "check", *NO_POLICY, tmp_path / ".globus_compute" / "cluster")

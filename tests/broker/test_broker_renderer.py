@@ -100,6 +100,7 @@ def test_memory_is_limited(renderer: Renderer, monkeypatch: pytest.MonkeyPatch, 
     assert yaml.safe_load(renderer.render(request(ENGINE)))
 
 
+@pytest.mark.thorough
 def test_a_schema_whose_pattern_explodes_is_ended_too(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template, "MAX_SECONDS", 1.0)
     schema = {"properties": {"a": {"pattern": "^(x+)+$"}}}

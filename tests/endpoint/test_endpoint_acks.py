@@ -10,6 +10,7 @@ from twinlock_common.amqp.link import Link
 pytestmark = pytest.mark.system
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 4), (4, 0, 2, 1)])
 async def test_only_what_was_settled_leaves_the_queue(queues: Queues, broker: Broker, order: tuple[int, ...]) -> None:
     for _ in range(6):

@@ -112,7 +112,7 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     until(lambda: not lives(job))
 
 
-@pytest.mark.cases(1)
+@pytest.mark.thorough
 @schedulers
 @pytest.mark.parametrize(
     ("odd", "words"),

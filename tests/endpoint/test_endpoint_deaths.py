@@ -115,7 +115,7 @@ def close_and_wait() -> None:
     time.sleep(10_000)
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_whatever_a_function_raises_is_its_error_and_the_worker_lives(
     endpoint: Callable[..., Running], queues: Queues, engine: str
@@ -132,7 +132,7 @@ def test_whatever_a_function_raises_is_its_error_and_the_worker_lives(
     assert value(queues.result(queues.submit(process))) == before
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("how", ["return", "raise"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_function_that_forks_and_comes_back_twice(
@@ -157,7 +157,7 @@ def test_a_function_that_writes_into_its_workers_pipe(
     value(queues.result(queues.submit(process)))
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_running_task_does_not_keep_the_endpoint_from_ending(
     endpoint: Callable[..., Running], queues: Queues, home: Path, engine: str
@@ -194,7 +194,7 @@ def test_a_function_that_ends_its_process_group(
     assert running.process.poll() is None
 
 
-@pytest.mark.cases(4)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("engine", WITH_PROCESSES)
 @pytest.mark.parametrize(
     ("function", "arguments", "said"),

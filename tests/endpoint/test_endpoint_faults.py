@@ -39,6 +39,7 @@ def outcomes(queues: Queues, tasks: list[str], runs: Path) -> list[str]:
     return failed
 
 
+@pytest.mark.thorough
 def test_an_endpoint_that_is_killed_again_and_again(
     endpoint: Callable[..., Running], queues: Queues, home: Path
 ) -> None:
@@ -54,6 +55,7 @@ def test_an_endpoint_that_is_killed_again_and_again(
     assert all("its process or its host died" in text for text in failed)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("title", "said"),
     [("interchange", "interchange ended with exit code -9"), ("worker 0", "WorkerLost")],

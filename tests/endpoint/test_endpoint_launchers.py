@@ -17,7 +17,7 @@ print(probe.probe_addresses.__name__ != "probe_addresses", sys.argv[1:])
 """
 
 
-@pytest.mark.cases(3)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("launcher", sorted(set(parsl.launchers.__all__)))
 def test_each_launchers_shell_starts_the_pool(tmp_path: Path, launcher: str) -> None:
     """Most write the command into a script, through a here-document, which some then have read by another shell."""

@@ -78,7 +78,7 @@ def test_engines_on_this_host(endpoint: Callable[..., Running], queues: Queues, 
     assert (end.code, end.left) == (0, [])
 
 
-@pytest.mark.cases(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheduler", BATCH)
 def test_batch_systems(endpoint: Callable[..., Running], queues: Queues, batch: Path, scheduler: str) -> None:
     running = endpoint(BATCH[scheduler], environment=SHORT | environment(batch))

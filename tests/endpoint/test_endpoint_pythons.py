@@ -122,6 +122,7 @@ engine:
 """
 
 
+@pytest.mark.cases(1)
 @pytest.mark.system
 @pytest.mark.parametrize("config", [LOCAL, THREADS, SHELL], ids=["forked", "threads", "without the variable"])
 def test_every_engine_tells_its_workers_the_users_version(

@@ -109,6 +109,7 @@ def test_rabbitmq_is_restarted_under_load(
     until(lambda: "No connection to RabbitMQ" in running.log())
 
 
+@pytest.mark.thorough
 def test_while_rabbitmq_is_silent_results_wait_on_disk(
     endpoint: Callable[..., Running], queues: Queues, broker: Broker, home: Path
 ) -> None:

@@ -106,6 +106,7 @@ def test_the_manager_endpoint_is_told(endpoint: Callable[..., Running], queues: 
                 assert time.monotonic() < deadline, running.log()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("config", [THREADS, PROCESSES, BLOCKS])
 def test_an_exception_of_140_mb(endpoint: Callable[..., Running], queues: Queues, config: str) -> None:
     endpoint(config)
@@ -119,6 +120,7 @@ def test_an_exception_of_140_mb(endpoint: Callable[..., Running], queues: Queues
     assert len(told) < 100_000
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("low")
 async def test_an_oversized_answer_in_a_journal_from_before(
     endpoint: Callable[..., Running], queues: Queues, home: Path
@@ -229,6 +231,7 @@ def envelope(queues: Queues) -> Envelope:
     return Envelope(**queues.creds()["result_queue_info"]["queue_publish_kwargs"])
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("low")
 async def test_one_of_many_in_flight(broker: Broker, queues: Queues, channels: list[Channel]) -> None:
     bodies = [b"%d" % number for number in range(60)]

@@ -318,7 +318,7 @@ def test_a_job_of_an_endpoint_that_was_killed_while_it_submitted_is_cancelled_by
     leave(following, slurm)
 
 
-@pytest.mark.cases(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "sbatch",
     [

@@ -63,6 +63,7 @@ def ranks() -> list[str]:
     return sorted(done.stdout.splitlines())
 
 
+@pytest.mark.thorough
 def test_an_mpi_program_gets_the_ranks_that_it_asks_for(
     endpoint: Callable[..., Running], queues: Queues, slurm: Slurm
 ) -> None:

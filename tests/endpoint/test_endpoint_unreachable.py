@@ -61,6 +61,7 @@ def kill_block(worker: int) -> None:
     assert psutil.wait_procs(processes, timeout=LIMIT_S)[1] == []
 
 
+@pytest.mark.cases(1)
 @pytest.mark.system
 @pytest.mark.parametrize("config", [SHELL, FORKED], ids=["pool of a shell", "forked pool"])
 def test_they_run_in_the_next_block(endpoint: Callable[..., Running], queues: Queues, home: Path, config: str) -> None:

@@ -129,7 +129,7 @@ def in_their_python(release: str, launcher: str) -> str:
     return LOCAL.format(more=more)
 
 
-@pytest.mark.cases(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("launcher", ["{type: SimpleLauncher}", "{type: WrappedLauncher, prepend: ''}"])
 @pytest.mark.parametrize("release", ON_NODES)
 def test_nodes_may_have_another_release(

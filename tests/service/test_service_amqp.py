@@ -115,6 +115,7 @@ async def test_a_message_that_is_refused_holds_up_no_other(url: str, caplog: pyt
     assert "connecting again" not in caplog.text, "it is the same connection all the time"
 
 
+@pytest.mark.thorough
 async def test_a_result_that_is_refused_is_forwarded_as_an_error(url: str, tmp_path: Path) -> None:
     bodies = ["one", "x" * LIMIT, "two"]
     async with context_at(url, tmp_path) as context, asyncio.timeout(180):

@@ -324,7 +324,7 @@ def test_a_thousand_connections(siege: Siege) -> None:
     siege.lift()
 
 
-@pytest.mark.cases(1)
+@pytest.mark.thorough
 def test_a_thousand_connections_in_place_of_each_other(siege: Siege) -> None:
     connections = [siege.connect()]
     for _ in range(1_000):

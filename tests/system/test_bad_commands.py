@@ -109,7 +109,7 @@ def no_task_queue(command: Command) -> Command:
     return command.changed(lambda document: document["kwargs"]["amqp_creds"].update(task_queue_info=None))
 
 
-@pytest.mark.cases(3)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [

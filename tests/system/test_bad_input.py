@@ -47,7 +47,7 @@ def everyone_else_goes_on(world: World, endpoint: Manager) -> Iterator[None]:
     assert after.result["pid"] == before.result["pid"]
 
 
-@pytest.mark.cases(3)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("who", "config", "reason"),
     [
@@ -72,6 +72,7 @@ def test_the_sender_sees_the_reason(
     assert re.search(reason, outcome.error or ""), outcome.error
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
