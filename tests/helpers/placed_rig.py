@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,10 +49,15 @@ class Site:
         return subprocess.run(argv, env=environment, timeout=120, check=False, cwd="/", **pipes, **account)
 
     def findings(self, service: Mapping[str, str], *words: str) -> dict[str, tuple[str, str]]:
-        """By subject the last thing that the check says about it: kind and text."""
+        """By subject the kind of the last thing that the check says about it, and all that it says, a line each."""
         done = self.twinlock("check", "--json", *words, self.endpoint, **service)
         assert SECRET not in done.stdout + done.stderr
-        return {row["subject"]: (row["kind"], row["text"]) for row in json.loads(done.stdout)["findings"]}
+        kinds: dict[str, str] = {}
+        texts: defaultdict[str, list[str]] = defaultdict(list)
+        for row in json.loads(done.stdout)["findings"]:
+            kinds[row["subject"]] = row["kind"]
+            texts[row["subject"]].append(row["text"])
+        return {subject: (kind, "\n".join(texts[subject])) for subject, kind in kinds.items()}
 
 
 @contextmanager
