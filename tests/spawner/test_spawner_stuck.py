@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def test_a_process_that_cannot_be_killed_keeps_no_spawner_from_its_end_or_start(
         following = start(mode)
         broker = following.connect()
         _start_another(broker, bob)
+
+
+def test_a_keeper_goes_on_killing_what_dies_late(start: Start, alice: pwd.struct_passwd, cgroup: str) -> None:
+    """Only after some seconds it leaves to the next spawner what hasn't died."""
+    spawner = start({"cgroup": cgroup})
+    keeper = keeper_of(spawner.process.pid)
+    with home_that_hangs(Path(alice.pw_dir)) as device:
+        _hold_a_start(spawner, alice, device)
+        killed = time.monotonic()
+        spawner.process.kill()
+        spawner.process.wait(PATIENCE)
+        assert gone(keeper)
+    assert time.monotonic() - killed > 5
 
 
 def test_an_end_is_told_though_something_is_left_that_cannot_be_killed(
