@@ -1,7 +1,7 @@
 """Limits of nesting and of the number of values in JSON, checked before anything decodes it.
 
 Decoders take microseconds and hundreds of bytes for each value, so that some megabytes of brackets would hold up
-everybody. Long strings cost next to nothing, and what isn't JSON nothing: the first character that shows it ends it.
+everybody. Long strings cost next to nothing. What isn't JSON is given up at the first byte that shows it.
 """
 
 from __future__ import annotations
