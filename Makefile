@@ -34,7 +34,7 @@ TREE_PACKAGES := systemd systemd-sysv dbus logrotate bash-completion python3 pyt
 BUILD_TREE_PACKAGES := $(BUILD_PACKAGES) $(DEB_PACKAGES) ca-certificates
 PEER_VERSION := 4.19.0
 
-CODE := shared/twinlock_wire shared/twinlock_common spawner/twinlock_spawner broker/twinlock_broker \
+CODE := shared/twinlock_wire shared/twinlock_common shared/twinlock_signed spawner/twinlock_spawner broker/twinlock_broker \
         endpoint/twinlock_endpoint service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
 
 .PHONY: help install install-dev demo test thorough deep pythons parsl-next lock mutants lint mypy fuzz bench docs man deb lintian wheel container system-test

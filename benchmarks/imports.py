@@ -11,6 +11,7 @@ PACKAGES = tuple(
     for folder in (
         "shared/twinlock_wire",
         "shared/twinlock_common",
+        "shared/twinlock_signed",
         "spawner/twinlock_spawner",
         "broker/twinlock_broker",
         "endpoint/twinlock_endpoint",

@@ -12,9 +12,10 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "twinlock_wire": set[str](),
     "twinlock_common": set[str](),
+    "twinlock_signed": {"twinlock_common"},
     "twinlock_spawner": {"twinlock_wire"},
-    "twinlock_broker": {"twinlock_wire", "twinlock_common"},
-    "twinlock_endpoint": {"twinlock_common"},
+    "twinlock_broker": {"twinlock_wire", "twinlock_common", "twinlock_signed"},
+    "twinlock_endpoint": {"twinlock_common", "twinlock_signed"},
     "twinlock_service": {"twinlock_common"},
 }
 """By package: the others that it may import. Root runs the spawner, and so nothing of twinlock_common."""
@@ -86,6 +87,12 @@ def test_root_imports_the_standard_library_and_two_packages(folder: str) -> None
     names = imported(ROOT / folder) - sys.stdlib_module_names
     foreign = {name for name in names if not name.startswith("twinlock_")}
     assert foreign <= ROOTS_PACKAGES
+
+
+def test_signed_work_needs_one_package() -> None:
+    """Users have it on their own computers."""
+    foreign = imported(ROOT / "shared/twinlock_signed") - sys.stdlib_module_names
+    assert foreign <= {"twinlock_signed", "twinlock_common", "cryptography"}
 
 
 BELOW_CONTEXT = {"errors", "limits", "users", "state", "rabbitmq"}
