@@ -1,0 +1,67 @@
+"""Results, signed by a key of the account that the task ran under."""
+
+from dataclasses import asdict, dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from twinlock_signed import dsse
+from twinlock_signed.errors import Refused
+from twinlock_signed.statement import FLAG, SHA256, TEXT, UUID, check_size, decode, encode
+
+TYPE = "application/vnd.twinlock.result.v1+json"
+
+MOST = 64 << 20
+"""Bytes of a result. The service takes some 10 MB, in which quotes and the like are escaped once more here."""
+
+_FORMS = {"manager": UUID, "task": SHA256, "success": FLAG, "data": TEXT}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the account's key has signed."""
+
+    manager: str
+    """The uuid of the manager endpoint."""
+    task: str
+    """The SHA-256 of the task's statement, in hexadecimal digits."""
+    success: bool
+    """Whether `data` is what the function returned; else it is about the error."""
+    data: str = field(repr=False)
+    """As the SDK's serializer has packed it."""
+
+
+def write(result: Result) -> bytes:
+    """Return the statement. Raise `Refused` if it has more than `MOST` bytes, or a field that clients would refuse."""
+    statement = encode(asdict(result))
+    _read(statement)
+    return statement
+
+
+def sign(statement: bytes, key: Ed25519PrivateKey) -> str:
+    """Return the signature of a result's statement by the account's key."""
+    return dsse.sign(key, TYPE, statement)
+
+
+def verify(statement: bytes, signature: str, public: str, manager: str, task: str) -> Result:
+    """Return the result of a task.
+
+    Args:
+        statement: the result's statement. It is looked into only after its signature was found good.
+        signature: the account's.
+        public: the public half of the account's key, in hexadecimal digits.
+        manager: the uuid of the manager endpoint that got the task.
+        task: the SHA-256 of the task's statement.
+
+    Raises:
+        Refused: the account's key hasn't signed it, or it is of another task or endpoint.
+    """
+    check_size("result", statement, MOST)
+    dsse.verify("result", public, TYPE, statement, signature)
+    result = _read(statement)
+    if (result.manager, result.task) != (manager, task):
+        raise Refused("The result is another task's: somebody has put it in place of this task's; report it")
+    return result
+
+
+def _read(statement: bytes) -> Result:
+    return Result(**decode("result", statement, MOST, _FORMS))

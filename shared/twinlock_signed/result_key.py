@@ -1,0 +1,61 @@
+"""The key with which an account signs its results: an Ed25519 key in a file that only the account can read."""
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from twinlock_signed.errors import ConfigError
+
+PLACE = "~/.local/state/twinlock/result.key"
+
+_MOST = 4096
+"""Bytes of the file; it has some 120."""
+
+
+def load_or_make(path: Path) -> Ed25519PrivateKey:
+    """Return the key at `path`, which is made if there is none; of several processes that do so, one makes it.
+
+    Raises:
+        ConfigError: the file isn't a key, or others than its account could read it.
+        OSError: it can't be read or made.
+    """
+    if not os.path.lexists(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(path)
+    return load(path)
+
+
+def _make(path: Path) -> None:
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")  # processes of two hosts may have one pid
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            key = Ed25519PrivateKey.generate()
+            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # unlike a rename, it leaves a key that is there
+    finally:
+        draft.unlink()
+
+
+def load(path: Path) -> Ed25519PrivateKey:
+    """Return the key at `path`. Raise `ConfigError` or `OSError` as `load_or_make` does."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            raise ConfigError(f"{path}: others could read or change it; make it a file of your own with mode 600")
+        text = file.read(_MOST)
+    key: object = None
+    with contextlib.suppress(ValueError, TypeError):
+        key = load_pem_private_key(text, password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path}: it is not an Ed25519 key in PEM; remove it, and enroll the new one with clients")
+    return key
