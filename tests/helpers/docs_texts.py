@@ -19,6 +19,7 @@ ERRORS = {
     "EngineError": 0,
     "InUse": 0,
     "PolicyError": 0,
+    "Refused": 0,
 }
 """The errors by the place of their text among the arguments."""
 
