@@ -14,10 +14,9 @@ import pytest
 import yaml
 from broker_rig import TEMPLATE
 from twinlock_broker.errors import CommandError
-from twinlock_broker.rendering import request_line
 from twinlock_broker.rendering.renderer import Renderer
 from twinlock_common.account import Account
-from twinlock_common.rendering import template
+from twinlock_common.rendering import request_line, template
 from twinlock_common.rendering.configuration import Request
 from twinlock_common.rendering.reserved import Reserved
 
@@ -45,7 +44,7 @@ def request(text: str, schema: dict[str, Any] | None = None, **options: Any) -> 
 
 def workers() -> list[psutil.Process]:
     """The rendering processes of this one."""
-    return [child for child in psutil.Process().children() if "twinlock_broker.rendering.worker" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "twinlock_common.rendering.worker" in child.cmdline()]
 
 
 def test_it_renders_as_in_this_process(renderer: Renderer) -> None:
@@ -63,7 +62,7 @@ def test_a_folder_by_a_relative_path(renderer: Renderer, tmp_path: Path, monkeyp
 
 def test_a_worker_whose_broker_is_gone_ends_without_a_word() -> None:
     """Its stderr is the broker's log."""
-    command = [sys.executable, "-m", "twinlock_broker.rendering.worker"]
+    command = [sys.executable, "-m", "twinlock_common.rendering.worker"]
     reader, writer = os.pipe()
     os.close(reader)
     ended = subprocess.run(

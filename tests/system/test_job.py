@@ -13,7 +13,7 @@ from twinlock_testbed.users import processes_of
 
 pytestmark = pytest.mark.system
 
-_OF_THE_BROKER = ("twinlock_broker.rendering.worker", "twinlock_broker/endpoints/reader.py")
+_OF_THE_BROKER = ("twinlock_common.rendering.worker", "twinlock_broker/endpoints/reader.py")
 """How the command lines end of what the broker starts."""
 
 

@@ -8,14 +8,14 @@ import time
 from collections import deque
 from typing import Any
 
-from twinlock_common.rendering import template
+from twinlock_common.rendering import request_line, template
 from twinlock_common.rendering.configuration import Request
+from twinlock_common.rendering.errors import RenderingError
 
 from twinlock_broker.descriptors import readable
 from twinlock_broker.errors import CommandError
-from twinlock_broker.rendering import request_line
 
-_COMMAND = (sys.executable, "-I", "-m", "twinlock_broker.rendering.worker")
+_COMMAND = (sys.executable, "-I", "-m", "twinlock_common.rendering.worker")
 _START_SECONDS = 4.0
 _MAX_ANSWER = 1 << 20
 
@@ -31,7 +31,7 @@ class Renderer:
 
         Several threads may call it at a time.
         """
-        line = request_line.dump(request)
+        line = _line(request)
         worker, limit = self._take()
         try:
             answer = _ask(worker, line, limit)
@@ -57,6 +57,13 @@ class Renderer:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
         new = subprocess.Popen(_COMMAND, env={"LC_ALL": "C.UTF-8"}, cwd="/", start_new_session=True, **pipes)
         return new, template.MAX_SECONDS + _START_SECONDS
+
+
+def _line(request: Request) -> bytes:
+    try:
+        return request_line.dump(request)
+    except RenderingError as error:
+        raise CommandError(error.text, error.detail) from error
 
 
 def _ask(worker: subprocess.Popen[bytes], line: bytes, limit: float) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A request as the renderer writes it to a worker: one line of JSON."""
+"""A request as it is written to a worker: one line of JSON."""
 
 import json
 from dataclasses import asdict
@@ -7,18 +7,17 @@ from typing import Any
 
 from twinlock_common.account import Account
 from twinlock_common.rendering.configuration import Request
+from twinlock_common.rendering.errors import RenderingError
 from twinlock_common.rendering.reserved import Reserved
-
-from twinlock_broker.errors import CommandError
 
 
 def dump(request: Request) -> bytes:
-    """Return the line. Raise `CommandError` for options that JSON can't carry."""
+    """Return the line. Raise `RenderingError` for options that JSON can't carry."""
     try:
         values = asdict(request) | {"folder": request.folder.absolute()}  # the worker's own folder is another one
         return json.dumps(values, default=str).encode() + b"\n"
     except (RecursionError, ValueError) as error:
-        raise CommandError("The options are nested too deeply. Flatten user_endpoint_config") from error
+        raise RenderingError("The options are nested too deeply. Flatten user_endpoint_config") from error
 
 
 def load(line: str) -> Request:

@@ -9,11 +9,9 @@ import resource
 import signal
 import sys
 
-from twinlock_common.rendering import template
+from twinlock_common.rendering import request_line, template
 from twinlock_common.rendering.configuration import configure
 from twinlock_common.rendering.errors import RenderingError
-
-from twinlock_broker.rendering import request_line
 
 MAX_MEMORY = 512 << 20
 """Bytes of address space; the process itself, warm, has about a tenth of it in use."""
@@ -23,14 +21,14 @@ def main() -> None:
     """Answer requests until there are no more."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a broker that is gone needs no answer, and its log no traceback
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # who is gone needs no answer, and their log no traceback
     for line in sys.stdin:
         _limit_time()
         print(json.dumps(_answer(line)), flush=True)
 
 
 def _limit_time() -> None:
-    """Limit the CPU time: the broker ends a rendering that takes too long; if the broker is gone, the kernel does."""
+    """Limit the CPU time: who asked ends a rendering that takes too long; if they are gone, the kernel does."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = int(used.ru_utime + used.ru_stime + 2 * template.MAX_SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
