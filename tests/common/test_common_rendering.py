@@ -51,6 +51,25 @@ def test_a_missing_option_is_named() -> None:
         made(TEMPLATE)
 
 
+@pytest.mark.parametrize(
+    ("name", "unknown"),
+    [
+        ("parent_config.heartbeat_period", "parent_config"),
+        ("_GC.parent_config.heartbeat_period", "parent_config"),
+        ("mapped_identity.globus.id", "globus"),
+        ("_GC.mapped_identity.globus.id", "globus"),
+    ],
+)
+def test_what_only_the_manager_endpoint_says(name: str, unknown: str) -> None:
+    """Where it isn't believed, what it says is undefined, and what the account is stays."""
+    reserved = replace(RESERVED, parent_config=None, identity="some-uuid")
+    with pytest.raises(RenderingError, match=f"uses '{unknown}', which isn't known in verified mode"):
+        render(f"a: {{{{ {name} }}}}", NOWHERE, {}, reserved)
+    with pytest.raises(RenderingError, match="needs a value that is missing: a mapping has no attribute 'globus'"):
+        render("a: {{ x.globus }}", NOWHERE, {"x": {}}, reserved)
+    assert yaml.safe_load(render("a: {{ mapped_identity.local.uname }}", NOWHERE, {}, reserved)) == {"a": "ada"}
+
+
 def test_reserved_variables() -> None:
     local = "a: {{ X.mapped_identity.local.uname }}-{{ X.mapped_identity.local.uid }}-{{ X.mapped_identity.globus.id }}"
     for prefix in ("_GC.", ""):

@@ -13,8 +13,8 @@ from twinlock_common.rendering import options
 class Reserved:
     """What a template finds under `_GC`."""
 
-    parent_config: Mapping[str, Any]
-    """The manager endpoint's settings."""
+    parent_config: Mapping[str, Any] | None
+    """The manager endpoint's settings. None if it isn't believed: then they and the Globus identity are undefined."""
     runtime: Mapping[str, Any]
     """What the user's SDK says about itself and its Python."""
     account: Account
@@ -29,11 +29,13 @@ class Reserved:
 
         All are in `_GC`; three of them stand by themselves as well, as the agent still has them.
         """
-        values = {
-            "parent_config": {key: _of_parent(key, value) for key, value in self.parent_config.items()},
+        values: dict[str, Any] = {
             "user_runtime": options.encode(dict(self.runtime)),
-            "mapped_identity": {"local": _local(self.account), "globus": {"id": self.identity}},
+            "mapped_identity": {"local": _local(self.account)},
         }
+        if self.parent_config is not None:
+            values["parent_config"] = {key: _of_parent(key, value) for key, value in self.parent_config.items()}
+            values["mapped_identity"]["globus"] = {"id": self.identity}
         return values | {"_GC": values | {"env": dict(self.environment)}}
 
 

@@ -27,6 +27,7 @@ MAX_SECONDS = 5.0
 
 _FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
+_UNKNOWN_IF_VERIFIED = re.compile(r"(?:'dict object' has no attribute )?'(parent_config|globus)'(?: is undefined)?")
 _OUR_TYPES = {
     r"'?(twinlock_common\.rendering\.options\.)?\bQuotedMap\b( object)?'?": "a mapping",
     r"'?(twinlock_common\.rendering\.options\.)?\bQuotedList\b( object)?'?": "a list",
@@ -45,7 +46,7 @@ def render(template: str, folder: Path, chosen: Mapping[str, Any], reserved: Res
     try:
         return _generate(_compile(source), variables)
     except jinja2.UndefinedError as error:
-        raise RenderingError(_undefined(error), source.fault(error)) from error
+        raise RenderingError(_undefined(error, reserved), source.fault(error)) from error
     except (jinja2.TemplateSyntaxError, jinja2.TemplateNotFound, OSError, UnicodeDecodeError) as error:
         raise RenderingError(
             "The endpoint's template has an error. Tell the endpoint's administrator", source.fault(error)
@@ -95,7 +96,13 @@ def _generate(template: jinja2.Template, variables: dict[str, Any]) -> str:
     return "".join(pieces)
 
 
-def _undefined(error: jinja2.UndefinedError) -> str:
+def _undefined(error: jinja2.UndefinedError, reserved: Reserved) -> str:
+    unknown = _UNKNOWN_IF_VERIFIED.fullmatch(error.message or "") if reserved.parent_config is None else None
+    if unknown:
+        return (
+            f"The endpoint's template uses {unknown[1]!r}, which isn't known in verified mode, since only the manager "
+            "endpoint says it. Tell the endpoint's administrator"
+        )
     name = _UNDEFINED.fullmatch(error.message or "")
     if name:
         return f"The endpoint's template needs the option {name[1]!r}: pass it in user_endpoint_config"
