@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from twinlock_common import user_environment
 from twinlock_common.rendering import schema
 from twinlock_common.site_files import load_yaml, read_file
 
@@ -19,9 +19,6 @@ T = TypeVar("T")
 
 AGENT_PAM_SERVICE = "globus-compute-endpoint"
 """The PAM service of the agent's `pam` without `service_name`."""
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(%%)?")
-"""Names of environment variables, Bash's exported functions (``BASH_FUNC_module%%``) among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class Folder:
     @property
     def environment_path(self) -> Path:
         """The path of user_environment.yaml."""
-        return self.path / "user_environment.yaml"
+        return self.path / user_environment.NAME
 
     @property
     def mapping_path(self) -> Path | None:
@@ -111,7 +108,7 @@ class Folder:
     def read_environment(self) -> dict[str, str]:
         """Return the variables of user_environment.yaml. Raise `CommandError`."""
         path = self.environment_path
-        return _use(path, _environment) if os.path.lexists(path) else {}
+        return _use(path, user_environment.parse) if os.path.lexists(path) else {}
 
     def _named(self, key: str) -> Path | None:
         value: Path | None = self.settings[key]
@@ -216,19 +213,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     return str((error.strerror if isinstance(error, OSError) else None) or error)
-
-
-def _environment(text: str) -> dict[str, str]:
-    found = load_yaml(text) or {}
-    if not isinstance(found, dict):
-        raise ValueError("has to be a YAML mapping of names to values")
-    for name in found:
-        if not isinstance(name, str):
-            raise ValueError(f"{name!r} can't be the name of an environment variable; put the name in quotes")
-        if not _VARIABLE.fullmatch(name):
-            raise ValueError(f"{name!r} can't be the name of an environment variable")
-    values = {name: str(value) for name, value in found.items()}
-    for name, value in values.items():
-        if "\0" in value:
-            raise ValueError(f"the value of {name} has a null character, which an environment variable can't have")
-    return values
