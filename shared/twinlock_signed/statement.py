@@ -83,8 +83,8 @@ def decode(what: str, data: bytes, most: int, forms: Mapping[str, Form]) -> dict
     return fields
 
 
-def check_size(what: str, data: bytes, most: int) -> None:
-    """Raise `Refused` if a statement has more bytes than it may."""
+def check_size(what: str, data: bytes | str, most: int) -> None:
+    """Raise `Refused` if a statement, or the ASCII text that it travels in, has more bytes than it may."""
     if len(data) > most:
         raise Refused(f"The {what} has {len(data)} bytes, and may have {most}; send less")
 

@@ -176,6 +176,45 @@ def test_a_result_that_was_signed() -> None:
             result.verify(statement, signature, public, manager, of)
 
 
+def test_a_result_that_travels() -> None:
+    """As the SDK packs a list by `JSONData`, so that its own messages can carry it."""
+    statement = result.write(Result(MANAGER, digest(b"a task"), True, '05\n"quoted"'))
+    text = result.pack(statement, "ab" * 64)
+    identifier, _, packed = text.partition("\n")
+    assert (identifier, json.loads(packed)) == ("11", [statement.decode(), "ab" * 64])
+    assert result.unpack(text) == (statement, "ab" * 64)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "11",
+            '["a", "b"]',
+            '00\n["a", "b"]',
+            '11\n["a"]',
+            '11\n["a", "b", "c"]',
+            '11\n["a", 1]',
+            '11\n["\u00e9", "b"]',
+        ),
+        *("11\n" + "[" * 100_000, '11\n{"a": "b"}', "11\nnull", "11\n["),
+    ],
+)
+def test_texts_that_have_no_signed_result(text: str) -> None:
+    with pytest.raises(Refused, match="The result is not signed"):
+        result.unpack(text)
+
+
+def test_a_result_that_nobody_verifies() -> None:
+    whole = Result(MANAGER, digest(b"a task"), True, "05\n[1]")
+    assert result.claimed(result.write(whole), MANAGER, whole.task) == whole
+    with pytest.raises(Refused, match="The result is another task's"):
+        result.claimed(result.write(whole), MANAGER, digest(b"another task"))
+    with pytest.raises(Refused, match="not strict JSON"):
+        result.claimed(b"{", MANAGER, whole.task)
+
+
 @pytest.mark.parametrize("fields", [{"success": 1}, {"success": None}, {"data": {"a": 1}}, {"more": 1}, {"task": "x"}])
 def test_results_of_another_form(fields: dict[str, Any]) -> None:
     good = Result(MANAGER, digest(b"a task"), True, "")
