@@ -61,6 +61,11 @@ class Verifier:
         self._trusted = trusted
         self._known: dict[tuple[str, str], Verified] = {}
 
+    def knows(self, envelope: Envelope, now: float) -> bool:
+        """Return whether its delegation was verified not long before `now`, so that no program has to run for it."""
+        known = self._known.get((envelope.delegation, envelope.delegation_signature))
+        return known is not None and known.at <= now < known.at + AGAIN
+
     def verify(self, envelope: Envelope, now: float, *, is_past: bool = False) -> tuple[Verified, Task]:
         """Return the delegation and the task of an envelope.
 

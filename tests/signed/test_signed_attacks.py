@@ -296,6 +296,16 @@ def test_a_delegation_is_verified_once_in_five_minutes(
         site.accepts(Envelope(text, signature, *site.task(text)))
 
 
+def test_whether_a_program_will_run_is_known_before(shared: Site) -> None:
+    text, signature = shared.delegation()
+    envelope, now = Envelope(text, signature, *shared.task(text)), time.time()
+    assert not shared.verifier.knows(envelope, now)
+    shared.verifier.verify(envelope, now)
+    assert shared.verifier.knows(envelope, now + 299)
+    assert not shared.verifier.knows(envelope, now + 301)
+    assert not shared.verifier.knows(envelope._replace(delegation_signature="another"), now)
+
+
 def test_what_was_accepted_is_verified_as_of_then(site: Site, tmp_path: Path) -> None:
     """After a restart: the certificate and the delegation have ended since."""
     now = int(time.time())

@@ -95,6 +95,17 @@ def test_a_process_that_is_killed_lets_go(claims: Claims) -> None:
     taken.close()
 
 
+def test_a_number_is_looked_up_before_it_is_taken(claims: Claims) -> None:
+    """What was only looked up is still free, also for another task."""
+    taken = claims.take(DIGEST, ISSUED, FIRST)
+    assert taken.is_new(7, TASK)
+    assert taken.admit(7, COPY)
+    assert not taken.is_new(7, COPY)
+    with pytest.raises(Refused, match=f"a copy of task {COPY}"):
+        taken.is_new(7, TASK)
+    taken.close()
+
+
 @pytest.mark.parametrize("reopened", [False, True])
 def test_a_number_is_one_tasks(claims: Claims, reopened: bool) -> None:
     taken = claims.take(DIGEST, ISSUED, FIRST)

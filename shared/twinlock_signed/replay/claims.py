@@ -49,21 +49,27 @@ class Claim:
             self._end += _RECORD.size
         # Half a record may follow. It was never synced, so its task didn't run, and the next record takes its place.
 
+    def is_new(self, number: int, task_id: str) -> bool:
+        """Return whether no task has the number; else the task of this uuid has it, and comes once more.
+
+        Raise `Refused` if another task has it.
+        """
+        if number not in self._numbers:
+            return True
+        self._check_same(number, task_id)
+        return False
+
     def admit(self, number: int, task_id: str) -> bool:
-        """Record that a task of this uuid has the number.
+        """Record that a task of this uuid has the number; return what `is_new` does.
 
         The journal has to have the task before, and `sync` has to return before it runs: a crash in between neither
         loses it nor lets it run twice.
-
-        Returns:
-            Whether it is new; else that task was recorded before, and comes once more.
 
         Raises:
             Refused: another task has the number.
             OSError: the disk takes no record.
         """
-        if number in self._numbers:
-            self._check_same(number, task_id)
+        if not self.is_new(number, task_id):
             return False
         record = _RECORD.pack(number, uuid.UUID(task_id).bytes)
         if os.pwrite(self._descriptor, record, self._end) != len(record):
