@@ -35,7 +35,7 @@ ROOMS = {
     "manager": {"queues", "worker"} | _DATA,
     "tasks": {"engines", "journal", "manager", "queues", "worker"} | _DATA,
     "life": {"config", "engines", "home", "journal", "manager", "queues", "tasks", "worker"} | _DATA,
-    "start": {"config", "life", "engines", "home", "journal", "manager"} | _DATA,
+    "start": {"config", "life", "engines", "home", "journal", "manager", "tasks"} | _DATA,
     "__main__": {"manager", "start", "worker"} | _DATA,
 }
 """The endpoint's rooms, the lowest first, each with those that it may import. Nodes get worker and htex.node alone."""

@@ -13,7 +13,9 @@ from twinlock_common.amqp.errors import RefusedMessageError
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.task import Task
-from twinlock_endpoint.tasks.ledger import Entry, Events, Interrupted, Ledger
+from twinlock_endpoint.tasks.entry import Entry, Interrupted
+from twinlock_endpoint.tasks.intake import Origin
+from twinlock_endpoint.tasks.ledger import Events, Ledger
 from twinlock_endpoint.tasks.outcomes import Outcome
 
 
@@ -123,6 +125,25 @@ async def test_a_task_that_comes_again_is_not_taken_again(desk: Desk) -> None:
     assert desk.ledger.again("a", desk.delivery(11)), "when it is done"
     assert (desk.tags, desk.ledger.received) == ([9, 10, 11], 1)
     assert not desk.ledger.again("b", desk.delivery(12))
+
+
+async def test_results_are_sealed_and_so_is_what_takes_the_place_of_one(desk: Desk, tmp_path: Path) -> None:
+    async def seal(result: bytes) -> bytes:
+        return b"sealed " + result
+
+    await desk.take("a", 1)
+    desk.entries["a"].know(Origin(seal=seal), None)
+    await desk.answer("a")
+    assert journal.read(tmp_path).unfinished["a"].result == b"sealed a"
+    await desk.refuse()
+    assert [body.partition(b"{")[0] for body, _ in desk.published] == [b"sealed a", b"sealed \x01"]
+    await desk.confirm()
+
+
+async def test_a_task_that_a_predecessor_has_answered_is_acknowledged_and_gets_no_answer(desk: Desk) -> None:
+    desk.ledger.drop(desk.enter("a", 1))
+    assert (desk.tags, desk.published, len(desk.ledger), desk.ledger.without_result) == ([1], [], 0, 0)
+    assert desk.ledger.again("a", desk.delivery(2))
 
 
 async def test_only_as_many_done_tasks_are_remembered_as_can_come_again(desk: Desk) -> None:

@@ -27,7 +27,8 @@ from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.recovery import Reader
 from twinlock_endpoint.queues.consumer import TaskConsumer
 from twinlock_endpoint.task import Task
-from twinlock_endpoint.tasks.ledger import Entry, Events, Ledger
+from twinlock_endpoint.tasks.entry import Entry
+from twinlock_endpoint.tasks.ledger import Events, Ledger
 from twinlock_endpoint.tasks.window import Window
 
 pytestmark = pytest.mark.system

@@ -16,6 +16,7 @@ from twinlock_endpoint.manager.heartbeats import Heartbeats
 from twinlock_endpoint.manager.manager import Manager
 from twinlock_endpoint.queues.connections import Connections
 from twinlock_endpoint.queues.consumer import TaskConsumer
+from twinlock_endpoint.tasks.intake import Intake
 from twinlock_endpoint.tasks.ledger import Events, Ledger
 from twinlock_endpoint.tasks.life import Tasks
 from twinlock_endpoint.tasks.window import Window, window_size
@@ -39,6 +40,8 @@ class Setup:
     """Prepared, and not started yet."""
     output: Output
     """The files that standard output and error go to."""
+    intake: Intake
+    """What decides which tasks run."""
 
 
 class Life(Protocol):
@@ -82,9 +85,8 @@ def assemble(setup: Setup, journal: Journal, life: Life) -> Parts:
     ledger = Ledger(journal, connections.results.publish, prefetch, events)
     heartbeats = Heartbeats(document, setup.config.raw, setup.engine.figures, connections, manager, ledger.figures)
     tasks = Tasks(
-        document.endpoint_id,
         setup.engine,
-        setup.config.permitted(document.allowed_functions),
+        setup.intake,
         ledger,
         journal,
         lambda: mismatch(heartbeats.figures),

@@ -87,19 +87,25 @@ class Audit:
 class Trail:
     """The records of one task: first that it was received, and in the end what became of it."""
 
-    def __init__(self, audit: Audit, task_id: str, function_id: str, *, is_received: bool) -> None:
-        """Begin a trail; with `is_received` an endpoint before this one did, and the log has what it wrote."""
+    def __init__(
+        self, audit: Audit, task_id: str, function_id: str, signed: str = "", *, is_received: bool = False
+    ) -> None:
+        """Begin a trail; with `is_received` an endpoint before this one did, and the log has what it wrote.
+
+        `signed` says who has signed the task; empty if nobody has.
+        """
         self._audit = audit
         self._task_id = task_id
         self._function_id = function_id
+        self._received = f"RECEIVED - {signed}" if signed else "RECEIVED"
         self._is_received = is_received
 
     def start(self, written: Callable[[], None]) -> None:
         """Record that the task was received and is going to run; `written` is called as soon as that is in the log."""
         self._is_received = True
-        self._audit.write(self._task_id, self._function_id, "RECEIVED", "EXEC_START", written=written)
+        self._audit.write(self._task_id, self._function_id, self._received, "EXEC_START", written=written)
 
     def end(self, event: str) -> None:
         """Record the event that ended the task."""
-        events = (event,) if self._is_received else ("RECEIVED", event)
+        events = (event,) if self._is_received else (self._received, event)
         self._audit.write(self._task_id, self._function_id, *events)

@@ -5,78 +5,20 @@ result; if the disk takes neither, when RabbitMQ has confirmed its result. Until
 comes again when the connection or this endpoint is lost. It leaves the journal when its result was confirmed.
 """
 
-import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from twinlock_common.amqp.consumer import Message
 from twinlock_common.amqp.errors import RefusedMessageError
 
 from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.manager.audit import Trail
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks import results
-from twinlock_endpoint.tasks.outcomes import Outcome
+from twinlock_endpoint.tasks.entry import Entry
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-
-class Interrupted(Exception):
-    """The endpoint's decision about a task before the engine made one: the engine broke, or the endpoint ends."""
-
-    def __init__(self, outcome: Outcome | None) -> None:
-        super().__init__(outcome)
-        self.outcome = outcome
-        """The task's outcome; None where the task stays in the journal, for the next endpoint."""
-
-
-class Entry:
-    """A task that has no confirmed result yet."""
-
-    __slots__ = ("_interruption", "_waits_for", "attempts", "delivery", "has_result", "id", "is_in_engine", "trail")
-
-    def __init__(self, id: str, delivery: Message | None, attempts: int = 0) -> None:
-        self.id = id
-        """The task's uuid."""
-        self.delivery = delivery
-        """The delivery to acknowledge, while the queue holds the task; None when only the journal has it."""
-        self.attempts = attempts
-        """How often it was handed to an engine, of this endpoint or of one before it."""
-        self.is_in_engine = False
-        """The engine has the task."""
-        self.has_result = False
-        """Its result is made, and waits for its confirmation."""
-        self.trail: Trail | None = None
-        """Its records in the audit log, if there is one."""
-        self._waits_for: asyncio.Future[Any] | None = None
-        self._interruption: Interrupted | None = None
-
-    async def wait(self, future: asyncio.Future[_T]) -> _T:
-        """Return the future's result. Raise its exception, or `Interrupted` if that comes first."""
-        if self._interruption is None:
-            self._waits_for = future
-            value = await future
-        if self._interruption is not None:
-            raise self._interruption
-        return value
-
-    def interrupt(self, outcome: Outcome | None) -> None:
-        """End what the task waits for, now or next, with `Interrupted` and this outcome."""
-        self._interruption = Interrupted(outcome)
-        if self._waits_for is not None and not self._waits_for.done():
-            self._waits_for.set_exception(self._interruption)
-
-    def waits_in_engine(self, dispatched: Set[str] | None) -> bool:
-        """Return whether the engine has given the task to no worker yet.
-
-        `dispatched` is what it gave to workers; None if it doesn't tell.
-        """
-        return dispatched is not None and self.is_in_engine and self.id not in dispatched
 
 
 @dataclass(frozen=True)
@@ -162,19 +104,26 @@ class Ledger:
         `attempts` is how often the task was handed to an engine, this time included; 0 if it isn't handed over yet.
         Raise `OSError` if the disk doesn't take it: then the queue holds it until its result is confirmed.
         """
+        entry.is_kept = True
         await entry.wait(self._journal.taken(task, attempts))
         self._release(entry)
 
     async def settle(self, entry: Entry, result: bytes) -> None:
         """Record the result, publish it until RabbitMQ has confirmed it, and forget the task."""
         self._has_result(entry)
-        await self._record(entry, result)
-        await self._deliver(entry, result)
+        sealed = await entry.sealed(result)
+        await self._record(entry, sealed)
+        await self._deliver(entry, sealed)
 
     async def settle_recorded(self, entry: Entry, result: bytes) -> None:
         """Publish a result that a predecessor has recorded until RabbitMQ has confirmed it, and forget the task."""
         self._has_result(entry)
         await self._deliver(entry, result)
+
+    def drop(self, entry: Entry) -> None:
+        """Forget a task that an endpoint before this one has answered."""
+        self._has_result(entry)
+        self._forget(entry)
 
     def _has_result(self, entry: Entry) -> None:
         entry.has_result = True
@@ -200,7 +149,7 @@ class Ledger:
         log.error("Task %s gets an error in place of its result: %s", entry.id, error)
         self.refused += 1
         self._events.refused()
-        short = results.refused(entry.id, error)
+        short = await entry.sealed(results.refused(entry.id, error))
         await self._record(entry, short)
         try:
             await self._publish(short)

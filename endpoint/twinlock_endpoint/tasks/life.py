@@ -15,15 +15,15 @@ from typing import Any, NoReturn
 from twinlock_common.amqp.consumer import Message
 
 from twinlock_endpoint.engines.base import Engine
-from twinlock_endpoint.errors import InterruptedTaskError
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.recovery import Unfinished
-from twinlock_endpoint.manager.audit import Audit, Trail
-from twinlock_endpoint.queues import deliveries
+from twinlock_endpoint.manager.audit import Audit
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks import outcomes
 from twinlock_endpoint.tasks.engine_ends import EngineEnds, set_done
-from twinlock_endpoint.tasks.ledger import Entry, Interrupted, Ledger
+from twinlock_endpoint.tasks.entry import Entry, Interrupted
+from twinlock_endpoint.tasks.intake import CameBeforeError, Intake, Origin, Refusal
+from twinlock_endpoint.tasks.ledger import Ledger
 from twinlock_endpoint.tasks.outcomes import Failures, Outcome
 from twinlock_endpoint.worker import texts
 
@@ -35,21 +35,16 @@ class Tasks:
 
     def __init__(
         self,
-        endpoint_id: str,
         engine: Engine,
-        allowed: frozenset[str] | None,
+        intake: Intake,
         ledger: Ledger,
         journal: Journal,
         hint: Callable[[], str],
         audit: Audit | None = None,
     ) -> None:
-        """Prepare for tasks.
-
-        With an `audit`, a task runs only after the audit has it. `hint` says what may have ended a worker.
-        """
-        self._endpoint_id = endpoint_id
+        """Prepare for tasks. With an `audit`, one runs only after that has it. `hint` says what may end workers."""
         self._engine = engine
-        self._allowed = allowed
+        self._intake = intake
         self._ledger = ledger
         self._journal = journal
         self._hint = hint
@@ -81,9 +76,8 @@ class Tasks:
 
     def engine_runs(self) -> None:
         """Let the adopted tasks go on: the engine runs."""
-        for future in self._until_engine_runs:
-            set_done(future)
-        self._until_engine_runs.clear()
+        while self._until_engine_runs:
+            set_done(self._until_engine_runs.pop())
 
     def fail(self, reason: Exception) -> None:
         """Make the reason why the engine broke the result of all tasks without one, and of those that come later."""
@@ -105,7 +99,8 @@ class Tasks:
         for entry in self._ledger.unfinished():
             attempts = entry.attempts - entry.waits_in_engine(dispatched)
             if not final and attempts <= self._engine.retries:
-                self._journal.tried(entry.id, attempts)
+                if entry.is_kept:
+                    self._journal.tried(entry.id, attempts)
                 entry.interrupt(None)
             else:
                 entry.interrupt(outcomes.shut_down(entry.id, why, attempts, self._engine.retries))
@@ -130,6 +125,9 @@ class Tasks:
             if interruption.outcome is None:
                 return
             outcome = interruption.outcome
+        except CameBeforeError:
+            self._ledger.drop(entry)
+            return
         except Exception as error:  # any message gets a result; it must not stay in the queue
             log.exception("Task %s can't be run", entry.id)
             outcome = outcomes.not_started(entry.id, error)
@@ -139,33 +137,44 @@ class Tasks:
 
     async def _new(self, entry: Entry, delivery: Message) -> Outcome:
         """Return the outcome of a task that was delivered."""
-        task = deliveries.task(entry.id, delivery)
-        self._leave_trail(entry, task.function_id, is_received=False)
-        if self._allowed is not None and task.function_id not in self._allowed:
-            log.warning("Task %s: function %s is not allowed here", task.id, task.function_id)
-            return outcomes.not_allowed(task.id, task.function_id, self._endpoint_id)
+        found = await self._intake.admit(entry.id, delivery)
+        entry.know(found.origin, self._audit)
+        if isinstance(found, Refusal):
+            return found.outcome
         try:
-            await self._ledger.store(entry, task, 0 if self._audit else 1)
+            await self._ledger.store(entry, found.kept, 0 if self._audit else 1)
         except OSError as error:
-            return outcomes.not_stored(task.id, error)
+            return outcomes.not_stored(entry.id, error)
+        refusal = await found.claim()
+        if refusal is not None:
+            return refusal
         if self._audit is None:
-            return await self._run(entry, task, [], noted=True)
-        return await self._run_audited(entry, task)
+            return await self._run(entry, found.task, [], noted=True)
+        return await self._run_audited(entry, found.task)
 
     async def _adopted(self, entry: Entry, found: Unfinished) -> Outcome:
         """Return the outcome of a task of an endpoint before this one: it runs if it may (again)."""
-        function_id = "unknown" if found.task is None else found.task.function_id
-        self._leave_trail(entry, function_id, is_received=found.task is None or found.attempts > 0)
-        await entry.wait(self._when_engine_runs())
+        engine_runs = self._when_engine_runs()
         if found.task is None:
+            entry.know(Origin(), self._audit, is_received=True)
+            await entry.wait(engine_runs)
             return outcomes.damaged(entry.id)
-        if found.attempts == 0:
-            return await self._run_audited(entry, found.task)
-        interrupted = InterruptedTaskError("interrupted: its process or its host died", self._engine.retries)
-        failures: Failures = [interrupted] * found.attempts
-        if found.attempts > self._engine.retries:
+        known = await self._intake.readmit(found.task)
+        entry.know(known.origin, self._audit, is_received=found.attempts > 0)
+        await entry.wait(engine_runs)
+        if isinstance(known, Refusal):
+            return known.outcome
+        refusal = await known.claim()
+        return await self._resume(entry, known.task, found.attempts) if refusal is None else refusal
+
+    async def _resume(self, entry: Entry, task: Task, attempts: int) -> Outcome:
+        """Run a task that endpoints before this one have tried so often, if it may run (again)."""
+        if attempts == 0:
+            return await self._run_audited(entry, task)
+        failures = outcomes.interruptions(attempts, self._engine.retries)
+        if attempts > self._engine.retries:
             return outcomes.interrupted(entry.id, failures)
-        return await self._run(entry, found.task, failures)
+        return await self._run(entry, task, failures)
 
     async def _run_audited(self, entry: Entry, task: Task) -> Outcome:
         """Run a task for the first time; if there is an audit, after the audit has it."""
@@ -227,10 +236,6 @@ class Tasks:
     async def _until_abandoned(self, entry: Entry) -> NoReturn:
         never: asyncio.Future[NoReturn] = self._loop.create_future()
         await entry.wait(never)
-
-    def _leave_trail(self, entry: Entry, function_id: str, *, is_received: bool) -> None:
-        if self._audit is not None:
-            entry.trail = Trail(self._audit, entry.id, function_id, is_received=is_received)
 
     # What the coroutines wait for.
 

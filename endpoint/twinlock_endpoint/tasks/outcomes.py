@@ -57,6 +57,11 @@ def engine_failed(task_id: str, failures: Failures) -> Outcome:
     return _failed(results.lost(task_id, failures), "The engine can't run tasks any more")
 
 
+def interruptions(attempts: int, retries: int) -> Failures:
+    """Return the failures of a task that endpoints before this one have tried so often; `retries` are allowed."""
+    return [InterruptedTaskError("interrupted: its process or its host died", retries)] * attempts
+
+
 def interrupted(task_id: str, failures: Failures) -> Outcome:
     """Return the outcome of a task that an endpoint before this one had, and that may not be tried again."""
     return _failed(results.lost(task_id, failures), "Its endpoint was interrupted")

@@ -1,0 +1,94 @@
+"""A task between its delivery and the confirmation of its result."""
+
+import asyncio
+from collections.abc import Set
+from typing import Any, TypeVar
+
+from twinlock_common.amqp.consumer import Message
+
+from twinlock_endpoint.manager.audit import Audit, Trail
+from twinlock_endpoint.tasks.intake import Origin, Seal
+from twinlock_endpoint.tasks.outcomes import Outcome
+
+_T = TypeVar("_T")
+
+
+class Interrupted(Exception):
+    """The endpoint's decision about a task before the engine made one: the engine broke, or the endpoint ends."""
+
+    def __init__(self, outcome: Outcome | None) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        """The task's outcome; None where the task stays in the journal, for the next endpoint."""
+
+
+class Entry:
+    """A task that has no confirmed result yet."""
+
+    __slots__ = (
+        "_interruption",
+        "_waits_for",
+        "attempts",
+        "delivery",
+        "has_result",
+        "id",
+        "is_in_engine",
+        "is_kept",
+        "seal",
+        "trail",
+    )
+
+    def __init__(self, id: str, delivery: Message | None, attempts: int = 0) -> None:
+        self.id = id
+        """The task's uuid."""
+        self.delivery = delivery
+        """The delivery to acknowledge, while the queue holds the task; None when only the journal has it."""
+        self.attempts = attempts
+        """How often it was handed to an engine, of this endpoint or of one before it."""
+        self.is_in_engine = False
+        """The engine has the task."""
+        self.is_kept = delivery is None
+        """The journal has the task, or is about to."""
+        self.has_result = False
+        """Its result is made, and waits for its confirmation."""
+        self.trail: Trail | None = None
+        """Its records in the audit log, if there is one."""
+        self.seal: Seal | None = None
+        """Signs its result, if results are signed."""
+        self._waits_for: asyncio.Future[Any] | None = None
+        self._interruption: Interrupted | None = None
+
+    async def wait(self, future: asyncio.Future[_T]) -> _T:
+        """Return the future's result. Raise its exception, or `Interrupted` if that comes first."""
+        if self._interruption is None:
+            self._waits_for = future
+            value = await future
+        if self._interruption is not None:
+            raise self._interruption
+        return value
+
+    def interrupt(self, outcome: Outcome | None) -> None:
+        """End what the task waits for, now or next, with `Interrupted` and this outcome."""
+        self._interruption = Interrupted(outcome)
+        if self._waits_for is not None and not self._waits_for.done():
+            self._waits_for.set_exception(self._interruption)
+
+    def know(self, origin: Origin, audit: Audit | None, *, is_received: bool = False) -> None:
+        """Note where the task comes from, and leave a trail in the audit log, if there is one.
+
+        With `is_received` an endpoint before this one has begun the trail.
+        """
+        self.seal = origin.seal
+        if audit is not None:
+            self.trail = Trail(audit, self.id, origin.function_id, origin.signed, is_received=is_received)
+
+    async def sealed(self, result: bytes) -> bytes:
+        """Return its packed result as it is published."""
+        return result if self.seal is None else await self.seal(result)
+
+    def waits_in_engine(self, dispatched: Set[str] | None) -> bool:
+        """Return whether the engine has given the task to no worker yet.
+
+        `dispatched` is what it gave to workers; None if it doesn't tell.
+        """
+        return dispatched is not None and self.is_in_engine and self.id not in dispatched
