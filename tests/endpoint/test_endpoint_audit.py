@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -39,3 +41,33 @@ async def test_records_that_the_manager_takes_slowly_are_all_written(tmp_path: P
     await asyncio.wait((running,))
     server.close()
     assert written == list(range(TASKS))
+
+
+async def test_a_socket_of_another_account_gets_nothing(tmp_path: Path) -> None:
+    """Who can't be the manager endpoint is neither listened to nor told anything."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said = b""
+        with suppress(ConnectionError):  # it hangs up without reading
+            writer.write(b'{"type": "end", "reason": "none"}\n')
+            said = await reader.read()
+        heard.put_nowait(said)
+        writer.close()
+
+    server = await asyncio.start_unix_server(listen, tmp_path / "control.sock")
+    path = str(tmp_path / "control.sock")
+    ends: list[object] = []
+    stranger = Control(path, {"end": ends.append}, lambda: ends.append("connected"), os.getuid() + 1)
+    running = asyncio.create_task(stranger.run())
+    assert await asyncio.wait_for(heard.get(), LIMIT_S) == b""
+    running.cancel()
+    manager = Control(path, {"end": ends.append}, lambda: None, os.getuid())
+    again = asyncio.create_task(manager.run())
+    async with asyncio.timeout(LIMIT_S):
+        while not ends:
+            await asyncio.sleep(0)
+    again.cancel()
+    await asyncio.wait((running, again))
+    assert ends == [{"type": "end", "reason": "none"}]
+    server.close()

@@ -9,10 +9,12 @@ this one dies.
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from twinlock_common.backoff import delays
+from twinlock_common.peercred import peer_of
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +28,12 @@ Handler = Callable[[dict[str, Any]], None]
 class Control:
     """The connection to the socket at `path`, made again whenever it is lost, for as long as the endpoint lives."""
 
-    def __init__(self, path: str, handlers: Mapping[str, Handler], connected: Callable[[], None]) -> None:
+    def __init__(
+        self, path: str, handlers: Mapping[str, Handler], connected: Callable[[], None], uid: int | None = None
+    ) -> None:
+        """Prepare to connect; with a `uid` only to a socket that a process of this account made."""
         self._path = path
+        self._uid = uid
         self._handlers = handlers
         self._connected = connected
         self._writer: asyncio.StreamWriter | None = None
@@ -40,6 +46,7 @@ class Control:
         while True:
             try:
                 reader, self._writer = await asyncio.open_unix_connection(self._path, limit=_MAX_LINE)
+                self._check(self._writer.get_extra_info("socket"))
                 log.info("Connected to the manager endpoint")
                 self._connected()
                 waits, level = delays(most=_LONGEST_DELAY_S), logging.INFO
@@ -58,6 +65,12 @@ class Control:
             return False
         writer.write(json.dumps(message).encode() + b"\n")
         return True
+
+    def _check(self, sock: socket.socket) -> None:
+        """Raise `ValueError` if the socket isn't that of the account that it has to be."""
+        uid = peer_of(sock).uid
+        if self._uid not in (None, uid):
+            raise ValueError(f"{self._path} belongs to uid {uid}, and the manager endpoint runs under {self._uid}")
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from twinlock_common.document import Document, DocumentError, queues
+from twinlock_common.document import Document, DocumentError, Queues, queues
 
 from twinlock_endpoint.manager.audit import Audit
 from twinlock_endpoint.manager.backlog import Backlog
@@ -19,14 +20,27 @@ _LONGEST_CONDITION = 1000
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What of the manager endpoint is believed; by default everything."""
+
+    queues: Callable[[dict[str, Any]], Queues] = queues
+    """Returns the queues in `amqp_creds`. Raises `DocumentError` if they aren't to be used."""
+    uid: int | None = None
+    """The account under which the manager endpoint runs; None if that doesn't matter."""
+
+
 class Manager:
     """The connection of the endpoint's parts to its manager: credentials come in, figures and audit records go out.
 
     `end` is called with the reason when the manager tells the user that this endpoint, and all it has, is ended.
     """
 
-    def __init__(self, document: Document, connections: Connections, end: Callable[[str], None]) -> None:
+    def __init__(
+        self, document: Document, connections: Connections, end: Callable[[str], None], belief: Belief
+    ) -> None:
         self._connections = connections
+        self._queues = belief.queues
         self._shared = _shared(document)
         self._used: dict[str, Any] | None = None
         self._audit = Audit(
@@ -38,7 +52,7 @@ class Manager:
             "unaudited": self._audit.unaudited,
             "end": lambda message: end(str(message.get("reason"))),
         }
-        self._control = Control(document.control, handlers, self._connected)
+        self._control = Control(document.control, handlers, self._connected, belief.uid)
         self.backlog = Backlog(self._tell_backlog)
         """The report of the journal's tasks to the manager."""
         self.audit = self._audit if document.audited else None
@@ -77,7 +91,7 @@ class Manager:
         self._control.send({"type": "journal", "tasks": tasks})
 
     def _renew(self, message: dict[str, Any]) -> None:
-        self._connections.renew(queues(message.get("amqp_creds") or {}))
+        self._connections.renew(self._queues(message.get("amqp_creds") or {}))
         log.info("There are fresh credentials for the queues")
 
     def _to_socket(self, message: dict[str, Any]) -> bool:

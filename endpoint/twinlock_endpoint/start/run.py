@@ -31,13 +31,14 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
     settings, engine = load(told.config, audited=told.audited)
     from twinlock_endpoint.journal import journal
     from twinlock_endpoint.life import assembly, endpoint
+    from twinlock_endpoint.manager.manager import Belief
     from twinlock_endpoint.tasks.intake import Plain
 
     home = folder.prepare(arguments.name, arguments.endpoint_id, settings, journal.has_unfinished)
     written = output.redirect(home, settings)
     engine.prepare()
     intake = Plain(told.endpoint_id, settings.permitted(told.allowed_functions))
-    setup = assembly.Setup(title, home, told, settings, engine, written, intake)
+    setup = assembly.Setup(title, home, told, settings, engine, written, intake, Belief())
     if settings.endpoint_setup:
         hooks.run("endpoint_setup", settings.endpoint_setup)
     try:
