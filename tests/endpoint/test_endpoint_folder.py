@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -71,6 +72,16 @@ def test_folders_that_were_not_used_for_the_configured_time_are_removed(base: Pa
     assert young.exists()
     assert strange.exists()
     assert own.exists()
+
+
+def test_a_process_may_prepare_its_folder_again(base: Path) -> None:
+    """With another configuration, which it gets later."""
+    endpoint_id = str(uuid.uuid4())
+    name = f"uep.{MANAGER}.{endpoint_id}"
+    made = folder.prepare(name, endpoint_id, configuration.defaults(), has_unfinished)
+    later = configuration.load(ENGINE + "display_name: Mine\n")
+    assert folder.prepare(name, endpoint_id, later, has_unfinished) == made
+    assert json.loads((made / "endpoint.json").read_text())["display_name"] == "Mine"
 
 
 @pytest.mark.parametrize("written", ["endpoint.json", "lock", "site.log", "journal/00000001.journal"])

@@ -53,6 +53,11 @@ class Config:
         return by_manager & self.allowed_functions
 
 
+def defaults() -> Config:
+    """Return a configuration without an engine, for what comes before there is one."""
+    return Config(raw="", engine={}, **{name: read(key, None) for name, key in KEYS.items() if name != "engine"})
+
+
 def load(text: str) -> Config:
     """Read the YAML text. Raise `ConfigError` with the key, what is wrong with it and the nearest known key."""
     try:

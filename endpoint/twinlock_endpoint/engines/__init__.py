@@ -9,6 +9,7 @@ from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.htex import lazy_imports
 from twinlock_endpoint.htex.compat import check
+from twinlock_endpoint.zygote.client import Zygote
 
 # Module and class, imported only when a configuration asks for it.
 ENGINES = {
@@ -34,10 +35,19 @@ def build(description: dict[str, Any]) -> Engine:
         raise ConfigError(f"There is no {kind} any more; GlobusComputeEngine has its place, with the same arguments.")
     if kind not in ENGINES:
         raise ConfigError(f"The engine type {kind!r} is unknown; {nearest(kind, ENGINES)}")
+    engine: Engine = getattr(_module(kind), kind).from_config(arguments)
+    return engine
+
+
+def fork_zygote() -> Zygote:
+    """Return the zygote of an engine on Parsl before there is an engine: it is forked before a second thread begins."""
+    zygote: Zygote = _module(_ON_PARSL[0]).fork_zygote()
+    return zygote
+
+
+def _module(kind: str) -> Any:
     lazy_imports.sdk()
     with lazy_imports.parsl():
         if kind in _ON_PARSL:
             check.require()
-        module = import_module(ENGINES[kind])
-    engine: Engine = getattr(module, kind).from_config(arguments)
-    return engine
+        return import_module(ENGINES[kind])

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.worker import python_versions
+from twinlock_endpoint.zygote.client import Zygote
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,13 @@ class Engine(ABC):
     retries = 0
     """How often a task is run again after its worker or node was lost."""
 
-    def prepare(self) -> None:  # noqa: B027 - most have nothing to fork
-        """Fork what is to be forked: called once, before the process has a second thread."""
+    def prepare(self, zygote: Zygote | None = None) -> None:
+        """Fork what is to be forked: called once, before the process has a second thread.
+
+        It may have one if there is a `zygote` already. An engine that needs none closes it.
+        """
+        if zygote is not None:
+            zygote.close()
 
     @abstractmethod
     def start(self, place: Place) -> None:

@@ -69,14 +69,12 @@ class GlobusComputeEngine(Engine):
         theirs = {"encrypted": True, **theirs, "label": f"{options.label}-{cls.executor_class.__bases__[-1].__name__}"}
         return cls(from_config.make(cls.executor_class, cls.__name__, theirs, options.max_scheduler_outage), options)
 
-    def prepare(self) -> None:
-        """Start the zygote, unless the configuration has a command of its own for the interchange."""
-        if self._executor.interchange_launch_cmd != from_config.INTERCHANGE:
-            return  # one of the configuration's own
-        from twinlock_endpoint.worker import execute
-
-        execute.details()
-        self._zygote = Zygote(_forget)
+    def prepare(self, zygote: Zygote | None = None) -> None:
+        """Fork the zygote, unless the configuration has a command of its own for the interchange."""
+        if self._executor.interchange_launch_cmd == from_config.INTERCHANGE:
+            self._zygote = zygote or fork_zygote()
+        else:
+            super().prepare(zygote)
 
     def start(self, place: Place) -> None:
         """Start the executor and the poller that scales it.
@@ -160,6 +158,14 @@ class GlobusComputeEngine(Engine):
             last_first.callback(blocks.cancel_rest, parsl)
             if self._poller is not None:
                 last_first.callback(self._poller.close, timeout=10)
+
+
+def fork_zygote() -> Zygote:
+    """Return a zygote that has loaded what a worker needs."""
+    from twinlock_endpoint.worker import execute
+
+    execute.details()
+    return Zygote(_forget)
 
 
 def _forget() -> None:

@@ -24,6 +24,7 @@ from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.worker.execute import execute_task
 from twinlock_endpoint.zygote import detach
+from twinlock_endpoint.zygote.client import Zygote
 
 _EXECUTION = frozenset(Execution.__dataclass_fields__)
 _RETRIES = "max_retries_on_system_failure"
@@ -135,8 +136,9 @@ class ProcessPoolEngine(PoolEngine):
     default_workers = os.cpu_count() or 1
     _sockets = ""
 
-    def prepare(self) -> None:
+    def prepare(self, zygote: Zygote | None = None) -> None:
         """Start the forkserver, which imports what workers need."""
+        super().prepare(zygote)
         self._sockets = sockets_folder.choose()
         multiprocessing.set_forkserver_preload(["twinlock_endpoint.worker.preloaded"])
         multiprocessing.forkserver.ensure_running()

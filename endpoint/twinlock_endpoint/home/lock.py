@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 _REMOVAL_S = 10.0
 _POLL_S = 0.05
-_held: list[int] = []
+_held: dict[Path, int] = {}
 
 
 class HeldError(Exception):
@@ -21,13 +21,15 @@ class HeldError(Exception):
 def hold(folder: Path) -> None:
     """Make the folder and mark it as in use, for as long as this process lives.
 
-    Another endpoint may be about to remove it just now; then it is made again. Where locks don't work (ENOLCK), nobody
-    removes anything.
+    What is held already stays so. Another endpoint may be about to remove it just now; then it is made again. Where
+    locks don't work (ENOLCK), nobody removes anything.
 
     Raises:
         OSError: the folder can't be made.
         HeldError: another process holds it and goes on to.
     """
+    if folder in _held:
+        return
     end = time.monotonic() + _REMOVAL_S
     while True:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -37,21 +39,22 @@ def hold(folder: Path) -> None:
             if time.monotonic() > end:
                 raise
             continue
-        _held.append(lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (folder / "lock").exists():
                 os.truncate(lock, 0)
                 os.write(lock, f"process {os.getpid()} on {platform.node()}".encode())
+                _held[folder] = lock
                 return
         except BlockingIOError:
             time.sleep(_POLL_S)
         except OSError as error:
             log.warning("The endpoint's folder can't be locked: %s", error.strerror)
+            _held[folder] = lock
             return
+        os.close(lock)
         if time.monotonic() > end:
             raise HeldError((folder / "lock").read_text())
-        os.close(_held.pop())
 
 
 def opened(folder: Path) -> int:

@@ -101,7 +101,10 @@ class _Endpoint:
             await in_thread(lambda: self._setup.engine.start(place))
         except Exception as error:
             log.exception("The engine did not start")
-            raise EngineError(f"The endpoint's engine did not start: {error}") from error
+            reason = EngineError(f"The endpoint's engine did not start: {error}")
+            if not self._report.is_over:
+                raise reason from error
+            self._happens(Event.ENGINE_FAILED, reason)  # its tasks get the reason, those that come included
         self._engine_started = True
         self._happens(Event.ENGINE_STARTED)
 

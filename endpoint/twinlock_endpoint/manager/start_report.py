@@ -14,6 +14,11 @@ class StartReport:
     def __init__(self) -> None:
         self._descriptor: int | None = os.dup(2)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the endpoint is online, so that reasons reach nobody this way."""
+        return self._descriptor is None
+
     def fail(self, reason: str) -> None:
         """Say why the endpoint can't start. Once it is online there is nobody to tell."""
         if self._descriptor is not None:
