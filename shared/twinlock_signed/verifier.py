@@ -53,7 +53,7 @@ class Verified(NamedTuple):
 
 
 class Verifier:
-    """Verifies what an endpoint gets, each delegation once in a while."""
+    """Verifies what an endpoint gets, each delegation once in a while. Several threads may use it."""
 
     def __init__(self, host: Host, trusted: Callable[[], Trusted]) -> None:
         """Verify for `host`. `trusted` returns what holds at the moment."""
@@ -87,8 +87,8 @@ class Verifier:
         if known is None or not known.at <= now < known.at + AGAIN:
             known = self._verify_delegation(text, signature, now, is_past)
         delegation.check(known.delegation, self._host, now)
-        self._known = {key: each for key, each in self._known.items() if now < each.delegation.expires}
-        self._known[text, signature] = known
+        kept = {key: each for key, each in self._known.items() if now < each.delegation.expires}
+        self._known = kept | {(text, signature): known}  # never changed afterwards: another thread may go through it
         return known
 
     def _verify_delegation(self, text: str, signature: str, now: float, is_past: bool) -> Verified:
