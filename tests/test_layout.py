@@ -34,8 +34,9 @@ ROOMS = {
     "queues": {"config", "worker"} | _DATA,
     "manager": {"queues", "worker"} | _DATA,
     "tasks": {"engines", "journal", "manager", "queues", "worker"} | _DATA,
+    "verified": {"config", "journal", "manager", "queues", "tasks", "worker"} | _DATA,
     "life": {"config", "engines", "home", "journal", "manager", "queues", "tasks", "worker"} | _DATA,
-    "start": {"config", "life", "engines", "home", "journal", "manager", "tasks"} | _DATA,
+    "start": {"config", "life", "engines", "home", "journal", "manager", "tasks", "verified"} | _DATA,
     "__main__": {"manager", "start", "worker"} | _DATA,
 }
 """The endpoint's rooms, the lowest first, each with those that it may import. Nodes get worker and htex.node alone."""

@@ -23,6 +23,7 @@ from twinlock_service.rabbitmq.management import Management
 from twinlock_service.rabbitmq.node_files import VHOST
 from twinlock_service.rabbitmq.private_node import private_node
 from twinlock_testbed.slurm import Slurm, private_slurm
+from verified_rig import Host
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -128,6 +129,27 @@ def endpoint(home: Path, queues: Queues) -> Iterator[Callable[..., Running]]:
             return running
 
         yield run
+
+
+@pytest.fixture
+def host(broker: Broker) -> Iterator[Host]:
+    """Root's files for signed work, in a folder that every account can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="endpoint-verified-", dir="/tmp"))
+    yield Host(folder, broker.endpoint_url)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def verified(home: Path, queues: Queues, host: Host) -> Iterator[Callable[..., Running]]:
+    """Starts endpoints in verified mode on these queues; what still runs at the end of the test is killed."""
+    with ExitStack() as stack:
+
+        def start(**document: Any) -> Running:
+            running = host.start(home, queues, **document)
+            stack.callback(_kill, running)
+            return running
+
+        yield start
 
 
 def _kill(running: Running) -> None:

@@ -32,6 +32,11 @@ def not_allowed(task_id: str, function_id: str, endpoint_id: str) -> Outcome:
     return _failed(results.not_allowed(task_id, function_id, endpoint_id), "Function not permitted on endpoint")
 
 
+def refused(task_id: str, reason: str) -> Outcome:
+    """Return the outcome of a task that its user hasn't signed, or not for this endpoint."""
+    return _failed(results.not_admitted(task_id, reason), "It isn't signed for this endpoint")
+
+
 def not_started(task_id: str, reason: object) -> Outcome:
     """Return the outcome of a task that never got into the engine."""
     return _failed(results.not_started(task_id, reason), "It can't be started")

@@ -24,6 +24,11 @@ def not_started(task_id: str, reason: object) -> bytes:
     return _pack(task_id, text, ("RemoteExecutionError", _FAILED))
 
 
+def not_admitted(task_id: str, reason: str) -> bytes:
+    """Return the result of a task that may not run here, for this reason."""
+    return _pack(task_id, reason, ("RemoteExecutionError", reason))
+
+
 def lost(task_id: str, failures: Sequence[BaseException], hint: str = "") -> bytes:
     """Return the result of a task that no worker finished: a failure for each attempt, the last one last, then a hint.
 

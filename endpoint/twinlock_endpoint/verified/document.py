@@ -1,0 +1,29 @@
+"""The start document, of which only queues, and whether tasks are audited, are taken."""
+
+from dataclasses import replace
+
+from twinlock_common.document import Document
+
+from twinlock_endpoint.verified import queues
+from twinlock_endpoint.verified.site import Site
+
+
+def believed(told: Document, site: Site, environment: dict[str, str]) -> Document:
+    """Return the document with what root says in place of what the manager endpoint says.
+
+    An audit is still kept if the manager endpoint wants one: it could write none as well. Raise `DocumentError` for
+    queues that root doesn't allow.
+    """
+    return replace(
+        told,
+        queues=queues.only(told.queues, site.settings.amqp_hosts),
+        config="",
+        info={},
+        allowed_functions=None,
+        environment=environment,
+        restarted=False,
+        control=str(site.settings.control),
+        shared_fd=None,
+        shared_key="",
+        audit_fd=None,
+    )

@@ -1,0 +1,41 @@
+"""The signing of results, by the key of the account."""
+
+from functools import partial
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from twinlock_common.offload import in_thread
+from twinlock_signed import result
+from twinlock_signed.errors import Refused
+from twinlock_signed.result import Result
+
+from twinlock_endpoint.tasks.intake import Seal
+from twinlock_endpoint.verified.delegations import LARGE
+from twinlock_endpoint.worker.messages import pack, unpack
+
+
+class Sealer:
+    """Signs the results of tasks that came by one manager endpoint."""
+
+    def __init__(self, manager: str, key: Ed25519PrivateKey) -> None:
+        self._manager = manager
+        self._key = key
+
+    def of(self, task: str) -> Seal:
+        """Return what signs the result of a task, given the SHA-256 of its statement."""
+        return partial(self._seal, task)
+
+    async def _seal(self, task: str, packed: bytes) -> bytes:
+        if len(packed) > LARGE:
+            return await in_thread(lambda: self._signed(task, packed))
+        return self._signed(task, packed)
+
+    def _signed(self, task: str, packed: bytes) -> bytes:
+        """Return the result with a signed statement in place of its data."""
+        fields = unpack(packed, "result")
+        success = fields.get("error_details") is None
+        try:
+            statement = result.write(Result(self._manager, task, success, fields["data"]))
+        except Refused as error:
+            statement = result.write(Result(self._manager, task, False, f"The result can't be signed: {error}"))
+        fields["data"] = result.pack(statement, result.sign(statement, self._key))
+        return pack("result", fields)

@@ -1,0 +1,88 @@
+"""What root says about signed work on this host, and whose account this process runs under."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twinlock_common import user_environment
+from twinlock_common.site_files import load_json, read_file
+from twinlock_signed import account, errors, settings, trusted
+from twinlock_signed.delegation import Host
+from twinlock_signed.settings import Settings
+from twinlock_signed.trusted import Trusted
+
+from twinlock_endpoint.errors import ConfigError
+
+T = TypeVar("T")
+
+_TEMPLATES = ("user_config_template.yaml.j2", "user_config_template.yaml")
+_SCHEMA = "user_config_schema.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The administrator's file, and the account."""
+
+    settings: Settings
+    account: str
+    """The account's name."""
+    home: Path
+    """The account's home directory."""
+
+    @property
+    def host(self) -> Host:
+        """Who delegations have to be for."""
+        return Host(self.account, self.settings.site, self.settings.manager, self.settings.longest_delegation)
+
+    @property
+    def template(self) -> Path:
+        """The path of the template."""
+        paths = [self.settings.endpoint_dir / name for name in _TEMPLATES]
+        return next((path for path in paths if path.exists()), paths[0])
+
+    def trusted(self) -> Trusted:
+        """Return whose signatures count now. Raise `errors.ConfigError` if that can't be known."""
+        return trusted.read(self.settings, self.account, self.home)
+
+    def read_template(self) -> str:
+        """Return the template's text. Raise `ConfigError`."""
+        return _use(self.template, str)
+
+    def read_schema(self) -> dict[str, Any] | None:
+        """Return the schema for options; None if there is none. Raise `ConfigError`."""
+        path = self.settings.endpoint_dir / _SCHEMA
+        return _use(path, _schema) if os.path.lexists(path) else None
+
+    def read_environment(self) -> dict[str, str]:
+        """Return the variables for the endpoint and its tasks. Raise `ConfigError`."""
+        path = self.settings.endpoint_dir / user_environment.NAME
+        return _use(path, user_environment.parse) if os.path.lexists(path) else {}
+
+
+def load(path: Path) -> Site:
+    """Return what the file at `path` says, for the account of this process. Raise `ConfigError`."""
+    try:
+        return Site(settings.load(path), account.own_account(), Path.home())
+    except errors.ConfigError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _schema(text: str) -> dict[str, Any]:
+    schema = load_json(text)
+    if schema is True:
+        return {}  # JSON schema's short form of "anything"
+    if not isinstance(schema, dict):
+        raise ValueError("it has to be a JSON object")
+    return schema
+
+
+def _use(path: Path, read: Callable[[str], T]) -> T:
+    try:
+        return read(read_file(path))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise ConfigError(
+            f"{path} can't be used ({reason}). In verified mode users' endpoints read it; tell the administrator."
+        ) from error

@@ -1,0 +1,233 @@
+"""The parts of verified mode by themselves: connections, envelopes, the process that renders, the wait for a task."""
+
+import asyncio
+import errno
+import json
+import os
+import signal
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from endpoint_rig import LIMIT_S, Queues
+from endpoint_tasks import double
+from globus_compute_common.messagepack import unpack
+from globus_compute_sdk.serialize import ComputeSerializer
+from signed_rig import delegated
+from twinlock_common import document
+from twinlock_common.amqp.connection import parameters
+from twinlock_common.document import DocumentError
+from twinlock_common.queues import Destination, Source
+from twinlock_common.rendering import request_line
+from twinlock_common.rendering.configuration import configure
+from twinlock_endpoint.errors import ConfigError
+from twinlock_endpoint.journal import journal
+from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.manager.start_report import StartReport
+from twinlock_endpoint.tasks.intake import Refusal
+from twinlock_endpoint.verified import envelopes, queues, rendering
+from twinlock_endpoint.verified.claimant import name_of
+from twinlock_endpoint.verified.claimed import Syncs
+from twinlock_endpoint.verified.delegations import Delegations
+from twinlock_endpoint.verified.envelopes import Kept
+from twinlock_endpoint.verified.gate import Gate
+from twinlock_endpoint.verified.intake import SignedIntake, SignedTask
+from twinlock_endpoint.verified.seal import Sealer
+from twinlock_endpoint.verified.site import Site
+from twinlock_signed import settings, task
+from twinlock_signed.errors import Refused
+from twinlock_signed.keys import Address
+from twinlock_signed.replay.claims import open_claims
+from twinlock_signed.verifier import Envelope
+from verified_rig import MANAGER, Host, body, submit
+
+FAR = Address("mq.example.org", 443)
+NEAR = Address("127.0.0.1", 5672)
+TASK = "22222222-0000-4000-8000-000000000001"
+
+
+def made_anew(url: str) -> str:
+    """What is made of a queue's URL, where these two hosts are allowed."""
+    publish = {"exchange": "x", "routing_key": "y"}
+    told = document.Queues(Source(url, "q"), Destination(url, publish), Destination(url, publish))
+    found = queues.only(told, [FAR, NEAR, Address("::1", 5671)])
+    assert found.tasks.url == found.results.url == found.heartbeats.url
+    assert replace(found.results, url=url) == told.results
+    return found.tasks.url
+
+
+@pytest.mark.parametrize(
+    ("url", "made"),
+    [
+        ("amqps://ada:secret@mq.example.org:443/%2F", "amqps://ada:secret@mq.example.org:443/%2F"),
+        ("amqps://a%40b:p%2Fw%3F@mq.example.org:443/v%2Fh", "amqps://a%40b:p%2Fw%3F@mq.example.org:443/v%2Fh"),
+        ("amqps://ada:s@MQ.example.org:443/x/y", "amqps://ada:s@mq.example.org:443/x%2Fy"),
+        ("amqp://ada:s@127.0.0.1/", "amqp://ada:s@127.0.0.1:5672/"),
+        ("amqps://ada:s@[::1]/", "amqps://ada:s@[::1]:5671/"),
+    ],
+)
+def test_a_connection_is_made_of_host_login_and_virtual_host(url: str, made: str) -> None:
+    assert made_anew(url) == made
+    before, after = parameters(url), parameters(made)
+    assert (after.credentials, after.host, after.port) == (before.credentials, before.host, before.port)
+
+
+def test_an_encrypted_connection_is_checked_by_the_systems_certificates() -> None:
+    options = parameters(made_anew("amqps://ada:s@mq.example.org:443/")).ssl_options
+    assert options.context.verify_mode == ssl.CERT_REQUIRED
+    assert options.context.check_hostname
+    assert options.context.get_ca_certs() == ssl.create_default_context().get_ca_certs()
+    assert options.server_hostname in (None, "mq.example.org")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("amqps://ada:secret@evil.example.org:443/", "at 'evil.example.org', port 443, which isn't among"),
+        ("amqps://ada:secret@mq.example.org/", "at 'mq.example.org', port 5671, which isn't among"),
+        ("amqps://ada:secret@mq.example.org.evil.org:443/", "which isn't among"),
+        ("amqps://mq.example.org:443@evil.org:443/", "at 'evil.org', port 443, which isn't among"),
+        ("amqp://ada:secret@mq.example.org:443/", "an unencrypted connection to 'mq.example.org', port 443"),
+        ("amqps://ada:secret@mq.example.org:443/?ssl_options=%7B%7D", "with options; none are allowed"),
+        ("amqps://ada:secret@mq.example.org:443/#x", "with options; none are allowed"),
+    ],
+)
+def test_a_connection_that_root_does_not_allow(url: str, words: str) -> None:
+    with pytest.raises(DocumentError, match=words) as refused:
+        made_anew(url)
+    assert "secret" not in str(refused.value)
+
+
+def test_an_envelope_travels_in_the_sdks_message() -> None:
+    texts = ("a", "b\n", "c" * 300_000, "d")
+    assert envelopes.read(body(TASK, texts)) == Envelope(*texts)
+    kept = Kept(12.5, Envelope(*texts))
+    assert envelopes.kept(envelopes.keep(kept)) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "1\n", "-1\nabc", "9\nabc", "3\nabc", "3\nabc3\nabc", "3\nabc" * 4, "\u0663\nabc" * 3, "0\n" * 500_000],
+)
+def test_buffers_of_another_form(text: str) -> None:
+    made = b"\x01" + json.dumps({"message_type": "task", "data": {"task_id": TASK, "task_buffer": text}}).encode()
+    with pytest.raises(Refused, match="The task is not signed"):
+        envelopes.read(made)
+
+
+@pytest.mark.parametrize(
+    "made", [b"", b"\x01{}", b"twinlock-signed 1\n", b"twinlock-signed 1\n\x92\x01\xa1x", b"\xc1" * 9]
+)
+def test_a_journal_of_another_form(made: bytes) -> None:
+    with pytest.raises(Refused, match="The task is not signed"):
+        envelopes.kept(made)
+
+
+def test_workers_get_what_was_signed_in_the_form_that_the_sdk_reads() -> None:
+    whole = task.Task("0" * 64, 1, 1, 2, {}, [], "the code", "the \u00e9 arguments", "")
+    read = unpack(envelopes.for_worker(TASK, whole))
+    assert str(read.task_id) == TASK
+    assert ComputeSerializer.unpack_buffers(read.task_buffer) == ["the code", "the \u00e9 arguments", ""]
+
+
+@pytest.fixture
+def site(host: Host, tmp_path: Path) -> Site:
+    """Root's files, for the account that runs the tests."""
+    return Site(settings.load(host.folder / "verified.toml"), "root", tmp_path)
+
+
+@pytest.mark.system
+def test_the_process_that_renders_understands_the_request(site: Site, host: Host) -> None:
+    """As in this process, with what a delegation says."""
+    host.write(
+        "endpoint/user_config_template.yaml.j2",
+        "engine: {type: {{ kind }}}\nname: {{ _GC.user_runtime.python.version }}\nuser: {{ _GC.env.USER }}\n",
+    )
+    said = delegated(user_endpoint_config={"kind": "ThreadPoolEngine"})
+    rendered = 'engine: {type: "ThreadPoolEngine"}\nname: "3.12.1"\nuser: root'
+    assert configure(request_line.load(rendering.request(site, said).decode())) == rendered
+    renderer = rendering.Renderer()
+    assert [renderer.render(site, said) for _ in range(2)] == [rendered] * 2
+    renderer.close()
+
+
+async def test_who_waits_for_the_disk_waits_for_their_own_records() -> None:
+    """A wait that began before a record doesn't count for it, and those that come together share one."""
+    began, go = threading.Event(), threading.Event()
+    waits: list[int] = []
+
+    class Slow:
+        def sync(self) -> None:
+            waits.append(len(waits))
+            began.set()
+            assert go.wait(LIMIT_S)
+
+    claim: Any = Slow()
+    syncs = Syncs()
+    first = asyncio.create_task(syncs.wait(claim))
+    assert await asyncio.to_thread(began.wait, LIMIT_S)
+    more = [asyncio.create_task(syncs.wait(claim)) for _ in range(50)]
+    go.set()
+    await asyncio.wait_for(asyncio.gather(first, *more), LIMIT_S)
+    assert waits == [0, 1]
+
+
+async def test_a_disk_that_takes_no_numbers_is_told_to_those_who_wait() -> None:
+    class Full:
+        def sync(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    claim: Any = Full()
+    with pytest.raises(OSError, match="No space left"):
+        await asyncio.wait_for(Syncs().wait(claim), LIMIT_S)
+
+
+def test_a_folder_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    assert name_of(tmp_path) == name_of(tmp_path) != name_of(tmp_path / "other")
+    (tmp_path / "claimant").write_text("")
+    with pytest.raises(ConfigError, match=f"{tmp_path}/claimant has no uuid in it"):
+        name_of(tmp_path)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """What signals do in this process is as before, afterwards."""
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.system
+@pytest.mark.usefixtures("signals")
+async def test_without_a_signed_task_it_ends(site: Site, tmp_path: Path, queues: Queues) -> None:
+    """Whatever else comes gets an answer, and delays nothing."""
+    told = document.parse(json.dumps({"amqp_creds": queues.creds(), "config": "", "ep_info": {}}).encode())
+    claims = open_claims(tmp_path / "claims", tmp_path, time.time())
+    sealer = Sealer(MANAGER, Ed25519PrivateKey.generate())
+    intake = SignedIntake(site, Delegations(site, claims, told.endpoint_id, TASK), sealer)
+
+    async def never(task: SignedTask) -> Refusal:
+        raise AssertionError
+
+    plain = queues.submit(double, 1)
+    other = submit(queues, ["a", "b", "c", "d"])
+    kept = Journal(journal.read(tmp_path))
+    gate: Gate[Refusal] = Gate(told, intake, kept, never, StartReport(), 5.0)
+    began = time.monotonic()
+    assert await gate.wait() is None
+    assert (gate.code, time.monotonic() - began > 4) == (0, True)
+    for refused in (plain, other):
+        assert queues.result(refused).error_details is not None
+    assert queues.waiting_tasks() == 0
+    assert not queues.heartbeat(last=True)["active"]
+    await kept.close(LIMIT_S)
+    assert not journal.has_unfinished(tmp_path)
