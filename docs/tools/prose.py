@@ -54,6 +54,9 @@ below. An unknown key is an error.
 With `--agent PROGRAM`, the absolute path of a globus-compute-endpoint, it sets the site's environment variables,
 creates the folder that the program needs, and becomes that program's user endpoint.
 
+With `--verified FILE`, the absolute path of the administrator's file for signed work, it takes only the queues from the
+start document, and runs only what the user has signed.
+
 With `--check` it starts nothing and reports whether its loader accepts configurations. `twinlock check` uses this.
 """,
     "twinlock-spawner.toml": """\

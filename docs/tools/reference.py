@@ -16,6 +16,8 @@ from twinlock_endpoint.engines import ENGINES
 from twinlock_endpoint.engines.options import Options
 from twinlock_endpoint.htex import parsl_types
 from twinlock_service.users.users_file import Settings
+from twinlock_signed.keys import KEYS as VERIFIED_KEYS
+from twinlock_signed.keys import REQUIRED as NO_DEFAULT
 from twinlock_spawner.policy import Policy
 
 REQUIRED = "required"
@@ -78,6 +80,12 @@ def _service() -> Iterable[Row]:
         yield Row(name, key.title or "", _value(key.default), key.description or "")
 
 
+def _verified() -> Iterable[Row]:
+    for key in VERIFIED_KEYS:
+        default = REQUIRED if key.default is NO_DEFAULT else _value(key.default)
+        yield Row(key.name, _unit(key.kind.name, key.unit), default, key.meaning)
+
+
 def _metrics() -> Iterable[Row]:
     for metric in metrics.REGISTRY.collect():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
@@ -111,6 +119,7 @@ _TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "endpoint": _endpoint,
     "engine": _engine,
     "metrics": _metrics,
+    "verified": _verified,
     "checks": _checks,
     "service": _service,
 }

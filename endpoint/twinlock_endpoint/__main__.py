@@ -1,6 +1,7 @@
 """`twinlock-endpoint NAME`: a user endpoint, started by the spawner with a document on standard input.
 
-With `--agent PROGRAM` it is the official agent's endpoint instead. `--check` starts none, see `check`.
+With `--agent PROGRAM` it is the official agent's endpoint instead. With `--verified FILE` it runs only what its user
+has signed. `--check` starts none, see `check`.
 
 Little is imported here: where the document has environment variables, the program executes itself a second time.
 """
@@ -53,26 +54,28 @@ def _endpoint(report: StartReport) -> int:
         from twinlock_endpoint.start import check
 
         return check.run()
-    given, told = _told()
+    given = arguments.parse(sys.argv)
+    if given.verified is not None:
+        from twinlock_endpoint.start import verified
+
+        return verified.run(given, report)
+    told = _told(given)
     from twinlock_endpoint.start import run
 
     return run.run(given, told, report)
 
 
-def _told() -> tuple[arguments.Arguments, document.Document]:
-    """Return the command line and the document, in a process that has the document's environment variables.
+def _told(given: arguments.Arguments) -> document.Document:
+    """Return the document, in a process that has the document's environment variables.
 
     A process that lacks them executes this program again with them, or the agent's in its place.
     """
-    given = arguments.parse(sys.argv)
     raw = sys.stdin.buffer.read()
-    told = document.parse(raw)
-    if told.endpoint_id.lower() != given.endpoint_id:
-        raise DocumentError("The start document is for another endpoint than the one that was to be started.")
+    told = arguments.check(given, document.parse(raw))
     if given.agent is not None:
         agent.execute(given.agent, given.name, told, raw)
     environment.enter(told.environment, raw)
-    return given, told
+    return told
 
 
 if __name__ == "__main__":

@@ -219,7 +219,7 @@ def test_variables_act_on_tasks_of_the_official_agent(home: Path, agent_queues: 
     ("agent", "code", "said"),
     [
         ("/nonexistent/globus-compute-endpoint", os.EX_CONFIG, "The official agent can't be executed"),
-        ("globus-compute-endpoint", 100, "usage: twinlock-endpoint [--agent PROGRAM]"),
+        ("globus-compute-endpoint", 100, "usage: twinlock-endpoint [--agent PROGRAM | --verified FILE]"),
     ],
 )
 def test_an_agent_that_cannot_be_executed(home: Path, queues: Queues, agent: str, code: int, said: str) -> None:

@@ -34,12 +34,17 @@ def read(folder: Path) -> Reader:
 
 def has_unfinished(folder: Path) -> bool:
     """Return whether the journal in an endpoint's folder has unfinished tasks, or can't be read. It may block."""
-    reader = Reader(folder / "journal")
     try:
-        reader.read(None)
+        return bool(unfinished(folder))
     except JournalError:
         return True
-    return bool(reader.unfinished)
+
+
+def unfinished(folder: Path) -> dict[str, Unfinished]:
+    """Return the unfinished tasks, and leave everything as it is. Raise `JournalError`. It may block."""
+    reader = Reader(folder / "journal")
+    reader.read(None)
+    return reader.unfinished
 
 
 class Journal:

@@ -32,12 +32,17 @@ _OFFLINE_S = 300.0
 def live(setup: Setup, report: StartReport) -> int:
     """Run an endpoint from start to end, and return the exit code. Raise `StartError` if it can't start."""
 
-    async def life() -> int:
+    async def whole() -> int:
         left = await in_thread(lambda: journal.read(setup.folder))
-        return await _Endpoint(setup, report, Journal(left)).run()
+        return await life(setup, report, Journal(left))
 
     # Not asyncio.run: that waits for a name lookup that hangs, at the end.
-    return asyncio.new_event_loop().run_until_complete(life())
+    return asyncio.new_event_loop().run_until_complete(whole())
+
+
+async def life(setup: Setup, report: StartReport, journal: Journal) -> int:
+    """Run an endpoint in the running loop, see `live`."""
+    return await _Endpoint(setup, report, journal).run()
 
 
 class _Endpoint:

@@ -1,8 +1,10 @@
-"""The command line: `twinlock-endpoint [--agent PROGRAM] NAME`."""
+"""The command line: `twinlock-endpoint [--agent PROGRAM | --verified FILE] NAME`."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from twinlock_common.document import Document, DocumentError
 
 from twinlock_endpoint.errors import UsageError
 
@@ -22,6 +24,8 @@ class Arguments:
     """The user endpoint's uuid."""
     agent: Path | None = None
     """The official agent's program, which is to be the endpoint in place of ours."""
+    verified: Path | None = None
+    """Root's file for signed work, of an endpoint that runs nothing else."""
 
 
 def parse(argv: list[str]) -> Arguments:
@@ -35,11 +39,20 @@ def parse(argv: list[str]) -> Arguments:
     match argv[1:]:
         case ["--agent", program, name] if Path(program).is_absolute():
             return Arguments(*_checked(name), Path(program))
+        case ["--verified", file, name] if Path(file).is_absolute():
+            return Arguments(*_checked(name), verified=Path(file))
         case [word, name, *_] if [word] in _AGENT_COMMANDS:
             return Arguments(*_checked(name))
         case [name]:
             return Arguments(*_checked(name))
     raise _usage()
+
+
+def check(given: Arguments, told: Document) -> Document:
+    """Return the document. Raise `DocumentError` if it is for another endpoint than the command line."""
+    if told.endpoint_id.lower() != given.endpoint_id:
+        raise DocumentError("The start document is for another endpoint than the one that was to be started.")
+    return told
 
 
 def _checked(name: str) -> tuple[str, str]:
@@ -51,7 +64,8 @@ def _checked(name: str) -> tuple[str, str]:
 
 def _usage() -> UsageError:
     return UsageError(
-        "usage: twinlock-endpoint [--agent PROGRAM] uep.<manager endpoint's uuid>.<user endpoint's uuid>\n"
+        "usage: twinlock-endpoint [--agent PROGRAM | --verified FILE] "
+        "uep.<manager endpoint's uuid>.<user endpoint's uuid>\n"
         "It is started by twinlock-spawner, with a document on standard input. "
         "twinlock-endpoint --check is for twinlock check."
     )

@@ -8,6 +8,7 @@ under the same process id. The document that it then reads has none, so it does 
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from twinlock_common import document
@@ -29,7 +30,8 @@ def enter(variables: Mapping[str, str], raw: bytes) -> None:
     Raises:
         ConfigError: the endpoint can't start with these variables.
     """
-    new = {name: value for name, value in variables.items() if os.environ.get(name) != value}
+    now = _executed_with()
+    new = {name: value for name, value in variables.items() if now.get(_encode(name)) != _encode(value)}
     if all(name.startswith(_READ_LATER) for name in new):
         return
     whole = added(new)
@@ -44,7 +46,23 @@ def added(variables: Mapping[str, str]) -> dict[bytes, bytes]:
 
     They are encoded in UTF-8, as in the site's file, whatever this process's locale is.
     """
-    return {**os.environb, **{name.encode(): value.encode(errors="surrogatepass") for name, value in variables.items()}}
+    return {**os.environb, **{_encode(name): _encode(value) for name, value in variables.items()}}
+
+
+def isolate() -> None:
+    """Execute this program again as ``python -I``, unless it runs so: no PYTHON* variable and no user site counts."""
+    if not sys.flags.isolated:
+        os.execv(sys.executable, [sys.executable, "-I", *sys.orig_argv[1:]])  # noqa: S606
+
+
+def _executed_with() -> dict[bytes, bytes]:
+    """Return the environment with which this process began. Python itself may set LC_CTYPE then (PEP 538)."""
+    pairs = [pair.partition(b"=") for pair in Path("/proc/self/environ").read_bytes().split(b"\0")]
+    return {name: value for name, _, value in pairs}
+
+
+def _encode(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
 
 
 def execute(what: str, argv: list[str], variables: Mapping[bytes, bytes], text: bytes) -> NoReturn:

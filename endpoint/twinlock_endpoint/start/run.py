@@ -23,11 +23,7 @@ log = logging.getLogger(__name__)
 
 def run(arguments: Arguments, told: Document, report: StartReport) -> int:
     """Run the endpoint and return its exit code. Raise `StartError` if it can't start."""
-    os.umask(0o077)
-    title = f"Globus Compute Endpoint ({arguments.endpoint_id}, {arguments.name})"
-    setproctitle(title)  # before the environment grows: the title lives in the memory in front of it
-    os.environ.update(told.environment)
-    _extend_path()
+    title = enter(arguments, told)
     settings, engine = load(told.config, audited=told.audited)
     from twinlock_endpoint.journal import journal
     from twinlock_endpoint.life import assembly, endpoint
@@ -44,7 +40,17 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
     try:
         return endpoint.live(setup, report)
     finally:
-        _tear_down(settings)
+        tear_down(settings)
+
+
+def enter(arguments: Arguments, told: Document) -> str:
+    """Set this process's mask, environment and title, and return the title."""
+    os.umask(0o077)
+    title = f"Globus Compute Endpoint ({arguments.endpoint_id}, {arguments.name})"
+    setproctitle(title)  # before the environment grows: the title lives in the memory in front of it
+    os.environ.update(told.environment)
+    _extend_path()
+    return title
 
 
 def load(text: str, *, audited: bool) -> tuple[configuration.Config, "Engine"]:
@@ -74,7 +80,8 @@ def _extend_path() -> None:
     os.environ["PATH"] = os.pathsep.join((before, str(Path(sys.executable).parent)))
 
 
-def _tear_down(settings: configuration.Config) -> None:
+def tear_down(settings: configuration.Config) -> None:
+    """Run the administrator's command after the endpoint's life, if there is one."""
     if not settings.endpoint_teardown:
         return
     try:
