@@ -1,7 +1,12 @@
-"""The key with which an account signs its results: an Ed25519 key in a file that only the account can read."""
+"""The key with which an account signs its results: an Ed25519 key in a file that only the account can read.
+
+Beside it is its public half, which users of other computers fetch, in a line such as
+``twinlock-result-key-v1 5f0c...``.
+"""
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -9,9 +14,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from twinlock_signed.errors import ConfigError
+from twinlock_signed.dsse import public_half
+from twinlock_signed.errors import ConfigError, Refused
 
 PLACE = "~/.local/state/twinlock/result.key"
+
+PUBLIC_PLACE = "~/.local/state/twinlock/result.pub"
+
+_LINE = re.compile(r"^twinlock-result-key-v1 ([0-9a-f]{64})$", re.MULTILINE)
 
 _MOST = 4096
 """Bytes of the file; it has some 120."""
@@ -20,6 +30,8 @@ _MOST = 4096
 def load_or_make(path: Path) -> Ed25519PrivateKey:
     """Return the key at `path`, which is made if there is none; of several processes that do so, one makes it.
 
+    Its public half is written beside it, where it isn't there yet.
+
     Raises:
         ConfigError: the file isn't a key, or others than its account could read it.
         OSError: it can't be read or made.
@@ -27,7 +39,38 @@ def load_or_make(path: Path) -> Ed25519PrivateKey:
     if not os.path.lexists(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make(path)
-    return load(path)
+    key = load(path)
+    _publish(path.with_suffix(".pub"), key)
+    return key
+
+
+def public_line(key: Ed25519PrivateKey) -> str:
+    """Return the public half as it is handed to users: a line, with its end."""
+    return f"twinlock-result-key-v1 {public_half(key)}\n"
+
+
+def read_public(text: str) -> str:
+    """Return the public half in a text, in hexadecimal digits. What a login prints besides is skipped.
+
+    Raise `Refused` if the text has no such line, or different ones.
+    """
+    found = set(_LINE.findall(text.replace("\r", "")))
+    if len(found) != 1:
+        raise Refused(
+            f"There {'are several result keys' if found else 'is no result key'} in what came; "
+            "it has to have one line that begins with twinlock-result-key-v1"
+        )
+    return str(found.pop())
+
+
+def _publish(path: Path, key: Ed25519PrivateKey) -> None:
+    line = public_line(key).encode("ascii")
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == line:
+            return
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    draft.write_bytes(line)
+    draft.replace(path)
 
 
 def _make(path: Path) -> None:

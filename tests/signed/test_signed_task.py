@@ -237,7 +237,31 @@ def test_the_accounts_key_is_made_once(tmp_path: Path) -> None:
     assert dsse.public_half(result_key.load(path)) == first
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert [entry.name for entry in path.parent.iterdir()] == ["result.key"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["result.key", "result.pub"]
+
+
+def test_its_public_half_is_there_for_users(tmp_path: Path) -> None:
+    """In the form in which it is enrolled, also where the key alone is left, or the file is another key's."""
+    path = tmp_path / "result.key"
+    key = result_key.load_or_make(path)
+    public = path.with_name("result.pub")
+    assert public.read_text() == result_key.public_line(key) == f"twinlock-result-key-v1 {dsse.public_half(key)}\n"
+    public.write_text(result_key.public_line(ACCOUNT))
+    result_key.load_or_make(path)
+    assert result_key.read_public(public.read_text()) == dsse.public_half(key)
+    public.unlink()
+    result_key.load_or_make(path)
+    assert result_key.read_public(public.read_text()) == dsse.public_half(key)
+
+
+def test_a_public_half_that_is_enrolled() -> None:
+    line = result_key.public_line(ACCOUNT)
+    assert result_key.read_public(f"Welcome!\r\n{line}\n{line}") == dsse.public_half(ACCOUNT)
+    for text in ("", dsse.public_half(ACCOUNT), line.upper(), f"# {line}", line.replace("v1", "v2"), line[:-2]):
+        with pytest.raises(Refused, match="There is no result key in what came; it has to have one line"):
+            result_key.read_public(text)
+    with pytest.raises(Refused, match="There are several result keys"):
+        result_key.read_public(line + result_key.public_line(SESSION))
 
 
 def test_an_accounts_key_that_was_put_there(tmp_path: Path) -> None:
