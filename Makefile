@@ -35,7 +35,8 @@ BUILD_TREE_PACKAGES := $(BUILD_PACKAGES) $(DEB_PACKAGES) ca-certificates
 PEER_VERSION := 4.19.0
 
 CODE := shared/twinlock_wire shared/twinlock_common shared/twinlock_signed spawner/twinlock_spawner broker/twinlock_broker \
-        endpoint/twinlock_endpoint service/twinlock_service testbed/twinlock_testbed benchmarks docs/tools
+        endpoint/twinlock_endpoint service/twinlock_service client/twinlock_client testbed/twinlock_testbed benchmarks \
+        docs/tools
 
 .PHONY: help install install-dev demo test thorough deep pythons parsl-next lock mutants lint mypy fuzz bench docs man deb lintian wheel container system-test
 .SILENT:

@@ -16,6 +16,7 @@ PACKAGES = tuple(
         "broker/twinlock_broker",
         "endpoint/twinlock_endpoint",
         "service/twinlock_service",
+        "client/twinlock_client",
     )
 )
 """The folder of each part's package."""
