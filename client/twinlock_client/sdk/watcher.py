@@ -1,0 +1,166 @@
+"""The thread that receives results, as texts, and has each one checked by what its future expects."""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import InvalidStateError
+from typing import Any
+
+import pika
+from globus_compute_sdk.sdk.asynchronous.compute_future import ComputeFuture
+from globus_compute_sdk.sdk.client import Client
+from globus_compute_sdk.sdk.executor import _ResultWatcher
+from twinlock_signed.errors import Refused
+
+from twinlock_client.sdk import amqp
+
+log = logging.getLogger(__name__)
+
+Check = Callable[[str, bool], Any]
+"""Returns the value in a result's text; the flag says whether it came as a failure. Raises what the task failed by."""
+
+_CHECK = "twinlock_check"
+
+_NO_MORE = "The connection to the queue of results has ended, and the task may have run; use reload_tasks later"
+
+
+def expect(future: ComputeFuture, check: Check) -> None:
+    """Have the future's result checked so."""
+    future._metadata[_CHECK] = check  # noqa: SLF001 - the SDK's own place for such things
+
+
+def settle(future: ComputeFuture, text: object, *, is_failure: bool) -> None:
+    """Give a future its value or its exception, whatever came."""
+    try:
+        value = future._metadata[_CHECK](str(text), is_failure)  # noqa: SLF001 - see `expect`
+    except Exception as error:
+        _finish(future, error=error)
+    else:
+        _finish(future, value=value)
+
+
+def _finish(future: ComputeFuture, value: Any = None, error: Exception | None = None) -> None:
+    try:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+    except InvalidStateError:
+        log.info("task %s: its result came after it was cancelled", future.task_id)
+
+
+class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no types
+    """Receives the results of a task group.
+
+    The SDK's executors find their watchers by task group, and the service says which group a task is in. So here the
+    SDK knows it by a uuid that nobody else does: no plain executor gets it, and no signed one gets a plain one.
+    """
+
+    def __init__(self, group: uuid.UUID, client: Client, port: int | None) -> None:
+        super().__init__(uuid.uuid4(), client, port=port)
+        self._group = group
+        self._start_lock = threading.Lock()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it receives nothing any more. One that hasn't started yet will."""
+        return self.ident is not None and not self.is_alive()
+
+    def watch_for_task_results(self, executor: object, futures: list[ComputeFuture]) -> int:
+        """Add futures as the SDK does, and start with the first: none is missed if the connection fails at once."""
+        watched = int(super().watch_for_task_results(executor, futures))
+        with self._start_lock:
+            if self.ident is None:
+                self.start()
+        return watched
+
+    def run(self) -> None:
+        """Receive results. At the end, however it comes, no future is left to wait, and no other is taken."""
+        super().run()
+        with self._new_futures_lock:
+            self._closed = True
+            left = list(self._open_futures.values())
+            self._open_futures.clear()
+            self._open_futures_empty.set()
+        for future in left:
+            _finish(future, error=self._cancellation_reason or RuntimeError(_NO_MORE))
+
+    def _connect(self) -> pika.SelectConnection:
+        try:
+            found = self.client.get_result_amqp_url()
+            reached = amqp.parameters(found["connection_url"], self.port)
+        except Refused as error:
+            self._cancellation_reason = error  # another try would get the same
+            raise
+        self._queue_prefix = found["queue_prefix"]
+        return pika.SelectConnection(
+            reached,
+            on_close_callback=self._on_connection_closed,
+            on_open_error_callback=self._on_open_failed,
+            on_open_callback=self._on_connection_open,
+        )
+
+    def _start_consuming(self) -> None:
+        queue = f"{self._queue_prefix}{self._group}"
+        self._consumer_tag = self._channel.basic_consume(queue=queue, on_message_callback=self._on_message)
+
+    def _match_results_to_futures(self) -> None:
+        with self._new_futures_lock:
+            ready = [self._open_futures.pop(task) for task in self._open_futures.keys() & self._received_results.keys()]
+        to_load = {}
+        for future in ready:
+            properties, message = self._received_results.pop(future.task_id)
+            self.client._log_version_mismatch(message.details)  # noqa: SLF001 - the client is ours
+            if (properties.headers or {}).get("high_assurance"):
+                to_load[future.task_id] = future
+            else:
+                settle(future, message.data, is_failure=message.is_error)
+        if to_load:
+            load(self.client, to_load)
+        with self._new_futures_lock:
+            if not self._open_futures:
+                self._open_futures_empty.set()
+
+
+def load(client: Any, futures: dict[str, ComputeFuture], batch_size: int = 128) -> list[ComputeFuture]:
+    """Ask the service for results, and return the futures of tasks that it has none of.
+
+    Args:
+        client: a `TextClient`.
+        futures: by the tasks' uuids; each expects something.
+        batch_size: how many tasks the service is asked about at once.
+    """
+    pending = []
+    tasks = list(futures)
+    for first in range(0, len(tasks), batch_size):
+        statuses = client.statuses(tasks[first : first + batch_size])
+        for task in tasks[first : first + batch_size]:
+            status = statuses.get(task, {})
+            if not status.get("completion_t"):
+                pending.append(futures[task])
+            elif status.get("status") == "success":
+                settle(futures[task], status.get("result"), is_failure=False)
+            else:
+                settle(futures[task], status.get("exception"), is_failure=True)
+    return pending
+
+
+_watchers: dict[uuid.UUID, SignedWatcher] = {}
+_lock = threading.Lock()
+
+
+def of_group(group: uuid.UUID, client: Client, port: int | None) -> SignedWatcher:
+    """Return the watcher of a task group. There is one at a time: two would each get half of the results."""
+    with _lock:
+        watcher = _watchers.get(group)
+        if watcher is None or watcher.has_ended:
+            watcher = _watchers[group] = SignedWatcher(group, client, port)
+        return watcher
+
+
+def open_futures(group: uuid.UUID | None, executor: object = None) -> dict[str, ComputeFuture]:
+    """Return the futures of a task group that wait for results, by task; of one executor if it is given."""
+    with _lock:
+        watcher = _watchers.get(group) if group else None
+    return dict(watcher.get_open_futures(executor)) if watcher else {}
