@@ -12,6 +12,7 @@ with SignedExecutor(endpoint, user="ada@cluster.example.org", key="~/.ssh/id_ed2
 - `functions`, `results`: what travels, and what is believed of it
 - `records`: what this computer remembers, in files of the user's
 - `sdk`: the parts of globus-compute-sdk that believe the service, each with one in its place that doesn't
+- `commands`: the command `twinlock-client`
 
 It runs on Python 3.10 and later.
 """

@@ -12,12 +12,13 @@ import pytest
 from docs_texts import ROOT, exit_codes, refusals, stages
 from parsers import all_parsers
 from root_code import Code, roots_code
+from twinlock_client import __main__ as client
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 SPANS = [span for span in re.findall(r"`([^`\n]+)`", PAGE) if "…" in span or len(span) > 12]
 
 
-PARSERS = all_parsers()
+PARSERS = all_parsers() | {"twinlock-client": client.parser()}
 
 
 def fits(span: str, text: str) -> bool:
