@@ -54,7 +54,7 @@ help:
 	echo 'make mutants   take each check of root'"'"'s code away, and see that a test notices; ARGS=WORD chooses some; as root'
 	echo 'make lock      packaging/requirements.lock from pyproject.toml; ARGS=--upgrade takes the newest releases'
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its bounds'
-	echo 'make deb       the Debian packages, in $(DEBS); make wheel: for pip, in build/wheel'
+	echo 'make deb       the Debian packages, in $(DEBS); make wheel: for pip, in build/wheel, with the users'"'"' client'
 	echo '               DEBIAN=trixie builds those for Debian 13, in a Debian 13; as root'
 	echo 'make system-test  those packages in a container with systemd: restarts, reload, upgrade, watchdog, purge; as root'
 	echo '               DEBIAN=trixie tests those for Debian 13, in a Debian 13'
@@ -178,3 +178,4 @@ lintian: deb
 wheel:
 	packaging/debian-packages python3-venv dpkg-dev
 	packaging/wheel build/wheel
+	packaging/client-wheel build/wheel

@@ -27,7 +27,7 @@ ERRORS = {
 def refusals() -> dict[str, str]:
     """The texts, each with the file and line where it stands."""
     found = {}
-    for part in ("broker", "endpoint", "service", "shared", "spawner"):
+    for part in ("broker", "client", "endpoint", "service", "shared", "spawner"):
         for path in sorted((ROOT / part).rglob("*.py")):
             for line, text in _of(path):
                 found[text] = f"{path.relative_to(ROOT)}:{line}"
