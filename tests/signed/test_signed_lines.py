@@ -150,7 +150,9 @@ def test_of_any_text_only_lines_of_the_known_form_are_left(text: str) -> None:
     parsed = authorized_keys(text.encode(), "ada")
     for line in parsed.lines:
         principals, *options, kind, blob = line.split(" ")
-        assert (principals, f"{kind} {blob}") == ("ada", KEY)
+        assert principals == "ada"
+        assert kind == "ssh-ed25519"
+        assert blob in text, "a key of the text, which may be the one above twice without a space"
         assert set(",".join(options).split(",")) <= {"", "cert-authority", 'valid-before="20300101"'}
         assert "command" not in line
         assert "\n" not in line
