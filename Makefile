@@ -61,7 +61,8 @@ help:
 	echo 'make fuzz      the decoders of root and broker, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
 	echo 'make man       the manual pages, in build/man'
-	echo 'make bench     the spawner beside its budgets, the endpoint beside the official one, the service under floods; as root'
+	echo 'make bench     the spawner beside its budgets, the endpoint beside the official one and in either mode,'
+	echo '               the service under floods; as root'
 
 install:
 	packaging/debian-packages $(BUILD_PACKAGES)
@@ -138,6 +139,7 @@ bench: install-dev
 	packaging/debian-packages $(SITE_PACKAGES)
 	packaging/peer '$(PREFIX)/peer' $(PEER_VERSION)
 	'$(PREFIX)/bin/python' benchmarks/endpoint.py
+	'$(PREFIX)/bin/python' benchmarks/endpoint.py --verified
 	'$(PREFIX)/bin/python' benchmarks/service.py
 
 # Into build/man, from the environment in PREFIX: the pages are made of the programs' own parsers and tables.
