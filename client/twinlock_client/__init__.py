@@ -14,11 +14,15 @@ with SignedExecutor(endpoint, user="ada@cluster.example.org", key="~/.ssh/id_ed2
 - `sdk`: the parts of globus-compute-sdk that believe the service, each with one in its place that doesn't
 - `commands`: the command `twinlock-client`
 
-It runs on Python 3.10 and later.
+What `submit` and the constructor refuse, they refuse by `Refused`. It runs on Python 3.10 and later.
 """
 
 from importlib import import_module
 from typing import Any
+
+from twinlock_signed.errors import Refused
+
+__all__ = ["Refused", "ResultRefused", "SignedExecutor", "UnsignedFailure"]
 
 _MODULES = {"SignedExecutor": "executor", "ResultRefused": "results", "UnsignedFailure": "results"}
 

@@ -1,9 +1,10 @@
 """The wheel: what a user installs, with each Python that it is for."""
 
 import os
+import re
 import subprocess
 import zipfile
-from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from signed_rig import MANAGER, make_key
 
 ROOT = Path(__file__).parents[2]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PACKAGES = ("twinlock-client", "twinlock")
 
 SCRIPT = """
 import importlib, sys
@@ -18,8 +20,7 @@ from globus_compute_sdk import Client
 from globus_sdk import AccessTokenAuthorizer
 for name in sys.argv[1].split(","):
     importlib.import_module(name)
-from twinlock_client import SignedExecutor
-from twinlock_client.results import ResultRefused
+from twinlock_client import Refused, ResultRefused, SignedExecutor
 client = Client(do_version_check=False, authorizer=AccessTokenAuthorizer("a token"))
 with SignedExecutor(sys.argv[2], client, user="ada@cluster.example.org", key=sys.argv[3]) as executor:
     executor.register_function(len)
@@ -30,32 +31,73 @@ with SignedExecutor(sys.argv[2], client, user="ada@cluster.example.org", key=sys
 """
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, as `make wheel` makes it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([ROOT / "packaging/client-wheel", folder], check=True, capture_output=True, timeout=300)
+SITES_SCRIPT = """
+import importlib, sys
+for name in sys.argv[1].split(","):
+    importlib.import_module(name)
+from twinlock_signed.verifier import envelope
+print(envelope(list("abcd")).task)
+"""
+
+CLIENT = ROOT / "client"
+SIGNED = ROOT / "shared/twinlock_signed"
+FOR_HOSTS = {f"twinlock_client/signed/{name}.py" for name in ("keys", "settings", "trusted", "verifier")}
+"""What reads an administrator's file."""
+
+
+def make(program: str, folder: Path) -> Path:
+    """The wheel that a program of `packaging` makes."""
+    subprocess.run([ROOT / "packaging" / program, folder], check=True, capture_output=True, timeout=300)
     [made] = folder.glob("*.whl")
     return made
 
 
-def modules(wheel: Path) -> Iterator[str]:
-    """The modules in it."""
-    for name in zipfile.ZipFile(wheel).namelist():
-        if name.endswith(".py"):
-            yield name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, as `make wheel` makes it."""
+    return make("client-wheel", tmp_path_factory.mktemp("wheel"))
+
+
+def code(wheel: Path) -> dict[str, str]:
+    """The text of each module in it, by its path there."""
+    with zipfile.ZipFile(wheel) as file:
+        return {name: file.read(name).decode() for name in file.namelist() if name.endswith(".py")}
+
+
+def modules(wheel: Path) -> list[str]:
+    """The modules in it, without programs."""
+    names = [path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in code(wheel)]
+    return [name for name in names if not name.endswith("__main__")]
+
+
+def ran(folder: Path, *argv: str | Path) -> str:
+    """What a command prints that runs in a folder, without the sources."""
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=600, cwd=folder, env=outside, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def pip(environment: Path, *words: str | Path) -> None:
+    """Run pip."""
+    ran(environment, environment / "bin/pip", words[0], "--quiet", "--disable-pip-version-check", *words[1:])
+
+
+def use(environment: Path, wheel: Path, folder: Path) -> str:
+    """What a program prints that uses what users install."""
+    key = make_key(folder / "key")
+    return ran(folder, environment / "bin/python", "-c", SCRIPT, ",".join(modules(wheel)), MANAGER, key)
 
 
 @pytest.mark.thorough
 def test_it_has_what_users_need_and_nothing_of_hosts(wheel: Path) -> None:
-    found = set(modules(wheel))
-    sources = {
-        ".".join(part for part in path.relative_to(folder).with_suffix("").parts if part != "__init__")
-        for folder, package in ((ROOT / "client", "twinlock_client"), (ROOT / "shared", "twinlock_signed"))
-        for path in (folder / package).rglob("*.py")
-    }
-    assert sources - found == {f"twinlock_signed.{name}" for name in ("keys", "settings", "trusted", "verifier")}
-    assert found <= sources
+    """The same code as hosts have, but for the name of the package."""
+    sources = {str(path.relative_to(CLIENT)): path.read_text() for path in (CLIENT / "twinlock_client").rglob("*.py")}
+    sources |= {f"twinlock_client/signed/{path.relative_to(SIGNED)}": path.read_text() for path in SIGNED.rglob("*.py")}
+    found = code(wheel)
+    assert sources.keys() - found.keys() == FOR_HOSTS
+    for path, text in found.items():
+        assert re.sub(r"(?m)^( *from )twinlock_client\.signed\b", r"\1twinlock_signed", text) == sources[path]
 
 
 @pytest.mark.thorough
@@ -67,19 +109,46 @@ def test_it_installs_and_works(tmp_path: Path, wheel: Path, version: str) -> Non
         pytest.skip(f"this machine has no Python {version}")
     environment = tmp_path / "environment"
     subprocess.run([python.stdout.strip(), "-m", "venv", environment], check=True, timeout=300)
-    pip: list[str | Path] = [environment / "bin/pip", "install", "--quiet", "--disable-pip-version-check", wheel]
-    subprocess.run(pip, check=True, timeout=600)
-    key = make_key(tmp_path / "key")
-    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-    def ran(*argv: str | Path) -> str:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=outside, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    names = ",".join(name for name in modules(wheel) if not name.endswith("__main__"))
-    assert ran(environment / "bin/python", "-c", SCRIPT, names, MANAGER, key) == "good\n"
+    pip(environment, "install", wheel)
+    assert use(environment, wheel, tmp_path) == "good\nrefused\n"
     command = environment / "bin/twinlock-client"
-    assert ran(command, "--version").startswith("twinlock-client 0.")
-    assert "signs delegations" in ran(command, "check", "ada@cluster.example.org", MANAGER, "--key", key)
-    ran(command, "delegate", "ada@cluster.example.org", MANAGER, tmp_path / "delegation", "--key", key)
+    assert ran(tmp_path, command, "--version").startswith("twinlock-client 0.")
+    key = tmp_path / "key"
+    assert "signs delegations" in ran(tmp_path, command, "check", "ada@cluster.example.org", MANAGER, "--key", key)
+    ran(tmp_path, command, "delegate", "ada@cluster.example.org", MANAGER, tmp_path / "delegation", "--key", key)
+
+
+@pytest.fixture(scope="module")
+def sites_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one for hosts."""
+    return make("wheel", tmp_path_factory.mktemp("sites-wheel"))
+
+
+@pytest.fixture(scope="module")
+def shared_environment(tmp_path_factory: pytest.TempPathFactory, wheel: Path, sites_wheel: Path) -> Path:
+    """An environment with all that both wheels need, and neither of them."""
+    environment = tmp_path_factory.mktemp("shared") / "environment"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", environment], check=True, timeout=300)
+    pip(environment, "install", wheel, f"{sites_wheel}[endpoint]")
+    pip(environment, "uninstall", "--yes", *PACKAGES)
+    return environment
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("order", permutations(PACKAGES))
+@pytest.mark.parametrize("kept", PACKAGES)
+def test_it_may_be_beside_a_sites_packages(
+    tmp_path: Path, wheel: Path, sites_wheel: Path, shared_environment: Path, order: tuple[str, str], kept: str
+) -> None:
+    """Whichever is there first, and whichever is removed."""
+    wheels = dict(zip(PACKAGES, (wheel, sites_wheel), strict=True))
+    for name in order:
+        pip(shared_environment, "install", "--no-deps", wheels[name])
+    pip(shared_environment, "uninstall", "--yes", *({*PACKAGES} - {kept}))
+    if kept == "twinlock-client":
+        assert use(shared_environment, wheel, tmp_path) == "good\nrefused\n"
+    else:
+        parts = ("twinlock_signed", "twinlock_endpoint.verified")
+        names = ",".join(name for name in modules(sites_wheel) if name.startswith(parts))
+        assert ran(tmp_path, shared_environment / "bin/python", "-c", SITES_SCRIPT, names) == "c\n"
+    pip(shared_environment, "uninstall", "--yes", kept)
