@@ -178,6 +178,8 @@ lintian: deb
 	lintian --fail-on error $(DEBS)/*.deb
 
 wheel:
-	packaging/debian-packages python3-venv dpkg-dev
+	packaging/debian-packages $(BUILD_PACKAGES) dpkg-dev
 	packaging/wheel build/wheel
-	packaging/client-wheel build/wheel
+	packaging/install '$(PREFIX)' all
+	PYTHONPATH=client '$(PREFIX)/bin/python' docs/tools/client_man.py build/man
+	packaging/client-wheel build/man build/wheel

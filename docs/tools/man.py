@@ -24,8 +24,7 @@ _EXIT_CODES = re.compile(r"exit codes: (.*)", re.IGNORECASE | re.DOTALL)
 
 def page(name: str, parser: argparse.ArgumentParser | None) -> str:
     """Return the page's text."""
-    number = 5 if name.partition(".")[2] else 8
-    lines = [roff.heading(name, number, VERSION)]
+    lines = [roff.heading(name, _section(name), VERSION)]
     lines += roff.section("NAME", [f"{roff.escape(name)} \\- {roff.escape(_one_line(name, parser))}"])
     if parser is not None:
         lines += roff.section("SYNOPSIS", roff.synopsis(parser))
@@ -38,6 +37,13 @@ def page(name: str, parser: argparse.ArgumentParser | None) -> str:
     see_also = prose.SEE_ALSO.get(name, ["twinlock(8)", "twinlock-broker(8)"])
     lines += roff.section("SEE ALSO", [f"{roff.escape(', '.join(see_also))}"])
     return "\n".join(lines) + "\n"
+
+
+def _section(name: str) -> int:
+    """Return the page's section of the manual: users' commands, files, or administrators' commands."""
+    if name == prose.FOR_USERS:
+        return 1
+    return 5 if "." in name else 8
 
 
 def _one_line(name: str, parser: argparse.ArgumentParser | None) -> str:
@@ -101,16 +107,20 @@ def _exit_codes(parser: argparse.ArgumentParser) -> Iterator[str]:
         yield from roff.item(number, meaning.rstrip("."))
 
 
+def write(target: Path, name: str, parser: argparse.ArgumentParser | None) -> None:
+    """Write the page to its folder in `target`."""
+    folder = target / f"man{_section(name)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.{_section(name)}").write_text(page(name, parser))
+
+
 def main(target: Path) -> None:
-    """Write all pages: of the programs, of the files, and of each of twinlock's subcommands."""
+    """Write all pages of hosts: of the programs, of the files, and of each of twinlock's subcommands."""
     parsers = all_parsers()
-    found = {name: parsers.get(name) for name in prose.ONE_LINE}
+    found = {name: parsers.get(name) for name in prose.ONE_LINE if name != prose.FOR_USERS}
     found |= {f"twinlock-{name}": parser for name, parser in subcommands(parsers["twinlock"]).items()}
     for name, parser in found.items():
-        number = 5 if "." in name else 8
-        folder = target / f"man{number}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.{number}").write_text(page(name, parser))
+        write(target, name, parser)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """What manual pages say beyond the programs' own help and tables. "`term`: text" is an item, indented lines stay."""
 
+FOR_USERS = "twinlock-client"
+"""The program on users' own computers."""
+
 ONE_LINE = {
     "twinlock": "set up, check and inspect a Twinlock manager endpoint",
     "twinlock-spawner": "start user endpoints as their users",
     "twinlock-broker": "serve a manager endpoint of Globus Compute without privileges",
     "twinlock-endpoint": "run a user's tasks",
     "twinlock-service": "local Compute service",
+    "twinlock-client": "sign work for Globus Compute, and verify its results",
     "twinlock-spawner.toml": "policy of twinlock-spawner",
     "twinlock-broker.yaml": "settings of twinlock-broker and of a manager endpoint",
 }
@@ -16,6 +20,7 @@ SEE_ALSO = {
     "twinlock-broker": ["twinlock(8)", "twinlock-broker.yaml(5)", "twinlock-spawner(8)", "systemd.exec(5)"],
     "twinlock-endpoint": ["twinlock-spawner(8)", "twinlock-broker(8)"],
     "twinlock-service": ["twinlock-broker(8)", "rabbitmq-server(8)"],
+    "twinlock-client": ["ssh-keygen(1)", "ssh-agent(1)", "ssh(1)"],
     "twinlock-spawner.toml": ["twinlock-spawner(8)", "setrlimit(2)", "cgroups(7)", "pam(8)"],
     "twinlock-broker.yaml": ["twinlock-broker(8)", "twinlock(8)", "twinlock-spawner.toml(5)"],
 }
@@ -58,6 +63,18 @@ With `--verified FILE`, the absolute path of the administrator's file for signed
 start document, and runs only what the user has signed.
 
 With `--check` it starts nothing and reports whether its loader accepts configurations. `twinlock check` uses this.
+""",
+    "twinlock-client": """\
+What users do about signed work besides submitting it. At an endpoint in Twinlock's verified mode, only they can have
+code run as their account, and a result can't run code on their computer.
+
+Programs submit with `SignedExecutor` of the Python package twinlock_client, in the place of globus-compute-sdk's
+`Executor`. The user's SSH key signs a delegation for each session; the session's own key signs its tasks.
+
+`USER` is the account and the name of the site, such as ada@cluster.example.org. `ENDPOINT` is the uuid of the site's
+verified endpoint. Both are told by the site.
+
+It needs ssh-keygen(1) of OpenSSH 8.9 or later.
 """,
     "twinlock-spawner.toml": """\
 The policy of twinlock-spawner(8), /etc/twinlock/spawner.toml, in TOML. It must belong to root, and neither it nor
@@ -114,6 +131,18 @@ policy or version is wrong, nothing changes, and the audit log says why.
 `73`: its folder or log can't be created
 `78`: the configuration can't be used
 `100`: started by hand
+""",
+    },
+    "twinlock-client": {
+        "ENVIRONMENT": """\
+`SSH_AUTH_SOCK`: where the SSH agent listens, which is asked if no `--key` is given
+""",
+        "FILES": """\
+`~/.config/twinlock-client/enrolled`: the keys that sign the results of the user's accounts
+`~/.local/state/twinlock-client/delegations`: the delegations that this computer has made
+`~/.local/state/twinlock-client/tasks/`: the tasks that it has submitted
+
+None of these is secret. A file made by `twinlock-client delegate` is secret: it has a session key.
 """,
     },
     "twinlock-spawner.toml": {

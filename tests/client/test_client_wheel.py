@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import zipfile
 from itertools import permutations
 from pathlib import Path
@@ -45,9 +46,10 @@ FOR_HOSTS = {f"twinlock_client/signed/{name}.py" for name in ("keys", "settings"
 """What reads an administrator's file."""
 
 
-def make(program: str, folder: Path) -> Path:
+def make(folder: Path, program: str, *arguments: Path) -> Path:
     """The wheel that a program of `packaging` makes."""
-    subprocess.run([ROOT / "packaging" / program, folder], check=True, capture_output=True, timeout=300)
+    argv = [ROOT / "packaging" / program, *arguments, folder]
+    subprocess.run(argv, check=True, capture_output=True, timeout=300)
     [made] = folder.glob("*.whl")
     return made
 
@@ -55,7 +57,10 @@ def make(program: str, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, as `make wheel` makes it."""
-    return make("client-wheel", tmp_path_factory.mktemp("wheel"))
+    manuals = tmp_path_factory.mktemp("man")
+    page: list[str | Path] = [sys.executable, ROOT / "docs/tools/client_man.py", manuals]
+    subprocess.run(page, env=os.environ | {"PYTHONPATH": str(CLIENT)}, check=True, timeout=180)
+    return make(tmp_path_factory.mktemp("wheel"), "client-wheel", manuals)
 
 
 def code(wheel: Path) -> dict[str, str]:
@@ -111,6 +116,8 @@ def test_it_installs_and_works(tmp_path: Path, wheel: Path, version: str) -> Non
     subprocess.run([python.stdout.strip(), "-m", "venv", environment], check=True, timeout=300)
     pip(environment, "install", wheel)
     assert use(environment, wheel, tmp_path) == "good\nrefused\n"
+    for place in ("share/man/man1/twinlock-client.1", "share/bash-completion/completions/twinlock-client"):
+        assert "twinlock-client" in (environment / place).read_text()
     command = environment / "bin/twinlock-client"
     assert ran(tmp_path, command, "--version").startswith("twinlock-client 0.")
     key = tmp_path / "key"
@@ -121,7 +128,7 @@ def test_it_installs_and_works(tmp_path: Path, wheel: Path, version: str) -> Non
 @pytest.fixture(scope="module")
 def sites_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The one for hosts."""
-    return make("wheel", tmp_path_factory.mktemp("sites-wheel"))
+    return make(tmp_path_factory.mktemp("sites-wheel"), "wheel")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,15 @@
 """Tab completion for bash, as a shell asks for it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from docs_texts import ROOT
+from parsers import subcommands
+from twinlock_client.__main__ import parser as client_parser
 
 
 def completions(line: str, program: str) -> set[str]:
@@ -44,3 +47,34 @@ def test_it_is_installed_for_the_programs_that_have_it(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"twinlock", "twinlock-service"}
     for path in folder.iterdir():
         assert path.name in path.read_text()
+
+
+ASK_THE_CLIENTS = """
+source "$0"
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+_twinlock_client "$1" "${@: -1}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def offered(*line: str) -> set[str]:
+    """What bash offers for the last word of a line, beside files."""
+    argv: list[str | Path] = ["bash", "-c", ASK_THE_CLIENTS, ROOT / "packaging/bash-completion/twinlock-client"]
+    done = subprocess.run([*argv, *line], capture_output=True, text=True, timeout=60, check=True)
+    return set(done.stdout.split())
+
+
+def options(usage: str) -> set[str]:
+    """The options in a usage line, which abbreviates that for help."""
+    return {*re.findall("--[a-z]+", usage), "--help"}
+
+
+def test_the_clients_commands_and_options_are_completed() -> None:
+    """It starts nothing for that: loading Python and the SDK would take a second."""
+    parser = client_parser()
+    commands = subcommands(parser)
+    assert offered("twinlock-client", "") == {*commands, *options(parser.format_usage())}
+    assert offered("twinlock-client", "re") == {"revoke"}
+    for name, made in commands.items():
+        assert offered("twinlock-client", name, "-") == options(made.format_usage())
+        assert offered("twinlock-client", name, "--key", "") == set(), "files"

@@ -1,5 +1,7 @@
 """The manual pages: formatted without a warning, and complete."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from docs_texts import ROOT
 from parsers import all_parsers, subcommands
 from twinlock_broker.commands.__main__ import COMMANDS
 from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS
+from twinlock_client.__main__ import parser as client_parser
 from twinlock_endpoint.config.keys import KEYS
 from twinlock_spawner.policy import Policy
 
@@ -29,6 +32,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("man")
     subprocess.run([sys.executable, ROOT / "docs/tools/man.py", folder], check=True, timeout=180)
     return folder
+
+
+@pytest.fixture(scope="module")
+def client_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of users' own computers."""
+    folder = tmp_path_factory.mktemp("client-man")
+    argv: list[str | Path] = [sys.executable, ROOT / "docs/tools/client_man.py", folder]
+    subprocess.run(argv, env=os.environ | {"PYTHONPATH": str(ROOT / "client")}, check=True, timeout=180)
+    return folder / "man1/twinlock-client.1"
 
 
 def words(page: Path) -> str:
@@ -57,6 +69,15 @@ def test_every_command_has_its_part(pages: Path) -> None:
 def test_a_commands_page_has_its_exit_codes(pages: Path, page: str) -> None:
     text = words(pages / page)
     assert all(part in text for part in ("SYNOPSIS", "DESCRIPTION", "EXIT STATUS 0 "))
+
+
+def test_users_own_computers_have_a_page_and_hosts_do_not(pages: Path, client_page: Path) -> None:
+    text = words(client_page)
+    for name, made in subcommands(client_parser()).items():
+        assert f"twinlock-client {name} " in text
+        assert all(option in text for option in re.findall("--[a-z]+", made.format_usage()))
+    assert all(part in text for part in ("SYNOPSIS", "EXIT STATUS 0 done", "enrolled", "SSH_AUTH_SOCK"))
+    assert not list(pages.rglob("twinlock-client*"))
 
 
 def test_each_page_is_in_a_package(pages: Path) -> None:
