@@ -3,9 +3,11 @@
 import asyncio
 import errno
 import json
+import math
 import os
 import signal
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -121,8 +123,16 @@ def test_buffers_of_another_form(text: str) -> None:
         envelopes.read(made)
 
 
+NAN = struct.pack(">Bd", 0xCB, math.nan)
+"""As msgpack has it."""
+
+
 @pytest.mark.parametrize(
-    "made", [b"", b"\x01{}", b"twinlock-signed 1\n", b"twinlock-signed 1\n\x92\x01\xa1x", b"\xc1" * 9]
+    "made",
+    [
+        *(b"", b"\x01{}", b"twinlock-signed 1\n", b"twinlock-signed 1\n\x92\x01\xa1x", b"\xc1" * 9),
+        b"twinlock-signed 1\n\x95%b\xa1a\xa1b\xa1c\xa1d" % NAN,
+    ],
 )
 def test_a_journal_of_another_form(made: bytes) -> None:
     with pytest.raises(Refused, match="The task is not signed"):

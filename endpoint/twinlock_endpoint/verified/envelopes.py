@@ -5,6 +5,7 @@ texts of signed work, packed by the SDK's `JSONData`. Nothing but JSON is read o
 """
 
 import json
+import math
 from typing import NamedTuple
 
 import msgpack
@@ -50,7 +51,7 @@ def kept(body: bytes) -> Kept:
     """Return what `keep` was given. Raise `Refused` if it has not made this body: a plain endpoint has."""
     try:
         accepted, *texts = msgpack.unpackb(body.removeprefix(_KEPT)) if body.startswith(_KEPT) else [0.0]
-        return Kept(float(accepted), verifier.envelope(texts))
+        return Kept(_time(accepted), verifier.envelope(texts))
     except (ValueError, TypeError, msgpack.UnpackException):
         raise Refused(
             "The task is not signed: an endpoint of this name that doesn't verify has accepted it; submit it again"
@@ -61,6 +62,13 @@ def for_worker(task_id: str, task: SignedTask) -> bytes:
     """Return the message that workers get, with nothing in it but what was signed and the task's uuid."""
     buffers = "".join(f"{len(buffer)}\n{buffer}" for buffer in (task.function, task.args, task.kwargs))
     return pack("task", {"task_id": task_id, "container_id": None, "task_buffer": buffers})
+
+
+def _time(accepted: object) -> float:
+    """Return a time. Raise `ValueError` if it isn't one: of NaN it is never true that something expired before."""
+    if type(accepted) is not float or not math.isfinite(accepted):
+        raise ValueError("not a time")
+    return accepted
 
 
 def _buffers(text: str) -> list[str]:
