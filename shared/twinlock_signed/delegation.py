@@ -1,7 +1,7 @@
 """Delegations: a person lets a session key submit tasks, for one account, with certain options, for a while."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from twinlock_signed.errors import Refused
@@ -72,7 +72,7 @@ class Host(NamedTuple):
 
 def write(delegation: Delegation) -> bytes:
     """Return the statement. Raise `Refused` if it has more than `MOST` bytes, or a field that hosts would refuse."""
-    statement = encode(asdict(delegation))
+    statement = encode(vars(delegation))
     read(statement)
     return statement
 

@@ -1,7 +1,7 @@
 """Results, signed by a key of the account that the task ran under."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -36,7 +36,7 @@ class Result:
 
 def write(result: Result) -> bytes:
     """Return the statement. Raise `Refused` if it has more than `MOST` bytes, or a field that clients would refuse."""
-    statement = encode(asdict(result))
+    statement = encode(vars(result))
     _read(statement)
     return statement
 

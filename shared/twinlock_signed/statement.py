@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from twinlock_signed.errors import Refused
@@ -17,6 +17,9 @@ _PRINTABLE = re.compile(rb"[ -~]*")
 
 _LATEST = 1 << 40
 """Seconds since 1970 that a time may be at most; with those a date still has five digits for its year."""
+
+_DEEPEST = 100
+"""Lists and objects inside of each other. Deeper ones might be read by one program and be too deep for the next."""
 
 
 class Form(NamedTuple):
@@ -79,6 +82,7 @@ def decode(what: str, data: bytes, most: int, forms: Mapping[str, Form]) -> dict
         raise Refused(f"The {what} is not strict JSON ({error}); {_RENEW}") from None
     if type(fields) is not dict:
         raise Refused(f"The {what} is not a JSON object; {_RENEW}")
+    _check_depth(what, fields)
     _check_fields(what, fields, forms)
     return fields
 
@@ -138,3 +142,18 @@ def _check_encodable(data: bytes, fields: Any) -> None:
     """Raise `ValueError` for half a surrogate pair, which no text in UTF-8 can hold."""
     if rb"\ud" in data.lower():
         json.dumps(fields, ensure_ascii=False).encode()
+
+
+def _check_depth(what: str, fields: Any) -> None:
+    level = [fields]
+    for _ in range(_DEEPEST + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return
+    raise Refused(f"The {what} has over {_DEEPEST} lists and objects inside of each other; use fewer")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return value.values()
+    return value if type(value) is list else ()

@@ -1,6 +1,6 @@
 """Tasks, signed by a session key. Each comes with the delegation that the key has."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -54,7 +54,7 @@ class Task:
 
 def write(task: Task) -> bytes:
     """Return the statement. Raise `Refused` if it has more than `MOST` bytes, or a field that hosts would refuse."""
-    statement = encode(asdict(task))
+    statement = encode(vars(task))
     _read(statement)
     return statement
 

@@ -77,6 +77,18 @@ def test_what_strict_json_hasnt(more: str, reason: str) -> None:
         decode("statement", f'{{"name":"x","more":{more}}}'.encode(), 200_000, FORMS)
 
 
+@pytest.mark.parametrize(("open_", "close"), [("[", "]"), ('{"a":', "}")])
+def test_what_is_nested_too_deeply(open_: str, close: str) -> None:
+    """Though Python reads it; but what is made of it later may not."""
+
+    def nested(depth: int) -> bytes:
+        return b'{"name":"x","more":{"a":%b}}' % f"{open_ * depth}1{close * depth}".encode()
+
+    read(nested(98))
+    with pytest.raises(Refused, match="The statement has over 100 lists and objects inside of each other"):
+        read(nested(99))
+
+
 @pytest.mark.parametrize("data", [b"[]", b"null", b'"a"', b"1", b"true"])
 def test_a_statement_is_an_object(data: bytes) -> None:
     with pytest.raises(Refused, match="not a JSON object"):
