@@ -6,7 +6,7 @@ PREFIX ?= $(if $(ROOT),/opt/twinlock,$(HOME)/.local/share/twinlock)
 SLURM ?=
 ARGS ?=
 THOROUGH ?=
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 120
 SOAK_MINUTES ?= 60
 SOAK_SEED ?= $(shell date +%s)
 
@@ -58,7 +58,7 @@ help:
 	echo '               DEBIAN=trixie builds those for Debian 13, in a Debian 13; as root'
 	echo 'make system-test  those packages in a container with systemd: restarts, reload, upgrade, watchdog, purge; as root'
 	echo '               DEBIAN=trixie tests those for Debian 13, in a Debian 13'
-	echo 'make fuzz      the decoders of root and broker, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	echo 'make fuzz      the decoders of root and of signed work, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
 	echo 'make man       the manual pages, in build/man'
 	echo 'make bench     the spawner beside its budgets, the endpoint beside the official one and in either mode,'

@@ -45,16 +45,11 @@ def read(path: Path) -> Revoked:
         text = regular_file.read(path, _MOST)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; correct that, until then nothing runs") from error
-    return _parse(path, text)
+    return parse(path, text)
 
 
-def check(delegation: Delegation, revoked: Revoked) -> None:
-    """Raise `Refused` if the user has revoked the delegation."""
-    if delegation.id in revoked.ids or delegation.issued < revoked.before:
-        raise Refused(f"The delegation {delegation.id} is revoked by {PLACE}; start a new session")
-
-
-def _parse(path: Path, text: bytes) -> Revoked:
+def parse(path: Path, text: bytes) -> Revoked:
+    """Return what the text of the file at `path` revokes. Raise `ConfigError` if it can't be understood."""
     ids, before = set(), 0
     for number, line in enumerate(text.decode("utf-8", "replace").split("\n"), 1):
         words = line.partition("#")[0].strip()
@@ -71,6 +66,12 @@ def _parse(path: Path, text: bytes) -> Revoked:
         else:
             before = max(before, _moment(path, number, found["time"]))
     return Revoked(frozenset(ids), before)
+
+
+def check(delegation: Delegation, revoked: Revoked) -> None:
+    """Raise `Refused` if the user has revoked the delegation."""
+    if delegation.id in revoked.ids or delegation.issued < revoked.before:
+        raise Refused(f"The delegation {delegation.id} is revoked by {PLACE}; start a new session")
 
 
 def _moment(path: Path, number: int, text: str) -> int:

@@ -27,6 +27,11 @@ def read(path: str) -> bytes:
         text = regular_file.read(Path(path), _MOST)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; correct that, until then nothing runs") from error
+    return parse(path, text)
+
+
+def parse(path: str, text: bytes) -> bytes:
+    """Return the text of the file at `path` as ssh-keygen reads it. Raise `ConfigError` if it can't be understood."""
     if text.startswith(_KRL):
         return text
     lines = (line.strip(" \t\r") for line in text.decode("latin-1").split("\n"))
