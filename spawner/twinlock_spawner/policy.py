@@ -151,6 +151,7 @@ class Policy(SimpleNamespace):
     no_new_privs: Annotated[bool, FLAG, "children can't gain privileges by setuid programs (sudo, PBS)"] = True
     login_uid: Annotated[bool, FLAG, "a child's login uid is its user's, for the host's audit rules"] = True
     pam_service: Annotated[str, TEXT, "PAM service that opens a session for each endpoint; empty: none"] = ""
+    verified_only: Annotated[bool, FLAG, "each program has to be PROGRAM --verified FILE: signed work only"] = False
     environment: Annotated[dict[str, str], VARIABLES, "a child's, beside HOME, USER, LOGNAME and SHELL"] = {}
     rlimits: Annotated[dict[str, list[int]], LIMITS, "by name: [soft, hard]; -1: none"] = _RLIMITS
     cgroup: Annotated[str, PATH, "folder of a cgroup v2 that is the spawner's alone; empty: none"] = ""
@@ -174,7 +175,9 @@ def load(path: str) -> Policy:
         policy = Policy(**values)
         if (policy.limits or policy.user_limits) and not policy.cgroup:
             raise ValueError("limits and user_limits need a cgroup: name the folder of one in cgroup")
-        for command in policy.programs.values():
+        for name, command in policy.programs.items():
+            if policy.verified_only:
+                _check_verified(name, command)
             check_command(command)
         for made in (policy.socket, policy.audit_log):
             check_trusted(os.path.dirname(made))
@@ -214,6 +217,15 @@ def _nearest(name: str, known: dict[str, Any]) -> str:
 
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)  # login_uid isn't near to min_uid
     return f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
+
+
+def _check_verified(name: str, command: list[str]) -> None:
+    """Raise `ValueError` unless the command is an absolute path, ``--verified`` and another one, and nothing more."""
+    if command[1:-1] != ["--verified"] or not command[-1].startswith("/"):
+        raise ValueError(
+            f"programs: {name} may run work that nobody has signed, which verified_only rules out; remove it, or write"
+            f' {name} = ["/usr/bin/twinlock-endpoint", "--verified", "/etc/twinlock/verified.toml"]'
+        )
 
 
 def local_account(name: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """The policy file: a bad one is named with its key and reason, and nothing is opened."""
 
+import json
 import os
 import subprocess
 import sys
@@ -156,6 +157,56 @@ def test_a_shell_as_a_program_is_told_of(tmp_path: Path) -> None:
     assert done.returncode == 0
     [warning] = done.stderr.splitlines()
     assert "programs: 'line' is a shell; " in warning
+
+
+VERIFIED = GOOD.replace("[programs]", "verified_only = true\n[programs]")
+SIGNED = ["/bin/true", "--verified", "{folder}/verified.toml"]
+
+
+def programs(folder: Path, **commands: list[str]) -> str:
+    """A policy with `verified_only` and these programs, beside the file of one that is good."""
+    (folder / "verified.toml").touch(0o644)
+    lines = [f"{name} = {json.dumps(command)}" for name, command in commands.items()]
+    return VERIFIED.replace('endpoint = ["/bin/true"]', "\n".join(lines))
+
+
+def test_programs_that_run_signed_work_only(tmp_path: Path) -> None:
+    done = check(tmp_path, programs(tmp_path, one=SIGNED, other=SIGNED), "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        SIGNED[:1],
+        SIGNED[:2],
+        [SIGNED[0], "--agent", SIGNED[2]],
+        [*SIGNED, "more"],
+        [SIGNED[0], "--agent", *SIGNED],
+        [SIGNED[0], SIGNED[2], "--verified"],
+        [SIGNED[0], f"--verified={SIGNED[2]}"],
+        [*SIGNED[:2], "verified.toml"],
+    ],
+)
+def test_no_program_that_runs_unsigned_work(tmp_path: Path, command: list[str]) -> None:
+    """Not even beside one that doesn't: the broker chooses among them."""
+    done = check(tmp_path, programs(tmp_path, one=SIGNED, other=command), "--check")
+    assert done.returncode == 78
+    said = "policy.toml: programs: other may run work that nobody has signed, which verified_only rules out; "
+    assert said in done.stderr
+    assert 'remove it, or write other = ["/usr/bin/twinlock-endpoint", "--verified", ' in done.stderr
+
+
+def test_what_is_verified_is_roots_word(tmp_path: Path) -> None:
+    """The file of `--verified` has to be there, and nobody else may change it."""
+    text = programs(tmp_path, one=SIGNED)
+    path = tmp_path / "verified.toml"
+    path.chmod(0o666)
+    done = check(tmp_path, text, "--check")
+    assert (done.returncode, f"{path} is writable by others than root" in done.stderr) == (78, True)
+    path.unlink()
+    done = check(tmp_path, text, "--check")
+    assert (done.returncode, f"No such file or directory: '{path}'" in done.stderr) == (78, True)
 
 
 NAMES = """\

@@ -132,6 +132,15 @@ def test_what_the_policy_no_longer_allows_is_refused(start: Start, alice: pwd.st
     assert broker.children()[uep(1)].ended is None
 
 
+def test_programs_that_run_unsigned_work_keep_the_policy_as_it_was(start: Start, alice: pwd.struct_passwd) -> None:
+    spawner = start()
+    broker = spawner.connect()
+    _change(spawner, verified_only=True)
+    assert "may run work that nobody has signed, which verified_only rules out" in _failed(spawner)
+    broker.spawn(1, alice.pw_name, "sleep").line()
+    assert broker.receive(wire.Spawned).id == uep(1)
+
+
 def test_an_end_that_nobody_noted_is_still_listed(start: Start, alice: pwd.struct_passwd) -> None:
     spawner = start()
     broker = spawner.connect()
