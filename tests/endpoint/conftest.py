@@ -17,6 +17,7 @@ import pytest_asyncio
 import yaml
 from batch_rig import end_jobs, environment, put_commands
 from endpoint_rig import LIMIT_S, NOBODY, AgentQueues, Broker, Queues, Running, start
+from manager_socket import ManagerSocket
 from slurm_rig import NODES, Faults, end_processes
 from twinlock_endpoint.htex import parsl_types
 from twinlock_service.rabbitmq.management import Management
@@ -137,6 +138,14 @@ def host(broker: Broker) -> Iterator[Host]:
     folder = Path(tempfile.mkdtemp(prefix="endpoint-verified-", dir="/tmp"))
     yield Host(folder, broker.endpoint_url)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def control(host: Host) -> Iterator[ManagerSocket]:
+    """The manager endpoint's socket that `verified.toml` names."""
+    made = ManagerSocket(host.folder)
+    yield made
+    made.close()
 
 
 @pytest.fixture

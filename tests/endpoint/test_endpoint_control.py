@@ -2,19 +2,19 @@
 
 import asyncio
 import json
-import socket
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import aiohttp
 import psutil
 import pytest
-from endpoint_rig import LIMIT_S, Broker, Queues, Running, limited, until, value
+from endpoint_rig import Broker, Queues, Running, limited, until, value
 from endpoint_tasks import double
+from manager_socket import ManagerSocket, states
 from twinlock_service.rabbitmq.management import Management
 from twinlock_service.rabbitmq.node_files import VHOST
 
@@ -27,64 +27,12 @@ heartbeat_period: 5
 """
 
 
-class Manager:
-    """A manager endpoint's socket, with one endpoint connected to it at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "control.sock"
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.settimeout(LIMIT_S)
-        self._listener.bind(str(self.path))
-        self.path.chmod(0o666)
-        self._listener.listen()
-        self._endpoint: socket.socket | None = None
-        self._lines: TextIO | None = None
-
-    def accept(self) -> None:
-        """Wait for the endpoint."""
-        self._endpoint, _ = self._listener.accept()
-        self._endpoint.settimeout(LIMIT_S)
-        self._lines = self._endpoint.makefile()
-
-    def hang_up(self) -> None:
-        """End the endpoint's connection."""
-        assert self._endpoint is not None
-        assert self._lines is not None
-        self._lines.close()
-        self._endpoint.close()
-
-    def receive(self, kind: str) -> dict[str, Any]:
-        """The next message of that type."""
-        assert self._lines is not None
-        while True:
-            message: dict[str, Any] = json.loads(self._lines.readline())
-            if message["type"] == kind:
-                return message
-
-    def send(self, message: object) -> None:
-        """Send a message to the endpoint."""
-        assert self._endpoint is not None
-        self._endpoint.sendall(json.dumps(message).encode() + b"\n")
-
-    def confirm_start(self) -> None:
-        """Write that the next task is received and starts."""
-        message = self.receive("audit")
-        assert states(message) == ["RECEIVED", "EXEC_START"]
-        self.send({"type": "audited", "number": message["number"]})
-
-    def close(self) -> None:
-        """End everything."""
-        self._listener.close()
-        if self._endpoint is not None:
-            self.hang_up()
-
-
 @pytest.fixture
-def manager() -> Iterator[Manager]:
+def manager() -> Iterator[ManagerSocket]:
     """A socket in a folder that every account can enter."""
     with tempfile.TemporaryDirectory(prefix="endpoint-manager-", dir="/tmp") as name:
         Path(name).chmod(0o755)
-        made = Manager(Path(name))
+        made = ManagerSocket(Path(name))
         yield made
         made.close()
 
@@ -99,13 +47,8 @@ def wait_for(path: str) -> str:
     return "done"
 
 
-def states(message: dict[str, Any]) -> list[str]:
-    """What an audit message says happened, without the ids."""
-    return [record.split("bid= ")[1] for record in message["records"]]
-
-
 def test_no_audited_task_runs_before_its_record_is_written(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket
 ) -> None:
     endpoint(THREADS, control=str(manager.path), audited=True)
     manager.accept()
@@ -122,7 +65,7 @@ def test_no_audited_task_runs_before_its_record_is_written(
 
 
 def test_records_that_a_lost_connection_took_come_again(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket
 ) -> None:
     endpoint(THREADS, control=str(manager.path), audited=True)
     manager.accept()
@@ -136,7 +79,7 @@ def test_records_that_a_lost_connection_took_come_again(
 
 
 def test_a_function_that_isnt_allowed_is_audited_too(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket
 ) -> None:
     endpoint(THREADS, control=str(manager.path), audited=True, allowed_functions=[str(uuid.uuid4())])
     manager.accept()
@@ -144,7 +87,7 @@ def test_a_function_that_isnt_allowed_is_audited_too(
     assert states(manager.receive("audit")) == ["RECEIVED", "FAILED - Function not permitted on endpoint"]
 
 
-def begin(manager: Manager, queues: Queues, home: Path) -> str:
+def begin(manager: ManagerSocket, queues: Queues, home: Path) -> str:
     """An audited task that has begun."""
     task = queues.submit(wait_for, str(home / "go"))
     manager.confirm_start()
@@ -153,7 +96,7 @@ def begin(manager: Manager, queues: Queues, home: Path) -> str:
 
 
 def test_tasks_of_an_engine_that_breaks_have_an_end_in_the_audit(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager, home: Path
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket, home: Path
 ) -> None:
     running = endpoint(LOCAL, control=str(manager.path), audited=True)
     manager.accept()
@@ -168,7 +111,7 @@ def test_tasks_of_an_engine_that_breaks_have_an_end_in_the_audit(
 
 
 def test_a_task_that_the_endpoints_end_interrupts_has_an_end_in_the_audit(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager, home: Path
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket, home: Path
 ) -> None:
     running = endpoint(THREADS, control=str(manager.path), audited=True)
     manager.accept()
@@ -178,7 +121,7 @@ def test_a_task_that_the_endpoints_end_interrupts_has_an_end_in_the_audit(
 
 
 def test_tasks_that_a_full_disk_doesnt_take_are_audited_too(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket
 ) -> None:
     running = endpoint(THREADS, control=str(manager.path), audited=True)
     manager.accept()
@@ -196,17 +139,18 @@ def test_tasks_that_a_full_disk_doesnt_take_are_audited_too(
 
 
 def test_the_manager_hears_the_engines_figures(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket
 ) -> None:
     endpoint(THREADS, control=str(manager.path))
     manager.accept()
-    while "total_workers" not in (figures := manager.receive("figures")["figures"]):
+    while "total_workers" not in (message := manager.receive("figures"))["figures"]:
         continue
-    assert figures["total_workers"] == 1
+    assert message["figures"]["total_workers"] == 1
+    assert message.keys() == {"type", "figures", "condition"}, "who has signed is for verified mode"
 
 
 def test_the_manager_hears_what_the_journal_has(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager, home: Path
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket, home: Path
 ) -> None:
     running = endpoint(THREADS, control=str(manager.path))
     manager.accept()
@@ -222,7 +166,7 @@ def test_the_manager_hears_what_the_journal_has(
 
 
 def test_what_the_manager_ends_no_other_endpoint_goes_on_with(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager, home: Path
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket, home: Path
 ) -> None:
     running = endpoint(THREADS, control=str(manager.path))
     manager.accept()
@@ -238,7 +182,7 @@ def test_what_the_manager_ends_no_other_endpoint_goes_on_with(
 
 @pytest.mark.parametrize("message", [{"type": "dance"}, [], {"type": "credentials", "amqp_creds": {"x": 1}}])
 def test_what_the_manager_cant_mean_ends_the_connection_and_nothing_else(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager, message: object
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket, message: object
 ) -> None:
     endpoint(THREADS, control=str(manager.path))
     manager.accept()
@@ -264,7 +208,7 @@ def manage(broker: Broker, call: Callable[[Management], Awaitable[None]]) -> Non
 
 
 def test_fresh_credentials_take_over_when_the_old_ones_are_refused(
-    endpoint: Callable[..., Running], queues: Queues, manager: Manager, broker: Broker
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket, broker: Broker
 ) -> None:
     old, new = (f"login-{uuid.uuid4()}" for _ in range(2))
     manage(broker, lambda management: management.user(old, "hush", read=".*", write=".*"))

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint_rig import LIMIT_S, Queues, Running, until
+from endpoint_rig import Queues, Running, until
 from endpoint_tasks import double, wait_for
 from verified_rig import THREADS, USER, Host, answer, refusal, submit
 
@@ -132,41 +131,6 @@ def test_plain_work_gets_a_sentence_that_says_what_to_change(
         assert f'SignedExecutor(endpoint_id, user="{USER}"' in said
         envelope = session.task(double, 2)
         assert answer(home, queues, submit(queues, envelope), envelope) == 4
-
-
-def test_who_has_signed_is_in_the_log(verified: Callable[..., Running], home: Path, queues: Queues, host: Host) -> None:
-    running = verified()
-    session = host.session()
-    envelope = session.task(double, 1, number=77)
-    task = submit(queues, envelope)
-    answer(home, queues, task, envelope)
-    fingerprint = host.fingerprint("user")
-    said = json.loads(session.delegation)["id"]
-    assert f"A delegation is accepted: account={USER} key={fingerprint} delegation={said}" in running.log()
-    assert f"Task {task}: key={fingerprint} delegation={said} number=77" in running.log()
-
-
-def test_who_has_signed_is_in_the_audit(
-    verified: Callable[..., Running], home: Path, queues: Queues, host: Host
-) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.settimeout(LIMIT_S)
-        listener.bind(str(host.folder / "control.sock"))
-        (host.folder / "control.sock").chmod(0o666)
-        listener.listen()
-        verified(audited=True, control="/nonexistent")
-        session = host.session()
-        envelope = session.task(double, 1)
-        task = submit(queues, envelope)
-        connection, _ = listener.accept()
-        with connection, connection.makefile("rw") as lines:
-            message = next(line for line in map(json.loads, lines) if line["type"] == "audit")
-            assert message["records"][0].endswith(
-                f"tid={task} bid= RECEIVED - key={host.fingerprint('user')} "
-                f"delegation={json.loads(session.delegation)['id']} number=0"
-            )
-            print(json.dumps({"type": "audited", "number": message["number"]}), file=lines, flush=True)
-            assert answer(home, queues, task, envelope) == 2
 
 
 def test_only_functions_that_root_allows(

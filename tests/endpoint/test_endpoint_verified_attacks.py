@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import signal
-import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -18,8 +17,9 @@ from typing import Any
 import dill  # type: ignore[import-untyped]
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from endpoint_rig import LIMIT_S, Queues, Running, start, task_body, until
+from endpoint_rig import Queues, Running, start, task_body, until
 from endpoint_tasks import double, note
+from manager_socket import ManagerSocket
 from signed_rig import HOUR
 from twinlock_endpoint.journal import frames, records
 from twinlock_endpoint.task import Task
@@ -111,43 +111,32 @@ def test_a_document_with_other_queues(
 
 
 def test_later_credentials_with_other_queues(
-    verified: Callable[..., Running], home: Path, queues: Queues, host: Host
+    verified: Callable[..., Running], home: Path, queues: Queues, host: Host, control: ManagerSocket
 ) -> None:
-    """They come from the manager endpoint's account, and are refused all the same."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.settimeout(LIMIT_S)
-        listener.bind(str(host.folder / "control.sock"))
-        (host.folder / "control.sock").chmod(0o666)
-        listener.listen()
-        running = verified()
-        works(queues, home, host)
+    """They come from the manager endpoint's account, before the endpoint has options and after, and are refused."""
+    running = verified()
+    for _ in range(2):
         for change, words in QUEUES:
-            connection, _ = listener.accept()
-            with connection, connection.makefile("r") as lines:
-                creds = elsewhere(queues.creds(), change)
-                connection.sendall(json.dumps({"type": "credentials", "amqp_creds": creds}).encode() + b"\n")
-                for _ in lines:  # until it hangs up
-                    pass
-            assert words in running.log()
+            control.accept()
+            before = running.log().count(words)
+            control.send({"type": "credentials", "amqp_creds": elsewhere(queues.creds(), change)})
+            control.rest()
+            assert running.log().count(words) == before + 1
+        control.accept()
         works(queues, home, host)
 
 
 def test_a_control_socket_of_another_account(
-    verified: Callable[..., Running], home: Path, queues: Queues, host: Host
+    verified: Callable[..., Running], home: Path, queues: Queues, host: Host, control: ManagerSocket
 ) -> None:
     host.configure(broker_uid=54321)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.settimeout(LIMIT_S)
-        listener.bind(str(host.folder / "control.sock"))
-        (host.folder / "control.sock").chmod(0o666)
-        listener.listen()
-        running = verified()
-        works(queues, home, host)
-        connection, _ = listener.accept()
-        with connection:
-            connection.settimeout(LIMIT_S)
-            assert connection.recv(1) == b""
-        until(lambda: "and the manager endpoint runs under 54321" in running.log())
+    running = verified()
+    control.accept()
+    assert control.rest() == []
+    works(queues, home, host)
+    control.accept()
+    assert control.rest() == []
+    until(lambda: running.log().count("and the manager endpoint runs under 54321") > 1)
 
 
 def test_work_that_the_user_has_not_signed(
@@ -394,7 +383,7 @@ def test_many_copies_at_once(
     verified: Callable[..., Running], home: Path, queues: Queues, host: Host, trace: Path
 ) -> None:
     """Of a task that is delivered under several uuids while none of them is on disk yet, one runs."""
-    verified()
+    running = verified()
     session = host.session()
     works(queues, home, host, session)
     envelope = session.task(note, str(trace), 1)
@@ -402,3 +391,4 @@ def test_many_copies_at_once(
     for task in tasks:
         queues.result(task)
     assert trace.read_text() == "1\n"
+    assert running.log().count(" is refused: This task is a copy of task ") == len(tasks) - 1

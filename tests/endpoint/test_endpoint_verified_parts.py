@@ -31,7 +31,9 @@ from twinlock_common.rendering.configuration import configure
 from twinlock_endpoint.errors import ConfigError
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.manager.manager import Belief
 from twinlock_endpoint.manager.start_report import StartReport
+from twinlock_endpoint.tasks import outcomes
 from twinlock_endpoint.tasks.intake import Refusal
 from twinlock_endpoint.verified import envelopes, queues, rendering
 from twinlock_endpoint.verified.claimant import name_of
@@ -146,6 +148,11 @@ def test_workers_get_what_was_signed_in_the_form_that_the_sdk_reads() -> None:
     assert ComputeSerializer.unpack_buffers(read.task_buffer) == ["the code", "the \u00e9 arguments", ""]
 
 
+def test_an_audit_gets_the_first_line_of_a_reason_and_not_all_of_that() -> None:
+    assert outcomes.refused(TASK, "It is late.\nSubmit it again.").event == "FAILED - It was refused: It is late."
+    assert len(outcomes.refused(TASK, "x" * 100_000).event) < 400
+
+
 @pytest.fixture
 def site(host: Host, tmp_path: Path) -> Site:
     """Root's files, for the account that runs the tests."""
@@ -231,7 +238,7 @@ async def test_without_a_signed_task_it_ends(site: Site, tmp_path: Path, queues:
     plain = queues.submit(double, 1)
     other = submit(queues, ["a", "b", "c", "d"])
     kept = Journal(journal.read(tmp_path))
-    gate: Gate[Refusal] = Gate(told, intake, kept, never, StartReport(), 5.0)
+    gate: Gate[Refusal] = Gate(told, intake, kept, never, StartReport(), Belief(), 5.0)
     began = time.monotonic()
     assert await gate.wait() is None
     assert (gate.code, time.monotonic() - began > 4) == (0, True)

@@ -180,6 +180,10 @@ class Queues:
         """Tasks in the queue that nobody holds."""
         return int(self._channel.queue_declare(self.task_queue, passive=True).method.message_count)
 
+    def waiting_results(self) -> int:
+        """Results in the queue that nobody has read."""
+        return int(self._channel.queue_declare(self.result_queue, passive=True).method.message_count)
+
     def consumers(self) -> int:
         """Consumers of the task queue."""
         return int(self._channel.queue_declare(self.task_queue, passive=True).method.consumer_count)

@@ -13,7 +13,7 @@ from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.home.output import Output
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.manager.heartbeats import Heartbeats
-from twinlock_endpoint.manager.manager import Belief, Manager
+from twinlock_endpoint.manager.manager import Belief, Manager, Signer
 from twinlock_endpoint.queues.connections import Connections
 from twinlock_endpoint.queues.consumer import TaskConsumer
 from twinlock_endpoint.tasks.intake import Intake
@@ -44,6 +44,8 @@ class Setup:
     """What decides which tasks run."""
     belief: Belief
     """What of the manager endpoint is believed."""
+    signer: Signer | None = None
+    """In verified mode, who has signed for the options."""
 
 
 class Life(Protocol):
@@ -82,7 +84,7 @@ def assemble(setup: Setup, journal: Journal, life: Life) -> Parts:
     prefetch = min(size, _PREFETCH)
     consumer = TaskConsumer(document.queues.tasks.queue, prefetch, life.deliver, life.consuming, lambda: window.lost())
     connections = Connections(document.queues, setup.config, consumer, life.link_down)
-    manager = Manager(document, connections, life.end_for_all, setup.belief)
+    manager = Manager(document, connections, life.end_for_all, setup.belief, setup.signer)
     events = Events(lambda: window.pump(), manager.backlog.changed, lambda: heartbeats.tell_manager())
     ledger = Ledger(journal, connections.results.publish, prefetch, events)
     heartbeats = Heartbeats(document, setup.config.raw, setup.engine.figures, connections, manager, ledger.figures)

@@ -8,6 +8,7 @@ import signal
 from setproctitle import setproctitle
 from twinlock_common.amqp.consumer import Message
 from twinlock_common.amqp.errors import LinkError, LinkRefused
+from twinlock_common.log_ration import LogRation
 from twinlock_common.offload import in_thread
 
 from twinlock_endpoint.engines.base import Place
@@ -60,6 +61,7 @@ class _Endpoint:
         self._code = os.EX_OK
         self._why = ""
         self._final = False
+        self._log = LogRation(log)
         self._idle = IdleClock(
             config.idle_heartbeats_soft, config.idle_heartbeats_hard, config.heartbeat_period, setup.document.restarted
         )
@@ -156,7 +158,7 @@ class _Endpoint:
         self._quiet.something_came()
         task_id = deliveries.task_id(delivery)
         if task_id is None:
-            log.error("A message of %d bytes is no task; it is dropped", len(delivery.body))
+            self._log.warning("queue", "A message of %d bytes is no task; it is dropped", len(delivery.body))
             delivery.reject()
         else:
             self._parts.window.offer(task_id, delivery)

@@ -105,7 +105,7 @@ class Trail:
         self._is_received = True
         self._audit.write(self._task_id, self._function_id, self._received, "EXEC_START", written=written)
 
-    def end(self, event: str) -> None:
-        """Record the event that ended the task."""
+    def end(self, event: str, written: Callable[[], None] = lambda: None) -> None:
+        """Record the event that ended the task; `written` is called as soon as that is in the log."""
         events = (event,) if self._is_received else (self._received, event)
-        self._audit.write(self._task_id, self._function_id, *events)
+        self._audit.write(self._task_id, self._function_id, *events, written=written)

@@ -1,9 +1,9 @@
 """The connection to the manager endpoint: fresh credentials come down, figures and audit records go up.
 
 JSON lines with a `type` on a Unix socket. The other side knows by the kernel's word who this process is. Down:
-``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}, ``end`` {reason}. Up: ``figures`` {figures},
-``audit`` {number, records}, ``journal`` {tasks}, their number: while it isn't 0, another endpoint has to be started if
-this one dies.
+``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}, ``end`` {reason}. Up: ``figures`` {figures,
+condition, and in verified mode who has signed}, ``audit`` {number, records}, ``journal`` {tasks}, their number: while
+it isn't 0, another endpoint has to be started if this one dies.
 """
 
 import asyncio
@@ -54,7 +54,8 @@ class Control:
                 log.info("The manager endpoint hung up")
             except (OSError, ValueError) as error:
                 log.log(level, "No manager endpoint: %s", error)
-            self._drop()
+            finally:
+                self._drop()
             level = logging.DEBUG
             await asyncio.sleep(next(waits))
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from twinlock_common.document import Document, DocumentError, Queues, queues
@@ -30,6 +30,16 @@ class Belief:
     """The account under which the manager endpoint runs; None if that doesn't matter."""
 
 
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who has signed the delegation whose options an endpoint in verified mode has. The manager notes it."""
+
+    key: str
+    """The fingerprint of the person's key."""
+    delegation: str
+    """The delegation's id."""
+
+
 class Manager:
     """The connection of the endpoint's parts to its manager: credentials come in, figures and audit records go out.
 
@@ -37,9 +47,15 @@ class Manager:
     """
 
     def __init__(
-        self, document: Document, connections: Connections, end: Callable[[str], None], belief: Belief
+        self,
+        document: Document,
+        connections: Connections,
+        end: Callable[[str], None],
+        belief: Belief,
+        signer: Signer | None = None,
     ) -> None:
         self._connections = connections
+        self._signer = {} if signer is None else {"signed": asdict(signer)}
         self._queues = belief.queues
         self._shared = _shared(document)
         self._used: dict[str, Any] | None = None
@@ -66,7 +82,7 @@ class Manager:
         """Tell the manager the engine's figures, and the condition that the engine is in."""
         numbers = {name: value for name, value in figures.items() if type(value) in (int, float)}
         condition = str(figures.get("condition") or "")[:_LONGEST_CONDITION]
-        self._control.send({"type": "figures", "figures": numbers, "condition": condition})
+        self._control.send({"type": "figures", "figures": numbers, "condition": condition} | self._signer)
         self.backlog.say()
 
     def look_for_credentials(self) -> None:

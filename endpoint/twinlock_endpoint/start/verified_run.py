@@ -26,7 +26,7 @@ from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.life import endpoint
 from twinlock_endpoint.life.assembly import Setup
-from twinlock_endpoint.manager.manager import Belief
+from twinlock_endpoint.manager.manager import Belief, Signer
 from twinlock_endpoint.manager.start_report import StartReport
 from twinlock_endpoint.start import run as plain
 from twinlock_endpoint.start.arguments import Arguments
@@ -73,13 +73,14 @@ class _Start:
         self._zygote = engines.fork_zygote()
         self._renderer = Renderer()
         self._intake = _intake(site, told.endpoint_id, folder)
+        self._belief = Belief(partial(queues.read, site.settings.amqp_hosts), site.settings.broker_uid)
 
     async def live(self, report: StartReport) -> int:
         """Wait for options, and be an endpoint with them. Return the exit code."""
         kept = Journal(await in_thread(lambda: journal.read(self._folder)))
         setup = await self._continue(kept)
         if setup is None:
-            gate = Gate(self._told, self._intake, kept, self._take_options, report)
+            gate = Gate(self._told, self._intake, kept, self._take_options, report, self._belief)
             setup = await gate.wait()
             if setup is None:
                 await kept.close(_CLOSE_S)
@@ -102,20 +103,23 @@ class _Start:
 
     async def _take_options(self, task: SignedTask) -> Setup | Refusal:
         """Return what makes an endpoint with a task's options, or why they can't be used."""
-        said = task.signed.verified.delegation
+        verified = task.signed.verified
+        said = verified.delegation
+        signer = Signer(verified.key.fingerprint, said.id)
         try:
-            setup = await in_thread(partial(self._configure, said))
+            setup = await in_thread(partial(self._configure, said, signer))
         except RenderingError as error:
             log.error("The options can't be rendered: %s %s", error.text, error.detail)
             return Refusal(task.origin, outcomes.not_started(task.task.id, error.text))
         except StartError as error:
             log.error("The options can't be used: %s", error)
             return Refusal(task.origin, outcomes.not_started(task.task.id, error))
+        log.info("The options of this endpoint were signed by key=%s delegation=%s", signer.key, signer.delegation)
         self._intake.options = delegation.options(said.user_endpoint_config)
         self._renderer.close()
         return setup
 
-    def _configure(self, said: Delegation) -> Setup:
+    def _configure(self, said: Delegation, signer: Signer) -> Setup:
         config, engine = _load(self._renderer.render(self._site, said), self._told)
         os.environ.update(_versions(said.user_runtime))
         folder.prepare(self._given.name, self._given.endpoint_id, config, journal.has_unfinished)
@@ -123,8 +127,7 @@ class _Start:
         if config.endpoint_setup:
             hooks.run("endpoint_setup", config.endpoint_setup)
         engine.prepare(self._zygote)  # nothing after it may fail: it takes the zygote
-        belief = Belief(partial(queues.read, self._site.settings.amqp_hosts), self._site.settings.broker_uid)
-        return Setup(self._title, self._folder, self._told, config, engine, written, self._intake, belief)
+        return Setup(self._title, self._folder, self._told, config, engine, written, self._intake, self._belief, signer)
 
 
 def _intake(site: Site, endpoint_id: str, folder: Path) -> SignedIntake:

@@ -9,6 +9,7 @@ Failures = list[BaseException]
 """The reasons why a task's attempts failed, the last one last."""
 
 _NO_ROOM = "It can't be noted on disk"
+_LONGEST_REASON = 300  # characters of a record in an audit log
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,9 @@ def not_allowed(task_id: str, function_id: str, endpoint_id: str) -> Outcome:
 
 
 def refused(task_id: str, reason: str) -> Outcome:
-    """Return the outcome of a task that its user hasn't signed, or not for this endpoint."""
-    return _failed(results.not_admitted(task_id, reason), "It isn't signed for this endpoint")
+    """Return the outcome of a task that may not run here; the first line of the reason is for the audit too."""
+    told = reason.partition("\n")[0][:_LONGEST_REASON]
+    return _failed(results.not_admitted(task_id, reason), f"It was refused: {told}")
 
 
 def not_started(task_id: str, reason: object) -> Outcome:

@@ -1,7 +1,8 @@
 """The wait for the first task that the user has signed: it brings the options, and the endpoint has none before.
 
-Until then the endpoint is online with nothing but its queues. A task that may not run gets its answer here. The first
-one that may goes into the journal, where the endpoint finds it when it has an engine.
+Until then the endpoint is online with nothing but its queues and the connection to its manager endpoint. A task that
+may not run gets its answer here. The first one that may goes into the journal, where the endpoint finds it when it has
+an engine.
 
 Its number is recorded before its options are used, since these run commands too: or else the service could have them
 run again and again, by a task that it delivers to a new endpoint each time and never to one with an engine.
@@ -13,21 +14,26 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Generic, TypeVar
 
 from twinlock_common.amqp.consumer import Message
 from twinlock_common.amqp.errors import LinkError, LinkRefused, RefusedMessageError
 from twinlock_common.document import Document
+from twinlock_common.log_ration import LogRation
 
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.recovery import Unfinished
 from twinlock_endpoint.manager import status
+from twinlock_endpoint.manager.audit import Trail
+from twinlock_endpoint.manager.manager import Belief, Manager
 from twinlock_endpoint.manager.start_report import StartReport
 from twinlock_endpoint.queues import deliveries
 from twinlock_endpoint.queues.connections import Connections
 from twinlock_endpoint.queues.consumer import TaskConsumer
 from twinlock_endpoint.tasks import outcomes
+from twinlock_endpoint.tasks.engine_ends import set_done
 from twinlock_endpoint.tasks.intake import CameBeforeError, Origin, Refusal
 from twinlock_endpoint.verified.intake import SignedIntake, SignedTask
 
@@ -37,6 +43,7 @@ WAIT_S = 300.0
 """Seconds that an endpoint waits for a signed task."""
 
 _LAST_HEARTBEAT_S = 5.0
+_CONDITION = "it waits for a task that its user has signed"
 
 T = TypeVar("T")
 
@@ -51,6 +58,7 @@ class Gate(Generic[T]):
         journal: Journal,
         take_options: Callable[[SignedTask], Awaitable[T | Refusal]],
         report: StartReport,
+        belief: Belief,
         wait_s: float = WAIT_S,
     ) -> None:
         """Prepare to wait `wait_s` seconds for a task with whose options `take_options` can make an endpoint."""
@@ -67,6 +75,7 @@ class Gate(Generic[T]):
         self._waiting: dict[str, Message] = {}
         self._kept: set[str] = set()
         self._lives: set[asyncio.Task[None]] = set()
+        self._log = LogRation(log)
         self._timer: asyncio.TimerHandle | None = None
         self._is_ended = False
         self.code = os.EX_OK
@@ -74,6 +83,8 @@ class Gate(Generic[T]):
         consumer = TaskConsumer(document.queues.tasks.queue, 1, self._deliver, self._ready, lambda: None)
         consumer.begin()
         self._connections = Connections(document.queues, configuration.defaults(), consumer, self._down)
+        self._manager = Manager(document, self._connections, self._end, belief)
+        self._tell_backlog()
 
     async def wait(self) -> T | None:
         """Return what `take_options` made of the first task that it could; None if none came, or a signal did."""
@@ -81,11 +92,12 @@ class Gate(Generic[T]):
             self._loop.add_signal_handler(number, self._end, number.name)
         self._wait_anew()
         self._connections.open()
-        beating = self._loop.create_task(self._beat())
+        beside = [self._loop.create_task(work) for work in (self._beat(), self._manager.run())]
         try:
             found = await self._found
         finally:
-            beating.cancel()
+            for task in beside:
+                task.cancel()
         if found is None or self._is_ended:
             await self._say_goodbye()
         await self._connections.close()
@@ -113,7 +125,7 @@ class Gate(Generic[T]):
     def _deliver(self, delivery: Message) -> None:
         task_id = deliveries.task_id(delivery)
         if task_id is None:
-            log.error("A message of %d bytes is no task; it is dropped", len(delivery.body))
+            self._log.warning("queue", "A message of %d bytes is no task; it is dropped", len(delivery.body))
             delivery.reject()
             return
         is_new = task_id not in self._waiting
@@ -127,7 +139,7 @@ class Gate(Generic[T]):
         try:
             refusal = await self._decide(task_id, delivery)
         except CameBeforeError:
-            log.info("Task %s has come before", task_id)
+            pass
         except Exception as error:  # any message gets a result; it must not stay in the queue
             log.exception("Task %s can't be run", task_id)
             await self._answer(task_id, Refusal(Origin(), outcomes.not_started(task_id, error)))
@@ -150,6 +162,7 @@ class Gate(Generic[T]):
         except OSError as error:
             return Refusal(task.origin, outcomes.not_stored(task.task.id, error))
         self._kept.add(task.task.id)
+        self._tell_backlog()
         outcome = await task.claim()
         return None if outcome is None else Refusal(task.origin, outcome)
 
@@ -160,6 +173,7 @@ class Gate(Generic[T]):
         if isinstance(made, Refusal):
             self._wait_anew()
             return made
+        self._kept.discard(task.task.id)
         self._journal.unfinished[task.task.id] = Unfinished(task.kept)
         if not self._found.done():
             self._found.set_result(made)
@@ -167,6 +181,7 @@ class Gate(Generic[T]):
 
     async def _answer(self, task_id: str, refusal: Refusal) -> None:
         """Publish why the task doesn't run; the queue may forget it when RabbitMQ has that."""
+        await self._audit(task_id, refusal)
         result = refusal.outcome.result
         if refusal.origin.seal is not None:
             result = await refusal.origin.seal(result)
@@ -179,18 +194,37 @@ class Gate(Generic[T]):
             log.error("A task is dropped without a result: %s", error)
         if task_id in self._kept:
             self._journal.finished(task_id)
+            self._kept.discard(task_id)
+            self._tell_backlog()
+
+    async def _audit(self, task_id: str, refusal: Refusal) -> None:
+        """Have the refusal in the audit log, if there is one. Who floods the queue waits for that."""
+        if self._manager.audit is None:
+            return
+        written: asyncio.Future[None] = self._loop.create_future()
+        trail = Trail(self._manager.audit, task_id, refusal.origin.function_id, refusal.origin.signed)
+        trail.end(refusal.outcome.event, partial(set_done, written))
+        await written
+
+    def _tell_backlog(self) -> None:
+        """Tell the manager endpoint how many tasks only the journal has."""
+        self._manager.backlog.changed(len(self._journal.unfinished) + len(self._kept))
 
     # Heartbeats.
 
     def _ready(self) -> None:
         log.info("Tasks are consumed, until one is signed")
-        self._publish_status(self._period_s)
+        self._say_that_it_waits()
         self._report.online()
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._period_s)
-            self._publish_status(self._period_s)
+            self._say_that_it_waits()
+
+    def _say_that_it_waits(self) -> None:
+        self._publish_status(self._period_s)
+        self._manager.tell({"condition": _CONDITION})
 
     def _publish_status(self, period_s: float) -> asyncio.Future[None] | None:
         body = status.report(self._document.endpoint_id, self._identity, {}, period_s)

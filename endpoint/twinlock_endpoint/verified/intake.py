@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from twinlock_common.amqp.consumer import Message
+from twinlock_common.log_ration import LogRation
 from twinlock_common.offload import in_thread
 from twinlock_signed import delegation
 from twinlock_signed.errors import ConfigError, Refused
@@ -32,6 +33,7 @@ class SignedTask(Admitted):
 
     signed: Signed
     syncs: Syncs
+    log: LogRation
 
     async def claim(self) -> Outcome | None:
         """Record the task's number, and wait until that is on disk."""
@@ -39,7 +41,7 @@ class SignedTask(Admitted):
             self.signed.claim.admit(self.signed.task.number, self.task.id)
             await self.syncs.wait(self.signed.claim)
         except Refused as error:
-            return outcomes.refused(self.task.id, str(error))
+            return _refused(self.log, self.task.id, str(error))
         except OSError as error:
             return outcomes.not_stored(self.task.id, error)
         return None
@@ -54,6 +56,7 @@ class SignedIntake(Intake):
         self._delegations = delegations
         self._sealer = sealer
         self._syncs = Syncs()
+        self._log = LogRation(log)
         self.options: str | None = None
         """The options of this endpoint, as `delegation.options` writes them; None while any may become them."""
 
@@ -88,6 +91,7 @@ class SignedIntake(Intake):
         except Refused as error:
             return self._refuse(task_id, origin, str(error))
         if not is_new and not is_past:
+            self._log.warning(task_id, "Task %s has come before, and doesn't run again", task_id)
             raise CameBeforeError
         log.info("Task %s: %s", task_id, signed.words)
         return self._admitted(task_id, kept, signed, origin)
@@ -121,16 +125,23 @@ class SignedIntake(Intake):
             ),
             signed=signed,
             syncs=self._syncs,
+            log=self._log,
         )
 
     def _refuse(self, task_id: str, origin: Origin, reason: str) -> Refusal:
-        log.warning("Task %s is refused: %s", task_id, reason.partition("\n")[0])
-        return Refusal(origin, outcomes.refused(task_id, reason))
+        return Refusal(origin, _refused(self._log, task_id, reason))
+
+
+def _refused(log: LogRation, task_id: str, reason: str) -> Outcome:
+    """Return the outcome of a task that is refused, and log it: one line for a task, some fifty a minute in all."""
+    log.warning(task_id, "Task %s is refused: %s", task_id, reason.partition("\n")[0])
+    return outcomes.refused(task_id, reason)
 
 
 def _unsigned(user: str) -> str:
     return (
-        "This endpoint runs only work that its user has signed, and this task isn't signed. On your computer, run\n"
+        "This endpoint runs only work that its user has signed, and this task isn't signed.\n"
+        "On your computer, run\n"
         "    pip install twinlock-client\n"
         "and in your script replace globus_compute_sdk's Executor:\n"
         "    from twinlock_client import SignedExecutor\n"
