@@ -48,6 +48,8 @@ def test_signed_work_runs_and_its_result_is_signed(
     for number in (4, 5):
         envelope = session.task(double, number)
         assert answer(home, queues, submit(queues, envelope), envelope) == 2 * number
+    envelope = session.task(surroundings, "GC_USER_PYTHON_VERSION")
+    assert answer(home, queues, submit(queues, envelope), envelope)["value"] == "3.12.1", "as the delegation says"
     envelope = session.task(fail)
     with pytest.raises(RuntimeError, match="what the function says"):
         answer(home, queues, submit(queues, envelope), envelope)

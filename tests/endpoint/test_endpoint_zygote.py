@@ -61,6 +61,26 @@ zygote.close()
 """
 
 
+# What a process has of variables that were set after its zygote was forked.
+LATER = """
+import os
+from dataclasses import dataclass
+from twinlock_endpoint.zygote.client import Zygote
+from twinlock_endpoint.zygote.program import Program
+
+@dataclass(frozen=True)
+class Tell(Program):
+    def run(self):
+        print(*(os.environ[name] for name in ("ADDED", "CHANGED", "OWN")))
+
+os.environ.update(CHANGED="old", OWN="old")
+zygote = Zygote(lambda: None)
+os.environ.update(ADDED="new", CHANGED="new", OWN="new")
+zygote.start(Tell(environment={"OWN": "own"})).wait(60)
+zygote.close()
+"""
+
+
 def surroundings() -> dict[str, Any]:
     import logging
     import os
@@ -182,6 +202,12 @@ def test_what_the_zygote_cant_start_costs_nothing_else(limit: str, left: int, wh
     done = subprocess.run(words, user=NOBODY, cwd="/", capture_output=True, text=True, check=False)
     assert why in done.stdout, done.stderr
     assert done.stdout.splitlines()[1:] == ["None 0"]
+
+
+def test_a_process_has_what_the_endpoint_has_set_since_the_fork() -> None:
+    """In verified mode it hears only later what the user's Python is."""
+    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, timeout=LIMIT_S, check=True)
+    assert done.stdout == "new new own\n"
 
 
 def test_a_block_that_cant_be_started_is_tried_again(

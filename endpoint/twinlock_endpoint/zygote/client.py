@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn
 
 from twinlock_endpoint.zygote import server
@@ -39,6 +40,7 @@ class Zygote:
         """
         if threading.active_count() > 1:
             raise ZygoteError("the process has threads already")
+        self._environment = dict(os.environ)
         gc.collect()
         gc.freeze()  # else the collector would write into the pages of everything that lives, and so copy them
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -67,12 +69,18 @@ class Zygote:
         memory = os.memfd_create("program", os.MFD_CLOEXEC)
         try:
             with os.fdopen(memory, "wb", closefd=False) as file:
-                pickle.dump(program, file)
+                pickle.dump(self._with_later_variables(program), file)
             socket.send_fds(self._socket, [b"start"], [report, memory])
         except ConnectionError as error:
             raise ZygoteError(f"the endpoint's zygote has ended ({error.strerror})") from error
         finally:
             os.close(memory)
+
+    def _with_later_variables(self, program: Program) -> Program:
+        """Return the program with the variables that the calling process has set since the fork."""
+        before = self._environment
+        later = {name: value for name, value in os.environ.items() if before.get(name) != value}
+        return replace(program, environment={**later, **program.environment})
 
     def close(self) -> None:
         """End the zygote and with it whatever it started that still runs."""
