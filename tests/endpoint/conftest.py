@@ -104,6 +104,12 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
+def trace(home: Path) -> Path:
+    """A path in the user's home, at which whatever runs leaves a trace."""
+    return home / "trace"
+
+
+@pytest.fixture
 def queues(broker: Broker) -> Iterator[Queues]:
     """The queues of a new endpoint."""
     made = Queues(str(broker.node.url), broker.endpoint_url)

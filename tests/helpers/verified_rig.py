@@ -11,6 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from endpoint_rig import Queues, Running, endpoint_name, run
+from endpoint_tasks import double
 from globus_compute_common.messagepack import pack
 from globus_compute_common.messagepack.message_types import Task as Message
 from globus_compute_sdk.serialize import ComputeSerializer, PureSourceTextInspect
@@ -26,6 +27,9 @@ MANAGER = str(uuid.UUID(int=1))
 SITE = "cluster.example.org"
 USER = f"nobody@{SITE}"
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 2}\nheartbeat_period: 5\n"
+
+OTHER = "99999999-2222-4333-8444-555555555555"
+"""A uuid of something else: another manager endpoint, another function."""
 
 Envelope = tuple[str, str, str, str]
 
@@ -172,6 +176,12 @@ def _key(home: Path) -> str:
         return public_half(result_key.load(path))
     finally:
         os.seteuid(0)
+
+
+def works(queues: Queues, home: Path, host: Host, session: Session | None = None) -> None:
+    """The endpoint still serves its user."""
+    envelope = (session or host.session()).task(double, 1)
+    assert answer(home, queues, submit(queues, envelope), envelope) == 2
 
 
 def refusal(queues: Queues, task_id: str) -> str:
