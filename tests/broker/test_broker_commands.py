@@ -23,7 +23,7 @@ def run(*words: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str
     return subprocess.run([TWINLOCK, *words], input=stdin, capture_output=True, text=True, timeout=300, check=False)
 
 
-SETTING_UP = ("configure", "check", "render", "map", "login", "logout", "whoami", "list", "delete")
+SETTING_UP = ("configure", "check", "render", "map", "login", "logout", "whoami", "list", "delete", "verified")
 RUNNING = ("status", "top", "stop", "block", "unblock", "drain", "resume")
 COMMANDS = (*SETTING_UP, *RUNNING)
 

@@ -14,7 +14,7 @@ from twinlock_broker.command_line import Parser
 from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.printable import printable_lines
 
-_SETTING_UP = ("configure", "check", "render", "map", "login", "logout", "whoami", "list", "delete")
+_SETTING_UP = ("configure", "check", "render", "map", "login", "logout", "whoami", "list", "delete", "verified")
 _RUNNING = ("status", "top", "stop", "block", "unblock", "drain", "resume")
 COMMANDS = (*_SETTING_UP, *_RUNNING)
 

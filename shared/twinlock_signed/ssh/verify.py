@@ -67,6 +67,12 @@ def verify(
     return key
 
 
+def is_strong(kind: str, bits: int) -> bool:
+    """Return whether a key of this kind and size, as `ssh-keygen -l` prints them, may sign."""
+    plain = kind.removesuffix("-CERT")
+    return plain in _TYPES and (plain != "RSA" or bits >= _LEAST_RSA)
+
+
 def _local(moment: int) -> str:
     """Return the time as ssh-keygen reads it: in the host's own zone, since those before 9.1 know no other."""
     try:
@@ -84,8 +90,7 @@ def _describe(public: bytes) -> Key:
     if done.returncode != 0 or found is None:
         raise Refused(f"The key of the delegation can't be read ({keygen.words(done.stderr)}); use another one")
     bits, fingerprint, kind = int(found[1]), found[2], found[3]
-    plain = kind.removesuffix("-CERT")
-    if plain not in _TYPES or (plain == "RSA" and bits < _LEAST_RSA):
+    if not is_strong(kind, bits):
         raise Refused(
             f"The key {fingerprint} is {kind} of {bits} bits, which is too weak; use ED25519, or RSA of {_LEAST_RSA}"
         )
