@@ -62,7 +62,8 @@ creates the folder that the program needs, and becomes that program's user endpo
 With `--verified FILE`, the absolute path of the administrator's file for signed work, it takes only the queues from the
 start document, and runs only what the user has signed.
 
-With `--check` it starts nothing and reports whether its loader accepts configurations. `twinlock check` uses this.
+With `--check` it starts nothing and reports whether its loader accepts configurations, after `--verified FILE` in that
+mode. `twinlock check` uses this.
 """,
     "twinlock-client": """\
 What users do about signed work besides submitting it. At an endpoint in Twinlock's verified mode, only they can have

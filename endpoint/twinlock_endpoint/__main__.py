@@ -50,10 +50,10 @@ def _run(report: StartReport) -> int:
 
 
 def _endpoint(report: StartReport) -> int:
-    if sys.argv[1:] == ["--check"]:
+    if sys.argv[-1:] == ["--check"]:
         from twinlock_endpoint.start import check
 
-        return check.run()
+        return check.answer(arguments.parse_check(sys.argv))
     given = arguments.parse(sys.argv)
     if given.verified is not None:
         from twinlock_endpoint.start import verified

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from verified_rig import THREADS, Host
 
 PROGRAM = Path(sys.executable).with_name("twinlock-endpoint")
 
@@ -91,3 +92,46 @@ def test_what_is_no_question(asked: str) -> None:
     done = run(asked)
     assert (done.returncode, done.stdout) == (os.EX_DATAERR, "")
     assert "start document" in done.stderr
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """Root's files."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, whose files these have to be")
+    return Host(tmp_path, "amqp://u:p@127.0.0.1:5672/v")
+
+
+def check_verified(host: Host, *configs: str) -> "subprocess.CompletedProcess[str]":
+    """The outcome for an endpoint in verified mode."""
+    asked = json.dumps({"configs": configs, "environment": {"PYTHONHOME": "/nowhere"}, "audited": False})
+    argv = [str(PROGRAM), "--verified", str(host.folder / "verified.toml"), "--check"]
+    own = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    return subprocess.run(argv, input=asked, env=own, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_in_verified_mode_some_keys_are_refused(host: Host) -> None:
+    """And of the variables those of root's count."""
+    host.write("endpoint/user_environment.yaml", "LD_BIND_NOW: 1\n")
+    done = check_verified(host, THREADS, f"{THREADS}log_dir: /tmp\n", THREADS)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [list(answer) for answer in found] == [[], ["wrong"], []]
+    assert "'log_dir', which an endpoint in verified mode" in found[1]["wrong"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("verified.toml", "site = 7\n", "site is 7"),
+        ("endpoint/user_config_schema.json", "{", "user_config_schema.json can't be used"),
+        ("endpoint/user_environment.yaml", "PYTHONHOME: /nowhere\n", "PYTHONHOME"),
+    ],
+)
+def test_files_of_roots_that_no_endpoint_in_verified_mode_could_use(
+    host: Host, name: str, text: str, words: str
+) -> None:
+    host.write(name, text)
+    done = check_verified(host, THREADS)
+    assert (done.returncode, done.stdout) == (os.EX_CONFIG, "")
+    assert words in done.stderr

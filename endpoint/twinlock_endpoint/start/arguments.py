@@ -1,4 +1,4 @@
-"""The command line: `twinlock-endpoint [--agent PROGRAM | --verified FILE] NAME`."""
+"""The command line: `twinlock-endpoint [--agent PROGRAM | --verified FILE] NAME`, or with `--check` at its end."""
 
 import re
 from dataclasses import dataclass
@@ -48,6 +48,16 @@ def parse(argv: list[str]) -> Arguments:
     raise _usage()
 
 
+def parse_check(argv: list[str]) -> Path | None:
+    """Read the command line `[--verified FILE] --check`, and return the file. Raise `UsageError` for another one."""
+    match argv[1:]:
+        case ["--check"]:
+            return None
+        case ["--verified", file, "--check"] if Path(file).is_absolute():
+            return Path(file)
+    raise _usage()
+
+
 def check(given: Arguments, told: Document) -> Document:
     """Return the document. Raise `DocumentError` if it is for another endpoint than the command line."""
     if told.endpoint_id.lower() != given.endpoint_id:
@@ -67,5 +77,5 @@ def _usage() -> UsageError:
         "usage: twinlock-endpoint [--agent PROGRAM | --verified FILE] "
         "uep.<manager endpoint's uuid>.<user endpoint's uuid>\n"
         "It is started by twinlock-spawner, with a document on standard input. "
-        "twinlock-endpoint --check is for twinlock check."
+        "twinlock-endpoint [--verified FILE] --check is for twinlock check."
     )

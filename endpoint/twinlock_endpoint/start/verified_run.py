@@ -18,8 +18,6 @@ from twinlock_signed.replay.claims import open_claims
 
 from twinlock_endpoint import engines
 from twinlock_endpoint.config import configuration
-from twinlock_endpoint.config.configuration import Config
-from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.errors import ConfigError, FolderError, StartError
 from twinlock_endpoint.home import folder, hooks, obstacles, output
 from twinlock_endpoint.journal import journal
@@ -29,6 +27,7 @@ from twinlock_endpoint.life.assembly import Setup
 from twinlock_endpoint.manager.manager import Belief, Signer
 from twinlock_endpoint.manager.start_report import StartReport
 from twinlock_endpoint.start import run as plain
+from twinlock_endpoint.start import verified_config
 from twinlock_endpoint.start.arguments import Arguments
 from twinlock_endpoint.tasks import outcomes
 from twinlock_endpoint.tasks.intake import Refusal
@@ -42,9 +41,6 @@ from twinlock_endpoint.verified.seal import Sealer
 from twinlock_endpoint.verified.site import Site
 
 log = logging.getLogger(__name__)
-
-_TOO_LATE = ("amqp_port", "log_dir", "paths", "stderr", "stdout")
-"""Keys of the configuration whose values are needed before there is one."""
 
 _CLOSE_S = 5.0
 _VERSION = re.compile(r"[\w.+-]{1,64}")
@@ -120,7 +116,7 @@ class _Start:
         return setup
 
     def _configure(self, said: Delegation, signer: Signer) -> Setup:
-        config, engine = _load(self._renderer.render(self._site, said), self._told)
+        config, engine = verified_config.load(self._renderer.render(self._site, said), audited=self._told.audited)
         os.environ.update(_versions(said.user_runtime))
         folder.prepare(self._given.name, self._given.endpoint_id, config, journal.has_unfinished)
         written = output.redirect(self._folder, config)
@@ -145,25 +141,6 @@ def _intake(site: Site, endpoint_id: str, folder: Path) -> SignedIntake:
     except OSError as error:
         raise FolderError(f"{path} can't be used: {obstacles.explain(path, error)}") from error
     return SignedIntake(site, Delegations(site, claims, endpoint_id, claimant), Sealer(site.settings.manager, key))
-
-
-def _load(text: str, told: Document) -> tuple[Config, Engine]:
-    """Return the configuration in a text, and its engine. Raise `ConfigError` if this mode can't use them."""
-    config, engine = plain.load(text, audited=told.audited)
-    for name in _TOO_LATE:
-        if getattr(config, name):
-            raise ConfigError(
-                f"The endpoint's configuration has {name!r}, which an endpoint in verified mode would need before it "
-                "has a configuration; leave it out."
-            )
-    if config.allowed_functions is not None:
-        raise ConfigError(
-            "The endpoint's configuration has 'allowed_functions', and in verified mode nobody vouches for uuids of "
-            "functions; use `allowed_functions` of verified.toml."
-        )
-    if not engine.encrypted:
-        raise ConfigError("The engine of an endpoint in verified mode needs 'encrypted: true'.")
-    return config, engine
 
 
 def _versions(runtime: dict[str, Any]) -> dict[str, str]:
