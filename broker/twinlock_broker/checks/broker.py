@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from twinlock_broker.checks.finding import Finding, Subject, failure, ok, unknown, warning
-from twinlock_broker.checks.policy import read_policy
+from twinlock_broker.config import policies
 from twinlock_broker.config.placed import Placed
 from twinlock_broker.config.settings import Settings, settle
 from twinlock_broker.errors import Fatal
@@ -40,7 +40,7 @@ def _odd(found: Settings, policy: Path) -> Iterator[Finding]:
             grp.getgrnam(name)
         except KeyError:
             yield warning(Subject.BROKER, f"allow_groups: there is no group {name!r} on this host")
-    theirs = read_policy(policy).get("socket")
+    theirs = policies.read(policy).get("socket")
     if isinstance(theirs, str) and Path(theirs) != found.spawner_socket:
         yield warning(
             Subject.BROKER,

@@ -35,6 +35,8 @@ class Subject(enum.StrEnum):
     BROKER = "broker"
     POLICY = "policy"
     SPAWNERS = "spawners"
+    MODE = "mode"
+    VERIFIED = "verified"
 
 
 MEANINGS = {
@@ -45,7 +47,8 @@ MEANINGS = {
     Subject.IDENTITY: "each --identity is mapped to an account that exists on this host and that the policy lets in",
     Subject.RENDERING: "the template renders with --options, or with sample options from the schema; with each option "
     "left out; with each other choice of an enum or boolean",
-    Subject.ENDPOINT: "the endpoint's own loader accepts each rendering, with the variables of user_environment.yaml",
+    Subject.ENDPOINT: "the endpoint's own loader accepts each rendering, with the variables of user_environment.yaml; "
+    "in verified mode that of endpoint_dir, without what only the broker could say",
     Subject.REGISTRATION: "the uuid in endpoint.json, in the broker's state folder or in the endpoint folder",
     Subject.LOGIN: "there is a login, the installed client's or as twinlock-broker finds it, which Globus Auth accepts",
     Subject.SERVICE: "the service knows the registered endpoint as that login's",
@@ -53,6 +56,10 @@ MEANINGS = {
     "that of the policy",
     Subject.POLICY: "twinlock-spawner --check accepts the policy, which has the program that the broker asks for",
     Subject.SPAWNERS: "no other policy beside it, or of an instance, has the same socket, cgroup or audit log",
+    Subject.MODE: "in which mode each program of the policy runs, plain or verified; no policy of this host (beside "
+    "this one, in /etc/twinlock, or of a spawner's systemd unit) has a plain program for accounts of a verified one",
+    Subject.VERIFIED: "the verified.toml of each verified program, by the endpoint's own rules, and that it fits the "
+    "registration, the broker and the policy; OpenSSH 8.9 or later; Ed25519, which FIPS mode may lack",
 }
 """What is checked, for people."""
 

@@ -48,11 +48,16 @@ _RUNTIME = {
 Rendered = tuple[Variant, str]
 
 
-def check(folder: Folder, given: dict[str, Any] | None, program: Sequence[str] | str) -> Iterator[Finding]:
+def check(
+    folder: Folder, given: dict[str, Any] | None, program: Sequence[str] | str, *, verified: bool = False
+) -> Iterator[Finding]:
     """Check what the template of `folder` renders.
 
-    The options `given`, if there are any, are tried in place of samples. `program` is the endpoint's argv, or a text
-    that says why there is none.
+    Args:
+        folder: the endpoint folder.
+        given: options that are tried in place of samples, if there are any.
+        program: the endpoint's argv, or a text that says why there is none.
+        verified: it is rendered as an endpoint in verified mode does, without what only the broker could say.
     """
     try:
         with time_limit(LIMIT):
@@ -75,13 +80,15 @@ def check(folder: Folder, given: dict[str, Any] | None, program: Sequence[str] |
         yield unknown(Subject.RENDERING, f"{folder.template_path}: {chosen.more} more combinations of options")
     site = folder.read_site()
     with patience(f"rendering {folder.template_path} with {len(chosen.tried)} choices of options"):
-        rendered, wrong = _render(folder, site, chosen.tried)
+        rendered, wrong = _render(folder, site, chosen.tried, verified)
     yield from _report(Subject.RENDERING, f"{folder.template_path}: renders", [each for each, _ in rendered], wrong)
     if rendered:
         yield from _load(folder, site, rendered, program)
 
 
-def _render(folder: Folder, site: Site, tried: list[Variant]) -> tuple[list[Rendered], list[tuple[Variant, str]]]:
+def _render(
+    folder: Folder, site: Site, tried: list[Variant], verified: bool
+) -> tuple[list[Rendered], list[tuple[Variant, str]]]:
     """Return the configurations, and for the other variants why there is none."""
     rendered: list[Rendered] = []
     wrong: list[tuple[Variant, str]] = []
@@ -89,7 +96,7 @@ def _render(folder: Folder, site: Site, tried: list[Variant]) -> tuple[list[Rend
     try:
         for variant in tried:
             try:
-                rendered.append((variant, renderer.render(_request(folder, site, variant))))
+                rendered.append((variant, renderer.render(_request(folder, site, variant, verified))))
             except CommandError as error:
                 if site.schema is not None or not error.text.startswith("The endpoint's template needs"):
                     wrong.append((variant, f"{error.text}{f' [{error.detail}]' if error.detail else ''}"))
@@ -100,11 +107,12 @@ def _render(folder: Folder, site: Site, tried: list[Variant]) -> tuple[list[Rend
     return rendered, wrong
 
 
-def _request(folder: Folder, site: Site, variant: Variant) -> Request:
-    """Return what the broker would ask for if the caller's account were the user's."""
+def _request(folder: Folder, site: Site, variant: Variant, verified: bool) -> Request:
+    """Return what broker or endpoint would ask for if the caller's account were the user's."""
     own = account.look_up(pwd.getpwuid(os.getuid()).pw_name)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": own.home, "USER": own.name} | site.environment
-    reserved = Reserved(folder.parent_config, _RUNTIME, own, _IDENTITY, environment)
+    said = (None, None) if verified else (folder.parent_config, _IDENTITY)
+    reserved = Reserved(said[0], _RUNTIME, own, said[1], environment)
     path = folder.template_path
     return Request(site.template, path.parent, site.schema, variant.options, reserved, str(path))
 

@@ -8,13 +8,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.checks import broker, mapping, renderings, service
-from twinlock_broker.checks import policy as policies
+from twinlock_signed import settings as signed
+from twinlock_signed.errors import ConfigError
+
+from twinlock_broker.checks import broker, mapping, modes, renderings, service, signed_work
+from twinlock_broker.checks import policy as spawners
 from twinlock_broker.checks.finding import MEANINGS, Finding, Kind, Subject, failure, ok, unknown, warning
 from twinlock_broker.checks.mapping import Entry
 from twinlock_broker.command_line import add_command, add_state, find_folder, read_object
 from twinlock_broker.commands import policy
-from twinlock_broker.config import placed
+from twinlock_broker.config import placed, policies
 from twinlock_broker.config.folder import Folder, problems, read_folder
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.errors import CommandError, Fatal
@@ -32,6 +35,7 @@ _BY_CONFIG = (
     Subject.REGISTRATION,
     Subject.LOGIN,
     Subject.SERVICE,
+    Subject.VERIFIED,
 )
 """What can't be checked without a good config.yaml."""
 
@@ -132,30 +136,65 @@ def _look(path: Path, given: argparse.Namespace) -> Iterator[Finding]:
         what = "keys and values" if folder.source else "isn't there, or is empty: all keys have their defaults"
         yield ok(Subject.CONFIG, f"{path / 'config.yaml'}: {what}")
         groups = settings.allow_groups if isinstance(settings, Settings) else ()
-        entry = Entry(groups, policies.read_policy(policy_path))
-        yield from _of_files(folder)
+        entry = Entry(groups, policies.read(policy_path))
+        argv = spawners.endpoint_program(policy_path, program)
+        own = _verified_folder(folder, argv)
+        yield from _of_files(folder, own)
         yield from mapping.check(folder.mapping_path, given.identity, entry)
-        yield from _of_renderings(folder, options, policies.endpoint_program(policy_path, program))
+        yield from _of_renderings(folder, own, options, argv)
         yield from service.check(folder, place, offline=given.offline)
+        yield from signed_work.check(policy_path, folder, place)
     yield from broker.check(place.config, settings, policy_path)
-    yield from policies.check(policy_path, program)
+    yield from spawners.check(policy_path, program)
+    yield from modes.check(policy_path)
 
 
-def _of_files(folder: Folder) -> Iterator[Finding]:
+def _verified_folder(folder: Folder, argv: list[str] | str) -> Folder | str:
+    """Return what the program's endpoints render: the broker's folder, or in verified mode root's.
+
+    A text in its place says why that isn't known.
+    """
+    file = policies.verified_file(argv) if isinstance(argv, list) else None
+    try:
+        return folder if file is None else signed_work.folder_of(signed.load(file), folder)
+    except ConfigError:
+        return f"{file} has to be corrected first"
+
+
+def _of_files(folder: Folder, own: Folder | str) -> Iterator[Finding]:
     wrong = [failure(Subject.FILES, str(problem)) for problem in problems(folder)]
     yield from wrong or [ok(Subject.FILES, f"{folder.path}: template, schema and environment can be read")]
     path = folder.environment_path
+    if isinstance(own, Folder) and own is not folder and own.environment_path == path:
+        return  # users' endpoints read it themselves
     if path.exists() and path.stat().st_mode & stat.S_IROTH and folder.path.stat().st_mode & stat.S_IXOTH:
         text = "every account of this host can read it, and it may hold secrets: chown root:twinlock and chmod 0640"
         yield warning(Subject.FILES, f"{path}: {text}")
 
 
-def _of_renderings(folder: Folder, options: dict[str, Any] | None, program: list[str] | str) -> Iterator[Finding]:
+def _of_renderings(
+    folder: Folder, own: Folder | str, options: dict[str, Any] | None, argv: list[str] | str
+) -> Iterator[Finding]:
+    """Check what the broker renders for a start, and what the endpoint loads in the end."""
+    if own is folder:
+        yield from _rendered(folder, options, argv)
+        return
+    if isinstance(own, str):
+        yield from _rendered(folder, options, own)
+        return
+    if (own.template_path, own.schema_path) != (folder.template_path, folder.schema_path):
+        yield from _rendered(folder, options, f"in verified mode endpoints render {own.template_path} themselves")
+    yield from _rendered(own, options, argv, verified=True)
+
+
+def _rendered(
+    folder: Folder, options: dict[str, Any] | None, program: list[str] | str, *, verified: bool = False
+) -> Iterator[Finding]:
     if any(problems(folder)):
         for subject in (Subject.RENDERING, Subject.ENDPOINT):
             yield unknown(subject, "the files have to be corrected first")
         return
     try:
-        yield from renderings.check(folder, options, program)
+        yield from renderings.check(folder, options, program, verified=verified)
     except CommandError as error:  # a file that has just changed
         yield failure(Subject.RENDERING, f"{error.text}{f' [{error.detail}]' if error.detail else ''}")

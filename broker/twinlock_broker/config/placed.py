@@ -41,6 +41,17 @@ class Placed:
         return beside if beside.exists() else packaged
 
     @property
+    def runtime(self) -> Path | None:
+        """The folder of the broker's sockets, by its file, else by its unit; None without a `config`."""
+        if self.config is None:
+            return None
+        named, instance = _read(self.config).get("runtime_dir"), _instance(self.config)
+        packaged = (
+            _RUN.with_name(f"{_RUN.name}-{_INSTANCES}") / instance if instance else _RUN.with_name("twinlock-broker")
+        )
+        return Path(named) if isinstance(named, str) else packaged
+
+    @property
     def spawner_socket(self) -> Path | None:
         """The socket that an instance's unit names on the broker's command line; None if broker.yaml decides."""
         instance = _instance(self.config) if self.config else ""
