@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import setproctitle
@@ -22,6 +22,7 @@ from twinlock_broker.compute.outbox import Outbox
 from twinlock_broker.compute.own_identities import own_identities
 from twinlock_broker.compute.registration import Registration, register
 from twinlock_broker.compute.renewal import Renewal
+from twinlock_broker.config import placed, policies
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.config.state import remember
@@ -135,9 +136,18 @@ def _supervisor(
 ) -> Supervisor:
     told: Entries = {"control": str(settings.control_socket), "audited": folder.audit_path is not None}
     kept = settings.state / "endpoints"
-    store, launcher = Store(kept, folder.settings["amqp_port"]), Launcher(spawner, told, kept, admission)
+    store, launcher = (
+        Store(kept, folder.settings["amqp_port"]),
+        Launcher(spawner, told, kept, admission, _mode(settings, folder)),
+    )
     grace = folder.settings["mu_child_ep_grace_period_s"]
     return Supervisor(registration.endpoint_id, grace, launcher, store, tell)
+
+
+def _mode(settings: Settings, folder: Folder) -> Callable[[str], policies.Mode | None]:
+    """Return what says in which mode a program runs, as far as the policy may be read here."""
+    near = placed.find(folder.path, settings.state).policy
+    return lambda program: policies.mode_behind(settings.spawner_socket, program, near)
 
 
 def _warn_of_variables(folder: Folder, program: str) -> None:

@@ -1,7 +1,8 @@
 """The broker's log: stderr, one line for each event, in key=value pairs that people and programs can read.
 
-``time= level= logger= [endpoint=] [user=] [command=] [error_id=] event= [traceback=]``. A value that isn't one plain
-word is quoted as in JSON, so that no text of others can start a line of its own, make up a pair, or drive a terminal.
+``time= level= logger= [endpoint=] [user=] [command=] [mode=] [error_id=] event= [traceback=]``. A value that isn't one
+plain word is quoted as in JSON, so that no text of others can start a line of its own, make up a pair, or drive a
+terminal.
 
 Nor can anybody fill the disk with it: a value has a length limit, and so has the number of lines about one user that
 say the same.
@@ -17,7 +18,7 @@ from typing import TextIO
 
 from twinlock_common.log_ration import MINUTE
 
-FIELDS = ("endpoint", "user", "command", "error_id")
+FIELDS = ("endpoint", "user", "command", "mode", "error_id")
 """What an event may be about, given to the logger as `extra`."""
 
 WHO = ("user", "endpoint")

@@ -22,6 +22,8 @@ ROW: dict[str, Any] = {
     "id": UEP,
     "user": "ada",
     "state": "running",
+    "mode": "verified",
+    "signed": {"key": "SHA256:x", "delegation": "0"},
     "pid": 7,
     "seconds": 60,
     "restart_waits": False,
@@ -136,4 +138,4 @@ def test_nothing_in_an_answer_drives_the_terminal(tmp_path: Path, words: tuple[s
 def test_a_status_is_shown(tmp_path: Path) -> None:
     done = run(tmp_path, json.dumps(STATUS).encode(), "status")
     assert (done.returncode, done.stderr) == (os.EX_OK, "")
-    assert done.stdout.splitlines()[2].split() == ["ada", UEP, "running", "7", "0:01:00", "3", "-", "-"]
+    assert done.stdout.splitlines()[2].split() == ["ada", UEP, "running", "verified", "7", "0:01:00", "3", "-", "-"]

@@ -113,6 +113,13 @@ async def test_a_newer_command_gives_the_running_endpoint_its_credentials(site: 
         json.dumps({"type": "audit", "number": 1, "records": ["x"] * 17}),
         json.dumps({"type": "audit", "number": 1 << 60, "records": []}),
         json.dumps({"type": "journal", "tasks": 1 << 60}),
+        json.dumps({"type": "figures", "figures": {}, "signed": "SHA256:"}),
+        json.dumps({"type": "figures", "figures": {}, "signed": {"key": f"SHA256:{'A' * 43}"}}),
+        json.dumps({"type": "figures", "figures": {}, "signed": {"key": f"SHA256:{'A' * 43}", "delegation": 7}}),
+        json.dumps({"type": "figures", "figures": {}, "signed": {"key": f"SHA256:{'A' * 44}", "delegation": "0" * 32}}),
+        json.dumps(
+            {"type": "figures", "figures": {}, "signed": {"key": f"SHA256:{'A' * 43}", "delegation": "x\n" * 16}}
+        ),
         "x" * (2 << 20),
     ],
 )

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from broker_rig import MANAGER, UEP, Told, amqp_creds, endpoint_user, message, r
 from spawner_rig import Spawner
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import credentials
+from twinlock_broker.config.policies import Mode
 from twinlock_broker.control.admin import Admin
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.orders import Orders
@@ -66,12 +67,17 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def serving(
-    spawner: Spawner, told: Told, runtime: Path, state: Path, audit: AuditLog | None = None
+    spawner: Spawner,
+    told: Told,
+    runtime: Path,
+    state: Path,
+    audit: AuditLog | None = None,
+    mode: Callable[[str], Mode | None] = lambda program: None,
 ) -> AsyncIterator[Site]:
-    """The site, while the block runs."""
+    """The site, while the block runs; `mode` says in which mode a program runs."""
     client = SpawnerClient(spawner.socket)
     control: Entries = {"control": str(runtime / "control.sock"), "audited": audit is not None}
-    launcher = Launcher(client, control, state / "endpoints")
+    launcher = Launcher(client, control, state / "endpoints", mode=mode)
     supervisor = Supervisor(MANAGER, 30.0, launcher, Store(state / "endpoints", None), told.send)
     sessions = Sessions(supervisor, audit)
     orders = Orders(Admission(state / "admission.json"), audit)

@@ -14,10 +14,14 @@ _LONGEST = 500
 _NUMBER = {"type": "number", "minimum": -(1 << 53), "maximum": 1 << 53}
 _TEXT = {"type": "string"}
 _FLAG = {"type": "boolean"}
+_SIGNED_FIELDS = {"key": _TEXT, "delegation": _TEXT}
+_SIGNED = {"type": "object", "required": list(_SIGNED_FIELDS), "properties": _SIGNED_FIELDS}
 _ROW = {
     "id": _TEXT,
     "user": _TEXT,
     "state": _TEXT,
+    "mode": _TEXT,
+    "signed": {"anyOf": [_SIGNED, {"type": "null"}]},
     "pid": {"type": "integer"},
     "seconds": {"anyOf": [_NUMBER, {"type": "null"}]},
     "restart_waits": _FLAG,
@@ -46,7 +50,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("block", "unblock", "drain", "resume"), _CHANGE),
 }
 """JSON schemas of the answers, by the request. `seconds` is an endpoint's age, and `started` is in seconds since 1970.
-`figures` is null while an endpoint isn't connected to the broker.
+`figures` is null while an endpoint isn't connected to the broker. `mode` is empty if the broker couldn't read the
+spawner's policy; `signed` is an endpoint's own word, and null in plain mode, or before its first signed task.
 """
 
 

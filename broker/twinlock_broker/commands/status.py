@@ -15,11 +15,14 @@ PERIOD = 2.0
 """Seconds between two tables of `top`."""
 
 _CLEAR = "\x1b[H\x1b[2J"
-_HEAD = ("USER", "ENDPOINT", "STATE", "PID", "RUNNING", "TASKS", "WORKERS", "IDLE")
+_HEAD = ("USER", "ENDPOINT", "STATE", "MODE", "PID", "RUNNING", "TASKS", "WORKERS", "IDLE")
 _EXAMPLES = """\
   sudo twinlock status
   sudo twinlock status --json | jq '.endpoints[] | select(.user == "ada")'
 
+MODE is "verified" if the endpoint runs nothing but what its user has signed, else "plain"; "-" if the broker can't read
+the spawner's policy, or found the endpoint running when it started. --json has the key and the delegation that a
+verified one was started with as "signed", by its own word.
 TASKS is the number of tasks that the endpoint has no result for yet, WORKERS and IDLE that of its workers, all and
 idle; "-" if the endpoint isn't connected to the broker. "restart" after the state: a newer start command waits, in case
 the endpoint ends soon.
@@ -89,7 +92,15 @@ def _row(endpoint: dict[str, Any]) -> tuple[str, ...]:
     state = endpoint["state"] + (" restart" if endpoint["restart_waits"] else "")
     running = "-" if endpoint["seconds"] is None else _duration(endpoint["seconds"])
     work = [str(figures.get(name, "-")) for name in names]
-    return (endpoint["user"], endpoint["id"], state, str(endpoint["pid"] or "-"), running, *work)
+    return (
+        endpoint["user"],
+        endpoint["id"],
+        state,
+        endpoint["mode"] or "-",
+        str(endpoint["pid"] or "-"),
+        running,
+        *work,
+    )
 
 
 def _refused(endpoint: dict[str, Any]) -> str:

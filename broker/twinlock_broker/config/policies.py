@@ -70,11 +70,16 @@ def mode_behind(socket: Path, program: str, near: Path) -> Mode | None:
     Returns:
         None if no policy that can be read has that socket and program.
     """
-    for path in (near, *others(near)):
+    for path in _from(near):
         policy = read(path)
         if policy and policy.get("socket", SOCKET) == str(socket) and program in policy["programs"]:
             return mode(policy["programs"][program])
     return None
+
+
+def _from(near: Path) -> Iterator[Path]:
+    yield near
+    yield from others(near)  # only if they are asked for: there are many units
 
 
 def beside(path: Path) -> Sequence[Path]:

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from twinlock_common.log_ration import LogRation
@@ -81,6 +82,8 @@ class Admin:
             "id": endpoint.id,
             "user": endpoint.user,
             "state": endpoint.state.value if endpoint.state else "",
+            "mode": endpoint.mode or "",
+            "signed": asdict(endpoint.signed) if endpoint.signed else None,
             "pid": endpoint.pid,
             "seconds": round(time.monotonic() - endpoint.started) if endpoint.pid else None,
             "restart_waits": endpoint.has_newer_request,

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from twinlock_broker.endpoints.endpoint import Signed
 from twinlock_broker.printable import printable
 
 MAX_RECORDS = 16
@@ -12,6 +13,7 @@ _MOST_FIGURES = 32
 _NAME = re.compile(r"[a-z_]{1,40}")
 _MOST = 1 << 53  # a float holds every whole number up to this one
 _LONGEST_CONDITION = 500
+_SIGNED = {"key": re.compile(r"SHA256:[A-Za-z0-9+/]{43}"), "delegation": re.compile(r"[0-9a-f]{32}")}
 
 
 def read_figures(message: dict[str, Any]) -> dict[str, float]:
@@ -29,6 +31,18 @@ def read_condition(message: dict[str, Any]) -> str:
     if not isinstance(found, str):
         raise ValueError("the condition isn't a text")
     return printable(found, _LONGEST_CONDITION)
+
+
+def read_signed(message: dict[str, Any]) -> Signed | None:
+    """Return who has signed for it, by its own word; None if it doesn't say, as in plain mode."""
+    found = message.get("signed")
+    if found is None:
+        return None
+    if not isinstance(found, dict) or found.keys() != _SIGNED.keys():
+        raise ValueError("what is said to be signed isn't a key and a delegation")
+    if not all(isinstance(found[name], str) and form.fullmatch(found[name]) for name, form in _SIGNED.items()):
+        raise ValueError("the key or the delegation isn't one")
+    return Signed(**found)
 
 
 def read_tasks(message: dict[str, Any]) -> int:

@@ -6,8 +6,8 @@ is. Lines are JSON objects with a `type`.
 Down: ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}, ``end`` {reason}, which says that no
 other endpoint goes on with its tasks.
 
-Up: ``figures`` {figures: name to number, condition: what is in the way of its tasks}, ``audit`` {number, records: a
-list of texts}, ``journal`` {tasks: the number of unfinished ones}.
+Up: ``figures`` {figures: name to number, condition: what is in the way of its tasks, in verified mode signed: {key,
+delegation}}, ``audit`` {number, records: a list of texts}, ``journal`` {tasks: the number of unfinished ones}.
 
 An endpoint has one connection, and a ration of messages and of audit records. What comes faster waits unread: that
 holds up its own endpoint, and nobody else.
@@ -23,9 +23,10 @@ from twinlock_common.offload import Offload
 
 from twinlock_broker import metrics, processes
 from twinlock_broker.audit import AuditLog
+from twinlock_broker.config.policies import Mode
 from twinlock_broker.control import messages
 from twinlock_broker.control.listener import Caller
-from twinlock_broker.endpoints.endpoint import Endpoint
+from twinlock_broker.endpoints.endpoint import Endpoint, Signed
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import account
@@ -176,7 +177,7 @@ class Sessions:
             if audited is not None:
                 await self._write(audited, endpoint, caller, message)
             else:
-                self._note(endpoint, caller, message)
+                await self._note(endpoint, caller, message)
 
     async def _turn(self, endpoint: Endpoint, rations: Rations) -> None:
         """Wait until a further message of the endpoint may be taken."""
@@ -186,11 +187,12 @@ class Sessions:
             self._warn(endpoint, "its %s come faster than they are handled; only this endpoint has to wait", what)
             await asyncio.sleep(wait)
 
-    def _note(self, endpoint: Endpoint, caller: Caller, message: dict[str, Any]) -> None:
+    async def _note(self, endpoint: Endpoint, caller: Caller, message: dict[str, Any]) -> None:
         self._messages.of(endpoint.id).take()
         if message.get("type") == "figures":
             self._figures[endpoint.id] = messages.read_figures(message)
             self._conditions[endpoint.id] = messages.read_condition(message)
+            await self._note_signed(endpoint, caller, messages.read_signed(message))
         elif message.get("type") == "journal":
             self._supervisor.note_unfinished(endpoint, messages.read_tasks(message))
         elif message.get("type") == "audit":
@@ -198,6 +200,15 @@ class Sessions:
             caller.send({"type": "unaudited", "number": number})
         else:
             raise ValueError("a message of an unknown type")
+
+    async def _note_signed(self, endpoint: Endpoint, caller: Caller, signed: Signed | None) -> None:
+        """Have log and audit name, once for each process, who has signed for it."""
+        if signed is None or not self._supervisor.note_signed(endpoint, signed):
+            return
+        words = f"mode={Mode.VERIFIED} key={signed.key} delegation={signed.delegation}"
+        log.info("it says that it was signed for: %s", words, extra={"endpoint": endpoint.id, "user": endpoint.user})
+        if self._audit is not None:
+            await self._audit.write(self._audit.lines(caller.uid, endpoint.pid, endpoint.id, [f"STARTED - {words}"]))
 
     async def _write(self, audit: AuditLog, endpoint: Endpoint, caller: Caller, message: dict[str, Any]) -> None:
         number, records = messages.read_audit(message)

@@ -3,9 +3,20 @@
 import asyncio
 from dataclasses import dataclass
 
+from twinlock_broker.config.policies import Mode
 from twinlock_broker.endpoints.output import Output
 from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.registry import State
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Who has signed for an endpoint in verified mode, by its own word: it is a process of the account."""
+
+    key: str
+    """The fingerprint of the person's key."""
+    delegation: str
+    """The id of the delegation with which it began."""
 
 
 @dataclass(slots=True)
@@ -44,6 +55,10 @@ class Endpoint:
     """The process before this one may have done its tasks."""
     has_unfinished_tasks: bool = False
     """As it said last, its journal has unfinished tasks."""
+    mode: Mode | None = None
+    """The mode of its process, by the spawner's policy; None if that wasn't known when it was started."""
+    signed: Signed | None = None
+    """What its process said first about that; None if it hasn't yet."""
     command: str = ""
     """The id of the command that it was started for."""
     launch: asyncio.Task[None] | None = None

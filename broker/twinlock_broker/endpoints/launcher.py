@@ -3,12 +3,14 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from twinlock_common.document import Entries
+from twinlock_common.offload import Offload
 from twinlock_wire import wire
 
+from twinlock_broker.config.policies import Mode
 from twinlock_broker.endpoints.admission import Admission
 from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.output import OPEN_LIMIT, Output, left_by_others
@@ -16,6 +18,9 @@ from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.readers import MOST_STUCK, UNREAD, Readers, remove
 from twinlock_broker.endpoints.start_queue import StartQueue
 from twinlock_broker.spawner.client import SpawnerClient
+
+_LOOK_LIMIT = 2.0
+"""Seconds for reading the policy; without it the mode isn't known, which holds up no start."""
 
 HOST = "host"
 """The stage of a refusal because the broker couldn't make what a start needs."""
@@ -25,11 +30,17 @@ class Launcher:
     """The starts that `spawner` is asked for.
 
     `told` is what every endpoint's document says besides, see `Document.seal`. The pipes of the endpoints' first output
-    are in the folder `outputs`. Without an `admission` everybody is let in.
+    are in the folder `outputs`. Without an `admission` everybody is let in. `mode` returns the mode of a program, and
+    may block.
     """
 
     def __init__(
-        self, spawner: SpawnerClient, told: Entries, outputs: Path, admission: Admission | None = None
+        self,
+        spawner: SpawnerClient,
+        told: Entries,
+        outputs: Path,
+        admission: Admission | None = None,
+        mode: Callable[[str], Mode | None] = lambda program: None,
     ) -> None:
         self._spawner = spawner
         self._admission = admission
@@ -37,6 +48,8 @@ class Launcher:
         self._outputs = outputs
         self._readers = Readers()
         self._queue = StartQueue()
+        self._mode = mode
+        self._looking = Offload("policy", 1)
 
     def resume(self, endpoints: Iterable[Endpoint]) -> None:
         """Listen again to what `endpoints`, which an earlier broker started, print while they start.
@@ -60,8 +73,9 @@ class Launcher:
     async def launch(self, endpoint: Endpoint, request: StartRequest) -> wire.Spawned | wire.Refused:
         """Ask for the start `request` and return the spawner's answer; if there is none, a refusal that says why.
 
-        Sets the endpoint's output.
+        Sets the endpoint's output and mode.
         """
+        endpoint.mode, endpoint.signed = await self._mode_of(request.program), None
         if self._readers.stuck(request.user) >= MOST_STUCK:
             return wire.Refused(request.id, UNREAD, f"{MOST_STUCK} outputs of earlier endpoints can't be read")
         spawn = wire.Spawn(request.id, request.user, request.name, request.program, request.command)
@@ -90,6 +104,11 @@ class Launcher:
         if self._admission is None:
             return None
         return self._admission.refusal(endpoint.id, endpoint.user, has_tasks)
+
+    async def _mode_of(self, program: str) -> Mode | None:
+        with contextlib.suppress(TimeoutError):
+            return await self._looking.run(_LOOK_LIMIT, lambda: self._mode(program))
+        return None
 
     async def _ask(self, endpoint: Endpoint, spawn: wire.Spawn, fds: Sequence[int]) -> wire.Spawned | wire.Refused:
         """Ask the spawner, unless the administrator has forbidden the start while it waited for its turn."""

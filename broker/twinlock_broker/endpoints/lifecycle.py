@@ -202,4 +202,5 @@ class Lifecycle:
 
 def _about(endpoint: Endpoint) -> dict[str, str]:
     about = {"endpoint": endpoint.id, "user": endpoint.user}
-    return about | ({"command": endpoint.command} if endpoint.command else {})
+    about |= {"command": endpoint.command} if endpoint.command else {}
+    return about | ({"mode": endpoint.mode} if endpoint.mode else {})

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from twinlock_broker.compute.command import Credentials, read_credentials
-from twinlock_broker.endpoints.endpoint import Endpoint
+from twinlock_broker.config.policies import Mode
+from twinlock_broker.endpoints.endpoint import Endpoint, Signed
 from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.registry import State, restart_delay
 from twinlock_broker.identity.mapping import Match
@@ -39,6 +40,8 @@ def dump(endpoint: Endpoint) -> str:
     """Return the endpoint as JSON."""
     values: dict[str, Any] = {key: getattr(endpoint, name) for name, key in _PLAIN.items()}
     values["owes"] = endpoint.has_unfinished_tasks
+    values["mode"] = endpoint.mode
+    values["signed"] = asdict(endpoint.signed) if endpoint.signed else None
     values["command"] = endpoint.command
     values["state"] = _STATES[endpoint.state] if endpoint.state else None
     values["arrived"] = _on_calendar(endpoint.requested_at)
@@ -60,6 +63,8 @@ def load(text: str, amqp_port: int | None) -> Endpoint:
 def _load(values: Mapping[str, Any], amqp_port: int | None) -> Endpoint:
     endpoint = Endpoint(**{name: values[key] for name, key in _PLAIN.items()})
     endpoint.has_unfinished_tasks = values.get("owes") is True  # records of earlier versions don't say
+    endpoint.mode = Mode(values["mode"]) if values.get("mode") else None
+    endpoint.signed = Signed(**values["signed"]) if values.get("signed") else None
     endpoint.command = str(values.get("command", ""))
     endpoint.state = _BY_NAME[values["state"]]
     endpoint.requested_at = _on_clock(values["arrived"])

@@ -10,8 +10,9 @@ from typing import Any
 from twinlock_wire import wire
 
 from twinlock_broker import processes
+from twinlock_broker.config.policies import Mode
 from twinlock_broker.endpoints import registry
-from twinlock_broker.endpoints.endpoint import Endpoint
+from twinlock_broker.endpoints.endpoint import Endpoint, Signed
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.lifecycle import Lifecycle, Listeners, Tell
 from twinlock_broker.endpoints.pipeline import StartRequest
@@ -82,6 +83,17 @@ class Supervisor:
         if endpoint.has_unfinished_tasks != (tasks > 0) and endpoint.state is not None:
             endpoint.has_unfinished_tasks = tasks > 0
             self._keep(endpoint)
+
+    def note_signed(self, endpoint: Endpoint, signed: Signed) -> bool:
+        """Note who has signed for a running endpoint. Return whether that is new.
+
+        Only the first word of a process counts, so that it can't fill the log; and none of one in plain mode.
+        """
+        if endpoint.signed is not None or endpoint.mode is Mode.PLAIN or endpoint.state is None:
+            return False
+        endpoint.signed = signed
+        self._keep(endpoint)
+        return True
 
     def listed(self, children: Sequence[wire.Child]) -> None:
         """Adopt unknown children in the spawner's table; known endpoints that are not in it have ended unseen."""

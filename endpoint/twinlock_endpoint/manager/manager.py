@@ -55,7 +55,7 @@ class Manager:
         signer: Signer | None = None,
     ) -> None:
         self._connections = connections
-        self._signer = {} if signer is None else {"signed": asdict(signer)}
+        self._signer: dict[str, Any] = {} if signer is None else {"signed": asdict(signer)}
         self._queues = belief.queues
         self._shared = _shared(document)
         self._used: dict[str, Any] | None = None
