@@ -4,6 +4,7 @@
 ROOT := $(filter 0,$(shell id -u))
 PREFIX ?= $(if $(ROOT),/opt/twinlock,$(HOME)/.local/share/twinlock)
 SLURM ?=
+VERIFIED ?=
 ARGS ?=
 THOROUGH ?=
 FUZZ_SECONDS ?= 120
@@ -25,6 +26,7 @@ export TWINLOCK_DEBIAN = $(OTHER_DEBIAN)
 
 BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 SITE_PACKAGES := rabbitmq-server
+VERIFIED_PACKAGES := openssh-client
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge
 TEST_PACKAGES := strace iproute2 patch
 DEB_PACKAGES := build-essential debhelper dh-python dpkg-dev
@@ -43,7 +45,8 @@ CODE := shared/twinlock_wire shared/twinlock_common shared/twinlock_signed spawn
 
 help:
 	echo 'make install   install the programs into PREFIX/bin (PREFIX=$(PREFIX))'
-	echo 'make demo      run a whole site with two users on this machine, then remove it; SLURM=1: on a private Slurm'
+	echo 'make demo      run a whole site with two users on this machine, then remove it; SLURM=1: on a private Slurm;'
+	echo '               VERIFIED=1: signed tasks only, and a hostile broker that tries to run others'
 	echo 'make test      run the tests; ARGS="-k NAME" chooses some'
 	echo 'make thorough  those too that take long, the packages in a container, and whether every line of root'"'"'s code is tested'
 	echo 'make deep      that, and what takes longer: mutants, pythons, system-test on the other supported Debian,'
@@ -73,9 +76,9 @@ install:
 demo: export PYTHONPATH = testbed
 demo:
 	packaging/reachable '$(PREFIX)'
-	packaging/debian-packages $(BUILD_PACKAGES) $(SITE_PACKAGES) $(if $(SLURM),$(SLURM_PACKAGES))
+	packaging/debian-packages $(BUILD_PACKAGES) $(SITE_PACKAGES) $(if $(SLURM),$(SLURM_PACKAGES)) $(if $(VERIFIED),$(VERIFIED_PACKAGES))
 	packaging/install '$(PREFIX)' all,testbed
-	exec '$(PREFIX)/bin/python' -m twinlock_testbed --prefix '$(PREFIX)' $(if $(SLURM),--slurm)
+	exec '$(PREFIX)/bin/python' -m twinlock_testbed --prefix '$(PREFIX)' $(if $(SLURM),--slurm) $(if $(VERIFIED),--verified)
 
 test:
 	packaging/reachable '$(PREFIX)'

@@ -1,4 +1,4 @@
-"""``python -m twinlock_testbed --prefix DIR [--slurm]``: the demonstration."""
+"""``python -m twinlock_testbed --prefix DIR [--slurm | --verified]``: the demonstration."""
 
 import argparse
 import os
@@ -7,6 +7,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from twinlock_testbed.daemons import DaemonError
@@ -14,6 +16,7 @@ from twinlock_testbed.demo import Checks, demonstrate
 from twinlock_testbed.demo_site import own_site, shared_site
 from twinlock_testbed.progress import step
 from twinlock_testbed.service import PORT
+from twinlock_testbed.verified.site import verified_site
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -22,15 +25,17 @@ def main(arguments: Sequence[str]) -> int:
     """Run the demonstration. Return 0 only if everything was as it should be."""
     parser = argparse.ArgumentParser(prog="make demo", description="A whole site on this machine, then nothing left.")
     parser.add_argument("--prefix", type=Path, required=True, metavar="DIR", help="where Twinlock is installed")
-    parser.add_argument("--slurm", action="store_true", help="run the tasks in jobs of a private Slurm")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--slurm", action="store_true", help="run the tasks in jobs of a private Slurm")
+    kind.add_argument("--verified", action="store_true", help="run signed tasks only, and let a hostile broker try")
     options = parser.parse_args(arguments)
-    if missing := _missing(options.slurm):
+    if missing := _missing(options):
         print(f"make demo: {missing}", file=sys.stderr)
         return os.EX_UNAVAILABLE
     _on_signals(_interrupt)
     checks = Checks()
     try:
-        _run(options.prefix, options.slurm, checks)
+        _run(options, checks)
     except KeyboardInterrupt:
         step("interrupted; everything was stopped and removed")
         return INTERRUPTED
@@ -50,10 +55,14 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _missing(slurm: bool) -> str | None:
+def _missing(options: argparse.Namespace) -> str | None:
     """Return in a line what the demonstration needs and hasn't got."""
-    if slurm and os.geteuid():
+    if options.slurm and os.geteuid():
         return "SLURM=1 needs root: a private Slurm runs jobs as other users"
+    if options.verified and os.geteuid():
+        return "VERIFIED=1 needs root: what an endpoint in verified mode believes has to be root's"
+    if options.verified and shutil.which("ssh-keygen", path="/usr/bin") is None:
+        return "VERIFIED=1 needs OpenSSH; as root: apt-get install openssh-client"
     if shutil.which("rabbitmq-server", path="/usr/sbin:/usr/bin:/usr/lib/rabbitmq/bin") is None:
         return "needs RabbitMQ; as root: apt-get install rabbitmq-server"
     try:
@@ -63,10 +72,19 @@ def _missing(slurm: bool) -> str | None:
     return None
 
 
-def _run(prefix: Path, slurm: bool, checks: Checks) -> None:
-    with own_site(prefix) if os.geteuid() else shared_site(prefix, slurm) as site:
+def _run(options: argparse.Namespace, checks: Checks) -> None:
+    with ExitStack() as stack:
+        if options.verified:
+            from twinlock_testbed.verified import demo as verified_demo  # it loads the SDK, which takes a second
+
+            here = stack.enter_context(verified_site(options.prefix))
+            site, show = here.site, partial(verified_demo.demonstrate, here, checks)
+        else:
+            made = own_site(options.prefix) if os.geteuid() else shared_site(options.prefix, slurm=options.slurm)
+            site = stack.enter_context(made)
+            show = partial(demonstrate, site, checks)
         try:
-            demonstrate(site, checks)
+            show()
         finally:
             if checks.failures:
                 _show_logs(site.folder)

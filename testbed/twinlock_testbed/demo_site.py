@@ -5,7 +5,7 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,23 +60,28 @@ def run_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def shared_site(prefix: Path, slurm: bool) -> Iterator[Site]:
+def shared_site(
+    prefix: Path, *, slurm: bool = False, users: Sequence[str] = USERS, program: tuple[str, ...] = ()
+) -> Iterator[Site]:
     """Start a site as root.
 
-    It has two throw-away users, service and broker under accounts of their own, and Slurm if asked for.
+    It has throw-away users, service and broker under accounts of their own, and Slurm if asked for. `program` is the
+    policy's in place of twinlock-endpoint.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(run_folder())
         broker_user = stack.enter_context(broker_account())
-        step(f"making two users without a shell: {', '.join(USERS)}")
+        step(f"making users without a shell: {', '.join(users)}")
         service_user = stack.enter_context(throw_away("twl-service", system=True)).pw_name
-        accounts = [stack.enter_context(throw_away(name)) for name in USERS]
-        people = [Person(f"{name}@{DOMAIN}") for name in USERS]
+        accounts = [stack.enter_context(throw_away(name)) for name in users]
+        people = [Person(f"{name}@{DOMAIN}") for name in users]
         cluster = _start_slurm(stack, folder) if slurm else None
         step("starting RabbitMQ and twinlock-service (about ten seconds)")
         compute = stack.enter_context(service(prefix, folder, people, Login(), service_user))
         step(f"starting twinlock-spawner as root and twinlock-broker as {broker_user}")
-        endpoint = stack.enter_context(manager(prefix, folder / _MANAGER, compute, _setup(cluster), broker_user))
+        endpoint = stack.enter_context(
+            manager(prefix, folder / _MANAGER, compute, _setup(cluster, program), broker_user)
+        )
         yield Site(prefix, folder, people, accounts, compute, endpoint, cluster, "nobody")
 
 
@@ -95,7 +100,7 @@ def own_site(prefix: Path) -> Iterator[Site]:
         compute = stack.enter_context(service(prefix, folder, people, login, None))
         step(f"starting twinlock-spawner and twinlock-broker as {account.pw_name}")
         stack.callback(_remove_endpoint_folders, folder / _MANAGER / "broker" / "endpoint.json")
-        endpoint = stack.enter_context(manager(prefix, folder / _MANAGER, compute, _setup(None), None))
+        endpoint = stack.enter_context(manager(prefix, folder / _MANAGER, compute, _setup(None, ()), None))
         yield Site(prefix, folder, people, [account], compute, endpoint, None, None)
 
 
@@ -112,11 +117,12 @@ def _start_slurm(stack: ExitStack, folder: Path) -> Slurm:
     return stack.enter_context(private_slurm(folder / "slurm"))
 
 
-def _setup(cluster: Slurm | None) -> Setup:
+def _setup(cluster: Slurm | None, program: tuple[str, ...]) -> Setup:
     """Return the template, and the two lines with which an idle endpoint ends soon enough to be seen."""
     job = templates.SLURM if cluster else templates.LOCAL
     return Setup(
         template='{% include "job.yaml.j2" %}\n' + templates.IDLE,
         files={"job.yaml.j2": job},
         environment=cluster.environment() if cluster else {},
+        program=program,
     )

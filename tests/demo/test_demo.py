@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from twinlock_testbed.cgroup import cgroup_folder, remove_cgroup
 from twinlock_testbed.daemons import Daemon
 from twinlock_testbed.demo_site import USERS
 from twinlock_testbed.users import BROKER, processes_of, throw_away
+from twinlock_testbed.verified.site import STRANGER
 
 pytestmark = pytest.mark.system
 
@@ -40,7 +42,7 @@ def start(code: Path, folder: Path, *words: str, user: pwd.struct_passwd | None 
 def left() -> set[Path | str]:
     """Folders and cgroups of demonstrations, and accounts by the names that they have there."""
     cgroups = Path(cgroup_folder(Path("x/y"))).parent.glob("twinlock-twinlock-*")
-    accounts = {row.pw_name for row in pwd.getpwall()} & {*USERS, BROKER, "twl-service"}
+    accounts = {row.pw_name for row in pwd.getpwall()} & {*USERS, STRANGER, BROKER, "twl-service"}
     return {*Path("/var/tmp").glob("twinlock-*"), *cgroups, *accounts}
 
 
@@ -63,11 +65,36 @@ def test_without_root_it_serves_its_own_user(selma: pwd.struct_passwd, tmp_path:
     assert left() <= before
 
 
-def test_without_root_there_is_no_slurm(selma: pwd.struct_passwd, tmp_path: Path) -> None:
-    demo = start(shutil.copytree(TESTBED, Path(selma.pw_dir) / "testbed"), tmp_path, "--slurm", user=selma)
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("--slurm", "SLURM=1 needs root: a private Slurm runs jobs as other users"),
+        ("--verified", "VERIFIED=1 needs root: what an endpoint in verified mode believes has to be root's"),
+    ],
+)
+def test_without_root_there_is_only_the_plain_one(
+    selma: pwd.struct_passwd, tmp_path: Path, option: str, reason: str
+) -> None:
+    demo = start(shutil.copytree(TESTBED, Path(selma.pw_dir) / "testbed"), tmp_path, option, user=selma)
     assert eventually(lambda: not demo.alive(), 180)
     assert demo.stop() == os.EX_UNAVAILABLE
-    assert demo.output().splitlines() == ["make demo: SLURM=1 needs root: a private Slurm runs jobs as other users"]
+    assert demo.output().splitlines() == [f"make demo: {reason}"]
+
+
+@pytest.mark.thorough
+def test_a_hostile_broker_tries_and_fails(tmp_path: Path, before: set[Path | str]) -> None:
+    """Two users with keys get their results, a third gets none, and each attempt has its line of a log."""
+    demo = start(TESTBED, tmp_path, "--verified")
+    assert eventually(lambda: not demo.alive(), 400), demo.output()
+    assert demo.stop() == 0, demo.output()
+    attempts = re.findall(r"\] +\d+\. (.*)\n((?: {12}.*\n)+)", demo.output())
+    assert len(attempts) == 11, demo.output()
+    logs = [" ".join(log.split()) for what, log in attempts if what.endswith(": refused")]
+    assert len(logs) == 6
+    assert all(" is refused: " in log for log in logs), logs
+    assert "11 attempts; nothing has run but what twl-ada had signed" in demo.output()
+    assert "no result for twl-eve, whose key isn't known" in demo.output()
+    assert left() <= before
 
 
 @pytest.fixture
@@ -99,7 +126,7 @@ def test_a_prefix_that_everybody_can_enter_is_taken(closed: Path) -> None:
 
 @pytest.mark.cases(1)
 @pytest.mark.slurm
-@pytest.mark.parametrize("moment", ["making two users", "starting RabbitMQ", "starting twinlock-spawner", "submits"])
+@pytest.mark.parametrize("moment", ["making users", "starting RabbitMQ", "starting twinlock-spawner", "submits"])
 def test_an_interruption_leaves_nothing(tmp_path: Path, before: set[Path | str], moment: str) -> None:
     demo = start(TESTBED, tmp_path, "--slurm")
     demo.wait_for_line(moment, 180)
