@@ -89,6 +89,15 @@ def test_a_source_that_fails_has_no_signers(tmp_path: Path, source: Callable[[Pa
 
 
 @needs_root
+def test_a_key_without_a_name_is_nobodys_where_all_accounts_have_one_source(tmp_path: Path) -> None:
+    command = make(tmp_path / "command", f"#!/bin/sh\necho '{KEY}'\necho 'ada {KEY}'\n", 0o755)
+    for source in (File(str(make(tmp_path / "all", f"{KEY}\nada {KEY}\n"))), Command((str(command),))):
+        (found,) = find((source,), "bob")
+        assert found.parsed.lines == (f"ada {KEY}",)
+        assert "doesn't say whose it is; write the account's name before it" in found.parsed.skipped[0]
+
+
+@needs_root
 def test_what_a_command_printed_before_it_failed(tmp_path: Path) -> None:
     command = make(tmp_path / "command", f"#!/bin/sh\necho '{KEY}'\nexit 3\n", 0o755)
     (found,) = find((Command((str(command),)),), "ada")

@@ -41,8 +41,11 @@ class _Skip(ValueError):
     """A line doesn't count; the text says why."""
 
 
-def allowed_signers(text: bytes, account: str) -> Parsed:
-    """Read allowed_signers lines, and lines that are just public keys: those are the account's."""
+def allowed_signers(text: bytes, account: str | None) -> Parsed:
+    """Read allowed_signers lines, and lines that are just public keys: those are the account's.
+
+    If the text isn't one account's, `account` is None, and such lines don't count: they would count for everybody.
+    """
     return _parse(text, lambda line: _allowed_signer(line, account))
 
 
@@ -64,8 +67,10 @@ def _parse(text: bytes, read: Callable[[str], str]) -> Parsed:
     return Parsed(tuple(lines), tuple(skipped))
 
 
-def _allowed_signer(line: str, account: str) -> str:
+def _allowed_signer(line: str, account: str | None) -> str:
     if public_key.read(line):
+        if account is None:
+            raise _Skip("it has a key and doesn't say whose it is; write the account's name before it")
         return _signer(account, line, {})
     found = _PRINCIPALS.fullmatch(line)
     if found is None:

@@ -45,11 +45,11 @@ class File(NamedTuple):
         if path != self.path and not os.path.lexists(path):
             return Parsed((), ())
         check_trusted(path)
-        return allowed_signers(regular_file.read(Path(path), MOST), account)
+        return allowed_signers(regular_file.read(Path(path), MOST), account if path != self.path else None)
 
 
 class Command(NamedTuple):
-    """A command of root's that prints allowed_signers lines or public keys. ``%u`` in it is the account."""
+    """A command of root's that prints allowed_signers lines; or public keys, if it is told the account by ``%u``."""
 
     argv: tuple[str, ...]
 
@@ -68,7 +68,7 @@ class Command(NamedTuple):
             raise ConfigError(f"{self}: it took more than {LIMIT:.0f} s; see why by running it") from None
         if done.returncode != 0:
             raise ConfigError(f"{self}: it ended with {done.returncode}; see why by running it")
-        return allowed_signers(done.stdout, account)
+        return allowed_signers(done.stdout, account if tuple(argv) != self.argv else None)
 
 
 class AuthorizedKeys(NamedTuple):
