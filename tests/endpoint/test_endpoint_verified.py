@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint_rig import Queues, Running, until
+from endpoint_rig import Queues, Running, journalled, until
 from endpoint_tasks import double, wait_for
+from twinlock_endpoint.journal import frames, records
+from twinlock_endpoint.task import Task
+from twinlock_endpoint.tasks import results
 from verified_rig import THREADS, USER, Host, answer, refusal, submit
 
 pytestmark = pytest.mark.system
@@ -195,6 +198,21 @@ def test_the_journal_has_the_options_for_the_next_endpoint(
             answer(home, queues, task, envelope)
     assert second.log().count("until one is signed") == 1, "by the first one alone"
     assert (home / "go.runs").read_text() == "x" * (1 + retries)
+
+
+def test_a_recorded_result_needs_no_options(verified: Callable[..., Running], queues: Queues) -> None:
+    """It was made when RabbitMQ was away, and the endpoint ended."""
+    running = verified()
+    queues.heartbeat()
+    running.signal()
+    running.end()
+    task = str(uuid.uuid4())
+    made = [records.taken(Task(task, "unknown", b"x"), 1), records.answered(task, results.not_started(task, "example"))]
+    journal = running.folder / "journal" / "00000007.journal"
+    journal.write_bytes(frames.HEADER + b"".join(part for record in made for part in frames.parts(record)))
+    again = verified()
+    assert "example" in str(queues.result(task).data)
+    until(lambda: not journalled(again))
 
 
 def test_files_of_roots_that_others_can_change(verified: Callable[..., Running], host: Host) -> None:

@@ -92,7 +92,8 @@ class Gate(Generic[T]):
             self._loop.add_signal_handler(number, self._end, number.name)
         self._wait_anew()
         self._connections.open()
-        beside = [self._loop.create_task(work) for work in (self._beat(), self._manager.run())]
+        works = (self._beat(), self._manager.run(), self._publish_recorded())
+        beside = [self._loop.create_task(work) for work in works]
         try:
             found = await self._found
         finally:
@@ -196,6 +197,16 @@ class Gate(Generic[T]):
             self._journal.finished(task_id)
             self._kept.discard(task_id)
             self._tell_backlog()
+
+    async def _publish_recorded(self) -> None:
+        """Publish the results that endpoints before this one have recorded: they need no options."""
+        recorded = {task_id: found.result for task_id, found in self._journal.unfinished.items() if found.result}
+        for task_id, result in recorded.items():
+            with suppress(RefusedMessageError):  # it stays for an endpoint with options, which makes a shorter one
+                await self._connections.results.publish(result)
+                self._journal.finished(task_id)
+                del self._journal.unfinished[task_id]
+                self._tell_backlog()
 
     async def _audit(self, task_id: str, refusal: Refusal) -> None:
         """Have the refusal in the audit log, if there is one. Who floods the queue waits for that."""
