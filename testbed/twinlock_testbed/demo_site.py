@@ -61,12 +61,12 @@ def run_folder() -> Iterator[Path]:
 
 @contextmanager
 def shared_site(
-    prefix: Path, *, slurm: bool = False, users: Sequence[str] = USERS, program: tuple[str, ...] = ()
+    prefix: Path, *, slurm: bool = False, users: Sequence[str] = USERS, verified: Path | None = None
 ) -> Iterator[Site]:
     """Start a site as root.
 
-    It has throw-away users, service and broker under accounts of their own, and Slurm if asked for. `program` is the
-    policy's in place of twinlock-endpoint.
+    It has throw-away users, service and broker under accounts of their own, and Slurm if asked for. With the file
+    `verified` its endpoints are in verified mode, and the policy admits no others.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(run_folder())
@@ -80,7 +80,7 @@ def shared_site(
         compute = stack.enter_context(service(prefix, folder, people, Login(), service_user))
         step(f"starting twinlock-spawner as root and twinlock-broker as {broker_user}")
         endpoint = stack.enter_context(
-            manager(prefix, folder / _MANAGER, compute, _setup(cluster, program), broker_user)
+            manager(prefix, folder / _MANAGER, compute, _setup(prefix, cluster, verified), broker_user)
         )
         yield Site(prefix, folder, people, accounts, compute, endpoint, cluster, "nobody")
 
@@ -100,7 +100,7 @@ def own_site(prefix: Path) -> Iterator[Site]:
         compute = stack.enter_context(service(prefix, folder, people, login, None))
         step(f"starting twinlock-spawner and twinlock-broker as {account.pw_name}")
         stack.callback(_remove_endpoint_folders, folder / _MANAGER / "broker" / "endpoint.json")
-        endpoint = stack.enter_context(manager(prefix, folder / _MANAGER, compute, _setup(None, ()), None))
+        endpoint = stack.enter_context(manager(prefix, folder / _MANAGER, compute, _setup(prefix, None, None), None))
         yield Site(prefix, folder, people, [account], compute, endpoint, None, None)
 
 
@@ -117,12 +117,13 @@ def _start_slurm(stack: ExitStack, folder: Path) -> Slurm:
     return stack.enter_context(private_slurm(folder / "slurm"))
 
 
-def _setup(cluster: Slurm | None, program: tuple[str, ...]) -> Setup:
+def _setup(prefix: Path, cluster: Slurm | None, verified: Path | None) -> Setup:
     """Return the template, and the two lines with which an idle endpoint ends soon enough to be seen."""
     job = templates.SLURM if cluster else templates.LOCAL
     return Setup(
         template='{% include "job.yaml.j2" %}\n' + templates.IDLE,
         files={"job.yaml.j2": job},
         environment=cluster.environment() if cluster else {},
-        program=program,
+        policy={"verified_only": True} if verified else {},
+        program=(str(prefix / "bin/twinlock-endpoint"), "--verified", str(verified)) if verified else (),
     )

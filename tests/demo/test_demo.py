@@ -87,9 +87,10 @@ def test_a_hostile_broker_tries_and_fails(tmp_path: Path, before: set[Path | str
     demo = start(TESTBED, tmp_path, "--verified")
     assert eventually(lambda: not demo.alive(), 400), demo.output()
     assert demo.stop() == 0, demo.output()
-    attempts = re.findall(r"\] +\d+\. (.*)\n((?: {12}.*\n)+)", demo.output())
+    attempts = re.findall(r"\] attempt \d+: .*\n((?: {12}.*\n)+)", demo.output())
     assert len(attempts) == 11, demo.output()
-    logs = [" ".join(log.split()) for what, log in attempts if what.endswith(": refused")]
+    outcomes = [" ".join(text.split()) for text in attempts]
+    logs = [text for text in outcomes if text.startswith("refused: ")]
     assert len(logs) == 6
     assert all(" is refused: " in log for log in logs), logs
     assert "11 attempts; nothing has run but what twl-ada had signed" in demo.output()

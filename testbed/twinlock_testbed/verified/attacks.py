@@ -20,6 +20,7 @@ class Attempt(NamedTuple):
     """What was tried, and what came of it."""
 
     what: str
+    """What the hostile broker does, as an order."""
     outcome: str
     log: str
     """The line that the endpoint's log has about it, or what else says so."""
@@ -55,24 +56,24 @@ class Campaign:
         answer = self._broker.start(self._creds, program="plain")
         if "refused" not in answer:
             raise DaemonError("the spawner has started a program that verifies nothing")
-        return Attempt("a program that verifies nothing", "the spawner refuses", answer["refused"])
+        return Attempt("start a program that verifies nothing", "the spawner refuses", answer["refused"])
 
     def _start_with_own_configuration(self) -> Attempt:
         config = f"engine: {{type: ThreadPoolEngine}}\nendpoint_setup: touch {self._broker.trace}\n"
         self._broker.start(self._creds, config=config)
         line = self._broker.log_line(self._creds, "until one is signed")
-        return Attempt("a start document with a command in its configuration", "ignored", line)
+        return Attempt("start an endpoint with a command in its configuration", "the command is ignored", line)
 
     def _deliver_forgeries(self) -> Iterator[Attempt]:
         """Deliver tasks that the user hasn't signed."""
         path = str(self._broker.trace)
         task_id = str(uuid.uuid4())
         self._broker.deliver(self._creds, task_id, forgery.unsigned(task_id, path))
-        yield self._refused("a task of its own, unsigned", self._creds, task_id)
+        yield self._refused("deliver a task of its own, unsigned", self._creds, task_id)
         forged = {
-            "a task of its own with the user's delegation": forgery.with_own_task(self._known, path),
-            "the user's task with other options": forgery.with_other_options(self._known, path),
-            "a delegation signed by an SSH key of its own": forgery.with_own_delegation(
+            "deliver a task of its own with the user's delegation": forgery.with_own_task(self._known, path),
+            "deliver the user's task with other options": forgery.with_other_options(self._known, path),
+            "deliver a delegation signed by an SSH key of its own": forgery.with_own_delegation(
                 self._known, path, self._broker.key
             ),
         }
@@ -83,22 +84,24 @@ class Campaign:
         task_id = str(unpack(self._first).task_id)
         self._broker.deliver(self._creds, task_id, self._first)
         line = self._broker.log_line(self._creds, f"Task {task_id}: key=")
-        return Attempt("the user's own task, late", "runs, as the user has signed it", line)
+        return Attempt("deliver the user's own task, late", "it runs, since the user has signed it", line)
 
     def _replay(self) -> Attempt:
-        return self._refused("the same task once more", self._creds, self._deliver(self._creds, self._known))
+        return self._refused("deliver the same task once more", self._creds, self._deliver(self._creds, self._known))
 
     def _replay_elsewhere(self) -> Attempt:
         own = self._broker.own_queues()
         self._broker.start(own)
-        return self._refused("the same task at an endpoint of another name", own, self._deliver(own, self._known))
+        return self._refused(
+            "deliver the same task to an endpoint of another name", own, self._deliver(own, self._known)
+        )
 
     def _start_with_queues_elsewhere(self) -> Attempt:
         own = self._broker.own_queues()
         for name in ("task_queue_info", "result_queue_info", "heartbeat_queue_info"):
             own[name]["connection_url"] = f"amqps://user:password@{_NOWHERE}/"
         answer = self._broker.start(own, wait=True)
-        return Attempt("queues on a host of its own", "the endpoint ends", answer["said"])
+        return Attempt("have an endpoint connect to a host of its own", "the endpoint ends", answer["said"])
 
     def _deliver(self, creds: dict[str, Any], envelope: Envelope) -> str:
         """Deliver an envelope under a new uuid, which is returned."""

@@ -1,5 +1,6 @@
 """The demonstration of signed work: two users with keys, one whose key isn't known, and a hostile broker that fails."""
 
+import re
 import textwrap
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,9 @@ from twinlock_testbed.verified.site import STRANGER, VerifiedSite
 
 _TIMEOUT = 300.0
 _INDENT = " " * 12
+_OF_A_LOG = re.compile(r"^[\d-]+ [\d:,]+ [A-Z]+ [\w.]+: ")
+"""What the endpoint's log has before each text: time, level, module."""
+
 _WIDTH = 120
 """Characters of a line on the screen."""
 
@@ -31,9 +35,9 @@ def _run_users(here: VerifiedSite, checks: Checks) -> None:
     manager = here.site.manager.endpoint_id
     scripts = []
     for computer in here.computers:
-        account = computer.user.partition("@")[0]
-        step(f"{account} signs a task and submits it")
-        scripts.append(computer.submit(manager, {"account_id": f"{account}-one"}))
+        name = computer.user.partition("@")[0]
+        step(f"{name} signs a task and submits it")
+        scripts.append(computer.submit(manager, {"account_id": f"{name}-one"}))
     for script, account in zip(scripts, here.site.accounts, strict=True):
         [line] = script.lines(_TIMEOUT)
         uid = line["result"]["uid"] if "result" in line else None
@@ -57,7 +61,9 @@ def _enroll(here: VerifiedSite) -> None:
 def _attack(here: VerifiedSite, checks: Checks) -> None:
     """Have a hostile broker try everything while the first user waits for two tasks."""
     computer, account = here.computers[0], here.site.accounts[0]
-    step("the broker is taken over: a hostile one has its place, its account and the service's queues")
+    step(
+        f"the broker is taken over: somebody has its account and the queues, and wants to run code as {account.pw_name}"
+    )
     with hostile_broker(here.site.manager, account, here.folder) as broker, ExitStack() as stack:
         step(f"{account.pw_name} submits two more tasks, which the hostile broker intercepts")
         script = computer.submit(here.site.manager.endpoint_id, {"account_id": f"{account.pw_name}-two"}, tasks=2)
@@ -80,14 +86,17 @@ def _forged(lines: list[dict[str, Any]], uid: int, checks: Checks) -> Attempt:
     errors = [line["error"] for line in lines if "error" in line]
     checks.that([result["uid"] for result in results] == [uid], f"one result of uid {uid} was expected: {lines}")
     checks.that([error.partition(":")[0] for error in errors] == ["ResultRefused"], f"no forged result: {lines}")
-    return Attempt("a pickle as the result of the second task", "refused on the user's own computer", " ".join(errors))
+    return Attempt("answer the second task with a pickle", "refused on the user's own computer", " ".join(errors))
 
 
 def _tell(number: int, attempt: Attempt) -> None:
-    step(f"{number:>2}. {attempt.what}: {attempt.outcome}")
-    _show(attempt.log)
+    step(f"attempt {number}: {attempt.what}")
+    _show(f"{attempt.outcome}: {_OF_A_LOG.sub('', attempt.log)}")
 
 
 def _show(text: str) -> None:
     """Show what a log or a program says."""
-    print(textwrap.fill(text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT), flush=True)
+    print(
+        textwrap.fill(text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False),
+        flush=True,
+    )

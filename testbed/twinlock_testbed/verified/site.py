@@ -37,18 +37,18 @@ class VerifiedSite:
 
 @contextmanager
 def verified_site(prefix: Path) -> Iterator[VerifiedSite]:
-    """Start the site as root. Its policy has one program, a user endpoint in verified mode."""
+    """Start the site as root. Its policy admits user endpoints in verified mode, and nothing else."""
     with run_folder() as folder:
         settings = folder / "verified.toml"
         # The manager endpoint's uuid is known when it has registered, and the policy names only files that are there.
         settings.write_text(toml_lines({"manager": _NOBODY}))
-        program = (str(prefix / "bin/twinlock-endpoint"), "--verified", str(settings))
-        with shared_site(prefix, users=(*USERS, STRANGER), program=program) as site:
+        with shared_site(prefix, users=(*USERS, STRANGER), verified=settings) as site:
             made = [
                 computers.make(prefix, folder, person, f"{account.pw_name}@{SITE}")
                 for person, account in zip(site.people, site.accounts, strict=True)
             ]
             _write_signers(folder / "signers", made)
+            step("the spawner's policy has verified_only: no program may run what nobody has signed")
             settings.write_text(toml_lines(_settings(site.manager, site.service, folder / "signers")))
             yield VerifiedSite(site, folder, made)
 
