@@ -245,6 +245,14 @@ def test_nothing_is_revoked_without_a_file(tmp_path: Path) -> None:
     revoked_ids.check(ISSUED, revoked(tmp_path, "\n# nothing\n"))
 
 
+@pytest.mark.parametrize("reason", ["Not a directory", "Too many levels of symbolic links"])
+def test_a_folder_that_cannot_be_looked_into_may_revoke_anything(tmp_path: Path, reason: str) -> None:
+    folder = tmp_path / "twinlock"
+    folder.touch() if reason == "Not a directory" else folder.symlink_to(folder)
+    with pytest.raises(ConfigError, match=f"{reason}; correct that, until then nothing runs"):
+        revoked_ids.read(folder / "revoked")
+
+
 def test_ids_that_a_user_has_revoked(tmp_path: Path) -> None:
     found = revoked(tmp_path, f"# stolen\n{'f' * 32}\n  {ISSUED.id}  # of monday\r\n")
     with pytest.raises(Refused, match=f"The delegation {ISSUED.id} is revoked by ~/.config/twinlock/revoked; start"):

@@ -8,7 +8,6 @@ before 2026-11-29T18:00:00Z
 """
 
 import calendar
-import os
 import re
 import time
 from pathlib import Path
@@ -39,9 +38,9 @@ def read(path: Path) -> Revoked:
 
     Raise `ConfigError` if it can't be read or understood: then it might revoke anything.
     """
-    if not os.path.lexists(path):  # a link that leads nowhere may lead to a disk that isn't mounted
-        return Revoked(frozenset(), 0)
     try:
+        if not _is_there(path):
+            return Revoked(frozenset(), 0)
         text = regular_file.read(path, _MOST)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; correct that, until then nothing runs") from error
@@ -72,6 +71,18 @@ def check(delegation: Delegation, revoked: Revoked) -> None:
     """Raise `Refused` if the user has revoked the delegation."""
     if delegation.id in revoked.ids or delegation.issued < revoked.before:
         raise Refused(f"The delegation {delegation.id} is revoked by {PLACE}; start a new session")
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether there is a file, or a link that may lead to a disk that isn't mounted. Raise `OSError`.
+
+    `Path.exists` and `os.path.lexists` aren't used: to them a file system that fails has no file.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _moment(path: Path, number: int, text: str) -> int:
