@@ -82,12 +82,23 @@ def _value(key: Key, values: Mapping[str, Any]) -> Any:
 def _named(settings: Settings) -> Iterator[str]:
     """Yield what holds for all accounts: files, and all of the endpoint folder, since templates include files."""
     yield os.fspath(settings.endpoint_dir)
-    for entry in sorted(settings.endpoint_dir.rglob("*")):
-        if entry.is_symlink() and entry.is_dir():
-            raise ConfigError(f"{entry}: what is in the folder that it links to isn't looked at; put the folder here")
-        yield os.fspath(entry)
+    yield from map(os.fspath, _contents(settings.endpoint_dir))
     if settings.revoked:
         yield os.fspath(settings.revoked)
     for source in settings.signers:
         if isinstance(source, File) and "%u" not in source.path:
             yield source.path
+
+
+def _contents(folder: Path) -> list[Path]:
+    """Return all that is in a folder. Raise `ConfigError` if that can't be known."""
+    try:
+        found = sorted(folder.rglob("*"))
+        elsewhere = [entry for entry in found if entry.is_symlink() and entry.is_dir()]
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename}: {error.strerror}; users have to be able to look into the folder"
+        ) from error
+    for entry in elsewhere:
+        raise ConfigError(f"{entry}: what is in the folder that it links to isn't looked at; put the folder here")
+    return found

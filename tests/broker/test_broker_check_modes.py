@@ -255,14 +255,22 @@ def test_each_fault_of_the_file_is_a_failure(site: Site) -> None:
 
 
 @needs_root
-@pytest.mark.parametrize("name", ["verified.toml", "endpoint/user_environment.yaml"])
+@pytest.mark.parametrize("name", ["verified.toml", "endpoint/user_environment.yaml", "signers", "revoked"])
 def test_files_that_users_cannot_read_are_found(site: Site, name: str) -> None:
     site.write("endpoint/user_environment.yaml", "TOKEN: x\n")
+    site.configure(revoked=str(site.write("revoked", "")))
     assert [text for kind, _, text in site.check() if kind != Kind.OK and "every account" in text] == []
     (site.folder / name).chmod(0o640)
     [text] = site.failures(Subject.ENDPOINT)
     assert f"{site.folder / name}" in text
     assert "Permission denied" in text
+
+
+@needs_root
+def test_a_list_of_revoked_keys_with_which_nothing_would_run_is_found(site: Site) -> None:
+    site.configure(revoked=str(site.write("revoked", "ada's old laptop\n")))
+    [text] = site.failures(Subject.ENDPOINT)
+    assert "revoked: line 1 is not a public key" in text
 
 
 @needs_root

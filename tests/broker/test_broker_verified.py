@@ -302,6 +302,14 @@ def test_a_file_that_the_account_cant_read(host: Host) -> None:
     assert (done.returncode, "Permission denied" in done.stderr) == (os.EX_CONFIG, True)
 
 
+def test_a_folder_that_the_account_can_list_and_not_enter(host: Host) -> None:
+    host.write("endpoint/user_config_template.yaml.j2", "")
+    (host.folder / "endpoint").chmod(0o744)
+    done = host.ask()
+    assert done.returncode == os.EX_CONFIG
+    assert "endpoint/user_config_template.yaml.j2: Permission denied; users have to be able to" in done.stderr
+
+
 GOOD: dict[str, Any] = {
     "site": SITE,
     "manager": MANAGER,

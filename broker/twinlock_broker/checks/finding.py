@@ -48,7 +48,8 @@ MEANINGS = {
     Subject.RENDERING: "the template renders with --options, or with sample options from the schema; with each option "
     "left out; with each other choice of an enum or boolean",
     Subject.ENDPOINT: "the endpoint's own loader accepts each rendering, with the variables of user_environment.yaml; "
-    "in verified mode that of endpoint_dir, without what only the broker could say",
+    "in verified mode that of endpoint_dir, without what only the broker could say, and users can read it, the signers "
+    "and the revoked keys",
     Subject.REGISTRATION: "the uuid in endpoint.json, in the broker's state folder or in the endpoint folder",
     Subject.LOGIN: "there is a login, the installed client's or as twinlock-broker finds it, which Globus Auth accepts",
     Subject.SERVICE: "the service knows the registered endpoint as that login's",

@@ -65,6 +65,7 @@ def _of_root(file: Path) -> dict[str, str]:
     here = site.load(file)
     here.read_template()
     here.read_schema()
+    here.check_keys()
     return here.read_environment()
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,8 @@ from twinlock_common.site_files import load_json, read_file
 from twinlock_signed import account, errors, settings, trusted
 from twinlock_signed.delegation import Host
 from twinlock_signed.settings import Settings
+from twinlock_signed.ssh import revoked_keys
+from twinlock_signed.ssh.signer_sources import File
 from twinlock_signed.trusted import Trusted
 
 from twinlock_endpoint.errors import ConfigError
@@ -60,6 +63,14 @@ class Site:
         path = self.settings.endpoint_dir / user_environment.NAME
         return _use(path, user_environment.parse) if os.path.lexists(path) else {}
 
+    def check_keys(self) -> None:
+        """Raise `ConfigError` if this account can't read root's files about keys: who signs, and what is revoked."""
+        for source in self.settings.signers:
+            if isinstance(source, File):
+                _read_keys(source, partial(source.read, self.account))
+        if self.settings.revoked:
+            _read_keys(self.settings.revoked, partial(revoked_keys.read, str(self.settings.revoked)))
+
 
 def load(path: Path) -> Site:
     """Return what the file at `path` says, for the account of this process. Raise `ConfigError`."""
@@ -82,7 +93,18 @@ def _use(path: Path, read: Callable[[str], T]) -> T:
     try:
         return read(read_file(path))
     except (OSError, ValueError, RecursionError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise ConfigError(
-            f"{path} can't be used ({reason}). In verified mode users' endpoints read it; tell the administrator."
-        ) from error
+        raise _unusable(path, error) from error
+
+
+def _read_keys(what: object, read: Callable[[], object]) -> None:
+    try:
+        read()
+    except (OSError, errors.ConfigError) as error:
+        raise _unusable(what, error) from error
+
+
+def _unusable(what: object, error: Exception) -> ConfigError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return ConfigError(
+        f"{what} can't be used ({reason}). In verified mode users' endpoints read it; tell the administrator."
+    )
