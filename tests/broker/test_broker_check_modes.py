@@ -136,7 +136,8 @@ def test_policies_that_units_name_are_compared_too(tmp_path: Path, line: str, na
         ({"allow_groups": ["bin"]}, Kind.OK),
         ({"deny_users": ["daemon"]}, Kind.OK),
         ({"broker_user": "daemon"}, Kind.OK),
-        ({"allow_groups": [], "deny_groups": ["daemon"]}, Kind.UNKNOWN),
+        ({"allow_groups": [], "deny_groups": ["bin", "daemon"]}, Kind.OK),
+        ({"allow_groups": [], "deny_users": ["daemon"]}, Kind.UNKNOWN),
         ({"allow_groups": []}, Kind.WARNING),
     ],
 )

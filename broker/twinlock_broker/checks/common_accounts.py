@@ -28,6 +28,8 @@ class Common(NamedTuple):
 
 def find(first: Mapping[str, Any], second: Mapping[str, Any]) -> Common:
     """Return accounts that both policies let in. Blocks: a name service may be slow."""
+    if _keeps_out(first, second) or _keeps_out(second, first):
+        return Common([], "")
     found: list[str] = []
     with patience("comparing the accounts that the policies let in"):
         tried = list(itertools.islice(dict.fromkeys(_known(first, second)), _MOST))
@@ -46,6 +48,12 @@ def find(first: Mapping[str, Any], second: Mapping[str, Any]) -> Common:
     )
 
 
+def _keeps_out(policy: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether a policy denies every group that the other one allows: then no account is in both."""
+    allowed, denied = _groups(other), _groups(policy, "deny_groups")
+    return bool(allowed) and set(allowed) <= set(denied)
+
+
 def _known(*policies: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of accounts: members of groups first, since a name service doesn't list everybody."""
     for name in (name for policy in policies for name in _groups(policy)):
@@ -56,8 +64,8 @@ def _known(*policies: Mapping[str, Any]) -> Iterator[str]:
     yield from (row.pw_name for row in pwd.getpwall())
 
 
-def _groups(policy: Mapping[str, Any]) -> list[str]:
-    groups = policy.get("allow_groups")
+def _groups(policy: Mapping[str, Any], key: str = "allow_groups") -> list[str]:
+    groups = policy.get(key)
     return [name for name in groups if isinstance(name, str)] if isinstance(groups, list) else []
 
 
