@@ -17,14 +17,14 @@ _EXAMPLES = """\
   sudo twinlock verified ada
   sudo twinlock verified ada | grep ^twinlock-result-key-v1 > ada.key
 
-Of each source of signers in verified.toml it prints the keys that name the account, "doesn't count" with the reason
-where one doesn't at the moment, and the lines that are skipped. Then it prints what the user has revoked in
-~/.config/twinlock/revoked, and the public key of the account's results. With that line in a file, a user who can't log
-in enrolls: twinlock-client enroll USER@SITE UUID --file ada.key
+For each source of signers in verified.toml it prints the keys that are for the account, and the lines that are skipped,
+each with the reason. A key that can't sign at the moment has DOESN'T COUNT and the reason. Then it prints what the user
+has revoked in ~/.config/twinlock/revoked, and the public key of the account's results. With that line in a file, a user
+who can't log in enrolls: twinlock-client enroll USER@SITE UUID --file ada.key
 
-It looks as the account's endpoints do, in a process that runs as the account. So what it prints about the account's
-own files is the account's word, and whoever runs programs as the account could also make it print something else:
-compare what root's sources have with these files. It asks none but root, or the account itself. It changes nothing.
+It looks as the account's endpoints do, in a process that runs as the account. Whoever runs programs as the account can
+make it print something else, so believe it no more than the account. Root's sources you can read yourself. Only root,
+or the account itself, may ask. It changes nothing.
 
 --json prints one object: "account"; "site"; "manager", the endpoint's uuid; "sources", a list of
 objects with "source", "problem" (why it has no signers, or an empty text), "signers", "more_signers" (how many aren't
