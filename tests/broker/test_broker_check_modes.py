@@ -220,7 +220,7 @@ def test_a_verified_endpoint_that_is_as_it_should_be(site: Site) -> None:
 
 
 @needs_root
-@pytest.mark.parametrize("name", ["parent_config", "mapped_identity.globus.id"])
+@pytest.mark.parametrize("name", ["parent_config.display_name", "mapped_identity.globus.id"])
 def test_a_template_that_uses_what_only_the_broker_says(site: Site, name: str) -> None:
     site.write("endpoint/user_config_template.yaml.j2", f"{ENGINE}display_name: '{{{{ _GC.{name} }}}}'\n")
     [text] = site.failures(Subject.RENDERING, Subject.ENDPOINT)
