@@ -125,7 +125,7 @@ def test_in_verified_mode_some_keys_are_refused(host: Host) -> None:
     [
         ("verified.toml", "site = 7\n", "site is 7"),
         ("endpoint/user_config_schema.json", "{", "user_config_schema.json can't be used"),
-        ("endpoint/user_environment.yaml", "PYTHONHOME: /nowhere\n", "PYTHONHOME"),
+        ("endpoint/user_environment.yaml", "- x\n", "user_environment.yaml can't be used"),
     ],
 )
 def test_files_of_roots_that_no_endpoint_in_verified_mode_could_use(
