@@ -76,12 +76,12 @@ def read(text: bytes) -> dict[str, Any]:
             raise Fatal(os.EX_CONFIG, printable_lines(whole["error"][: 10 * _LONGEST]))
         jsonschema.validate(whole, _object(found=SHAPE))
     except (ValueError, RecursionError) as error:
-        text = f"the process that looks at the account's files has no answer; can the account run {sys.executable}?"
-        raise Fatal(os.EX_SOFTWARE, text) from error
+        why = f"the process that looks at the account's files has no answer; can the account run {sys.executable}?"
+        raise Fatal(os.EX_SOFTWARE, why) from error
     except jsonschema.ValidationError as error:
         reason = printable(f"{error.json_path}: {error.message}", _LONGEST)
-        text = f"the process that looks at the account's files has an answer of another form: {reason}; try again"
-        raise Fatal(os.EX_SOFTWARE, text) from error
+        why = f"the process that looks at the account's files has an answer of another form: {reason}; try again"
+        raise Fatal(os.EX_SOFTWARE, why) from error
     found: dict[str, Any] = _shown(whole["found"])
     return found
 
