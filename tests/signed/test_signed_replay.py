@@ -299,6 +299,7 @@ def test_a_file_that_can_not_be_read_might_revoke_anything(tmp_path: Path) -> No
     (tmp_path / "long").write_text("#" * ((1 << 20) + 1))
     (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "nowhere").symlink_to("none")
-    for name in ("pipe", "folder/revoked", "long", "circle", "nowhere"):
+    below = ("folder/revoked", "long/revoked", "circle/revoked", "nowhere/revoked")
+    for name in ("pipe", "long", "circle", "nowhere", *below):
         with pytest.raises(ConfigError):
             revoked_ids.read(tmp_path / name)

@@ -74,14 +74,15 @@ def check(delegation: Delegation, revoked: Revoked) -> None:
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether there is a file, or a link that may lead to a disk that isn't mounted. Raise `OSError`.
+    """Return whether the file may be there: a link that leads nowhere may lead to a disk that isn't mounted.
 
-    `Path.exists` and `os.path.lexists` aren't used: to them a file system that fails has no file.
+    Raise `OSError` if that can't be known. `Path.exists` and `os.path.lexists` aren't used for `path` itself: to them a
+    file system that fails has no file.
     """
     try:
         path.lstat()
     except FileNotFoundError:
-        return False
+        return any(folder.is_symlink() and not folder.exists() for folder in path.parents)
     return True
 
 
