@@ -59,12 +59,12 @@ class Verifier:
         """Verify for `host`. `trusted` returns what holds at the moment."""
         self._host = host
         self._trusted = trusted
-        self._known: dict[tuple[str, str], Verified] = {}
+        self._known: dict[str, tuple[str, Verified]] = {}
+        """Delegations by their text, each with its last good signature: whoever has one can spell it in many ways."""
 
     def knows(self, envelope: Envelope, now: float) -> bool:
         """Return whether its delegation was verified not long before `now`, so that no program has to run for it."""
-        known = self._known.get((envelope.delegation, envelope.delegation_signature))
-        return known is not None and known.at <= now < known.at + AGAIN
+        return self._find(envelope.delegation, envelope.delegation_signature, now) is not None
 
     def verify(self, envelope: Envelope, now: float, *, is_past: bool = False) -> tuple[Verified, Task]:
         """Return the delegation and the task of an envelope.
@@ -83,13 +83,18 @@ class Verifier:
         return found, task.verify(statement, envelope.task_signature, found.delegation, found.digest, now)
 
     def _delegation(self, text: str, signature: str, now: float, is_past: bool) -> Verified:
-        known = self._known.get((text, signature))
-        if known is None or not known.at <= now < known.at + AGAIN:
-            known = self._verify_delegation(text, signature, now, is_past)
-        delegation.check(known.delegation, self._host, now)
-        kept = {key: each for key, each in self._known.items() if now < each.delegation.expires}
-        self._known = kept | {(text, signature): known}  # never changed afterwards: another thread may go through it
-        return known
+        verified = self._find(text, signature, now) or self._verify_delegation(text, signature, now, is_past)
+        delegation.check(verified.delegation, self._host, now)
+        kept = {key: known for key, known in self._known.items() if now < known[1].delegation.expires}
+        self._known = kept | {text: (signature, verified)}  # never changed afterwards: another thread may go through it
+        return verified
+
+    def _find(self, text: str, signature: str, now: float) -> Verified | None:
+        """Return the delegation if it was verified, with this signature, not long before `now`."""
+        known = self._known.get(text)
+        if known is None or known[0] != signature or not known[1].at <= now < known[1].at + AGAIN:
+            return None
+        return known[1]
 
     def _verify_delegation(self, text: str, signature: str, now: float, is_past: bool) -> Verified:
         statement = _ascii("delegation", text)

@@ -296,6 +296,15 @@ def test_a_delegation_is_verified_once_in_five_minutes(
         site.accepts(Envelope(text, signature, *site.task(text)))
 
 
+def test_a_signature_in_many_spellings(shared: Site) -> None:
+    """Whoever has kept it can make as many as they like, and a host remembers one."""
+    text, signature = shared.delegation()
+    spellings = [Envelope(text, signature + "\n" * more, *shared.task(text)) for more in range(3)]
+    for spelling in spellings:
+        shared.accepts(spelling)
+    assert [shared.verifier.knows(spelling, time.time()) for spelling in spellings] == [False, False, True]
+
+
 def test_whether_a_program_will_run_is_known_before(shared: Site) -> None:
     text, signature = shared.delegation()
     envelope, now = Envelope(text, signature, *shared.task(text)), time.time()
