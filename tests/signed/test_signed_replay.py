@@ -67,6 +67,17 @@ def test_the_same_endpoint_has_it_again_after_its_end(claims: Claims) -> None:
     again.close()
 
 
+def test_a_claim_that_was_let_go_records_nothing(claims: Claims) -> None:
+    """Neither there nor in the file that was opened next."""
+    taken = claims.take(DIGEST, ISSUED, FIRST)
+    taken.close()
+    other = claims.take("0" * 64, ISSUED, FIRST)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        taken.admit(1, TASK)
+    assert other.admit(1, COPY)
+    other.close()
+
+
 def test_a_second_process_of_the_same_endpoint_has_not(claims: Claims) -> None:
     """The broker may start two, on two hosts."""
     first = claims.take(DIGEST, ISSUED, FIRST)

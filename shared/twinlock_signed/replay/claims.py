@@ -83,8 +83,9 @@ class Claim:
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """Let go of the delegation, for the same endpoint's next process."""
-        os.close(self._descriptor)
+        """Let go of the delegation, for the same endpoint's next process. Nothing can be recorded any more."""
+        descriptor, self._descriptor = self._descriptor, -1  # or else a record could go to what has the number next
+        os.close(descriptor)
 
     def _check_same(self, number: int, task_id: str) -> None:
         first = next(task for recorded, task in self._records() if recorded == number)
