@@ -14,7 +14,6 @@ from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks.entry import Entry, Interrupted
-from twinlock_endpoint.tasks.intake import Origin
 from twinlock_endpoint.tasks.ledger import Events, Ledger
 from twinlock_endpoint.tasks.outcomes import Outcome
 
@@ -132,7 +131,7 @@ async def test_results_are_sealed_and_so_is_what_takes_the_place_of_one(desk: De
         return b"sealed " + result
 
     await desk.take("a", 1)
-    desk.entries["a"].know(Origin(seal=seal), None)
+    desk.entries["a"].seal = seal
     await desk.answer("a")
     assert journal.read(tmp_path).unfinished["a"].result == b"sealed a"
     await desk.refuse()

@@ -106,10 +106,10 @@ class _Start:
             setup = await in_thread(partial(self._configure, said, signer))
         except RenderingError as error:
             log.error("The options can't be rendered: %s %s", error.text, error.detail)
-            return Refusal(task.origin, outcomes.not_started(task.task.id, error.text))
+            return Refusal(task.origin, outcomes.not_started(task.task.id, error.text), task.seal)
         except StartError as error:
             log.error("The options can't be used: %s", error)
-            return Refusal(task.origin, outcomes.not_started(task.task.id, error))
+            return Refusal(task.origin, outcomes.not_started(task.task.id, error), task.seal)
         log.info("The options of this endpoint were signed by key=%s delegation=%s", signer.key, signer.delegation)
         self._intake.options = delegation.options(said.user_endpoint_config)
         self._renderer.close()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from twinlock_common.amqp.consumer import Message
 
 from twinlock_endpoint.manager.audit import Audit, Trail
-from twinlock_endpoint.tasks.intake import Origin, Seal
+from twinlock_endpoint.tasks.intake import Admitted, Origin, Seal
 from twinlock_endpoint.tasks.outcomes import Outcome
 
 _T = TypeVar("_T")
@@ -54,7 +54,7 @@ class Entry:
         self.trail: Trail | None = None
         """Its records in the audit log, if there is one."""
         self.seal: Seal | None = None
-        """Signs its result, if results are signed."""
+        """Signs its result, if results are signed and the task is claimed."""
         self._waits_for: asyncio.Future[Any] | None = None
         self._interruption: Interrupted | None = None
 
@@ -74,13 +74,23 @@ class Entry:
             self._waits_for.set_exception(self._interruption)
 
     def know(self, origin: Origin, audit: Audit | None, *, is_received: bool = False) -> None:
-        """Note where the task comes from, and leave a trail in the audit log, if there is one.
+        """Leave a trail in the audit log, if there is one; `origin` is where the task comes from.
 
         With `is_received` an endpoint before this one has begun the trail.
         """
-        self.seal = origin.seal
         if audit is not None:
             self.trail = Trail(audit, self.id, origin.function_id, origin.signed, is_received=is_received)
+
+    async def claim(self, admitted: Admitted) -> Outcome | None:
+        """Make sure that the task runs nowhere else; or return why it may not run.
+
+        Only then is its result signed. A signed failure is the last word about a task: whoever delivers it must not be
+        able to have the task run later, or to put the failure of a copy in place of the result of the first one.
+        """
+        refusal = await admitted.claim()
+        if refusal is None:
+            self.seal = admitted.seal
+        return refusal
 
     async def sealed(self, result: bytes) -> bytes:
         """Return its packed result as it is published."""

@@ -30,8 +30,6 @@ class Origin:
     """For the audit."""
     signed: str = ""
     """Who has signed it, for the audit; empty where nobody has."""
-    seal: Seal | None = field(default=None, repr=False)
-    """Signs its result; None where results aren't signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +41,8 @@ class Admitted:
     """As the journal keeps it."""
     task: Task
     """As the engine gets it."""
+    seal: Seal | None = field(repr=False)
+    """Signs its result, from when the task is claimed; None where results aren't signed."""
 
     async def claim(self) -> Outcome | None:
         """Make sure that the task runs nowhere else, now that the journal has it; or return why it may not run."""
@@ -56,6 +56,8 @@ class Refusal:
     origin: Origin
     outcome: Outcome
     """What its user is told."""
+    seal: Seal | None = field(default=None, repr=False)
+    """Signs that; only the failure of a task that was claimed is signed, see `Entry.claim`."""
 
 
 class Intake(ABC):
@@ -85,8 +87,8 @@ class Plain(Intake):
         if self._allowed is not None and task.function_id not in self._allowed:
             log.warning("Task %s: function %s is not allowed here", task.id, task.function_id)
             return Refusal(origin, outcomes.not_allowed(task.id, task.function_id, self._endpoint_id))
-        return Admitted(origin, task, task)
+        return Admitted(origin, task, task, seal=None)
 
     async def readmit(self, task: Task) -> Admitted | Refusal:
         """Admit it: it was admitted before."""
-        return Admitted(Origin(task.function_id), task, task)
+        return Admitted(Origin(task.function_id), task, task, seal=None)

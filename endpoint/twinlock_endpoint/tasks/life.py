@@ -145,7 +145,7 @@ class Tasks:
             await self._ledger.store(entry, found.kept, 0 if self._audit else 1)
         except OSError as error:
             return outcomes.not_stored(entry.id, error)
-        refusal = await found.claim()
+        refusal = await entry.claim(found)
         if refusal is not None:
             return refusal
         if self._audit is None:
@@ -161,10 +161,10 @@ class Tasks:
             return outcomes.damaged(entry.id)
         known = await self._intake.readmit(found.task)
         entry.know(known.origin, self._audit, is_received=found.attempts > 0)
+        refusal = None if isinstance(known, Refusal) else await entry.claim(known)
         await entry.wait(engine_runs)
         if isinstance(known, Refusal):
             return known.outcome
-        refusal = await known.claim()
         return await self._resume(entry, known.task, found.attempts) if refusal is None else refusal
 
     async def _resume(self, entry: Entry, task: Task, attempts: int) -> Outcome:

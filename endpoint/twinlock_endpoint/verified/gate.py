@@ -184,8 +184,8 @@ class Gate(Generic[T]):
         """Publish why the task doesn't run; the queue may forget it when RabbitMQ has that."""
         await self._audit(task_id, refusal)
         result = refusal.outcome.result
-        if refusal.origin.seal is not None:
-            result = await refusal.origin.seal(result)
+        if refusal.seal is not None:
+            result = await refusal.seal(result)
         if task_id in self._kept:
             with suppress(OSError):
                 await self._journal.answered(task_id, result)

@@ -84,7 +84,7 @@ class SignedIntake(Intake):
             return self._refuse(task_id, Origin(), str(error))
         except _UNUSABLE as error:
             return self._refuse(task_id, Origin(), f"This host can't tell whether the task may run: {error}")
-        origin = Origin(digest(signed.task.function.encode()), signed.words, self._sealer.of(signed.digest))
+        origin = Origin(digest(signed.task.function.encode()), signed.words)
         try:
             self._check(signed)
             is_new = signed.claim.is_new(signed.task.number, task_id)
@@ -123,6 +123,7 @@ class SignedIntake(Intake):
                 asked.resource_specification,
                 tuple(asked.result_serializers),
             ),
+            seal=self._sealer.of(signed.digest),
             signed=signed,
             syncs=self._syncs,
             log=self._log,
