@@ -4,14 +4,18 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import IO
 from urllib.parse import urlsplit
 
 _HEAD = 7
 """Bytes before a frame's payload (AMQP 0-9-1, 2.3.5): type, channel, and the payload's size in the last four."""
 
+_GREETING = 8
+"""Bytes with which a client begins, before its first frame (2.2.4): the protocol's name and version."""
+
 
 class Changer:
-    """Carries what comes to `address` to RabbitMQ; in RabbitMQ's frames it puts one text in the place of another."""
+    """Carries what comes to `address` to RabbitMQ; in frames of both sides it puts one text in the place of another."""
 
     def __init__(self, url: str, before: bytes, after: bytes) -> None:
         """Carry connections to the RabbitMQ at `url`. Both texts have the same length, as frames say theirs."""
@@ -43,16 +47,19 @@ class Changer:
         self._listener.close()
 
     def _forth(self, near: socket.socket, far: socket.socket) -> None:
-        with suppress(OSError), far:
-            while data := near.recv(1 << 16):
-                far.sendall(data)
+        with suppress(OSError, EOFError), far, near.makefile("rb") as frames:
+            far.sendall(_exactly(frames.read(_GREETING), _GREETING))
+            self._carry(frames, far)
 
     def _back(self, far: socket.socket, near: socket.socket) -> None:
         with suppress(OSError, EOFError), near, far.makefile("rb") as frames:
-            while True:
-                head = _exactly(frames.read(_HEAD), _HEAD)
-                length = int.from_bytes(head[3:], "big") + 1
-                near.sendall(head + self._change(_exactly(frames.read(length), length)))
+            self._carry(frames, near)
+
+    def _carry(self, frames: IO[bytes], to: socket.socket) -> None:
+        while True:
+            head = _exactly(frames.read(_HEAD), _HEAD)
+            length = int.from_bytes(head[3:], "big") + 1
+            to.sendall(head + self._change(_exactly(frames.read(length), length)))
 
     def _change(self, payload: bytes) -> bytes:
         before, after = self._texts

@@ -75,6 +75,7 @@ class Gate(Generic[T]):
         self._waiting: dict[str, Message] = {}
         self._kept: set[str] = set()
         self._lives: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()  # whatever the queue sends: two must not bring options at the same time
         self._log = LogRation(log)
         self._timer: asyncio.TimerHandle | None = None
         self._is_ended = False
@@ -137,16 +138,18 @@ class Gate(Generic[T]):
             life.add_done_callback(self._lives.discard)
 
     async def _consider(self, task_id: str, delivery: Message) -> None:
-        try:
-            refusal = await self._decide(task_id, delivery)
-        except CameBeforeError:
-            pass
-        except Exception as error:  # any message gets a result; it must not stay in the queue
-            log.exception("Task %s can't be run", task_id)
-            await self._answer(task_id, Refusal(Origin(), outcomes.not_started(task_id, error)))
-        else:
-            if refusal is not None:
-                await self._answer(task_id, refusal)
+        async with self._one_at_a_time:
+            if self._found.done():
+                return  # it goes back to the queue with the connection's end
+            try:
+                refusal = await self._decide(task_id, delivery)
+            except CameBeforeError:
+                refusal = None
+            except Exception as error:  # any message gets a result; it must not stay in the queue
+                log.exception("Task %s can't be run", task_id)
+                refusal = Refusal(Origin(), outcomes.not_started(task_id, error))
+        if refusal is not None:
+            await self._answer(task_id, refusal)
         self._waiting.pop(task_id).ack()
 
     async def _decide(self, task_id: str, delivery: Message) -> Refusal | None:
