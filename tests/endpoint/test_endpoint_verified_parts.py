@@ -10,7 +10,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from endpoint_rig import LIMIT_S, Queues
 from endpoint_tasks import double
 from globus_compute_common.messagepack import unpack
 from globus_compute_sdk.serialize import ComputeSerializer
-from signed_rig import delegated
+from signed_rig import delegated, public
 from twinlock_common import document
 from twinlock_common.amqp.connection import parameters
 from twinlock_common.document import DocumentError
@@ -223,14 +223,21 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def at_gate(
+    site: Site, folder: Path, queues: Queues, kept: Journal, take_options: Callable[[SignedTask], Awaitable[Refusal]]
+) -> Gate[Refusal]:
+    """A gate that waits five seconds."""
+    told = document.parse(json.dumps({"amqp_creds": queues.creds(), "config": "", "ep_info": {}}).encode())
+    claims = open_claims(folder / "claims", folder, time.time())
+    sealer = Sealer(MANAGER, Ed25519PrivateKey.generate())
+    intake = SignedIntake(site, Delegations(site, claims, told.endpoint_id, TASK), sealer)
+    return Gate(told, intake, kept, take_options, StartReport(), Belief(), 5.0)
+
+
 @pytest.mark.system
 @pytest.mark.usefixtures("signals")
 async def test_without_a_signed_task_it_ends(site: Site, tmp_path: Path, queues: Queues) -> None:
     """Whatever else comes gets an answer, and delays nothing."""
-    told = document.parse(json.dumps({"amqp_creds": queues.creds(), "config": "", "ep_info": {}}).encode())
-    claims = open_claims(tmp_path / "claims", tmp_path, time.time())
-    sealer = Sealer(MANAGER, Ed25519PrivateKey.generate())
-    intake = SignedIntake(site, Delegations(site, claims, told.endpoint_id, TASK), sealer)
 
     async def never(task: SignedTask) -> Refusal:
         raise AssertionError
@@ -238,7 +245,7 @@ async def test_without_a_signed_task_it_ends(site: Site, tmp_path: Path, queues:
     plain = queues.submit(double, 1)
     other = submit(queues, ["a", "b", "c", "d"])
     kept = Journal(journal.read(tmp_path))
-    gate: Gate[Refusal] = Gate(told, intake, kept, never, StartReport(), Belief(), 5.0)
+    gate = at_gate(site, tmp_path, queues, kept, never)
     began = time.monotonic()
     assert await gate.wait() is None
     assert (gate.code, time.monotonic() - began > 4) == (0, True)
@@ -246,5 +253,26 @@ async def test_without_a_signed_task_it_ends(site: Site, tmp_path: Path, queues:
         assert queues.result(refused).error_details is not None
     assert queues.waiting_tasks() == 0
     assert not queues.heartbeat(last=True)["active"]
+    await kept.close(LIMIT_S)
+    assert not journal.has_unfinished(tmp_path)
+
+
+@pytest.mark.system
+@pytest.mark.usefixtures("signals")
+async def test_it_ends_also_after_options_that_nobody_expected(
+    site: Site, host: Host, tmp_path: Path, queues: Queues
+) -> None:
+    """Whatever these raise: their task is told, and the wait begins anew."""
+
+    async def fail(task: SignedTask) -> Refusal:
+        raise RuntimeError("no process can be started")
+
+    host.write("signers", f"root {public(host.keys['user'])}\n")
+    task = submit(queues, host.session(account=site.host.user).task(double, 1))
+    kept = Journal(journal.read(tmp_path))
+    gate = at_gate(site, tmp_path, queues, kept, fail)
+    async with asyncio.timeout(LIMIT_S):
+        assert await gate.wait() is None
+    assert "no process can be started" in str(queues.result(task).data)
     await kept.close(LIMIT_S)
     assert not journal.has_unfinished(tmp_path)

@@ -77,7 +77,6 @@ class Gate(Generic[T]):
         self._lives: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()  # whatever the queue sends: two must not bring options at the same time
         self._log = LogRation(log)
-        self._timer: asyncio.TimerHandle | None = None
         self._is_ended = False
         self.code = os.EX_OK
         """The exit code of an endpoint that found no task."""
@@ -86,18 +85,18 @@ class Gate(Generic[T]):
         self._connections = Connections(document.queues, configuration.defaults(), consumer, self._down)
         self._manager = Manager(document, self._connections, self._end, belief)
         self._tell_backlog()
+        self._timer = self._wait_anew()
 
     async def wait(self) -> T | None:
         """Return what `take_options` made of the first task that it could; None if none came, or a signal did."""
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
             self._loop.add_signal_handler(number, self._end, number.name)
-        self._wait_anew()
         self._connections.open()
-        works = (self._beat(), self._manager.run(), self._publish_recorded())
-        beside = [self._loop.create_task(work) for work in works]
+        beside = list(map(self._loop.create_task, (self._beat(), self._manager.run(), self._publish_recorded())))
         try:
             found = await self._found
         finally:
+            self._timer.cancel()
             for task in beside:
                 task.cancel()
         if found is None or self._is_ended:
@@ -107,8 +106,8 @@ class Gate(Generic[T]):
 
     # What ends the wait.
 
-    def _wait_anew(self) -> None:
-        self._timer = self._loop.call_later(self._wait_s, self._end, f"no signed task came in {self._wait_s:.0f} s")
+    def _wait_anew(self) -> asyncio.TimerHandle:
+        return self._loop.call_later(self._wait_s, self._end, f"no signed task came in {self._wait_s:.0f} s")
 
     def _end(self, why: str, code: int = os.EX_OK) -> None:
         log.info("Shutting down: %s", why)
@@ -171,11 +170,12 @@ class Gate(Generic[T]):
         return None if outcome is None else Refusal(task.origin, outcome)
 
     async def _try_options(self, task: SignedTask) -> Refusal | None:
-        if self._timer is not None:
-            self._timer.cancel()
-        made = await self._take_options(task)
+        self._timer.cancel()
+        try:
+            made = await self._take_options(task)
+        finally:
+            self._timer = self._wait_anew()
         if isinstance(made, Refusal):
-            self._wait_anew()
             return made
         self._kept.discard(task.task.id)
         self._journal.unfinished[task.task.id] = Unfinished(task.kept)
