@@ -215,6 +215,20 @@ def test_a_recorded_result_needs_no_options(verified: Callable[..., Running], qu
     until(lambda: not journalled(again))
 
 
+def test_a_long_log_is_moved_aside_before_there_is_a_task(verified: Callable[..., Running], queues: Queues) -> None:
+    """Whoever starts endpoints for nothing doesn't fill a home with their logs."""
+    running = verified()
+    queues.heartbeat()
+    running.signal()
+    running.end()
+    log = running.folder / "endpoint.log"
+    os.truncate(log, (10 << 20) + 1)
+    verified()
+    queues.heartbeat(last=True)
+    queues.heartbeat()
+    assert (log.with_name("endpoint.log.1").stat().st_size, log.stat().st_size < 10_000) == ((10 << 20) + 1, True)
+
+
 def test_files_of_roots_that_others_can_change(verified: Callable[..., Running], host: Host) -> None:
     (host.folder / "endpoint").chmod(0o777)
     ended = verified().end()

@@ -50,7 +50,7 @@ def run(given: Arguments, site: Site, told: Document, report: StartReport) -> in
     """Run the endpoint and return its exit code. Raise `StartError` if it can't start."""
     title = plain.enter(given, told)
     home = folder.prepare(given.name, given.endpoint_id, configuration.defaults(), journal.has_unfinished)
-    output.redirect(home, configuration.defaults())
+    output.redirect(home, configuration.defaults()).rotate()  # one that gets no task has no other time for it
     log.info("In verified mode, for %s", site.host.user)
     start = _Start(given, site, told, title, home)
     # Not asyncio.run, as in `endpoint.live`.
