@@ -200,6 +200,24 @@ def test_the_journal_has_the_options_for_the_next_endpoint(
     assert (home / "go.runs").read_text() == "x" * (1 + retries)
 
 
+def test_options_that_fail_after_a_restart_run_once(
+    verified: Callable[..., Running], home: Path, queues: Queues, host: Host, trace: Path
+) -> None:
+    """However many tasks of theirs the journal has: the site may have changed its template."""
+    host.write("endpoint/user_config_template.yaml.j2", LOCAL)
+    first = verified()
+    session = host.session()
+    for number in range(3):
+        submit(queues, session.task(wait_for, str(home / f"go{number}")))
+    until(lambda: len(journalled(first)) == 3)
+    first.signal(signal.SIGKILL)
+    first.end()
+    host.write("endpoint/user_config_template.yaml.j2", f"{LOCAL}endpoint_setup: echo x >> {trace}; exit 3\n")
+    second = verified()
+    until(lambda: second.log().count("until one is signed") == 2)
+    assert trace.read_text() == "x\n"
+
+
 def test_a_recorded_result_needs_no_options(verified: Callable[..., Running], queues: Queues) -> None:
     """It was made when RabbitMQ was away, and the endpoint ended."""
     running = verified()

@@ -88,13 +88,16 @@ class _Start:
 
     async def _continue(self, kept: Journal) -> Setup | None:
         """Return what goes on with the tasks of an endpoint before this one; None if it left none that may run."""
+        useless: set[str] = set()
         for found in kept.unfinished.values():
             if found.task is None or found.result is not None:
                 continue
             known = await self._intake.readmit(found.task)
-            made = await self._take_options(known) if isinstance(known, SignedTask) else known
-            if isinstance(made, Setup):
-                return made
+            if isinstance(known, SignedTask) and known.signed.verified.digest not in useless:
+                made = await self._take_options(known)
+                if isinstance(made, Setup):
+                    return made
+                useless.add(known.signed.verified.digest)  # its options run commands: once is enough
         return None
 
     async def _take_options(self, task: SignedTask) -> Setup | Refusal:
