@@ -14,6 +14,19 @@ MOST = 16 << 20
 """Bytes of a file; a schema of a thousand options has some hundred thousand."""
 
 
+def is_there(path: Path) -> bool:
+    """Return whether there is anything at the path, be it a link that leads nowhere.
+
+    Raise `OSError` if that can't be known. To `os.path.lexists` there is no file then, and what holds where a file is
+    missing would hold where a disk fails: any option would do without its schema.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def read_file(path: Path) -> str:
     """Return the text of the file, without the mark that Windows editors put at its beginning.
 

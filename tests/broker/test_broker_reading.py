@@ -11,7 +11,7 @@ import pytest
 import yaml
 from broker_rig import NO_POLICY, UEP, identity, make_folder
 from twinlock_broker.config.folder import open_folder, read_folder
-from twinlock_broker.errors import Fatal
+from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_common.site_files import load_yaml
 
@@ -61,6 +61,16 @@ def test_a_link_that_leads_nowhere_is_no_missing_file(place: Path, name: str) ->
     (place / name).unlink(missing_ok=True)
     (place / name).symlink_to("moved-away")
     assert str(place / name) in refusal(place)
+
+
+def test_a_folder_that_fails_has_no_missing_files(place: Path) -> None:
+    """Options aren't accepted without their schema because a disk doesn't answer."""
+    folder = open_folder(place)
+    place.rename(place.with_name("moved"))
+    place.symlink_to(place)
+    for read in (folder.read_schema, folder.read_environment):
+        with pytest.raises(CommandError):
+            read()
 
 
 def test_an_empty_device_is_an_empty_file(place: Path) -> None:

@@ -160,6 +160,16 @@ def site(host: Host, tmp_path: Path) -> Site:
 
 
 @pytest.mark.system
+def test_a_folder_that_fails_has_no_missing_files(site: Site, tmp_path: Path) -> None:
+    """Options aren't accepted without their schema because a disk doesn't answer."""
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    failing = replace(site, settings=site.settings._replace(endpoint_dir=circle))
+    for read in (failing.read_schema, failing.read_environment):
+        with pytest.raises(ConfigError):
+            read()
+
+
 def test_the_process_that_renders_understands_the_request(site: Site, host: Host) -> None:
     """As in this process, with what a delegation says."""
     host.write(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from twinlock_common import user_environment
 from twinlock_common.rendering import schema
-from twinlock_common.site_files import load_yaml, read_file
+from twinlock_common.site_files import is_there, load_yaml, read_file
 
 from twinlock_broker.config.keys import MANAGER_HINTS, MANAGER_KEYS, read_keys
 from twinlock_broker.errors import CommandError, Fatal
@@ -103,12 +103,13 @@ class Folder:
     def read_schema(self) -> dict[str, Any] | None:
         """Return the schema for options, None if there is none and config.yaml names none. Raise `CommandError`."""
         named = self.settings["user_config_schema_path"] is not None
-        return _use(self.schema_path, schema.parse) if named or os.path.lexists(self.schema_path) else None
+        read = _use if named else _use_if_there
+        return read(self.schema_path, schema.parse)
 
     def read_environment(self) -> dict[str, str]:
         """Return the variables of user_environment.yaml. Raise `CommandError`."""
         path = self.environment_path
-        return _use(path, user_environment.parse) if os.path.lexists(path) else {}
+        return _use_if_there(path, user_environment.parse) or {}
 
     def _named(self, key: str) -> Path | None:
         value: Path | None = self.settings[key]
@@ -190,11 +191,18 @@ def _first(*paths: Path) -> Path:
 
 def _text(path: Path) -> str:
     try:
-        return read_file(path) if os.path.lexists(path) else ""  # as with the agent: no file, all defaults
+        return read_file(path) if is_there(path) else ""  # as with the agent: no file, all defaults
     except OSError as error:
         raise Fatal(os.EX_NOINPUT, f"{path}: can't be read: {error.strerror}") from error
     except ValueError as error:
         raise Fatal(os.EX_CONFIG, f"{path}: can't be read: {error}") from error
+
+
+def _use_if_there(path: Path, read: Callable[[str], T]) -> T | None:
+    try:
+        return _use(path, read) if is_there(path) else None
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _use(path: Path, read: Callable[[str], T]) -> T:
@@ -202,8 +210,12 @@ def _use(path: Path, read: Callable[[str], T]) -> T:
     try:
         return read(read_file(path))
     except (OSError, ValueError, RecursionError) as error:
-        text = "A configuration file of this endpoint can't be read. Tell the endpoint's administrator"
-        raise CommandError(text, f"{path}: {_reason(error)}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CommandError:
+    text = "A configuration file of this endpoint can't be read. Tell the endpoint's administrator"
+    return CommandError(text, f"{path}: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

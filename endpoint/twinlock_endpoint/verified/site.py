@@ -1,6 +1,5 @@
 """What root says about signed work on this host, and whose account this process runs under."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twinlock_common import user_environment
-from twinlock_common.site_files import load_json, read_file
+from twinlock_common.site_files import is_there, load_json, read_file
 from twinlock_signed import account, errors, settings, trusted
 from twinlock_signed.delegation import Host
 from twinlock_signed.settings import Settings
@@ -56,12 +55,12 @@ class Site:
     def read_schema(self) -> dict[str, Any] | None:
         """Return the schema for options; None if there is none. Raise `ConfigError`."""
         path = self.settings.endpoint_dir / _SCHEMA
-        return _use(path, _schema) if os.path.lexists(path) else None
+        return _use_if_there(path, _schema)
 
     def read_environment(self) -> dict[str, str]:
         """Return the variables for the endpoint and its tasks. Raise `ConfigError`."""
         path = self.settings.endpoint_dir / user_environment.NAME
-        return _use(path, user_environment.parse) if os.path.lexists(path) else {}
+        return _use_if_there(path, user_environment.parse) or {}
 
     def check_keys(self) -> None:
         """Raise `ConfigError` if this account can't read root's files about keys: who signs, and what is revoked."""
@@ -87,6 +86,13 @@ def _schema(text: str) -> dict[str, Any]:
     if not isinstance(schema, dict):
         raise ValueError("it has to be a JSON object")
     return schema
+
+
+def _use_if_there(path: Path, read: Callable[[str], T]) -> T | None:
+    try:
+        return _use(path, read) if is_there(path) else None
+    except OSError as error:
+        raise _unusable(path, error) from error
 
 
 def _use(path: Path, read: Callable[[str], T]) -> T:
