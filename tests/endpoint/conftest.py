@@ -20,9 +20,11 @@ from endpoint_rig import LIMIT_S, NOBODY, AgentQueues, Broker, Queues, Running, 
 from manager_socket import ManagerSocket
 from slurm_rig import NODES, Faults, end_processes
 from twinlock_endpoint.htex import parsl_types
+from twinlock_endpoint.verified.site import Site
 from twinlock_service.rabbitmq.management import Management
 from twinlock_service.rabbitmq.node_files import VHOST
 from twinlock_service.rabbitmq.private_node import private_node
+from twinlock_signed import settings
 from twinlock_testbed.slurm import Slurm, private_slurm
 from verified_rig import Host
 
@@ -144,6 +146,12 @@ def host(broker: Broker) -> Iterator[Host]:
     folder = Path(tempfile.mkdtemp(prefix="endpoint-verified-", dir="/tmp"))
     yield Host(folder, broker.endpoint_url)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def site(host: Host, tmp_path: Path) -> Site:
+    """Root's files, for the account that runs the tests."""
+    return Site(settings.load(host.folder / "verified.toml"), "root", tmp_path)
 
 
 @pytest.fixture

@@ -5,23 +5,18 @@ import errno
 import json
 import math
 import os
-import signal
 import ssl
 import struct
 import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from endpoint_rig import LIMIT_S, Queues
-from endpoint_tasks import double
+from endpoint_rig import LIMIT_S
 from globus_compute_common.messagepack import unpack
 from globus_compute_sdk.serialize import ComputeSerializer
-from signed_rig import delegated, public
+from signed_rig import delegated
 from twinlock_common import document
 from twinlock_common.amqp.connection import parameters
 from twinlock_common.document import DocumentError
@@ -29,27 +24,17 @@ from twinlock_common.queues import Destination, Source
 from twinlock_common.rendering import request_line
 from twinlock_common.rendering.configuration import configure
 from twinlock_endpoint.errors import ConfigError
-from twinlock_endpoint.journal import journal
-from twinlock_endpoint.journal.journal import Journal
-from twinlock_endpoint.manager.manager import Belief
-from twinlock_endpoint.manager.start_report import StartReport
 from twinlock_endpoint.tasks import outcomes
-from twinlock_endpoint.tasks.intake import Refusal
 from twinlock_endpoint.verified import envelopes, queues, rendering
 from twinlock_endpoint.verified.claimant import name_of
 from twinlock_endpoint.verified.claimed import Syncs
-from twinlock_endpoint.verified.delegations import Delegations
 from twinlock_endpoint.verified.envelopes import Kept
-from twinlock_endpoint.verified.gate import Gate
-from twinlock_endpoint.verified.intake import SignedIntake, SignedTask
-from twinlock_endpoint.verified.seal import Sealer
 from twinlock_endpoint.verified.site import Site
-from twinlock_signed import settings, task
+from twinlock_signed import task
 from twinlock_signed.errors import Refused
 from twinlock_signed.keys import Address
-from twinlock_signed.replay.claims import open_claims
 from twinlock_signed.verifier import Envelope
-from verified_rig import MANAGER, Host, body, submit
+from verified_rig import Host, body
 
 FAR = Address("mq.example.org", 443)
 NEAR = Address("127.0.0.1", 5672)
@@ -153,13 +138,6 @@ def test_an_audit_gets_the_first_line_of_a_reason_and_not_all_of_that() -> None:
     assert len(outcomes.refused(TASK, "x" * 100_000).event) < 400
 
 
-@pytest.fixture
-def site(host: Host, tmp_path: Path) -> Site:
-    """Root's files, for the account that runs the tests."""
-    return Site(settings.load(host.folder / "verified.toml"), "root", tmp_path)
-
-
-@pytest.mark.system
 def test_a_folder_that_fails_has_no_missing_files(site: Site, tmp_path: Path) -> None:
     """Options aren't accepted without their schema because a disk doesn't answer."""
     circle = tmp_path / "circle"
@@ -170,6 +148,7 @@ def test_a_folder_that_fails_has_no_missing_files(site: Site, tmp_path: Path) ->
             read()
 
 
+@pytest.mark.system
 def test_the_process_that_renders_understands_the_request(site: Site, host: Host) -> None:
     """As in this process, with what a delegation says."""
     host.write(
@@ -221,68 +200,3 @@ def test_a_folder_keeps_its_name(tmp_path: Path) -> None:
     (tmp_path / "claimant").write_text("")
     with pytest.raises(ConfigError, match=f"{tmp_path}/claimant has no uuid in it"):
         name_of(tmp_path)
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """What signals do in this process is as before, afterwards."""
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
-
-def at_gate(
-    site: Site, folder: Path, queues: Queues, kept: Journal, take_options: Callable[[SignedTask], Awaitable[Refusal]]
-) -> Gate[Refusal]:
-    """A gate that waits five seconds."""
-    told = document.parse(json.dumps({"amqp_creds": queues.creds(), "config": "", "ep_info": {}}).encode())
-    claims = open_claims(folder / "claims", folder, time.time())
-    sealer = Sealer(MANAGER, Ed25519PrivateKey.generate())
-    intake = SignedIntake(site, Delegations(site, claims, told.endpoint_id, TASK), sealer)
-    return Gate(told, intake, kept, take_options, StartReport(), Belief(), 5.0)
-
-
-@pytest.mark.system
-@pytest.mark.usefixtures("signals")
-async def test_without_a_signed_task_it_ends(site: Site, tmp_path: Path, queues: Queues) -> None:
-    """Whatever else comes gets an answer, and delays nothing."""
-
-    async def never(task: SignedTask) -> Refusal:
-        raise AssertionError
-
-    plain = queues.submit(double, 1)
-    other = submit(queues, ["a", "b", "c", "d"])
-    kept = Journal(journal.read(tmp_path))
-    gate = at_gate(site, tmp_path, queues, kept, never)
-    began = time.monotonic()
-    assert await gate.wait() is None
-    assert (gate.code, time.monotonic() - began > 4) == (0, True)
-    for refused in (plain, other):
-        assert queues.result(refused).error_details is not None
-    assert queues.waiting_tasks() == 0
-    assert not queues.heartbeat(last=True)["active"]
-    await kept.close(LIMIT_S)
-    assert not journal.has_unfinished(tmp_path)
-
-
-@pytest.mark.system
-@pytest.mark.usefixtures("signals")
-async def test_it_ends_also_after_options_that_nobody_expected(
-    site: Site, host: Host, tmp_path: Path, queues: Queues
-) -> None:
-    """Whatever these raise: their task is told, and the wait begins anew."""
-
-    async def fail(task: SignedTask) -> Refusal:
-        raise RuntimeError("no process can be started")
-
-    host.write("signers", f"root {public(host.keys['user'])}\n")
-    task = submit(queues, host.session(account=site.host.user).task(double, 1))
-    kept = Journal(journal.read(tmp_path))
-    gate = at_gate(site, tmp_path, queues, kept, fail)
-    async with asyncio.timeout(LIMIT_S):
-        assert await gate.wait() is None
-    assert "no process can be started" in str(queues.result(task).data)
-    await kept.close(LIMIT_S)
-    assert not journal.has_unfinished(tmp_path)

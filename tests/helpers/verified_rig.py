@@ -26,6 +26,17 @@ MANAGER = str(uuid.UUID(int=1))
 """As in `endpoint_name`."""
 SITE = "cluster.example.org"
 USER = f"nobody@{SITE}"
+LOCAL = """
+engine:
+  type: GlobusComputeEngine
+  max_workers_per_node: 1
+  address: 127.0.0.1
+  max_retries_on_system_failure: {{ retries | default(0) }}
+  provider: {type: LocalProvider, max_blocks: 1}
+heartbeat_period: 5
+"""
+"""A template whose tasks run in a process of Parsl's, with an option for how often they are tried again."""
+
 THREADS = "engine: {type: ThreadPoolEngine, max_workers: 2}\nheartbeat_period: 5\n"
 
 OTHER = "99999999-2222-4333-8444-555555555555"
