@@ -1,7 +1,10 @@
 """The thread that receives results, where it can't: no future is left to wait for ever."""
 
+import threading
 import uuid
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from globus_compute_sdk import Client
@@ -26,6 +29,19 @@ def client() -> TextClient:
 
 def future() -> ComputeFuture:
     return ComputeFuture(str(uuid.uuid4()))
+
+
+class StillSignedWatcher(SignedWatcher):
+    """One that gets its messages from the test."""
+
+    def start(self) -> None:
+        """Connect to nothing."""
+
+    def gets(self, task: str | None, headers: dict[str, Any], details: object = None) -> None:
+        """Act as the SDK's loop does when a message has come."""
+        message = SimpleNamespace(data="a text", is_error=False, details=details)
+        self._received_results[task] = (SimpleNamespace(headers=headers), message)
+        self._match_results_to_futures()
 
 
 def test_futures_fail_with_the_reason(client: TextClient) -> None:
@@ -53,3 +69,46 @@ def test_a_group_has_one_at_a_time(client: TextClient) -> None:
     group = uuid.uuid4()
     assert watcher.of_group(group, client, None) is watcher.of_group(group, client, None)
     assert watcher.of_group(uuid.uuid4(), client, None) is not watcher.of_group(group, client, None)
+
+
+def test_a_cancelled_future_leaves_no_other_to_wait(client: TextClient) -> None:
+    """The SDK fails the newest first."""
+    goes_on, names_queue = threading.Event(), client.get_result_amqp_url
+
+    def slow() -> Any:
+        assert goes_on.wait(SECONDS)
+        return names_queue()
+
+    client.get_result_amqp_url = slow
+    waiting, cancelled = future(), future()
+    watcher.of_group(uuid.uuid4(), client, None).watch_for_task_results(None, [waiting, cancelled])
+    assert cancelled.cancel()
+    goes_on.set()
+    assert "only amqps protects the way there" in str(waiting.exception(SECONDS))
+
+
+def fails(tasks: list[str]) -> Any:
+    raise ConnectionError("the service is away")
+
+
+@pytest.mark.parametrize("answer", [fails, lambda tasks: SimpleNamespace(data={"results": {}})])
+def test_results_that_are_announced_and_not_given(client: TextClient, answer: Callable[[list[str]], Any]) -> None:
+    """Where the queue has only the names of tasks that have ended, as it is with high assurance."""
+    client._compute_web_client.v2.get_task_batch = answer  # noqa: SLF001 - what comes from the network
+    announced = future()
+    watcher.expect(announced, lambda text, is_failure: text)
+    receiver = StillSignedWatcher(uuid.uuid4(), client, None)
+    receiver.watch_for_task_results(None, [announced])
+    receiver.gets(announced.task_id, {"high_assurance": True})
+    assert "doesn't give its result" in str(announced.exception(SECONDS))
+
+
+@pytest.mark.filterwarnings("error")
+def test_other_versions_cost_no_result(client: TextClient) -> None:
+    """Where warnings are errors, too."""
+    came = future()
+    watcher.expect(came, lambda text, is_failure: text)
+    receiver = StillSignedWatcher(uuid.uuid4(), client, None)
+    receiver.watch_for_task_results(None, [came])
+    receiver.gets(came.task_id, {}, details={"python_version": "3.1.0"})
+    assert came.result(SECONDS) == "a text"

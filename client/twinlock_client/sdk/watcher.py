@@ -1,5 +1,6 @@
 """The thread that receives results, as texts, and has each one checked by what its future expects."""
 
+import contextlib
 import logging
 import threading
 import uuid
@@ -23,6 +24,8 @@ Check = Callable[[str, bool], Any]
 _CHECK = "twinlock_check"
 
 _NO_MORE = "The connection to the queue of results has ended, and the task may have run; use reload_tasks later"
+
+_NOT_GIVEN = "The service says that the task has ended, and doesn't give its result; use reload_tasks later"
 
 
 def expect(future: ComputeFuture, check: Check) -> None:
@@ -77,7 +80,8 @@ class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no typ
 
     def run(self) -> None:
         """Receive results. At the end, however it comes, no future is left to wait, and no other is taken."""
-        super().run()
+        with contextlib.suppress(InvalidStateError):  # of a future that was cancelled, where the SDK fails them all
+            super().run()
         with self._new_futures_lock:
             self._closed = True
             left = list(self._open_futures.values())
@@ -111,16 +115,33 @@ class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no typ
         to_load = {}
         for future in ready:
             properties, message = self._received_results.pop(future.task_id)
-            self.client._log_version_mismatch(message.details)  # noqa: SLF001 - the client is ours
+            self._warn(message.details)
             if (properties.headers or {}).get("high_assurance"):
                 to_load[future.task_id] = future
             else:
                 settle(future, message.data, is_failure=message.is_error)
         if to_load:
-            load(self.client, to_load)
+            self._load(to_load)
         with self._new_futures_lock:
             if not self._open_futures:
                 self._open_futures_empty.set()
+
+    def _warn(self, details: dict[Any, Any] | None) -> None:
+        """Warn of other versions. Neither strange details nor a filter that makes errors of warnings costs results."""
+        with contextlib.suppress(Exception):
+            self.client._log_version_mismatch(details)  # noqa: SLF001 - the client is ours
+
+    def _load(self, futures: dict[str, ComputeFuture]) -> None:
+        """Get results that the queue only announces. Nothing announces them again, so those that aren't there fail."""
+        reason = None
+        try:
+            missing = load(self.client, futures)
+        except Exception as error:
+            missing, reason = [future for future in futures.values() if not future.done()], error
+        for future in missing:
+            failure = RuntimeError(_NOT_GIVEN)
+            failure.__cause__ = reason
+            _finish(future, error=failure)
 
 
 def load(client: Any, futures: dict[str, ComputeFuture], batch_size: int = 128) -> list[ComputeFuture]:
