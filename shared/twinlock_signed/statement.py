@@ -55,7 +55,7 @@ ED25519 = hexadecimal(64)
 
 def encode(fields: Mapping[str, Any]) -> bytes:
     """Return the statement with these fields. Raise `ValueError` for what JSON can't say."""
-    return json.dumps(fields, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(fields).encode("ascii")
 
 
 def decode(what: str, data: bytes, most: int, forms: Mapping[str, Form]) -> dict[str, Any]:
@@ -74,9 +74,7 @@ def decode(what: str, data: bytes, most: int, forms: Mapping[str, Form]) -> dict
     if not _PRINTABLE.fullmatch(data):
         raise Refused(f"The {what} has bytes that aren't printable ASCII; {_RENEW}")
     try:
-        fields = json.loads(
-            data, object_pairs_hook=_each_once, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
-        )
+        fields = _DECODER.decode(data.decode("ascii"))
         _check_encodable(data, fields)
     except (ValueError, RecursionError) as error:
         raise Refused(f"The {what} is not strict JSON ({error}); {_RENEW}") from None
@@ -136,6 +134,12 @@ def _whole(digits: str) -> int:
     if len(digits) > 20:  # the sign and a number of 64 bits
         raise ValueError("a whole number is too large")
     return int(digits)
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_each_once, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
+)
 
 
 def _check_encodable(data: bytes, fields: Any) -> None:

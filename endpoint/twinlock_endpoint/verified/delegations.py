@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from twinlock_common.offload import in_thread
+from twinlock_signed import delegation
 from twinlock_signed.replay.claims import Claim, Claims
 from twinlock_signed.statement import digest
 from twinlock_signed.task import Task as SignedTask
@@ -38,6 +39,8 @@ class Signed:
     """The SHA-256 of the task's statement, in hexadecimal digits."""
     claim: Claim
     """Which numbers of the delegation have run."""
+    options: str
+    """The delegation's options, as `delegation.options` writes them."""
 
     @property
     def words(self) -> str:
@@ -49,6 +52,7 @@ class Signed:
 @dataclass(slots=True)
 class _Taken:
     claim: Claim
+    options: str
     expires: int
     used: float
 
@@ -92,13 +96,14 @@ class Delegations:
         verified, task = self._verifier.verify(envelope, at, is_past=is_past)
         taken = self._taken.get(envelope.delegation) or self._take(envelope.delegation, verified)
         taken.used = time.time()
-        return Signed(verified, task, digest(envelope.task.encode("ascii")), taken.claim)
+        return Signed(verified, task, digest(envelope.task.encode("ascii")), taken.claim, taken.options)
 
     def _take(self, text: str, verified: Verified) -> _Taken:
         now = time.time()
         self._let_go(now)
         claim = self._claims.take(verified.digest, verified.delegation, self._claimant)
-        taken = self._taken[text] = _Taken(claim, verified.delegation.expires, now)
+        options = delegation.options(verified.delegation.user_endpoint_config)
+        taken = self._taken[text] = _Taken(claim, options, verified.delegation.expires, now)
         words = f"account={self._account} key={verified.key.fingerprint} delegation={verified.delegation.id}"
         log.info("A delegation is accepted: %s, a key of type %s", words, verified.key.kind)
         syslog.openlog("twinlock-endpoint", syslog.LOG_PID, syslog.LOG_AUTH)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from twinlock_common.amqp.consumer import Message
 from twinlock_common.log_ration import LogRation
 from twinlock_common.offload import in_thread
-from twinlock_signed import delegation
 from twinlock_signed.errors import ConfigError, Refused
 from twinlock_signed.statement import digest
 
@@ -86,7 +85,7 @@ class SignedIntake(Intake):
             return self._refuse(task_id, Origin(), f"This host can't tell whether the task may run: {error}")
         origin = Origin(digest(signed.task.function.encode()), signed.words)
         try:
-            self._check(signed)
+            self._check(signed, origin.function_id)
             is_new = signed.claim.is_new(signed.task.number, task_id)
         except Refused as error:
             return self._refuse(task_id, origin, str(error))
@@ -96,15 +95,13 @@ class SignedIntake(Intake):
         log.info("Task %s: %s", task_id, signed.words)
         return self._admitted(task_id, kept, signed, origin)
 
-    def _check(self, signed: Signed) -> None:
+    def _check(self, signed: Signed, function: str) -> None:
         """Raise `Refused` for other options than this endpoint has, or a function that root doesn't allow."""
-        asked = delegation.options(signed.verified.delegation.user_endpoint_config)
-        if self.options not in (None, asked):
+        if self.options not in (None, signed.options):
             raise Refused(
                 "The task is signed for other options than this endpoint has; whoever sent it here has mixed up two "
                 "endpoints. Submit it again, and report it if that doesn't help"
             )
-        function = digest(signed.task.function.encode())
         if self._allowed is not None and function not in self._allowed:
             raise Refused(
                 f"The function isn't allowed here: its SHA-256 is {function}, which isn't in the site's list; "
