@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> int:
 
 def _tell(verified: Sequence[dict[str, float]], plain: Sequence[dict[str, float]]) -> int:
     """Print the table, and return how many bounds were exceeded."""
-    print(f"{'':36}{'verified':>12}{'plain':>12}{'more':>10}{'bound':>8}")
+    print(f"{'':36}{'verified':>14}{'plain':>14}{'more':>10}{'bound':>8}")
     missed = 0
     for what in verified[0]:
         pairs = [(one[what], other[what]) for one, other in zip(verified, plain, strict=True)]
@@ -70,7 +70,7 @@ def _tell(verified: Sequence[dict[str, float]], plain: Sequence[dict[str, float]
         bound = RATIOS.get(what) or MORE.get(what)
         over = bound is not None and more > bound
         missed += over
-        medians = "".join(f"{statistics.median(column):>12,.4f}" for column in zip(*pairs, strict=True))
+        medians = "".join(f"{statistics.median(column):>14,.3f}" for column in zip(*pairs, strict=True))
         print(f"{what:36}{medians}{words}{bound or '':>8}{'  MISSED' * over}")
     return missed
 

@@ -114,13 +114,19 @@ def site(request: pytest.FixtureRequest) -> Site:
     return found
 
 
+@pytest.fixture(autouse=True)
+def end() -> Iterator[None]:
+    """End the SDK's threads after each test."""
+    yield
+    end_sdk()
+
+
 @pytest.fixture
 def executor(site: Site) -> Iterator[Executor]:
     """A new executor of either kind."""
     made = site.executor()
     yield made
     made.shutdown(wait=False, cancel_futures=True)
-    end_sdk()
 
 
 def test_service_and_endpoint_are_there(site: Site, executor: Executor) -> None:
