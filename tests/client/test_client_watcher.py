@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -103,12 +104,13 @@ def test_results_that_are_announced_and_not_given(client: TextClient, answer: Ca
     assert "doesn't give its result" in str(announced.exception(SECONDS))
 
 
-@pytest.mark.filterwarnings("error")
 def test_other_versions_cost_no_result(client: TextClient) -> None:
     """Where warnings are errors, too."""
     came = future()
     watcher.expect(came, lambda text, is_failure: text)
     receiver = StillSignedWatcher(uuid.uuid4(), client, None)
     receiver.watch_for_task_results(None, [came])
-    receiver.gets(came.task_id, {}, details={"python_version": "3.1.0"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        receiver.gets(came.task_id, {}, details={"python_version": "3.1.0"})
     assert came.result(SECONDS) == "a text"
