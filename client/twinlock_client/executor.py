@@ -186,7 +186,8 @@ class SignedExecutor(Executor):  # type: ignore[misc]  # the SDK has no types
         self._session.close()
         if wait and not was_stopped and threading.current_thread() is not self._task_submitter:
             self._task_submitter.join()  # what it is submitting is waited for too
-            wait_for(watcher.open_futures(self._task_group_id, self).values())
+            waited_for = watcher.open_futures(self._task_group_id, self).values()
+            wait_for([future for future in waited_for if not future.cancelled()])
 
 
 def _session(

@@ -1,6 +1,8 @@
 """What `SignedExecutor` refuses before anything reaches the service, which isn't there in these tests."""
 
 import inspect
+import threading
+import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +11,19 @@ from typing import Any
 import pytest
 from client_rig import ADA, enroll
 from globus_compute_sdk import Client, Executor
+from globus_compute_sdk.sdk.asynchronous.compute_future import ComputeFuture
 from globus_compute_sdk.serialize import ComputeSerializer, DillDataBase64, JSONData
 from globus_sdk import AccessTokenAuthorizer
 from signed_rig import HOUR, MANAGER
 from twinlock_client import SignedExecutor, delegations, ssh_keys
+from twinlock_client.sdk import watcher
 from twinlock_signed.errors import Refused
+
+SECONDS = 60.0
+"""Seconds after which something is taken not to happen."""
+
+UNPROTECTED = {"queue_prefix": "x.", "connection_url": "amqp://a:b@amqp.example.org/"}
+"""A queue of results that isn't used."""
 
 
 def offline() -> Client:
@@ -160,6 +170,21 @@ def test_after_its_end(executors: Executors) -> None:
     for act in (lambda: executor.submit(give, 1), lambda: executor.register_function(give)):
         with pytest.raises(RuntimeError, match="is shutdown"):
             act()
+
+
+def test_a_cancelled_task_is_not_waited_for(executors: Executors) -> None:
+    """Its result may come in hours, or never."""
+    group, goes_on = uuid.uuid4(), threading.Event()
+    executor = executors.make(task_group_id=group)
+    executor.client.get_result_amqp_url = lambda: goes_on.wait(SECONDS) and UNPROTECTED
+    cancelled = ComputeFuture(str(uuid.uuid4()))
+    watcher.of_group(group, executor.client, None).watch_for_task_results(executor, [cancelled])
+    assert cancelled.cancel()
+    ends = threading.Thread(target=executor.shutdown, daemon=True)
+    ends.start()
+    ends.join(SECONDS / 2)
+    assert not ends.is_alive()
+    goes_on.set()
 
 
 def test_a_serializer_that_is_none(executors: Executors) -> None:

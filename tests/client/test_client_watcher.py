@@ -4,6 +4,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable
+from concurrent.futures import wait
 from types import SimpleNamespace
 from typing import Any
 
@@ -86,6 +87,17 @@ def test_a_cancelled_future_leaves_no_other_to_wait(client: TextClient) -> None:
     assert cancelled.cancel()
     goes_on.set()
     assert "only amqps protects the way there" in str(waiting.exception(SECONDS))
+
+
+def test_who_waits_for_a_cancelled_future_is_told(client: TextClient) -> None:
+    """At the latest when its result comes."""
+    came = future()
+    watcher.expect(came, lambda text, is_failure: text)
+    receiver = StillSignedWatcher(uuid.uuid4(), client, None)
+    receiver.watch_for_task_results(None, [came])
+    assert came.cancel()
+    receiver.gets(came.task_id, {})
+    assert wait([came], SECONDS).done == {came}
 
 
 def fails(tasks: list[str]) -> Any:

@@ -51,6 +51,8 @@ def _finish(future: ComputeFuture, value: Any = None, error: Exception | None = 
             future.set_result(value)
     except InvalidStateError:
         log.info("task %s: its result came after it was cancelled", future.task_id)
+        with contextlib.suppress(RuntimeError):  # who waits for it knows already
+            future.set_running_or_notify_cancel()
 
 
 class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no types
