@@ -35,6 +35,13 @@ def test_without_tls_on_this_computer_only(host: str) -> None:
     assert parameters(f"amqp://a:b@{host}:5672/%2F").virtual_host == "/"
 
 
+@pytest.mark.parametrize("place", ["amqp.example.org/%1b%5d0;owned%07", "amqp.example.org/%E2%80%AE", "\x9bx/"])
+def test_control_characters(place: str) -> None:
+    """They would get into what pika logs, and so to the terminal."""
+    with pytest.raises(Refused, match="a URL with control characters"):
+        parameters(f"amqps://a:b@{place}")
+
+
 @pytest.mark.parametrize(
     "url",
     [

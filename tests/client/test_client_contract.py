@@ -78,6 +78,7 @@ def test_what_is_overridden_is_called_so() -> None:
     assert parameters(_ResultWatcher.__init__)[:3] == ["self", "task_group_id", "client"]
     for name in ("_connect", "_start_consuming", "_match_results_to_futures"):
         assert parameters(getattr(_ResultWatcher, name)) == ["self"]
+    assert parameters(getattr(sdk_client.Client, "_update_task_table")) == ["self", "return_msg", "task_id"]  # noqa: B009
     for name in ("_log_version_mismatch", "_raise_ha_warning"):
         assert len(parameters(getattr(sdk_client.Client, name))) == 2
 

@@ -1,16 +1,19 @@
 """What `SignedExecutor` refuses before anything reaches the service, which isn't there in these tests."""
 
 import inspect
+import json
 import threading
 import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from client_rig import ADA, enroll
 from globus_compute_sdk import Client, Executor
+from globus_compute_sdk.errors import TaskExecutionFailed, TaskPending
 from globus_compute_sdk.sdk.asynchronous.compute_future import ComputeFuture
 from globus_compute_sdk.serialize import ComputeSerializer, DillDataBase64, JSONData
 from globus_sdk import AccessTokenAuthorizer
@@ -239,6 +242,28 @@ def test_warnings_have_no_control_characters(executors: Executors) -> None:
     assert "Python ]0;owned/Dill" in texts[0]
     assert texts[1] == "look]0;owned"
     assert all(mark.isprintable() or mark in "\n\t" for text in texts for mark in text)
+
+
+def test_what_the_client_says_of_tasks_has_no_control_characters(
+    executors: Executors, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which the SDK logs, too."""
+    client, evil, tasks = executors.make().client, "\x1b]0;owned\x07\x9b\u202e", [str(uuid.uuid4()), str(uuid.uuid4())]
+    said = {
+        tasks[0]: {"task_id": tasks[0], "status": "failed", "completion_t": "1", "exception": f"no{evil}"},
+        tasks[1]: {"task_id": tasks[1], "status": f"waiting{evil}"},
+    }
+    web = client._compute_web_client.v2  # noqa: SLF001 - what comes from the network
+    web.get_task_batch = lambda asked: {"results": said}
+    web.get_task = lambda task: SimpleNamespace(text=json.dumps(said[task]))
+    client.get_batch_result(tasks)
+    assert "no]0;owned" in caplog.text
+    with pytest.raises(TaskExecutionFailed, match="no]0;owned") as failed:
+        client.get_result(tasks[0])
+    with pytest.raises(TaskPending, match="waiting]0;owned") as pending:
+        client.get_result(tasks[1])
+    for text in (caplog.text, str(failed.value), str(pending.value)):
+        assert all(mark.isprintable() or mark in "\n\t" for mark in text)
 
 
 def test_the_client_that_was_given_stays_as_it_is(executors: Executors) -> None:

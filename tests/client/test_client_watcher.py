@@ -100,6 +100,15 @@ def test_who_waits_for_a_cancelled_future_is_told(client: TextClient) -> None:
     assert wait([came], SECONDS).done == {came}
 
 
+def test_the_name_of_the_queue_has_no_control_characters(client: TextClient) -> None:
+    """The SDK logs it when the connection fails."""
+    said = {"queue_prefix": "x\x1b]0;owned\x07.", "connection_url": "amqp://a:b@localhost/"}
+    client.get_result_amqp_url = lambda: said
+    receiver = StillSignedWatcher(uuid.uuid4(), client, None)
+    receiver._connect()  # noqa: SLF001 - as its thread does
+    assert "qp=x]0;owned." in repr(receiver)
+
+
 def fails(tasks: list[str]) -> Any:
     raise ConnectionError("the service is away")
 

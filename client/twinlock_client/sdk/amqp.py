@@ -34,10 +34,13 @@ def parameters(url: str, port: int | None = None) -> pika.ConnectionParameters:
             f"queue of results: the service says {parts.scheme[:10]!r} to {host[:100]!r}, and only amqps protects the "
             "way there; report it"
         )
+    virtual_host = unquote(parts.path[1:]) or "/"
+    if not f"{host}{virtual_host}".isprintable():  # pika puts both into what it logs
+        raise Refused("queue of results: the service says a URL with control characters; report it")
     return pika.ConnectionParameters(
         host=host,
         port=port or said or _PORTS[parts.scheme],
-        virtual_host=unquote(parts.path[1:]) or "/",
+        virtual_host=virtual_host,
         credentials=pika.PlainCredentials(unquote(parts.username or ""), unquote(parts.password or "")),
         ssl_options=pika.SSLOptions(ssl.create_default_context(), host) if parts.scheme == "amqps" else None,
     )

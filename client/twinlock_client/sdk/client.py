@@ -1,5 +1,6 @@
 """A client of the service that unpickles nothing, and passes no control characters on to the terminal."""
 
+import json
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -35,6 +36,10 @@ class TextClient(Client):  # type: ignore[misc]  # the SDK has no types
         answer = self._compute_web_client.v2.get_task_batch(tasks)
         return cast("dict[str, dict[str, Any]]", answer.data.get("results", {}))
 
+    def _update_task_table(self, return_msg: str | dict[str, Any], task_id: str) -> Any:
+        said = json.loads(return_msg) if isinstance(return_msg, str) else return_msg
+        return super()._update_task_table({name: _shown(name, value) for name, value in said.items()}, task_id)
+
     def _log_version_mismatch(self, worker_details: dict[str, Any] | None) -> None:
         texts = {name: value for name, value in (worker_details or {}).items() if isinstance(value, str)}
         super()._log_version_mismatch({name: printable.line(value)[:200] for name, value in texts.items()})
@@ -42,6 +47,11 @@ class TextClient(Client):  # type: ignore[misc]  # the SDK has no types
     def _raise_ha_warning(self, response_data: Any) -> None:
         warning = response_data.get("ha_warning")
         super()._raise_ha_warning({"ha_warning": printable.lines(str(warning))} if warning else {})
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Return what the service says about a task as it may be shown. The result itself is data."""
+    return printable.lines(value) if isinstance(value, str) and name != "result" else value
 
 
 def user_runtime() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from globus_compute_sdk.sdk.client import Client
 from globus_compute_sdk.sdk.executor import _ResultWatcher
 from twinlock_signed.errors import Refused
 
+from twinlock_client import printable
 from twinlock_client.sdk import amqp
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no typ
         except Refused as error:
             self._cancellation_reason = error  # another try would get the same
             raise
-        self._queue_prefix = found["queue_prefix"]
+        self._queue_prefix = printable.line(str(found["queue_prefix"]))  # the SDK logs it
         return pika.SelectConnection(
             reached,
             on_close_callback=self._on_connection_closed,
