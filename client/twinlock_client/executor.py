@@ -144,10 +144,16 @@ class SignedExecutor(Executor):  # type: ignore[misc]  # the SDK has no types
         *_, futures, tasks = arguments
         for future, task in zip(futures, tasks, strict=True):
             self._expect(future, task.args.expected)
-        super()._submit_tasks(*arguments)
+        try:
+            super()._submit_tasks(*arguments)
+        except Exception as error:
+            watcher.fail(futures, error)  # the SDK leaves them to wait if it can't read the service's answer
+            self._submitter_thread_exception_captured = True  # so that it doesn't print the traceback as well
+            raise
+        watcher.fail([future for future in futures if not _has_uuid(future)], watcher.no_uuid())
         SignedExecutor._signed_group = self._task_group_id
-        accepted = {future.task_id: task.args.expected for future, task in zip(futures, tasks, strict=True)}
-        submitted.add(str(self.task_group_id), {str(task): each for task, each in accepted.items() if task})
+        accepted = [(future, task) for future, task in zip(futures, tasks, strict=True) if _has_uuid(future)]
+        submitted.add(str(self.task_group_id), {future.task_id: task.args.expected for future, task in accepted})
 
     def _expect(self, future: ComputeFuture, expected: Expected) -> None:
         def check(text: str, is_failure: bool) -> Any:
@@ -218,6 +224,10 @@ def _refuse_sharing(registration: dict[str, Any]) -> None:
     shared = [name for name in ("public", "group", "ha_endpoint_id") if registration.get(name)]
     if shared:
         raise Refused(f"{shared[0]}: signed functions aren't registered with the service, so nobody can share them")
+
+
+def _has_uuid(future: ComputeFuture) -> bool:
+    return isinstance(future.task_id, str) and future.task_id != ""
 
 
 def _unknown(task: str) -> ResultRefused:

@@ -190,6 +190,17 @@ def test_a_cancelled_task_is_not_waited_for(executors: Executors) -> None:
     goes_on.set()
 
 
+@pytest.mark.parametrize("tasks", [[["a"]], [{}], [None], [""], ["one", "two"], None, 7])
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_answers_that_name_no_task(executors: Executors, tasks: Any) -> None:
+    """The task may have run, but nobody can say which result will be its."""
+    executor, function = executors.make(), str(uuid.uuid4())
+    executor.client.register_source_code = lambda *_: function
+    answer = {name: str(uuid.uuid4()) for name in ("task_group_id", "request_id", "endpoint_id")}
+    executor.client.batch_run = lambda *_: answer | {"tasks": {function: tasks}}
+    assert executor.submit(give, 1).exception(SECONDS) is not None
+
+
 def test_a_serializer_that_is_none(executors: Executors) -> None:
     executor = executors.make()
     with pytest.raises(TypeError, match="give a ComputeSerializer"):

@@ -109,6 +109,19 @@ def test_the_name_of_the_queue_has_no_control_characters(client: TextClient) -> 
     assert "qp=x]0;owned." in repr(receiver)
 
 
+def test_two_futures_of_one_task(client: TextClient) -> None:
+    """In one batch, or in two: there will be one result."""
+    first, task = future(), str(uuid.uuid4())
+    receiver = StillSignedWatcher(uuid.uuid4(), client, None)
+    receiver.watch_for_task_results(None, [first])
+    others = [ComputeFuture(first.task_id), ComputeFuture(task), ComputeFuture(task)]
+    receiver.watch_for_task_results(None, others)
+    assert [each.done() for each in (first, *others)] == [False, True, False, True]
+    assert "gave the task no uuid of its own" in str(others[0].exception(0))
+    assert receiver.watch_for_task_results(None, [first]) == 0
+    assert not first.done()
+
+
 def fails(tasks: list[str]) -> Any:
     raise ConnectionError("the service is away")
 

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import InvalidStateError
 from typing import Any
 
@@ -56,6 +56,21 @@ def _finish(future: ComputeFuture, value: Any = None, error: Exception | None = 
             future.set_running_or_notify_cancel()
 
 
+def fail(futures: Iterable[ComputeFuture], error: Exception) -> None:
+    """Give an exception to those futures that have nothing yet."""
+    for future in futures:
+        if not future.done():
+            _finish(future, error=error)
+
+
+def no_uuid() -> RuntimeError:
+    """Return what futures fail by whose results couldn't be told from others'."""
+    return RuntimeError(
+        "The service gave the task no uuid of its own, so its result can't be waited for, and the task may have run; "
+        "look for what it does before you submit it again, and report it"
+    )
+
+
 class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no types
     """Receives the results of a task group.
 
@@ -75,11 +90,19 @@ class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no typ
 
     def watch_for_task_results(self, executor: object, futures: list[ComputeFuture]) -> int:
         """Add futures as the SDK does, and start with the first: none is missed if the connection fails at once."""
+        self._refuse_known(futures)
         watched = int(super().watch_for_task_results(executor, futures))
         with self._start_lock:
             if self.ident is None:
                 self.start()
         return watched
+
+    def _refuse_known(self, futures: list[ComputeFuture]) -> None:
+        """Fail those whose task another future waits for: there will be one result, and the SDK waits with one."""
+        waiting = self.get_open_futures()
+        for future in futures:
+            if waiting.setdefault(str(future.task_id), future) is not future:
+                fail([future], no_uuid())
 
     def run(self) -> None:
         """Receive results. At the end, however it comes, no future is left to wait, and no other is taken."""
