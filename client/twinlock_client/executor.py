@@ -74,7 +74,11 @@ class SignedExecutor(Executor):  # type: ignore[misc]  # the SDK has no types
         self._functions = Functions()
         self._stub_id: str | None = None
         self._stub_lock = threading.Lock()
-        super().__init__(endpoint_id, TextClient(client), serializer=serializer, **others)
+        try:
+            super().__init__(endpoint_id, TextClient(client), serializer=serializer, **others)
+        except BaseException:
+            self._session.close()  # the traceback would keep a delegation's file from the next attempt
+            raise
         self.task_group_id = task_group_id or SignedExecutor._signed_group
 
     @property

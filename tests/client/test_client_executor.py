@@ -235,6 +235,14 @@ def test_a_delegations_file_says_endpoint_options_and_user(executors: Executors,
     executors.make(key=None, delegation=delegation)
 
 
+def test_a_delegations_file_is_free_after_a_mistake(executors: Executors, delegation: Path) -> None:
+    """Though the traceback is still there, as it is in a notebook."""
+    with pytest.raises(TypeError, match="'colour' is an invalid argument") as mistake:
+        executors.make(key=None, delegation=delegation, colour="blue")
+    executors.make(key=None, delegation=delegation)
+    assert mistake.tb
+
+
 def test_a_delegations_file_and_something_else(executors: Executors, delegation: Path, ada: Path) -> None:
     with pytest.raises(Refused, match="`key` and `delegation` are both given"):
         executors.make(delegation=delegation)
