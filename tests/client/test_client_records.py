@@ -48,6 +48,16 @@ def test_a_list_of_keys_of_another_owner(enrolled_file: Path) -> None:
         enrolled.key(ADA, MANAGER)
 
 
+def test_a_list_of_keys_that_is_elsewhere(enrolled_file: Path, tmp_path: Path) -> None:
+    """On a disk that may be mounted or not. Without it any result would be believed."""
+    place = enrolled_file.rename(tmp_path / "disk")
+    enrolled_file.symlink_to(place)
+    assert enrolled.key(ADA, MANAGER) == public_half(ACCOUNT_KEY)
+    place.unlink()
+    with pytest.raises(Refused, match="it is a link that leads nowhere"):
+        enrolled.key(ADA, MANAGER)
+
+
 @pytest.mark.parametrize(
     "line", ["", "ada@cluster.example.org", f"{ADA} {MANAGER} {'x' * 64}", f"ada {MANAGER} {'0' * 64}"]
 )

@@ -41,10 +41,13 @@ def read() -> list[Enrolled]:
 
 
 def _check_own(path: Path) -> None:
-    """Raise `Refused` if others could change whom the user believes."""
-    if not path.exists():
+    """Raise `Refused` if others could change whom the user believes, or if it is a link to what isn't there."""
+    if not os.path.lexists(path):
         return
-    status = path.stat()
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # on a disk that isn't mounted, say
+        raise Refused(f"{path}: it is a link that leads nowhere; mount what it leads to, or remove it") from None
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise Refused(f"{path}: others could change it; look at it, then use `chmod 600` and `chown`")
 
