@@ -23,6 +23,9 @@ from twinlock_client.user import User
 DAY = 86400
 """Seconds for which a delegation is valid if nothing else is asked for; it is also what hosts accept by default."""
 
+LONGEST = 10 * 365 * DAY
+"""Seconds for which one may be valid; no host accepts a longer one."""
+
 _MOST = 1 << 20
 """Bytes of a file."""
 
@@ -58,8 +61,10 @@ def make(
         sign: signs it with the user's SSH key.
 
     Raises:
-        Refused: it is too large, has options that JSON can't say, or isn't signed.
+        Refused: it is too large or for too long, has options that JSON can't say, or isn't signed.
     """
+    if seconds > LONGEST:
+        raise Refused(f"A delegation for {seconds} s: it is too long; ask for {LONGEST} s or less, and mostly a day")
     key, now = _session_key(), int(time.time())
     said = Delegation(
         id=secrets.token_hex(16),

@@ -213,6 +213,20 @@ def test_delegate_needs_a_key_and_a_time(tmp_path: Path, ada: Path) -> None:
     assert (tmp_path / "new").read_text() == "mine"
 
 
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e7", "-1"])
+def test_delegate_for_a_strange_time(tmp_path: Path, ada: Path, hours: str) -> None:
+    said = refused("delegate", str(ADA), MANAGER, tmp_path / "new", "--key", ada, f"--hours={hours}")
+    assert "a delegation is valid for a second or more, and for ten years or less" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_delegate_into_a_file_with_a_strange_name(tmp_path: Path, ada: Path) -> None:
+    """What the terminal can't show doesn't stop it when the file is there already."""
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/to\xffnight\x1b")
+    assert "/tonight: delegation" in printed("delegate", str(ADA), MANAGER, path, "--key", ada)
+    assert os.path.exists(path)
+
+
 def test_revoke_one(tmp_path: Path, ada: Path, remote: RemoteHome) -> None:
     """By a host's own reader of the file. A line before that somebody left without its end is still one."""
     printed("delegate", str(ADA), MANAGER, tmp_path / "one", "--key", ada)
@@ -259,10 +273,12 @@ def test_show_leaves_out_what_has_expired_or_is_junk(home: Path) -> None:
     place = home / ".local/state/twinlock-client/delegations"
     place.parent.mkdir(parents=True)
     rows = [["aa" * 16, str(ADA), MANAGER, now - 9, now - 1], ["bb" * 16, str(ADA), MANAGER, now, now + 60], [1], 7]
+    rows += [["cc" * 16, str(ADA), MANAGER, "now", now + 60], [None, str(ADA), MANAGER, now, now + 60]]
     place.write_text("".join(f"{json.dumps(row)}\n" for row in rows) + "{\n")
     shown = printed("show")
     assert "bb" * 16 in shown
     assert "aa" * 16 not in shown
+    assert "cc" * 16 not in shown
 
 
 def checked(*arguments: str | Path) -> tuple[int, dict[str, bool]]:

@@ -107,6 +107,13 @@ def test_options_that_are_too_large(ada: Path) -> None:
         session(ada).numbered(MANAGER, {"worker_init": "x" * 70_000})
 
 
+def test_a_delegation_for_a_century(ada: Path) -> None:
+    """Nothing of it is written, since nobody could read its end."""
+    with pytest.raises(Refused, match="A delegation for 3153600000 s: it is too long; ask for 315360000 s or less"):
+        session(ada, seconds=100 * 365 * 86400).numbered(MANAGER, None)
+    assert issued.read() == []
+
+
 def test_a_resource_specification_that_json_can_not_say(ada: Path) -> None:
     with pytest.raises(Refused, match="resource_specification: JSON can't say it"):
         session(ada).numbered(MANAGER, None).sign(ASKED._replace(resource_specification={"a": {1}}), None)

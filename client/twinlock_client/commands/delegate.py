@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twinlock_signed.errors import Refused
 
-from twinlock_client import delegations, ssh_keys, user
+from twinlock_client import delegations, printable, ssh_keys, user
 from twinlock_client.commands import arguments
 from twinlock_client.records import issued
 
@@ -38,16 +38,20 @@ def run(options: argparse.Namespace) -> int:
     from twinlock_client.sdk.client import user_runtime  # loads the SDK, which takes a second
 
     account, manager = user.read(options.user), user.read_endpoint(options.endpoint)
-    seconds = int(options.hours * _HOUR)
-    if seconds < 1:
-        raise Refused(f"--hours {options.hours}: a delegation has to be valid for a while; give more")
+    seconds = _seconds(options.hours)
     sign = ssh_keys.choose(options.key)
     made = delegations.make(account, manager, _options(options.options), user_runtime(), seconds, sign)
     delegations.save(made, options.file)
     issued.add(made.said)
     until = datetime.fromtimestamp(made.said.expires).strftime("%Y-%m-%d %H:%M")
-    print(f"{options.file}: delegation {made.said.id} for {account} at {manager}, until {until}")
+    print(f"{printable.line(str(options.file))}: delegation {made.said.id} for {account} at {manager}, until {until}")
     return 0
+
+
+def _seconds(hours: float) -> int:
+    if not 1 <= hours * _HOUR <= delegations.LONGEST:  # nor is it any number
+        raise Refused(f"--hours {hours}: a delegation is valid for a second or more, and for ten years or less")
+    return int(hours * _HOUR)
 
 
 def _options(path: Path | None) -> dict[str, object]:

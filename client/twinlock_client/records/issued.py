@@ -50,4 +50,8 @@ def read() -> list[Issued]:
     for line in files.read(files.state(_NAME)):
         with contextlib.suppress(ValueError, TypeError):
             found.append(Issued(*json.loads(line)))
-    return [each for each in found if isinstance(each.expires, int) and each.expires > time.time()]
+    return [each for each in found if _is_whole(each) and each.expires > time.time()]
+
+
+def _is_whole(found: Issued) -> bool:
+    return [type(part) for part in found] == [str, str, str, int, int]
