@@ -12,10 +12,12 @@ import pytest
 import twinlock_client
 from client_rig import ACCOUNT_KEY, ADA, VerifyingHost
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from signed_rig import MANAGER, make_key, public
+from signed_rig import MANAGER, delegated, make_key, public
+from twinlock_client.__main__ import main
 from twinlock_client.records import enrolled
 from twinlock_client.session import Asked, SavedSession
 from twinlock_signed.dsse import public_half
+from twinlock_signed.errors import Refused
 from twinlock_signed.replay import revoked_ids
 from twinlock_signed.result_key import load_or_make, public_line
 
@@ -243,7 +245,14 @@ def test_revoke_one(tmp_path: Path, ada: Path, remote: RemoteHome) -> None:
 def test_revoke_all(remote: RemoteHome) -> None:
     before = int(time.time())
     printed("revoke", str(ADA), "--all")
-    assert before <= revoked_ids.read(remote.folder / ".config/twinlock/revoked").before <= time.time()
+    assert before < revoked_ids.read(remote.folder / ".config/twinlock/revoked").before <= time.time() + 1
+
+
+def test_revoke_what_was_made_in_the_same_second(capsys: pytest.CaptureFixture[str]) -> None:
+    made = delegated(issued=int(time.time()))
+    assert main(["revoke", str(ADA), "--all", "--print"]) == 0
+    with pytest.raises(Refused, match="is revoked"):
+        revoked_ids.check(made, revoked_ids.parse(Path("revoked"), capsys.readouterr().out.encode()))
 
 
 def test_revoke_where_nobody_can_log_in(remote: RemoteHome) -> None:

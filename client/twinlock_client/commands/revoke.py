@@ -1,7 +1,7 @@
 """`twinlock-client revoke`: have the site refuse delegations that were made before."""
 
 import argparse
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from twinlock_signed.delegation import ID
 from twinlock_signed.errors import Refused
@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _line(options: argparse.Namespace) -> str:
     if options.all:
-        return f"before {datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+        end = datetime.now(timezone.utc) + timedelta(seconds=1)  # since times of issue have no fractions
+        return f"before {end:%Y-%m-%dT%H:%M:%SZ}"
     if not ID.accepts(options.id):
         raise Refused(f"delegation {options.id[:100]!r}: it is not {ID.words}; `twinlock-client show` lists them")
     return str(options.id)
