@@ -310,6 +310,16 @@ def test_check(ada: Path) -> None:
     assert any("isn't enrolled, so only JSON is read" in text for text in found)
 
 
+def test_check_where_a_file_can_not_be_read(home: Path, ada: Path) -> None:
+    """The other findings are told all the same."""
+    (home / ".config/twinlock-client/enrolled").mkdir(parents=True)
+    code, found = checked("--key", ada)
+    assert code == 1
+    assert [text for text, is_good in found.items() if not is_good] == [
+        f"{home}/.config/twinlock-client/enrolled: Is a directory; correct that, then check again"
+    ]
+
+
 def test_check_without_a_key(tmp_path: Path) -> None:
     code, found = checked()
     assert code == 1

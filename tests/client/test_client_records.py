@@ -103,6 +103,15 @@ def test_old_groups_are_forgotten(home: Path) -> None:
     assert kept.exists()
 
 
+def test_what_can_not_be_forgotten_costs_no_record(home: Path) -> None:
+    """It would have each new group go unrecorded."""
+    stray = home / ".local/state/twinlock-client/tasks/stray"
+    stray.mkdir(parents=True)
+    os.utime(stray, (0, 0))
+    submitted.add(GROUP, {"one": EXPECTED})
+    assert submitted.read(GROUP) == {"one": EXPECTED}
+
+
 def test_a_full_disk_or_a_file_in_the_way_ends_no_submission(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     (home / ".local").write_text("a file")
     submitted.add(GROUP, {"one": EXPECTED})

@@ -84,6 +84,9 @@ def _tried(check: Callable[[], str]) -> Finding:
         return Finding(True, check())
     except Refused as error:
         return Finding(False, str(error))
+    except OSError as error:
+        place = error.filename or "a file"
+        return Finding(False, f"{place}: {error.strerror or error}; correct that, then check again")
 
 
 def _sdk() -> str:

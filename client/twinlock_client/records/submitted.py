@@ -1,5 +1,6 @@
 """Tasks that this computer has submitted, by task group: after `reload_tasks` only this shows a swap of two results."""
 
+import contextlib
 import json
 import logging
 import time
@@ -50,5 +51,6 @@ def _path(group: str) -> Path:
 def _forget_old(folder: Path) -> None:
     before = time.time() - _KEPT
     for path in folder.glob("*"):
-        if path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process removes it at the same time, or it is none of ours
+            if path.stat().st_mtime < before:
+                path.unlink()
