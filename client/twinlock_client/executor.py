@@ -1,5 +1,6 @@
 """`SignedExecutor`: globus-compute-sdk's Executor, of which an endpoint runs only what the user has signed."""
 
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable
@@ -207,7 +208,7 @@ def _session(
     if delegation is not None:
         if key is not None:
             raise Refused("`key` and `delegation` are both given; a delegation's file needs no key")
-        saved = SavedSession(Path(delegation).expanduser())
+        saved = SavedSession(Path(os.path.expanduser(delegation)))  # noqa: PTH111 - as `ssh_keys.choose` does
         account = user.read(saved.delegated.said.account)
         if of not in (None, str(account)):
             raise Refused(f"{delegation}: it is for {account}, and `user` is {of}; leave `user` out, or correct it")

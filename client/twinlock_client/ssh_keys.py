@@ -1,5 +1,6 @@
 """The SSH key that signs delegations: a file, or one of the keys that the user's agent has."""
 
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def choose(key: str | Path | None) -> Sign:
     if key is None or _FINGERPRINT.fullmatch(str(key)):
         chosen = _choose_in_agent(None if key is None else str(key))
         return _explained(lambda statement: sign_by_agent(statement, chosen.public))
-    path = Path(key).expanduser()
+    path = Path(os.path.expanduser(key))  # noqa: PTH111 - Path's own raises an error for users that aren't there
     if not path.exists():
         raise Refused(f"key {key}: there is no such file; name your SSH key, such as ~/.ssh/id_ed25519")
     return _explained(lambda statement: sign_file(statement, path))
@@ -95,17 +96,23 @@ def _run(command: list[str], given: str = "") -> "subprocess.CompletedProcess[st
 
 
 def _explained(sign: Sign) -> Sign:
-    """Return what signs so. What the agent refuses without a reason gets the likely ones."""
+    """Return what signs so. What ssh-keygen says without a reason, or with a wrong one, gets the likely ones."""
 
     def explained(statement: bytes) -> str:
         try:
             return sign(statement)
         except Refused as error:
-            if "agent refused operation" not in str(error):
-                raise
-            raise Refused(
-                f"{error}. An agent refuses keys that were added for certain destinations (`ssh-add -h`), and those "
-                "for which it asks and isn't answered"
-            ) from None
+            raise Refused(f"{error}{_likely(str(error))}") from None
 
     return explained
+
+
+def _likely(words: str) -> str:
+    if "agent refused operation" in words:
+        return (
+            ". An agent refuses keys that were added for certain destinations (`ssh-add -h`), and those "
+            "for which it asks and isn't answered"
+        )
+    if "Enter passphrase" in words:  # which goes to the terminal if there is one
+        return ". There is no terminal to type its passphrase; give the key to an agent (`ssh-add`), or set SSH_ASKPASS"
+    return ""

@@ -1,7 +1,9 @@
 """Which SSH key signs a delegation: each kind that people have, verified as a host does."""
 
+import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +76,17 @@ def test_an_encrypted_key(tmp_path: Path, encrypted: Path, monkeypatch: pytest.M
     monkeypatch.setenv("SSH_ASKPASS", str(askpass(tmp_path, "wrong")))
     with pytest.raises(Refused, match=r"encrypted: ssh-keygen can't sign with it \(.*passphrase"):
         accepted(VerifyingHost.knowing(encrypted), encrypted)
+
+
+def test_an_encrypted_key_without_a_terminal(encrypted: Path) -> None:
+    """ssh-keygen then takes the delegation for the passphrase, and calls that a wrong one."""
+    argv = [sys.executable, "-m", "twinlock_client", "check", str(ADA), MANAGER, "--key", str(encrypted)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(ssh_keys.__file__).parent.parent)}
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=120, env=environment, start_new_session=True, check=False
+    )
+    assert done.returncode == 1
+    assert "There is no terminal to type its passphrase; give the key to an agent (`ssh-add`)" in done.stdout
 
 
 def test_an_encrypted_key_that_the_agent_has(tmp_path: Path, encrypted: Path, agents: str) -> None:
@@ -199,6 +212,11 @@ def test_files_that_are_no_keys(tmp_path: Path, ada: Path, name: str, text: str 
         (tmp_path / name).write_text(text)
     with pytest.raises(Refused, match=reason):
         accepted(VerifyingHost.knowing(ada), tmp_path / name)
+
+
+def test_a_key_in_the_home_of_nobody(ada: Path) -> None:
+    with pytest.raises(Refused, match="key ~nobody-of-this-name/key: there is no such file"):
+        accepted(VerifyingHost.knowing(ada), "~nobody-of-this-name/key")
 
 
 def test_a_key_that_nobody_touches(ada: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
