@@ -112,9 +112,15 @@ def trace(home: Path) -> Path:
 
 
 @pytest.fixture
-def queues(broker: Broker) -> Iterator[Queues]:
+def endpoint_url(broker: Broker) -> str:
+    """How endpoints reach RabbitMQ. Files with somebody on that way have their own."""
+    return broker.endpoint_url
+
+
+@pytest.fixture
+def queues(broker: Broker, endpoint_url: str) -> Iterator[Queues]:
     """The queues of a new endpoint."""
-    made = Queues(str(broker.node.url), broker.endpoint_url)
+    made = Queues(str(broker.node.url), endpoint_url)
     yield made
     made.close()
 

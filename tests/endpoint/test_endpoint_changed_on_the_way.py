@@ -27,11 +27,9 @@ def on_the_way(broker: Broker) -> Iterator[Changer]:
 
 
 @pytest.fixture
-def queues(broker: Broker, on_the_way: Changer) -> Iterator[Queues]:
-    """The queues of a new endpoint, which reaches them that way."""
-    made = Queues(str(broker.node.url), on_the_way.url)
-    yield made
-    made.close()
+def endpoint_url(on_the_way: Changer) -> str:
+    """That way."""
+    return on_the_way.url
 
 
 def test_plain_mode_runs_what_was_changed_on_its_way(
