@@ -253,6 +253,7 @@ def test_the_spawners_end_ends_all(start: Start, alice: pwd.struct_passwd) -> No
         broker.spawn(number, alice.pw_name, program).line()
         pids.append(broker.receive(wire.Spawned).pid)
     daemon = int(broker.spawn(7, alice.pw_name, "daemon").line())
+    broker.receive(wire.Spawned)
     spawner.process.send_signal(signal.SIGTERM)
     assert spawner.process.wait(PATIENCE) == 0
     assert all(gone(pid) for pid in [*pids, daemon])
