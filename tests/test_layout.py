@@ -94,7 +94,7 @@ def test_root_imports_the_standard_library_and_two_packages(folder: str) -> None
 def test_signed_work_needs_one_package() -> None:
     """Users have it on their own computers."""
     foreign = imported(ROOT / "shared/twinlock_signed") - sys.stdlib_module_names
-    assert foreign <= {"twinlock_signed", "twinlock_common", "cryptography"}
+    assert foreign <= {"twinlock_signed", "twinlock_common", "nacl"}
 
 
 BELOW_CONTEXT = {"errors", "limits", "users", "state", "rabbitmq"}

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from twinlock_signed import delegation
 from twinlock_signed.delegation import Delegation
 from twinlock_signed.dsse import public_half
@@ -38,7 +37,7 @@ class Delegated(NamedTuple):
     """The very text that was signed."""
     signature: str
     """The SSH key's, as ssh-keygen writes it."""
-    key: Ed25519PrivateKey
+    key: SigningKey
     """The session's. It stays in memory, unless `save` writes it."""
 
     @property
@@ -65,7 +64,7 @@ def make(
     """
     if seconds > LONGEST:
         raise Refused(f"A delegation for {seconds} s: it is too long; ask for {LONGEST} s or less, and mostly a day")
-    key, now = _session_key(), int(time.time())
+    key, now = SigningKey.generate(), int(time.time())
     said = Delegation(
         id=secrets.token_hex(16),
         account=str(user),
@@ -78,13 +77,6 @@ def make(
     )
     statement = delegation.write(said)
     return Delegated(said, statement.decode("ascii"), sign(statement), key)
-
-
-def _session_key() -> Ed25519PrivateKey:
-    try:
-        return Ed25519PrivateKey.generate()
-    except UnsupportedAlgorithm:
-        raise Refused("Ed25519: this computer's OpenSSL lacks it, mostly in FIPS mode; use another computer") from None
 
 
 def plain(options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -102,9 +94,7 @@ def save(made: Delegated, path: Path) -> None:
 
     Raise `Refused` if there is a file already.
     """
-    text = json.dumps(
-        {"delegation": made.statement, "signature": made.signature, "session_key": made.key.private_bytes_raw().hex()}
-    )
+    text = json.dumps({"delegation": made.statement, "signature": made.signature, "session_key": bytes(made.key).hex()})
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
@@ -119,7 +109,7 @@ def load(path: Path) -> Delegated:
     try:
         fields = json.loads(text)
         statement, signature = str(fields["delegation"]), str(fields["signature"])
-        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(fields["session_key"]))
+        key = SigningKey(bytes.fromhex(fields["session_key"]))
         said = delegation.read(statement.encode("ascii"))
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Refused(f"{path}: it is not a delegation's file; make one with `twinlock-client delegate`") from None

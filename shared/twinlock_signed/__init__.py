@@ -1,7 +1,7 @@
 """Signed work: what only the user can have asked for, and results that only the account can have made.
 
 Used by the endpoint, by `twinlock check` and on users' own computers, there with Python 3.10 and nothing beside the
-standard library and `cryptography`. No module opens a connection.
+standard library and PyNaCl. No module opens a connection.
 
 - `statement`, `dsse`: strict JSON, and Ed25519 signatures over it
 - `delegation`, `task`, `result`: what is signed, and which of it a host or a user believes

@@ -5,8 +5,8 @@ The bytes that are signed are DSSE's "pre-authentication encoding" (DSSE protoco
 
 import re
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
 
 from twinlock_signed.errors import Refused
 
@@ -19,9 +19,9 @@ def pae(payload_type: str, body: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
 
 
-def sign(key: Ed25519PrivateKey, payload_type: str, body: bytes) -> str:
+def sign(key: SigningKey, payload_type: str, body: bytes) -> str:
     """Return the signature, in hexadecimal digits."""
-    return key.sign(pae(payload_type, body)).hex()
+    return key.sign(pae(payload_type, body)).signature.hex()
 
 
 def verify(what: str, public: str, payload_type: str, body: bytes, signature: str) -> None:
@@ -37,9 +37,8 @@ def verify(what: str, public: str, payload_type: str, body: bytes, signature: st
     if not _SIGNATURE.fullmatch(signature):
         raise Refused(f"The signature of the {what} is not 128 hexadecimal digits; use a current version of Twinlock")
     try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
-        key.verify(bytes.fromhex(signature), pae(payload_type, body))
-    except InvalidSignature:
+        VerifyKey(bytes.fromhex(public)).verify(pae(payload_type, body), bytes.fromhex(signature))
+    except BadSignatureError:
         raise Refused(
             f"The signature of the {what} is wrong: it was made with another key, or the {what} was changed on its way;"
             " submit the task again, and report it if that doesn't help"
@@ -48,6 +47,6 @@ def verify(what: str, public: str, payload_type: str, body: bytes, signature: st
         raise Refused(f"The key for the {what} is not the public half of an Ed25519 key; make a new one") from None
 
 
-def public_half(key: Ed25519PrivateKey) -> str:
+def public_half(key: SigningKey) -> str:
     """Return the public half of a key, in hexadecimal digits."""
-    return key.public_key().public_bytes_raw().hex()
+    return bytes(key.verify_key).hex()

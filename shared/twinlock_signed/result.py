@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 
 from twinlock_signed import dsse
 from twinlock_signed.errors import Refused
@@ -41,7 +41,7 @@ def write(result: Result) -> bytes:
     return statement
 
 
-def sign(statement: bytes, key: Ed25519PrivateKey) -> str:
+def sign(statement: bytes, key: SigningKey) -> str:
     """Return the signature of a result's statement by the account's key."""
     return dsse.sign(key, TYPE, statement)
 

@@ -1,7 +1,7 @@
 """The key with which an account signs its results: an Ed25519 key in a file that only the account can read.
 
-Beside it is its public half, which users of other computers fetch, in a line such as
-``twinlock-result-key-v1 5f0c...``.
+The file is a line such as ``twinlock-result-secret-v1 9d61...``: the key's seed (RFC 8032), in hexadecimal digits.
+Beside it is the key's public half, which users of other computers fetch: ``twinlock-result-key-v1 5f0c...``.
 """
 
 import contextlib
@@ -11,8 +11,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from nacl.signing import SigningKey
 
 from twinlock_signed.dsse import public_half
 from twinlock_signed.errors import ConfigError, Refused
@@ -23,11 +22,13 @@ PUBLIC_PLACE = "~/.local/state/twinlock/result.pub"
 
 _LINE = re.compile(r"^twinlock-result-key-v1 ([0-9a-f]{64})$", re.MULTILINE)
 
+_SECRET = re.compile(r"twinlock-result-secret-v1 ([0-9a-f]{64})\n")
+
 _MOST = 4096
-"""Bytes of the file; it has some 120."""
+"""Bytes of the file that are read; it has 91."""
 
 
-def load_or_make(path: Path) -> Ed25519PrivateKey:
+def load_or_make(path: Path) -> SigningKey:
     """Return the key at `path`, which is made if there is none; of several processes that do so, one makes it.
 
     Its public half is written beside it, where it isn't there yet.
@@ -44,7 +45,7 @@ def load_or_make(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def public_line(key: Ed25519PrivateKey) -> str:
+def public_line(key: SigningKey) -> str:
     """Return the public half as it is handed to users: a line, with its end."""
     return f"twinlock-result-key-v1 {public_half(key)}\n"
 
@@ -63,7 +64,7 @@ def read_public(text: str) -> str:
     return str(found.pop())
 
 
-def _publish(path: Path, key: Ed25519PrivateKey) -> None:
+def _publish(path: Path, key: SigningKey) -> None:
     line = public_line(key).encode("ascii")
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == line:
@@ -78,8 +79,7 @@ def _make(path: Path) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            key = Ed25519PrivateKey.generate()
-            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            file.write(f"twinlock-result-secret-v1 {bytes(SigningKey.generate()).hex()}\n".encode("ascii"))
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
@@ -88,17 +88,14 @@ def _make(path: Path) -> None:
         draft.unlink()
 
 
-def load(path: Path) -> Ed25519PrivateKey:
+def load(path: Path) -> SigningKey:
     """Return the key at `path`. Raise `ConfigError` or `OSError` as `load_or_make` does."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise ConfigError(f"{path}: others could read or change it; make it a file of your own with mode 600")
-        text = file.read(_MOST)
-    key: object = None
-    with contextlib.suppress(ValueError, TypeError):
-        key = load_pem_private_key(text, password=None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{path}: it is not an Ed25519 key in PEM; remove it, and enroll the new one with clients")
-    return key
+        found = _SECRET.fullmatch(file.read(_MOST).decode("ascii", "replace"))
+    if found is None:
+        raise ConfigError(f"{path}: it is not a key for results; remove it, and enroll the new one with clients")
+    return SigningKey(bytes.fromhex(found[1]))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 
 from twinlock_signed import dsse
 from twinlock_signed.delegation import Delegation, check_times
@@ -59,7 +59,7 @@ def write(task: Task) -> bytes:
     return statement
 
 
-def sign(statement: bytes, session: Ed25519PrivateKey) -> str:
+def sign(statement: bytes, session: SigningKey) -> str:
     """Return the session key's signature of a task's statement."""
     return dsse.sign(session, TYPE, statement)
 

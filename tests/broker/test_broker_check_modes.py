@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from broker_rig import MANAGER
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from patience import CHECK, patient_program
 from twinlock_broker.checks import modes, signed_work
 from twinlock_broker.checks.finding import Finding, Kind, Subject
@@ -327,9 +325,13 @@ def test_an_openssh_that_is_too_old(
 
 
 @needs_root
-def test_a_host_in_fips_mode(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse() -> None:
-        raise UnsupportedAlgorithm("ed25519 is not supported by this version of OpenSSL")
-
-    monkeypatch.setattr(Ed25519PrivateKey, "generate", refuse)
-    assert "FIPS mode" in texts(site.of_its_file(Placed(tmp_path)), Kind.FAILURE)[0]
+@pytest.mark.parametrize(("said", "kind"), [("1\n", Kind.WARNING), ("0\n", Kind.OK), (None, Kind.OK)])
+def test_a_host_in_fips_mode(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str | None, kind: Kind
+) -> None:
+    path = tmp_path / "fips_enabled"
+    if said is not None:
+        path.write_text(said)
+    monkeypatch.setattr(signed_work, "_FIPS", path)
+    (found,) = (each for each in site.of_its_file(Placed(tmp_path)) if "FIPS mode" in each.text)
+    assert found.kind is kind

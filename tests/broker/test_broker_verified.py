@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from signed_rig import MANAGER, SITE, keygen, make_key, public
 from spawner_rig import gone
 from twinlock_broker.errors import Fatal
@@ -151,7 +151,7 @@ def test_a_key_on_a_revocation_list_doesnt_count(host: Host) -> None:
 
 
 def test_what_the_account_has_revoked_and_signs_results_with(host: Host) -> None:
-    key = Ed25519PrivateKey.generate()
+    key = SigningKey.generate()
     host.put(result_key.PUBLIC_PLACE[2:], result_key.public_line(key))
     host.put(".config/twinlock/revoked", f"{ID}\nbefore 2026-11-29T18:00:00Z\n")
     found = host.found()
@@ -230,7 +230,7 @@ def test_a_home_that_its_owner_has_prepared(host: Host, place: str, prepare: Cal
 
 def test_of_the_key_for_results_the_private_half_is_not_needed(host: Host) -> None:
     """It may be whatever it likes, and the answer is the same."""
-    key = Ed25519PrivateKey.generate()
+    key = SigningKey.generate()
     host.put(result_key.PUBLIC_PLACE[2:], result_key.public_line(key))
     os.mkfifo(host.home / result_key.PLACE[2:], 0o600)
     assert host.found()["result_key"] == public_half(key)

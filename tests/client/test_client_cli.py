@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import twinlock_client
 from client_rig import ACCOUNT_KEY, ADA, VerifyingHost
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from signed_rig import MANAGER, delegated, make_key, public
 from twinlock_client.__main__ import main
 from twinlock_client.records import enrolled
@@ -117,7 +117,7 @@ def test_enroll_from_a_file(tmp_path: Path) -> None:
 
 
 def test_another_key_is_enrolled_only_if_that_is_said(tmp_path: Path, home: Path) -> None:
-    path, new = tmp_path / "key", Ed25519PrivateKey.generate()
+    path, new = tmp_path / "key", SigningKey.generate()
     path.write_text(public_line(ACCOUNT_KEY))
     for manager in (MANAGER, OTHER):
         printed("enroll", str(ADA), manager, "--file", path)

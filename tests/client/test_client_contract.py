@@ -128,7 +128,7 @@ def test_another_release_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_users_need_two_packages_and_one_of_four_pythons() -> None:
-    assert {Requirement(each).name for each in PROJECT["dependencies"]} == {"cryptography", "globus-compute-sdk"}
+    assert {Requirement(each).name for each in PROJECT["dependencies"]} == {"globus-compute-sdk", "pynacl"}
     assert Version("3.10") in Requirement(f"python{PROJECT['requires-python']}").specifier
     assert PROJECT["version"] == HOSTS["version"]
 
@@ -140,6 +140,6 @@ def test_a_module_is_python_3_10_and_imports_what_users_have(path: Path) -> None
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     roots = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
     # pika and globus-sdk are the SDK's own dependencies.
-    assert roots <= {"twinlock_client", "twinlock_signed", "cryptography", "globus_compute_sdk", "pika"}
+    assert roots <= {"twinlock_client", "twinlock_signed", "nacl", "globus_compute_sdk", "pika"}
     assert names.isdisjoint({f"twinlock_signed.{module}" for module in ("keys", "settings", "trusted", "verifier")})
     assert names.isdisjoint({"tomllib", "pickle", "dill"})

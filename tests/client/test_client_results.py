@@ -11,20 +11,20 @@ from typing import Any
 import dill  # type: ignore[import-untyped]  # it has none
 import pytest
 from client_rig import ACCOUNT_KEY, EXPECTED, TASK, signed_result
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from globus_compute_sdk.errors import TaskExecutionFailed
 from globus_compute_sdk.sdk.shell_function import ShellResult
 from globus_compute_sdk.serialize import ComputeSerializer, JSONData
 from globus_compute_sdk.serialize.base import SerializationStrategy
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.signing import SigningKey
 from signed_rig import MANAGER
 from twinlock_client.results import Expected, ResultRefused, UnsignedFailure, read
 from twinlock_signed.dsse import public_half
 from twinlock_signed.statement import digest
 
 KEY = public_half(ACCOUNT_KEY)
-OTHER_KEY = Ed25519PrivateKey.from_private_bytes(b"\3" * 32)
+OTHER_KEY = SigningKey(b"\3" * 32)
 OTHER_MANAGER = "99999999-2222-4333-8444-555555555555"
 
 

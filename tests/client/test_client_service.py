@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from client_rig import ADA, VerifyingHost, enroll, signed_result
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from globus_compute_common.messagepack.message_types import Result, ResultErrorDetails
 from globus_compute_sdk import Executor, MPIFunction, ShellFunction
 from globus_compute_sdk.errors import TaskExecutionFailed
 from globus_compute_sdk.sdk.shell_function import ShellResult
 from globus_compute_sdk.serialize import ComputeSerializer, JSONData
+from nacl.signing import SigningKey
 from service_rig import ALICE, PORT, TOKENS, Manager, UserEndpoint, end_sdk, sdk_client
 from twinlock_client import ResultRefused, SignedExecutor, UnsignedFailure
 from twinlock_signed.statement import digest
@@ -218,7 +218,7 @@ def hostile(made: Path, task: str, other: str, manager: str) -> list[tuple[str, 
     """What whoever has the service may send instead of a result, and whether as a failure."""
     pickled = str(ComputeSerializer().serialize(Evil(made)))
     source = f"st\nevil:open({str(made)!r}, 'w')"
-    wrong_key = signed_result(pickled, task, manager, key=Ed25519PrivateKey.generate())
+    wrong_key = signed_result(pickled, task, manager, key=SigningKey.generate())
     return [
         *((pickled, False), (source, False), (wrong_key, False), (JSONData().serialize(1), False)),
         *((signed_result(JSONData().serialize(1), other, manager), False), (pickled, True), (wrong_key, True)),

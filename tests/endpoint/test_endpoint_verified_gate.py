@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from endpoint_rig import LIMIT_S, Queues
 from endpoint_tasks import double
+from nacl.signing import SigningKey
 from signed_rig import public
 from twinlock_common import document
 from twinlock_endpoint.journal import journal
@@ -45,7 +45,7 @@ def at_gate(
     """A gate that waits five seconds."""
     told = document.parse(json.dumps({"amqp_creds": queues.creds(), "config": "", "ep_info": {}}).encode())
     claims = open_claims(folder / "claims", folder, time.time())
-    sealer = Sealer(MANAGER, Ed25519PrivateKey.generate())
+    sealer = Sealer(MANAGER, SigningKey.generate())
     intake = SignedIntake(site, Delegations(site, claims, told.endpoint_id, TASK), sealer)
     return Gate(told, intake, kept, take_options, StartReport(), Belief(), 5.0)
 

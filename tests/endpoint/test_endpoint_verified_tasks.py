@@ -15,9 +15,9 @@ from typing import Any
 
 import dill  # type: ignore[import-untyped]
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from endpoint_rig import Queues, Running, task_body
 from endpoint_tasks import double, note
+from nacl.signing import SigningKey
 from signed_rig import HOUR
 from verified_rig import OTHER, Host, answer, body, message, refusal, submit, works
 
@@ -42,7 +42,7 @@ def test_work_that_the_user_has_not_signed(
     session, now = host.session(), int(time.time())
     calls = note, str(trace), 1
     good, another = session.task(*calls), host.session()
-    stranger = Ed25519PrivateKey.generate()
+    stranger = SigningKey.generate()
     attacks: dict[str, Any] = {
         "no texts": [],
         "three texts": list(good[:3]),

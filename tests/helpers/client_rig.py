@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from globus_compute_sdk.serialize import ComputeSerializer
+from nacl.signing import SigningKey
 from signed_rig import HOST, MANAGER, public
 from twinlock_client.records import enrolled
 from twinlock_client.records.enrolled import Enrolled
@@ -20,7 +20,7 @@ from twinlock_signed.task import Task
 from twinlock_signed.trusted import Trusted
 from twinlock_signed.verifier import Verifier, envelope
 
-ACCOUNT_KEY = Ed25519PrivateKey.from_private_bytes(b"\2" * 32)
+ACCOUNT_KEY = SigningKey(b"\2" * 32)
 """With which the account signs results."""
 
 ADA = User("ada", HOST.site)
@@ -28,7 +28,7 @@ TASK = digest(b"a task")
 EXPECTED = Expected(ADA, MANAGER, TASK)
 
 
-def enroll(manager: str = MANAGER, key: Ed25519PrivateKey = ACCOUNT_KEY) -> str:
+def enroll(manager: str = MANAGER, key: SigningKey = ACCOUNT_KEY) -> str:
     """Enroll the account's key, as `twinlock-client enroll` does; its public half."""
     enrolled.add(Enrolled(ADA, manager, dsse.public_half(key)))
     return dsse.public_half(key)
@@ -40,7 +40,7 @@ def signed_result(
     manager: str = MANAGER,
     *,
     success: bool = True,
-    key: Ed25519PrivateKey = ACCOUNT_KEY,
+    key: SigningKey = ACCOUNT_KEY,
 ) -> str:
     """The text of a result that the account has signed, or another one's key."""
     statement = result.write(Result(manager, task, success, data))

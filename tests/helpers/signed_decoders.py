@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from signed_rig import HOST, MANAGER
 from twinlock_endpoint.verified import envelopes
 from twinlock_endpoint.verified.envelopes import Kept
@@ -28,10 +28,10 @@ CORPUS = Path(__file__).parents[1] / "fuzz/corpus"
 NOW = 1_764_444_444
 """When statements of the corpus are valid, in seconds since 1970."""
 
-SESSION = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
+SESSION = SigningKey(b"\1" * 32)
 """The session key of the corpus's delegation `good-usual`."""
 
-STRANGER = Ed25519PrivateKey.from_private_bytes(b"\3" * 32)
+STRANGER = SigningKey(b"\3" * 32)
 
 DELEGATION = (CORPUS / "delegation/good-usual").read_bytes()
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from twinlock_signed import delegation
 from twinlock_signed.delegation import NAMESPACE, Delegation, Host
 from twinlock_signed.dsse import public_half
@@ -53,14 +53,14 @@ def sign(key: Path, statement: bytes, namespace: str = NAMESPACE) -> bytes:
     return keygen("-q", "-Y", "sign", "-n", namespace, "-f", key, given=statement)
 
 
-def delegated(session: Ed25519PrivateKey | None = None, **fields: Any) -> Delegation:
+def delegated(session: SigningKey | None = None, **fields: Any) -> Delegation:
     """A delegation that `HOST` accepts now, with other `fields` where they are given."""
     now = int(time.time())
     whole = Delegation(
         id="0123456789abcdef" * 2,
         account=HOST.user,
         manager=MANAGER,
-        session_key=public_half(session or Ed25519PrivateKey.generate()),
+        session_key=public_half(session or SigningKey.generate()),
         user_endpoint_config={"worker_init": "module load conda", "nodes": 2},
         user_runtime={"python": {"version": "3.12.1"}},
         issued=now,
@@ -104,9 +104,9 @@ class Fido:
     """A FIDO key in software (PROTOCOL.u2f of OpenSSH): its public key, and signatures as ssh-keygen makes them."""
 
     def __init__(self) -> None:
-        self._key = Ed25519PrivateKey.generate()
+        self._key = SigningKey.generate()
         kind = b"sk-ssh-ed25519@openssh.com"
-        self._blob = _text(kind) + _text(self._key.public_key().public_bytes_raw()) + _text(b"ssh:")
+        self._blob = _text(kind) + _text(bytes(self._key.verify_key)) + _text(b"ssh:")
         self.public = f"{kind.decode()} {base64.b64encode(self._blob).decode()}"
 
     def sign(self, statement: bytes) -> bytes:
@@ -115,6 +115,6 @@ class Fido:
         message = b"SSHSIG" + names + _text(hashlib.sha512(statement).digest())
         flags_and_counter = b"\x01" + struct.pack(">I", 7)
         signed = hashlib.sha256(b"ssh:").digest() + flags_and_counter + hashlib.sha256(message).digest()
-        signature = _text(b"sk-ssh-ed25519@openssh.com") + _text(self._key.sign(signed)) + flags_and_counter
+        signature = _text(b"sk-ssh-ed25519@openssh.com") + _text(self._key.sign(signed).signature) + flags_and_counter
         blob = b"SSHSIG" + struct.pack(">I", 1) + _text(self._blob) + names + _text(signature)
         return b"-----BEGIN SSH SIGNATURE-----\n%s-----END SSH SIGNATURE-----\n" % base64.encodebytes(blob)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from endpoint_rig import Queues, Running, endpoint_name, run
 from endpoint_tasks import double
 from globus_compute_common.messagepack import pack
 from globus_compute_common.messagepack.message_types import Task as Message
 from globus_compute_sdk.serialize import ComputeSerializer, PureSourceTextInspect
+from nacl.signing import SigningKey
 from signed_rig import HOUR, delegated, keygen, make_key, public, sign
 from twinlock_signed import delegation, result, result_key, task
 from twinlock_signed.delegation import NAMESPACE
@@ -57,13 +57,11 @@ class Session:
 
     delegation: str
     signature: str
-    key: Ed25519PrivateKey
+    key: SigningKey
     number: int = 0
     """That of the next task."""
 
-    def task(
-        self, function: Callable[..., Any], *args: Any, key: Ed25519PrivateKey | None = None, **fields: Any
-    ) -> Envelope:
+    def task(self, function: Callable[..., Any], *args: Any, key: SigningKey | None = None, **fields: Any) -> Envelope:
         """The envelope of a call; `fields` are those of the statement, and `key` may be another one's."""
         now, serializer = int(time.time()), ComputeSerializer()
         whole = {
@@ -124,7 +122,7 @@ class Host:
 
     def session(self, by: str = "user", namespace: str = NAMESPACE, **fields: Any) -> Session:
         """A delegation by one of the keys, with other `fields` where they are given."""
-        key = Ed25519PrivateKey.generate()
+        key = SigningKey.generate()
         usual = {"account": USER, "manager": MANAGER, "id": uuid.uuid4().hex, "user_endpoint_config": {}}
         statement = delegation.write(delegated(key, **usual | fields))
         return Session(statement.decode(), sign(self.keys[by], statement, namespace).decode(), key)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from signed_rig import HOST, HOUR, certify, delegated, keygen, make_key, public, sign
 from twinlock_signed import delegation, task, trusted
 from twinlock_signed.errors import ConfigError, Refused
@@ -40,7 +40,7 @@ class Site:
             f"ada {public(self.keys['ada'])}\nbob {public(self.keys['bob'])}\n"
             f"ada,bob cert-authority {public(self.keys['ca'])}\n",
         )
-        self.session = Ed25519PrivateKey.generate()
+        self.session = SigningKey.generate()
         self.verifier = self.new_verifier()
 
     def write(self, name: str, text: str) -> None:
@@ -72,7 +72,7 @@ class Site:
         statement = delegation.write(delegated(self.session, **fields))
         return statement.decode(), sign(by or self.keys["ada"], statement, namespace).decode()
 
-    def task(self, of: str, session: Ed25519PrivateKey | None = None, **fields: Any) -> tuple[str, str]:
+    def task(self, of: str, session: SigningKey | None = None, **fields: Any) -> tuple[str, str]:
         """A task of a delegation, and its signature by the session's key unless another one is given."""
         now = int(time.time())
         whole: dict[str, Any] = {
@@ -185,7 +185,7 @@ def test_a_key_with_a_command(site: Site) -> None:
 
 
 def stranger(site: Site, text: str) -> tuple[str, str]:
-    return site.task(text, Ed25519PrivateKey.generate())
+    return site.task(text, SigningKey.generate())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from signed_rig import HOST, HOUR, delegated, statement
 from twinlock_signed import delegation
 from twinlock_signed.errors import Refused
@@ -92,5 +92,5 @@ def test_options_that_only_look_equal_are_different() -> None:
 
 
 def test_the_session_key_is_its_own() -> None:
-    key = Ed25519PrivateKey.generate()
-    assert bytes.fromhex(delegated(key).session_key) == key.public_key().public_bytes_raw()
+    key = SigningKey.generate()
+    assert bytes.fromhex(delegated(key).session_key) == bytes(key.verify_key)

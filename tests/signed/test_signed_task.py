@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.signing import SigningKey
 from signed_rig import HOUR, MANAGER, delegated
 from twinlock_signed import delegation, dsse, result, result_key, task
 from twinlock_signed.delegation import Delegation
@@ -20,8 +18,8 @@ from twinlock_signed.result import Result
 from twinlock_signed.statement import digest
 from twinlock_signed.task import Task
 
-SESSION = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
-ACCOUNT = Ed25519PrivateKey.from_private_bytes(b"\2" * 32)
+SESSION = SigningKey(b"\1" * 32)
+ACCOUNT = SigningKey(b"\2" * 32)
 NOW = 1_764_444_444
 DELEGATION = delegated(SESSION, issued=NOW, expires=NOW + HOUR)
 OTHER = "99999999-2222-4333-8444-555555555555"
@@ -96,7 +94,7 @@ def test_a_signature_for_another_type() -> None:
         with pytest.raises(Refused, match="signature of the task is wrong"):
             accepted(statement, dsse.sign(SESSION, kind, statement))
     with pytest.raises(Refused, match="signature of the task is wrong"):
-        accepted(statement, SESSION.sign(statement).hex())
+        accepted(statement, SESSION.sign(statement).signature.hex())
 
 
 def test_a_task_of_another_delegation() -> None:
@@ -266,7 +264,7 @@ def test_a_public_half_that_is_enrolled() -> None:
 
 def test_an_accounts_key_that_was_put_there(tmp_path: Path) -> None:
     path = tmp_path / "result.key"
-    path.write_bytes(pem(SESSION))
+    path.write_text(f"twinlock-result-secret-v1 {bytes(SESSION).hex()}\n")
     path.chmod(0o600)
     assert dsse.public_half(result_key.load_or_make(path)) == dsse.public_half(SESSION)
 
@@ -279,20 +277,25 @@ def test_an_accounts_key_that_others_can_read(tmp_path: Path) -> None:
         result_key.load_or_make(path)
 
 
-def pem(key: Ed25519PrivateKey | X25519PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
 @pytest.mark.parametrize(
     "text",
-    [pem(X25519PrivateKey.generate()), b"", b"x", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"],
+    [
+        b"",
+        b"\xff" * 91,
+        b"twinlock-result-key-v1 " + b"1" * 64 + b"\n",
+        b"twinlock-result-secret-v2 " + b"1" * 64 + b"\n",
+        b"twinlock-result-secret-v1 " + b"1" * 62 + b"\n",
+        b"twinlock-result-secret-v1 " + b"1" * 64,
+        b"twinlock-result-secret-v1 " + b"1" * 64 + b"\n\n",
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    ],
 )
 def test_an_accounts_key_that_is_none(tmp_path: Path, text: bytes) -> None:
     """Or one for something else."""
     path = tmp_path / "result.key"
     path.write_bytes(text)
     path.chmod(0o600)
-    with pytest.raises(ConfigError, match="is not an Ed25519 key in PEM; remove it"):
+    with pytest.raises(ConfigError, match="is not a key for results; remove it"):
         result_key.load_or_make(path)
 
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from twinlock_common.offload import in_thread
 from twinlock_signed import result
 from twinlock_signed.errors import Refused
@@ -16,7 +16,7 @@ from twinlock_endpoint.worker.messages import pack, unpack
 class Sealer:
     """Signs the results of tasks that came by one manager endpoint."""
 
-    def __init__(self, manager: str, key: Ed25519PrivateKey) -> None:
+    def __init__(self, manager: str, key: SigningKey) -> None:
         self._manager = manager
         self._key = key
 

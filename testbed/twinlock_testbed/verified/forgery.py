@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from globus_compute_common.messagepack import pack, unpack
 from globus_compute_common.messagepack.message_types import Result, Task
 from globus_compute_sdk.serialize import ComputeSerializer, JSONData, PureSourceTextInspect
+from nacl.signing import SigningKey
 from twinlock_signed import delegation, dsse, task
 from twinlock_signed.ssh import sign
 from twinlock_signed.statement import digest
@@ -63,7 +63,7 @@ def unsigned(task_id: str, path: str) -> bytes:
 
 def with_own_task(known: Envelope, path: str) -> Envelope:
     """Return the user's delegation with a task of one's own, signed by a key of one's own."""
-    session = Ed25519PrivateKey.generate()
+    session = SigningKey.generate()
     statement = _task(known.delegation, path)
     return Envelope(known.delegation, known.delegation_signature, statement, task.sign(statement.encode(), session))
 
@@ -77,7 +77,7 @@ def with_other_options(known: Envelope, path: str) -> Envelope:
 
 def with_own_delegation(known: Envelope, path: str, key: Path) -> Envelope:
     """Return a delegation for the user's account that an SSH key of one's own has signed, with a task of it."""
-    session = Ed25519PrivateKey.generate()
+    session = SigningKey.generate()
     said = replace(
         delegation.read(known.delegation.encode()), id=uuid.uuid4().hex, session_key=dsse.public_half(session)
     )
