@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from globus_compute_sdk.serialize import ComputeSerializer
 from twinlock_signed.errors import Refused
+from twinlock_signed.packed import without_line_ends
 
 from twinlock_client.functions import Code
 from twinlock_client.records import enrolled
@@ -64,8 +65,8 @@ class Envelopes:
         is_shell = not is_enrolled and code.as_dict is not None
         asked = Asked(
             function=str(code.as_dict if is_shell else code.buffer),
-            args=packer.serialize(args),
-            kwargs=packer.serialize(kwargs),
+            args=without_line_ends(packer.serialize(args)),
+            kwargs=without_line_ends(packer.serialize(kwargs)),
             resource_specification=way.resource_specification or {},
             result_serializers=way.result_serializers if is_enrolled else self._json_only(way),
         )

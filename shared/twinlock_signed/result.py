@@ -7,7 +7,7 @@ from nacl.signing import SigningKey
 
 from twinlock_signed import dsse
 from twinlock_signed.errors import Refused
-from twinlock_signed.statement import FLAG, SHA256, TEXT, UUID, check_size, decode, encode
+from twinlock_signed.statement import FLAG, SHA256, TEXT, UUID, check_size, decode, write_flat
 
 TYPE = "application/vnd.twinlock.result.v1+json"
 
@@ -36,9 +36,7 @@ class Result:
 
 def write(result: Result) -> bytes:
     """Return the statement. Raise `Refused` if it has more than `MOST` bytes, or a field that clients would refuse."""
-    statement = encode(vars(result))
-    _read(statement)
-    return statement
+    return write_flat("result", vars(result), MOST, _FORMS)
 
 
 def sign(statement: bytes, key: SigningKey) -> str:

@@ -58,6 +58,18 @@ def encode(fields: Mapping[str, Any]) -> bytes:
     return _ENCODER.encode(fields).encode("ascii")
 
 
+def write_flat(what: str, fields: Mapping[str, Any], most: int, forms: Mapping[str, Form]) -> bytes:
+    """Return the statement with these fields, of which none holds others.
+
+    Raise `Refused` if `decode` would refuse the statement; it isn't read again to see that.
+    """
+    _check_fields(what, fields, forms)
+    statement = encode(fields)
+    check_size(what, statement, most)
+    _check_encodable(what, statement, fields)
+    return statement
+
+
 def decode(what: str, data: bytes, most: int, forms: Mapping[str, Form]) -> dict[str, Any]:
     """Return the fields of a statement.
 
@@ -75,12 +87,12 @@ def decode(what: str, data: bytes, most: int, forms: Mapping[str, Form]) -> dict
         raise Refused(f"The {what} has bytes that aren't printable ASCII; {_RENEW}")
     try:
         fields = _DECODER.decode(data.decode("ascii"))
-        _check_encodable(data, fields)
     except (ValueError, RecursionError) as error:
         raise Refused(f"The {what} is not strict JSON ({error}); {_RENEW}") from None
     if type(fields) is not dict:
         raise Refused(f"The {what} is not a JSON object; {_RENEW}")
-    _check_depth(what, fields)
+    _check_encodable(what, data, fields)
+    _check_depth(what, data, fields)
     _check_fields(what, fields, forms)
     return fields
 
@@ -142,13 +154,19 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _check_encodable(data: bytes, fields: Any) -> None:
-    """Raise `ValueError` for half a surrogate pair, which no text in UTF-8 can hold."""
-    if rb"\ud" in data.lower():
+def _check_encodable(what: str, data: bytes, fields: Any) -> None:
+    """Raise `Refused` for half a surrogate pair, which no text in UTF-8 can hold."""
+    if rb"\ud" not in data and rb"\uD" not in data:
+        return
+    try:
         json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Refused(f"The {what} is not strict JSON ({error}); {_RENEW}") from None
 
 
-def _check_depth(what: str, fields: Any) -> None:
+def _check_depth(what: str, data: bytes, fields: Any) -> None:
+    if data.count(b"[") + data.count(b"{") <= _DEEPEST:
+        return  # there aren't so many
     level = [fields]
     for _ in range(_DEEPEST + 1):
         level = [inner for outer in level for inner in _inside(outer)]

@@ -6,6 +6,7 @@ from nacl.signing import SigningKey
 from twinlock_common.offload import in_thread
 from twinlock_signed import result
 from twinlock_signed.errors import Refused
+from twinlock_signed.packed import without_line_ends
 from twinlock_signed.result import Result
 
 from twinlock_endpoint.tasks.intake import Seal
@@ -33,8 +34,9 @@ class Sealer:
         """Return the result with a signed statement in place of its data."""
         fields = unpack(packed, "result")
         success = fields.get("error_details") is None
+        data = without_line_ends(fields["data"]) if success else fields["data"]
         try:
-            statement = result.write(Result(self._manager, task, success, fields["data"]))
+            statement = result.write(Result(self._manager, task, success, data))
         except Refused as error:
             statement = result.write(Result(self._manager, task, False, f"The result can't be signed: {error}"))
         fields["data"] = result.pack(statement, result.sign(statement, self._key))

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 _VERSION = b"\x01"
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class NotAMessageError(ValueError):
@@ -16,8 +17,7 @@ class NotAMessageError(ValueError):
 
 def pack(message_type: str, data: dict[str, Any]) -> bytes:
     """Return the bytes of a message. Raise `ValueError` or `TypeError` if JSON can't say what is in it."""
-    text = json.dumps({"message_type": message_type, "data": data}, allow_nan=False, separators=(",", ":"))
-    return _VERSION + text.encode()
+    return _VERSION + _ENCODER.encode({"message_type": message_type, "data": data}).encode()
 
 
 def unpack(body: bytes, message_type: str) -> dict[str, Any]:
