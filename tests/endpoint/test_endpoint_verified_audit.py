@@ -37,7 +37,7 @@ def test_who_has_signed_is_in_the_log(verified: Callable[..., Running], home: Pa
     by = f"key={said['key']} delegation={said['delegation']}"
     assert f"A delegation is accepted: account={USER} {by}" in running.log()
     assert f"The options of this endpoint were signed by {by}\n" in running.log()
-    assert f"Task {task}: {by} number=77\n" in running.log()
+    assert f"Accepted, signed by {by}: task {task} number=77\n" in running.log()
 
 
 def test_who_has_signed_is_in_the_audit(

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import logging
 import math
 import os
 import ssl
@@ -163,8 +164,9 @@ def test_the_process_that_renders_understands_the_request(site: Site, host: Host
     renderer.close()
 
 
-async def test_who_waits_for_the_disk_waits_for_their_own_records() -> None:
-    """A wait that began before a record doesn't count for it, and those that come together share one."""
+async def test_who_waits_for_the_disk_waits_for_their_own_records(caplog: pytest.LogCaptureFixture) -> None:
+    """A wait that began before a record doesn't count for it, and those that come together share one, and a line."""
+    caplog.set_level(logging.INFO)
     began, go = threading.Event(), threading.Event()
     waits: list[int] = []
 
@@ -176,12 +178,16 @@ async def test_who_waits_for_the_disk_waits_for_their_own_records() -> None:
 
     claim: Any = Slow()
     syncs = Syncs()
-    first = asyncio.create_task(syncs.wait(claim))
+    first = asyncio.create_task(syncs.wait(claim, "key=K", "task 0"))
     assert await asyncio.to_thread(began.wait, LIMIT_S)
-    more = [asyncio.create_task(syncs.wait(claim)) for _ in range(50)]
+    more = [asyncio.create_task(syncs.wait(claim, "key=K", f"task {number}")) for number in range(1, 1201)]
     go.set()
     await asyncio.wait_for(asyncio.gather(first, *more), LIMIT_S)
     assert waits == [0, 1]
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.count("task ") for line in lines] == [1, 500, 500, 200]
+    assert lines[:1] == ["Accepted, signed by key=K: task 0"]
+    assert lines[-1].endswith(", task 1200")
 
 
 async def test_a_disk_that_takes_no_numbers_is_told_to_those_who_wait() -> None:
@@ -191,7 +197,7 @@ async def test_a_disk_that_takes_no_numbers_is_told_to_those_who_wait() -> None:
 
     claim: Any = Full()
     with pytest.raises(OSError, match="No space left"):
-        await asyncio.wait_for(Syncs().wait(claim), LIMIT_S)
+        await asyncio.wait_for(Syncs().wait(claim, "key=K", "task 0"), LIMIT_S)
 
 
 def test_a_folder_keeps_its_name(tmp_path: Path) -> None:

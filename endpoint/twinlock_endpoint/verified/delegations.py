@@ -43,10 +43,15 @@ class Signed:
     """The delegation's options, as `delegation.options` writes them."""
 
     @property
+    def signer(self) -> str:
+        """Who has signed it, for logs."""
+        of = self.verified
+        return f"key={of.key.fingerprint} delegation={of.delegation.id}"
+
+    @property
     def words(self) -> str:
         """Who has signed it and which one it is, for logs."""
-        of = self.verified
-        return f"key={of.key.fingerprint} delegation={of.delegation.id} number={self.task.number}"
+        return f"{self.signer} number={self.task.number}"
 
 
 @dataclass(slots=True)

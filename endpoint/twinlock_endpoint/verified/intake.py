@@ -35,10 +35,11 @@ class SignedTask(Admitted):
     log: LogRation
 
     async def claim(self) -> Outcome | None:
-        """Record the task's number, and wait until that is on disk."""
+        """Record the task's number, and wait until that is on disk; then the log has it, too."""
+        signed, number = self.signed, self.signed.task.number
         try:
-            self.signed.claim.admit(self.signed.task.number, self.task.id)
-            await self.syncs.wait(self.signed.claim)
+            signed.claim.admit(number, self.task.id)
+            await self.syncs.wait(signed.claim, signed.signer, f"task {self.task.id} number={number}")
         except Refused as error:
             return _refused(self.log, self.task.id, str(error))
         except OSError as error:
@@ -92,7 +93,6 @@ class SignedIntake(Intake):
         if not is_new and not is_past:
             self._log.warning(task_id, "Task %s has come before, and doesn't run again", task_id)
             raise CameBeforeError
-        log.info("Task %s: %s", task_id, signed.words)
         return self._admitted(task_id, kept, signed, origin)
 
     def _check(self, signed: Signed, function: str) -> None:

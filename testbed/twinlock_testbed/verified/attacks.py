@@ -83,7 +83,7 @@ class Campaign:
     def _deliver_what_was_signed(self) -> Attempt:
         task_id = str(unpack(self._first).task_id)
         self._broker.deliver(self._creds, task_id, self._first)
-        line = self._broker.log_line(self._creds, f"Task {task_id}: key=")
+        line = self._broker.log_line(self._creds, f": task {task_id} number=")
         return Attempt("deliver the user's own task, late", "it runs, since the user has signed it", line)
 
     def _replay(self) -> Attempt:
