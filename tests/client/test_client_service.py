@@ -1,24 +1,39 @@
 """Signed work through a real service and the real SDK; the test is the verified endpoint, and whoever is hostile."""
 
+import logging
 import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pika
 import pytest
 from client_rig import ADA, VerifyingHost, enroll, signed_result
-from globus_compute_common.messagepack.message_types import Result, ResultErrorDetails
+from globus_compute_common import messagepack
+from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails
 from globus_compute_sdk import Executor, MPIFunction, ShellFunction
 from globus_compute_sdk.errors import TaskExecutionFailed
 from globus_compute_sdk.sdk.shell_function import ShellResult
 from globus_compute_sdk.serialize import ComputeSerializer, JSONData
 from nacl.signing import SigningKey
-from service_rig import ALICE, PORT, TOKENS, Manager, UserEndpoint, end_sdk, sdk_client
+from service_rig import (
+    ALICE,
+    IDENTITIES,
+    PORT,
+    TOKENS,
+    Manager,
+    Service,
+    UserEndpoint,
+    end_sdk,
+    sdk_client,
+    without_heartbeats,
+)
 from twinlock_client import ResultRefused, SignedExecutor, UnsignedFailure
 from twinlock_signed.statement import digest
 
@@ -310,6 +325,27 @@ def test_a_queue_of_results_that_is_not_protected(site: Site, url: str) -> None:
     future = executor.submit(double, 1)
     with pytest.raises(ValueError, match=r"queue of results: the service says .* only amqps protects"):
         future.result(RESULT)
+
+
+def test_messages_that_are_no_results(site: Site, service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """They are dropped with one line, and the results behind them come."""
+    executor = site.executor()
+    futures = [executor.submit(double, value) for value in (1, 2)]
+    endpoint = site.endpoint()
+    tasks = [site.arguments(endpoint) for _ in futures]
+    eventually(lambda: executor.task_group_id is not None)
+    queue = f"results.{IDENTITIES[ALICE]}.{executor.task_group_id}"
+    report = EPStatusReport(endpoint_id=uuid.uuid4(), global_state={}, task_statuses={})
+    with pika.BlockingConnection(without_heartbeats(service.urls()["url"])) as connection:
+        channel = connection.channel()
+        for body in [b"", b"junk", b"\xff" * 1000, messagepack.pack(report)] * 25:
+            channel.basic_publish("", queue, body)
+    host = VerifyingHost.knowing(site.key, site.mep.id)
+    for task_id, texts in tasks:
+        site.say(endpoint, task_id, host.run(texts))
+    assert [future.result(RESULT) for future in futures] == [2, 4]
+    [line] = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "a message that is no result was dropped (ValueError; 1 so far)" in line
 
 
 def reloaded(site: Site, group: Any) -> "dict[str, Future[Any]]":

@@ -3,12 +3,15 @@
 import contextlib
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import InvalidStateError
 from typing import Any
 
 import pika
+from globus_compute_common import messagepack
+from globus_compute_common.messagepack.message_types import Result
 from globus_compute_sdk.sdk.asynchronous.compute_future import ComputeFuture
 from globus_compute_sdk.sdk.client import Client
 from globus_compute_sdk.sdk.executor import _ResultWatcher
@@ -23,6 +26,9 @@ Check = Callable[[str, bool], Any]
 """Returns the value in a result's text; the flag says whether it came as a failure. Raises what the task failed by."""
 
 _CHECK = "twinlock_check"
+
+_MINUTE = 60.0
+"""Seconds between two lines about messages that were dropped; the service may send as many as it likes."""
 
 _NO_MORE = "The connection to the queue of results has ended, and the task may have run; use reload_tasks later"
 
@@ -82,6 +88,8 @@ class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no typ
         super().__init__(uuid.uuid4(), client, port=port)
         self._group = group
         self._start_lock = threading.Lock()
+        self._dropped = 0
+        self._next_line = 0.0
 
     @property
     def has_ended(self) -> bool:
@@ -134,6 +142,31 @@ class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no typ
     def _start_consuming(self) -> None:
         queue = f"{self._queue_prefix}{self._group}"
         self._consumer_tag = self._channel.basic_consume(queue=queue, on_message_callback=self._on_message)
+
+    def _on_message(self, channel: Any, delivery: Any, properties: Any, body: bytes) -> None:
+        """Keep a result until it is matched. What is none is dropped: the SDK has it sent again, and again."""
+        try:
+            found = messagepack.unpack(body)
+            if not isinstance(found, Result):
+                raise TypeError
+        except Exception as error:
+            channel.basic_reject(delivery.delivery_tag, requeue=False)
+            self._count_dropped(error)
+            return
+        self._received_results[str(found.task_id)] = (properties, found)
+        self._to_ack.append(delivery.delivery_tag)
+        self._time_to_check_results.set()
+
+    def _count_dropped(self, error: Exception) -> None:
+        self._dropped += 1
+        if time.monotonic() < self._next_line:
+            return
+        self._next_line = time.monotonic() + _MINUTE
+        log.warning(
+            "queue of results: a message that is no result was dropped (%s; %d so far); report it",
+            type(error).__name__,
+            self._dropped,
+        )
 
     def _match_results_to_futures(self) -> None:
         with self._new_futures_lock:
