@@ -1,6 +1,7 @@
 """What the client remembers in the user's home."""
 
 import json
+import multiprocessing
 import os
 import time
 import uuid
@@ -73,7 +74,24 @@ def test_keys_are_kept_beside_each_other(enrolled_file: Path) -> None:
     enrolled.add(bob)
     enrolled.add(bob)
     assert len(enrolled.read()) == 2
-    assert list(enrolled_file.parent.iterdir()) == [enrolled_file]
+    assert {path.name for path in enrolled_file.parent.iterdir()} == {"enrolled", "enrolled.lock"}
+
+
+def enroll_many(name: str) -> None:
+    """Enroll a key at 100 endpoints."""
+    for number in range(100):
+        enrolled.add(Enrolled(User(name, ADA.site), str(uuid.UUID(int=number)), "0" * 64))
+
+
+def test_two_processes_enroll_at_once() -> None:
+    """None loses what the other one has added."""
+    processes = [multiprocessing.get_context("fork").Process(target=enroll_many, args=(name,)) for name in ("a", "b")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(enrolled.read()) == 200
 
 
 def test_tasks_by_group() -> None:

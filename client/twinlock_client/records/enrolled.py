@@ -59,11 +59,13 @@ def key(of: User, manager: str) -> str | None:
 
 def add(new: Enrolled, *, instead: bool = False) -> None:
     """Enroll a key. Raise `Refused` if another one is enrolled, unless it may be put `instead`."""
-    others = [each for each in read() if (each.user, each.manager) != (new.user, new.manager)]
-    known = key(new.user, new.manager)
-    if known not in (None, new.key) and not instead:
-        raise Refused(
-            f"{new.user}: another key is enrolled for the endpoint {new.manager} ({known}, and this is {new.key}); "
-            "ask your site whether it is new, then use --replace"
-        )
-    files.replace(files.config(_NAME), [f"{each.user} {each.manager} {each.key}" for each in [*others, new]])
+    path = files.config(_NAME)
+    with files.locked(path):
+        others = [each for each in read() if (each.user, each.manager) != (new.user, new.manager)]
+        known = key(new.user, new.manager)
+        if known not in (None, new.key) and not instead:
+            raise Refused(
+                f"{new.user}: another key is enrolled for the endpoint {new.manager} ({known}, and this is {new.key}); "
+                "ask your site whether it is new, then use --replace"
+            )
+        files.replace(path, [f"{each.user} {each.manager} {each.key}" for each in [*others, new]])
