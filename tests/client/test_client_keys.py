@@ -1,11 +1,15 @@
 """Which SSH key signs a delegation: each kind that people have, verified as a host does."""
 
+import io
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from client_rig import ADA, VerifyingHost
@@ -78,15 +82,20 @@ def test_an_encrypted_key(tmp_path: Path, encrypted: Path, monkeypatch: pytest.M
         accepted(VerifyingHost.knowing(encrypted), encrypted)
 
 
+def check(key: Path, **keywords: Any) -> "subprocess.Popen[str]":
+    """The command `twinlock-client check`, which has the key sign."""
+    argv = [sys.executable, "-m", "twinlock_client", "check", str(ADA), MANAGER, "--key", str(key)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(ssh_keys.__file__).parent.parent)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=environment, **keywords)
+
+
 def test_an_encrypted_key_without_a_terminal(encrypted: Path) -> None:
     """ssh-keygen then takes the delegation for the passphrase, and calls that a wrong one."""
-    argv = [sys.executable, "-m", "twinlock_client", "check", str(ADA), MANAGER, "--key", str(encrypted)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(ssh_keys.__file__).parent.parent)}
-    done = subprocess.run(
-        argv, capture_output=True, text=True, timeout=120, env=environment, start_new_session=True, check=False
-    )
-    assert done.returncode == 1
-    assert "There is no terminal to type its passphrase; give the key to an agent (`ssh-add`)" in done.stdout
+    with check(encrypted, start_new_session=True) as process:
+        printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "There is no terminal to type its passphrase; give the key to an agent (`ssh-add`)" in printed
 
 
 def test_an_encrypted_key_that_the_agent_has(tmp_path: Path, encrypted: Path, agents: str) -> None:
@@ -161,6 +170,43 @@ def test_a_fido_key(fido: Path, ada: Path) -> None:
     assert accepted(VerifyingHost.knowing(fido), fido)
     with pytest.raises(Refused, match="no good signature"):
         accepted(VerifyingHost.knowing(ada), fido)
+
+
+def test_a_fido_key_that_waits_to_be_touched(fido: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person is told before it is touched, also where there is no terminal."""
+    os.mkfifo(tmp_path / "touch")
+    monkeypatch.setenv("SK_TOUCH", str(tmp_path / "touch"))
+    with check(fido, start_new_session=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"Confirm user presence for key ED25519-SK {fingerprint(fido)}\n"
+        (tmp_path / "touch").write_text("!")
+        printed, rest = process.communicate(timeout=120)
+    assert (process.returncode, rest) == (0, "")
+    assert f"{fingerprint(fido)} signs delegations" in printed
+
+
+def test_signing_where_nobody_can_be_told(fido: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program without a terminal may have closed its stderr."""
+    closed = io.StringIO()
+    closed.close()
+    for stderr in (closed, None):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        assert accepted(VerifyingHost.knowing(fido), fido)
+
+
+def test_what_ssh_keygen_leaves_behind_is_not_waited_for(
+    ada: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program for passphrases may live on, and hold its stderr."""
+    program = tmp_path / "bin" / "ssh-keygen"
+    program.parent.mkdir()
+    real = shutil.which("ssh-keygen")
+    program.write_text(f'#!/bin/sh\nsleep 600 < /dev/null > /dev/null &\necho $! > {tmp_path}/pid\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    host = VerifyingHost.knowing(ada)
+    assert accepted(host, ada)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)  # it lives
 
 
 def test_a_fido_key_that_is_not_there(fido: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,14 @@
 /* A FIDO key in software, as ssh-sk-helper loads it: the interface is OpenSSH's sk-api.h, version 10.
  *
- * The key's handle is its seed, and it is always touched. Ed25519 and SHA-256 are libcrypto's, whose headers needn't be there.
+ * The key's handle is its seed. It is always touched; where $SK_TOUCH names a FIFO, as soon as somebody writes into that.
+ * Ed25519 and SHA-256 are libcrypto's, whose headers needn't be there.
  */
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define ED25519 0x01
 #define GENERAL_ERROR (-1)
@@ -77,6 +80,20 @@ int sk_enroll(uint32_t alg, const uint8_t *challenge, size_t challenge_len, cons
 	return 0;
 }
 
+static void wait_for_touch(void)
+{
+	const char *fifo = getenv("SK_TOUCH");
+	char touch;
+	int opened;
+
+	if (!fifo)
+		return;
+	opened = open(fifo, O_RDONLY);
+	if (read(opened, &touch, 1) != 1)
+		abort();
+	close(opened);
+}
+
 int sk_sign(uint32_t alg, const uint8_t *data, size_t data_len, const char *application, const uint8_t *handle,
 	size_t handle_len, uint8_t flags, const char *pin, struct sk_option **options, struct sk_sign_response **signed_)
 {
@@ -86,6 +103,7 @@ int sk_sign(uint32_t alg, const uint8_t *data, size_t data_len, const char *appl
 
 	if (alg != ED25519 || handle_len != SEED)
 		return UNSUPPORTED;
+	wait_for_touch();
 	made->flags = flags | TOUCHED;
 	made->counter = 7;
 	SHA256((const uint8_t *)application, strlen(application), message);
