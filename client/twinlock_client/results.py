@@ -1,11 +1,14 @@
 """Results, and what is believed of them: nothing that comes runs code here, unless the account's key has signed it."""
 
 import json
+import re
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from globus_compute_sdk.errors import TaskExecutionFailed
+from globus_compute_sdk.errors.error_types import SERDE_TASK_EXECUTION_FAILED_HELP_MESSAGE, WORKER_LOST_MESSAGE
 from globus_compute_sdk.sdk.shell_function import ShellResult
 from twinlock_signed import result
 from twinlock_signed.errors import Refused
@@ -22,6 +25,19 @@ _MAY_HAVE_RUN = "The task may have run, or may still run; look for what it does 
 
 class ResultRefused(Exception):
     """A result came that can't be believed. The text names the reason and the next step."""
+
+
+class TaskFailed(TaskExecutionFailed):  # type: ignore[misc]  # the SDK has no types
+    """The function has failed. The text is the SDK's, but a forged one can't keep the program busy for hours."""
+
+    _WORKER_LOST = re.compile(r"parsl\.\S{1,100}\.WorkerLost:")
+
+    def __str__(self) -> str:
+        text = f"\n{textwrap.indent(self.remote_data, ' ')}"
+        is_lost = self._WORKER_LOST.search(text) is not None
+        if is_lost or self.SERDE_REGEX.search(text):
+            text += SERDE_TASK_EXECUTION_FAILED_HELP_MESSAGE
+        return text + WORKER_LOST_MESSAGE if is_lost else text
 
 
 class UnsignedFailure(TaskExecutionFailed):  # type: ignore[misc]  # the SDK has no types
@@ -67,11 +83,11 @@ def read(expected: Expected, key: str | None, text: str, deserialize: Deserializ
         statement, signature = result.unpack(text)
     except Refused as error:
         if is_failure:
-            raise UnsignedFailure(printable.lines(text)) from None
+            raise UnsignedFailure(printable.lines(printable.shortened(text))) from None
         raise ResultRefused(f"{printable.line(str(error))}. {_MAY_HAVE_RUN}") from None
     found = _believed(expected, key, statement, signature)
     if not found.success:
-        raise TaskExecutionFailed(printable.lines(found.data))
+        raise TaskFailed(printable.lines(printable.shortened(found.data)))
     value = _value(found.data, json_only if key is None else deserialize)
     return _shell_result(value) if expected.is_shell else value
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import pickle
+import time
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
@@ -173,6 +174,36 @@ def test_a_signed_failure() -> None:
 def test_a_failure_that_nobody_signed_is_a_report(key: str | None) -> None:
     with pytest.raises(UnsignedFailure, match=r"not signed. The task may have run.*\n.*no such account"):
         got("no such account", key, is_failure=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Traceback\n\n  boom",
+        "_pickle.UnpicklingError: no",
+        "x\nparsl.executors.high_throughput.errors.WorkerLost: Task failure due to loss of worker 0",
+    ],
+)
+def test_a_signed_failure_is_shown_as_the_sdk_shows_it(text: str) -> None:
+    with pytest.raises(TaskExecutionFailed) as caught:
+        got(signed_result(text, success=False))
+    assert str(caught.value) == str(TaskExecutionFailed(text))
+
+
+@pytest.mark.parametrize("unit", [" ", "\n", "parsl.", "parsl.a."])
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_a_long_failure_is_shown_in_no_time(unit: str, is_signed: bool) -> None:
+    """The SDK looks through one of ten million blanks for days."""
+    text = f"begin{unit * (10_000_000 // len(unit))}end"
+    began = time.process_time()
+    with pytest.raises(TaskExecutionFailed) as caught:
+        got(signed_result(text, success=False) if is_signed else text, None, is_failure=True)
+    shown = str(caught.value)
+    assert time.process_time() - began < 10
+    assert "begin" in shown
+    assert "characters left out" in shown
+    assert shown.rstrip().endswith("end")
+    assert len(shown) < 500_000
 
 
 EVIL_TEXT = "a\x1b]0;owned\x07b\x9b2Jc\u202ed\u2028e\r\x00f\n\tg"
