@@ -64,7 +64,7 @@ class SignedExecutor(Executor):  # type: ignore[misc]  # the SDK has no types
         Raises:
             Refused: what is given about who signs can't be used.
         """
-        self._serializer = serializer or (client.fx_serializer if client else ComputeSerializer())
+        self._serializer = serializer or _packer(client)
         _check_seconds(delegation_lifetime=delegation_lifetime, task_lifetime=task_lifetime)
         self._session, account = _session(user, key, delegation, delegation_lifetime)
         self._envelopes = Envelopes(account, self._session, task_lifetime)
@@ -199,6 +199,13 @@ class SignedExecutor(Executor):  # type: ignore[misc]  # the SDK has no types
             self._task_submitter.join()  # what it is submitting is waited for too
             waited_for = watcher.open_futures(self._task_group_id, self).values()
             wait_for([future for future in waited_for if not future.cancelled()])
+
+
+def _packer(client: Client | None) -> ComputeSerializer:
+    """Return what packs functions: the client's, unless that packs only what travels in the open."""
+    if client is None or isinstance(client, TextClient):
+        return ComputeSerializer()
+    return client.fx_serializer
 
 
 def _session(

@@ -207,6 +207,15 @@ def test_a_serializer_that_is_none(executors: Executors) -> None:
         executor.serializer = JSONData()
 
 
+def test_the_client_of_another_executor(executors: Executors) -> None:
+    """Its login is used; its serializer packs nothing but JSON and source text."""
+    executor = executors.make(client=executors.make().client)
+    assert executor.serializer.deserialize(executor.serializer.serialize({1})) == {1}
+    assert executor.register_function(len)
+    with pytest.raises(Exception, match="could run code here"):
+        executor.client.fx_serializer.deserialize(executor.serializer.serialize({1}))
+
+
 def test_arguments_that_can_not_be_packed_end_nothing(executors: Executors) -> None:
     """The SDK's executor ends over it, and says why in its log only."""
     executor = executors.make()
