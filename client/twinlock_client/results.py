@@ -138,11 +138,19 @@ def _refuse_strategy(data: str) -> NoReturn:
     )
 
 
+_SHELL_RESULT = {
+    "cmd": (str,),
+    "stdout": (str,),
+    "stderr": (str,),
+    "returncode": (int,),
+    "exception_name": (str, type(None)),
+}
+"""What a `ShellResult` has, and the types that each may have."""
+
+
 def _shell_result(value: Any) -> ShellResult:
-    names = ("cmd", "stdout", "stderr", "returncode", "exception_name")
-    if type(value) is not dict or value.keys() - set(names):
+    if type(value) is not dict or value.keys() - _SHELL_RESULT.keys():
         raise ResultRefused("The result is not what a ShellFunction returns; report it")
-    try:
-        return ShellResult(**value)
-    except TypeError:
-        raise ResultRefused("The result is not what a ShellFunction returns; report it") from None
+    if any(type(value.get(name)) not in types for name, types in _SHELL_RESULT.items()):
+        raise ResultRefused("The result is not what a ShellFunction returns; report it")
+    return ShellResult(**value)

@@ -235,7 +235,16 @@ def test_a_shell_result_comes_as_a_dict() -> None:
     assert (found.cmd, found.stdout, found.returncode) == ("echo", "hello\n", 0)
 
 
-@pytest.mark.parametrize("value", [None, [], {}, {**ECHO, "__class__": "os.system"}, {"cmd": 1}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, [], {}, {**ECHO, "__class__": "os.system"}, {"cmd": 1}),
+        *({**ECHO, name: 1} for name in ("cmd", "stdout", "stderr", "exception_name")),
+        *({**ECHO, name: None} for name in ("cmd", "stdout", "stderr", "returncode")),
+        *({**ECHO, "returncode": code} for code in ("0", True, 1.5)),
+        {name: value for name, value in ECHO.items() if name != "stdout"},
+    ],
+)
 def test_a_shell_result_that_is_none(value: object) -> None:
     with pytest.raises(ResultRefused, match="not what a ShellFunction returns"):
         got(signed_result(in_json(value)), None, expected=SHELL)
