@@ -62,6 +62,11 @@ class Envelopes:
             Refused: nothing is signed, or it is too large, or it asks for results that couldn't be believed.
         """
         is_enrolled = enrolled.key(self._user, way.manager) is not None
+        if code.unclear and not is_enrolled:
+            raise Refused(
+                f"{code.unclear}: it is your own kind of ShellFunction, and what it returns may not be JSON; give it "
+                f"return_dict=True, or enroll the account's key: twinlock-client enroll {self._user} {way.manager}"
+            )
         is_shell = not is_enrolled and code.as_dict is not None
         asked = Asked(
             function=str(code.as_dict if is_shell else code.buffer),

@@ -4,6 +4,7 @@ import copy
 import threading
 from typing import Any, NamedTuple
 
+from globus_compute_sdk.sdk.mpi_function import MPIFunction
 from globus_compute_sdk.sdk.shell_function import ShellFunction
 from globus_compute_sdk.serialize import ComputeSerializer
 from globus_compute_sdk.serialize.concretes import PureSourceTextInspect
@@ -16,6 +17,8 @@ class Code(NamedTuple):
     buffer: str
     as_dict: str | None = None
     """Of a ShellFunction that returns a `ShellResult`: the code of one that returns a dict, which JSON can say."""
+    unclear: str = ""
+    """Of a user's own kind of ShellFunction, the name of its class: nothing tells what it returns."""
 
 
 class Functions:
@@ -44,11 +47,20 @@ class Functions:
 
 def pack(function: Any, serializer: ComputeSerializer) -> Code:
     """Return the code of a function. Raise the SDK's `SerializationError` if it can't be packed."""
-    if isinstance(function, ShellFunction) and not function.return_dict:
-        returns_dict = copy.copy(function)
-        returns_dict.return_dict = True
-        return Code(serializer.serialize(function), serializer.serialize(returns_dict))
-    return Code(serializer.serialize(function))
+    buffer = serializer.serialize(function)
+    if not isinstance(function, ShellFunction) or function.return_dict:
+        return Code(buffer)
+    if not _runs_as_the_sdks(type(function)):
+        return Code(buffer, unclear=type(function).__name__)
+    returns_dict = copy.copy(function)
+    returns_dict.return_dict = True
+    return Code(buffer, serializer.serialize(returns_dict))
+
+
+def _runs_as_the_sdks(kind: type[Any]) -> bool:
+    """Return whether a kind of ShellFunction returns what the SDK's do: nothing that runs it is replaced."""
+    runs = (kind.__call__, kind.execute_cmd_line)
+    return runs in [(theirs.__call__, theirs.execute_cmd_line) for theirs in (ShellFunction, MPIFunction)]
 
 
 def pack_source(source: str, name: str) -> Code:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from client_rig import ADA, enroll
-from globus_compute_sdk import Client, Executor
+from globus_compute_sdk import Client, Executor, MPIFunction, ShellFunction
 from globus_compute_sdk.errors import TaskExecutionFailed, TaskPending
 from globus_compute_sdk.sdk.asynchronous.compute_future import ComputeFuture
 from globus_compute_sdk.serialize import ComputeSerializer, DillDataBase64, JSONData
@@ -152,6 +152,43 @@ def test_not_enrolled_only_json_is_asked_for(executors: Executors) -> None:
     executor = executors.make(result_serializers=[DillDataBase64(), JSONData()])
     with pytest.raises(Refused, match=f"only JSON is read; use JSONData, or enroll .*enroll {ADA} {MANAGER}"):
         executor.submit(give, 1)
+
+
+class Named(ShellFunction):  # type: ignore[misc]  # the SDK has no types
+    """A kind that runs as the SDK's does."""
+
+
+class Output(ShellFunction):  # type: ignore[misc]  # the SDK has no types
+    """A kind that returns something else than a `ShellResult`."""
+
+    def __call__(self, **kwargs: Any) -> Any:
+        return super().__call__(**kwargs).stdout
+
+
+class Launched(MPIFunction):  # type: ignore[misc]  # the SDK has no types
+    """A kind that might."""
+
+    def execute_cmd_line(self, cmd: str) -> Any:
+        return super().execute_cmd_line(f"nice {cmd}")
+
+
+def test_kinds_of_shell_functions(executors: Executors) -> None:
+    """Not enrolled, the SDK's are made to return dicts; what others make of that, nobody can tell."""
+
+    def submit(function: ShellFunction) -> None:
+        executor = executors.make()  # another one, since the answer ends it
+        executor.client.register_source_code = lambda *_: str(uuid.uuid4())
+        executor.client.batch_run = lambda *_: {}
+        executor.submit(function)
+
+    for known in (ShellFunction, MPIFunction, Named):
+        submit(known("true"))
+    for kind in (Output, Launched):
+        with pytest.raises(Refused, match=rf"{kind.__name__}: .* give it return_dict=True, or enroll .*{MANAGER}"):
+            submit(kind("true"))
+        submit(kind("true", return_dict=True))
+    enroll()
+    submit(Output("true"))
 
 
 def test_a_damaged_list_of_enrolled_keys_is_not_taken_for_none(executors: Executors, home: Path) -> None:
