@@ -59,6 +59,19 @@ def test_a_list_of_keys_that_is_elsewhere(enrolled_file: Path, tmp_path: Path) -
         enrolled.key(ADA, MANAGER)
 
 
+@pytest.mark.parametrize("is_loop", [True, False])
+def test_a_list_of_keys_that_can_not_be_looked_at(enrolled_file: Path, is_loop: bool) -> None:
+    """It isn't taken for an empty one."""
+    folder = enrolled_file.parent
+    folder.rename(folder.with_name("elsewhere"))
+    if is_loop:
+        folder.symlink_to(folder)
+    else:
+        folder.write_text("a file")
+    with pytest.raises(OSError, match="twinlock-client/enrolled"):
+        enrolled.key(ADA, MANAGER)
+
+
 @pytest.mark.parametrize(
     "line", ["", "ada@cluster.example.org", f"{ADA} {MANAGER} {'x' * 64}", f"ada {MANAGER} {'0' * 64}"]
 )

@@ -25,7 +25,7 @@ class Enrolled(NamedTuple):
 
 
 def read() -> list[Enrolled]:
-    """Return all that is enrolled. Raise `Refused` if the file isn't as `add` writes it.
+    """Return all that is enrolled. Raise `Refused` if the file isn't as `add` writes it, `OSError` if it can't be read.
 
     A line that can't be read might be the one that counts, and without it any result would be believed.
     """
@@ -41,8 +41,13 @@ def read() -> list[Enrolled]:
 
 
 def _check_own(path: Path) -> None:
-    """Raise `Refused` if others could change whom the user believes, or if it is a link to what isn't there."""
-    if not os.path.lexists(path):
+    """Raise `Refused` if others could change whom the user believes, or if it is a link to what isn't there.
+
+    Only a file that isn't there has no keys. One that can't be looked at might have some: that is an `OSError`.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
         return
     try:
         status = path.stat()
