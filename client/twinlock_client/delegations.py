@@ -98,9 +98,19 @@ def save(made: Delegated, path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
-        raise Refused(f"{path}: it is there already; remove it, or name another file") from None
+        raise _exists(path) from None
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+
+
+def check_new(path: Path) -> None:
+    """Raise `Refused` if `save` would because there is a file already: before somebody has to touch a key."""
+    if os.path.lexists(path):
+        raise _exists(path)
+
+
+def _exists(path: Path) -> Refused:
+    return Refused(f"{path}: it is there already; remove it, or name another file")
 
 
 def load(path: Path) -> Delegated:

@@ -215,6 +215,20 @@ def test_delegate_needs_a_key_and_a_time(tmp_path: Path, ada: Path) -> None:
     assert (tmp_path / "new").read_text() == "mine"
 
 
+def test_delegate_into_a_file_that_is_there(tmp_path: Path, ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to touch a key for nothing."""
+    (tmp_path / "bin").mkdir()
+    keygen = tmp_path / "bin/ssh-keygen"
+    keygen.write_text(f'#!/bin/sh\ntouch {tmp_path}/asked\nexec /usr/bin/ssh-keygen "$@"\n')
+    keygen.chmod(0o755)
+    monkeypatch.setenv("PATH", str(keygen.parent), prepend=":")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert "is there already" in refused("delegate", str(ADA), MANAGER, tmp_path / "link", "--key", ada)
+    assert not (tmp_path / "asked").exists()
+    printed("delegate", str(ADA), MANAGER, tmp_path / "new", "--key", ada)
+    assert (tmp_path / "asked").exists()
+
+
 @pytest.mark.parametrize("hours", ["nan", "inf", "1e7", "-1"])
 def test_delegate_for_a_strange_time(tmp_path: Path, ada: Path, hours: str) -> None:
     said = refused("delegate", str(ADA), MANAGER, tmp_path / "new", "--key", ada, f"--hours={hours}")

@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
     account, manager = user.read(options.user), user.read_endpoint(options.endpoint)
     seconds = _seconds(options.hours)
+    delegations.check_new(options.file)
     sign = ssh_keys.choose(options.key)
     made = delegations.make(account, manager, _options(options.options), user_runtime(), seconds, sign)
     delegations.save(made, options.file)
