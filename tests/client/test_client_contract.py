@@ -84,6 +84,14 @@ def test_what_is_overridden_is_called_so() -> None:
         assert len(parameters(getattr(sdk_client.Client, name))) == 2
 
 
+@pytest.mark.parametrize(
+    "name", ["_stopped", "_task_submitter", "_submitter_thread_exception_captured", "_validated_result_serializers"]
+)
+def test_what_the_executor_uses_of_the_class_that_it_extends(name: str) -> None:
+    nodes = ast.walk(ast.parse(inspect.getsource(Executor)))
+    assert any(isinstance(node, ast.Attribute) and node.attr == name for node in nodes)
+
+
 def test_source_code_is_packed_as_the_sdk_packs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "users_module.py").write_text("def triple(value):\n    return value * 3\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,6 +1,7 @@
 """The parts of globus-compute-sdk that believe what the service says, each with one in its place that doesn't.
 
-Nothing else here knows private names of the SDK. `tests/client/test_client_contract.py` says what is relied on.
+Outside of it only `executor` knows private names of the SDK: those of the Executor that its class extends.
+`tests/client/test_client_contract.py` says what is relied on.
 """
 
 import importlib.metadata
