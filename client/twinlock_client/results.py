@@ -30,10 +30,15 @@ class ResultRefused(Exception):
 class TaskFailed(TaskExecutionFailed):  # type: ignore[misc]  # the SDK has no types
     """The function has failed. The text is the SDK's, but a forged one can't keep the program busy for hours."""
 
+    hint = ""
+    """What the user can do about it, where that is known; the SDK's advice isn't given then."""
+
     _WORKER_LOST = re.compile(r"parsl\.\S{1,100}\.WorkerLost:")
 
     def __str__(self) -> str:
         text = f"\n{textwrap.indent(self.remote_data, ' ')}"
+        if self.hint:
+            return f"{text}\n\n{self.hint}"
         is_lost = self._WORKER_LOST.search(text) is not None
         if is_lost or self.SERDE_REGEX.search(text):
             text += SERDE_TASK_EXECUTION_FAILED_HELP_MESSAGE
@@ -87,9 +92,24 @@ def read(expected: Expected, key: str | None, text: str, deserialize: Deserializ
         raise ResultRefused(f"{printable.line(str(error))}. {_MAY_HAVE_RUN}") from None
     found = _believed(expected, key, statement, signature)
     if not found.success:
-        raise TaskFailed(printable.lines(printable.shortened(found.data)))
+        raise _failure(expected, key, printable.lines(printable.shortened(found.data)))
     value = _value(found.data, json_only if key is None else deserialize)
     return _shell_result(value) if expected.is_shell else value
+
+
+_NO_STRATEGY = "SerializationError: Serialization failed: All strategies failed."
+"""How the SDK says at the endpoint that none of the strategies that were asked for can pack a result."""
+
+
+def _failure(expected: Expected, key: str | None, text: str) -> TaskFailed:
+    failure = TaskFailed(text)
+    if key is None and _NO_STRATEGY in text:
+        failure.hint = (
+            "The function has run, and JSON can't say what it has returned. Have it return texts, numbers, lists and "
+            "dicts, or enroll the account's key for results of other kinds: "
+            f"twinlock-client enroll {expected.user} {expected.manager}"
+        )
+    return failure
 
 
 def _believed(expected: Expected, key: str | None, statement: bytes, signature: str) -> Result:

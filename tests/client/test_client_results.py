@@ -4,6 +4,7 @@ import base64
 import json
 import pickle
 import time
+import traceback
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import dill  # type: ignore[import-untyped]  # it has none
 import pytest
 from client_rig import ACCOUNT_KEY, EXPECTED, TASK, signed_result
-from globus_compute_sdk.errors import TaskExecutionFailed
+from globus_compute_sdk.errors import SerializationError, TaskExecutionFailed
 from globus_compute_sdk.sdk.shell_function import ShellResult
 from globus_compute_sdk.serialize import ComputeSerializer, JSONData
 from globus_compute_sdk.serialize.base import SerializationStrategy
@@ -188,6 +189,19 @@ def test_a_signed_failure_is_shown_as_the_sdk_shows_it(text: str) -> None:
     with pytest.raises(TaskExecutionFailed) as caught:
         got(signed_result(text, success=False))
     assert str(caught.value) == str(TaskExecutionFailed(text))
+
+
+@pytest.mark.parametrize("key", [KEY, None], ids=["enrolled", "not enrolled"])
+def test_a_result_that_json_can_not_say(key: str | None) -> None:
+    """The endpoint's worker sends the SDK's traceback, which is long and names no way out."""
+    try:
+        ComputeSerializer().serialize_from_list({1, 2}, ["globus_compute_sdk.serialize.concretes.JSONData"])
+    except SerializationError:
+        text = traceback.format_exc()
+    with pytest.raises(TaskExecutionFailed) as caught:
+        got(signed_result(text, success=False), key)
+    enroll = f"for results of other kinds: twinlock-client enroll {EXPECTED.user} {MANAGER}"
+    assert str(caught.value).endswith(enroll) == (key is None)
 
 
 @pytest.mark.parametrize("unit", [" ", "\n", "parsl.", "parsl.a."])
