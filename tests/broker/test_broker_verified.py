@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 from nacl.signing import SigningKey
-from signed_rig import MANAGER, SITE, keygen, make_key, public
+from signed_rig import MANAGER, SITE, keygen, make_key, public, sign
 from spawner_rig import gone
 from twinlock_broker.errors import Fatal
 from twinlock_broker.signers import answer, asking, look
 from twinlock_signed import result_key
+from twinlock_signed.delegation import NAMESPACE
 from twinlock_signed.dsse import public_half
 from twinlock_testbed.users import throw_away
 
@@ -102,6 +103,37 @@ def host(account: pwd.struct_passwd) -> Iterator[Host]:
 def fingerprint(key: Path) -> str:
     """A key's fingerprint, by ssh-keygen."""
     return keygen("-l", "-f", f"{key}.pub").decode().split()[1]
+
+
+def counts_for_ssh_keygen(host: Host, line: str) -> bool:
+    """Whether ssh-keygen finds the account by a signature of the host's key, which the line names."""
+    statement, signers, signature = (host.folder / name for name in ("statement", "alone", "signature"))
+    statement.write_text("a statement")
+    signers.write_text(line)
+    signature.write_bytes(sign(host.key, statement.read_bytes()))
+    command: list[str | Path] = [
+        "ssh-keygen",
+        "-Y",
+        "verify",
+        "-n",
+        NAMESPACE,
+        "-I",
+        host.name,
+        "-f",
+        signers,
+        "-s",
+        signature,
+    ]
+    return subprocess.run(command, input=statement.read_bytes(), capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("moment", ["19600101", "19691231235959Z", "19700101Z", "19700102000000Z", "29990101"])
+def test_a_key_counts_from_the_time_that_ssh_keygen_reads(host: Host, moment: str) -> None:
+    """It takes no notice of lines with times before 1970."""
+    line = f'{host.name} valid-after="{moment}" {public(host.key)}\n'
+    host.write("signers", line)
+    [found] = host.found()["sources"][0]["signers"]
+    assert (found["problem"] == "") == counts_for_ssh_keygen(host, line)
 
 
 def test_each_key_of_the_account_is_listed_with_what_limits_it(host: Host) -> None:

@@ -168,7 +168,13 @@ def _of_time(after: str, before: str) -> str:
 
 
 def _moment(text: str) -> float:
-    """Return seconds since 1970. Without a Z it is the host's own time."""
+    """Return seconds since 1970. Without a Z it is the host's own time.
+
+    Raise `ValueError` if it isn't a time, or so early that ssh-keygen takes no notice of the whole line.
+    """
     digits = text.removesuffix("Z")
     parsed = datetime.strptime(digits, _TIMES[len(digits)])
-    return parsed.replace(tzinfo=UTC if text.endswith("Z") else None).timestamp()
+    moment = parsed.replace(tzinfo=UTC if text.endswith("Z") else None).timestamp()
+    if moment <= 0:
+        raise ValueError("not after the beginning of 1970")
+    return moment
