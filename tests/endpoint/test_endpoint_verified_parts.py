@@ -17,6 +17,7 @@ import pytest
 from endpoint_rig import LIMIT_S
 from globus_compute_common.messagepack import unpack
 from globus_compute_sdk.serialize import ComputeSerializer
+from nacl.signing import SigningKey
 from signed_rig import delegated
 from twinlock_common import document
 from twinlock_common.amqp.connection import parameters
@@ -30,14 +31,18 @@ from twinlock_endpoint.verified import envelopes, queues, rendering
 from twinlock_endpoint.verified.claimant import name_of
 from twinlock_endpoint.verified.claimed import Syncs
 from twinlock_endpoint.verified.envelopes import Kept
+from twinlock_endpoint.verified.seal import Sealer
 from twinlock_endpoint.verified.site import Site
-from twinlock_signed import task
+from twinlock_signed import result, task
+from twinlock_signed.dsse import public_half
 from twinlock_signed.errors import Refused
 from twinlock_signed.keys import Address
+from twinlock_signed.statement import digest
 from twinlock_signed.verifier import Envelope
-from verified_rig import Host, body
+from verified_rig import MANAGER, Host, body
 
 FAR = Address("mq.example.org", 443)
+
 NEAR = Address("127.0.0.1", 5672)
 TASK = "22222222-0000-4000-8000-000000000001"
 
@@ -206,3 +211,26 @@ def test_a_folder_keeps_its_name(tmp_path: Path) -> None:
     (tmp_path / "claimant").write_text("")
     with pytest.raises(ConfigError, match=f"{tmp_path}/claimant has no uuid in it"):
         name_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"junk",
+        b"\x01[]",
+        b"\x01" + b"[" * 100_000,
+        b'\x01{"message_type": "result", "data": {}}',
+        b'\x01{"message_type": "result", "data": {"data": ["a"]}}',
+        b'\x01{"message_type": "result", "data": {"data": "11\\n1", "details": NaN}}',
+        b'\x01{"message_type": "task", "data": {"data": "11\\n1"}}',
+    ],
+)
+async def test_a_worker_that_sends_something_else_fails_its_task(sent: bytes) -> None:
+    """The user's code runs in it. Whatever it sends, the task has a result, and the account signs that it failed."""
+    key, statement = SigningKey.generate(), digest(b"a task")
+    sealed = unpack(await Sealer(MANAGER, key).of(statement, TASK)(sent))
+    assert str(sealed.task_id) == TASK
+    assert sealed.is_error
+    found = result.verify(*result.unpack(sealed.data), public_half(key), MANAGER, statement)
+    assert (found.success, found.data.startswith("The worker's result can't be read")) == (False, True)

@@ -45,6 +45,12 @@ def lost(task_id: str, failures: Sequence[BaseException], hint: str = "") -> byt
     )
 
 
+def unreadable(task_id: str) -> bytes:
+    """Return the result of a task whose worker has sent something that is none."""
+    text = "The worker's result can't be read: the function has changed it, or the worker's Twinlock is another version"
+    return _pack(task_id, text, ("RemoteExecutionError", _FAILED))
+
+
 def refused(task_id: str, error: RefusedMessageError) -> bytes:
     """Return the result in place of one that RabbitMQ refuses for good."""
     text = (

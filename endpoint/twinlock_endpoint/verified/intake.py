@@ -120,7 +120,7 @@ class SignedIntake(Intake):
                 asked.resource_specification,
                 tuple(asked.result_serializers),
             ),
-            seal=self._sealer.of(signed.digest),
+            seal=self._sealer.of(signed.digest, task_id),
             signed=signed,
             syncs=self._syncs,
             log=self._log,
