@@ -4,10 +4,11 @@ import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from endpoint_rig import Queues, Running, until, value
-from endpoint_tasks import note
+from endpoint_tasks import double, note
 
 pytestmark = pytest.mark.system
 
@@ -82,3 +83,29 @@ def test_a_local_pool_that_is_killed_costs_what_its_workers_had_and_few_results(
     failed = outcomes(queues, tasks, home / "runs")
     assert len(failed) <= 2 + 8, "it may have had some results together, to send"
     assert all("ManagerLost" in text for text in failed)
+
+
+def change_what_is_sent(how: str) -> None:
+    """Have the worker send something else than this task's result."""
+    import importlib
+
+    execute: Any = importlib.import_module("twinlock_endpoint.worker.execute")
+    pack = execute.result
+
+    def changed(task_id: str, *parts: Any, **more: Any) -> Any:
+        execute.result = pack
+        packed = pack(task_id, *parts, **more)
+        other = packed.replace(task_id.encode(), b"22222222-0000-4000-8000-000000000001")
+        return {"a number": 7, "nothing": b"", "junk": b"junk", "another's": other, "cut": packed[:40]}[how]
+
+    execute.result = changed
+
+
+def test_a_worker_that_sends_no_result_fails_its_task(endpoint: Callable[..., Running], queues: Queues) -> None:
+    """The user's code runs in it, and may have changed it. No future waits for ever, and nobody else's fails."""
+    endpoint(LOCAL)
+    for how in ("a number", "nothing", "junk", "another's", "cut"):
+        result = queues.result(queues.submit(change_what_is_sent, how))
+        assert result.error_details.code == "RemoteExecutionError"
+        assert result.data.startswith("The worker's result can't be read: ")
+        assert value(queues.result(queues.submit(double, 21))) == 42

@@ -228,7 +228,7 @@ class Tasks:
             await self._until_abandoned(entry)
         error = ended.exception()
         if error is None:
-            return outcomes.answered(ended.result())
+            return outcomes.answered(entry.id, ended.result())
         if self._leaving:  # the engine's end is why
             await self._until_abandoned(entry)
         return error

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from twinlock_endpoint.errors import DamagedError, InterruptedTaskError
 from twinlock_endpoint.tasks import results
+from twinlock_endpoint.worker import messages
 
 Failures = list[BaseException]
 """The reasons why a task's attempts failed, the last one last."""
@@ -23,9 +24,11 @@ class Outcome:
     """What an audit log gets of it."""
 
 
-def answered(result: bytes) -> Outcome:
-    """Return the outcome of a task that has its result from a worker."""
-    return Outcome(result, "EXEC_END")
+def answered(task_id: str, sent: bytes) -> Outcome:
+    """Return the outcome of a task for which a worker has sent something: its result, if nothing has changed that."""
+    if messages.is_result_of(task_id, sent):
+        return Outcome(sent, "EXEC_END")
+    return _failed(results.unreadable(task_id), "Its worker has sent no result")
 
 
 def not_allowed(task_id: str, function_id: str, endpoint_id: str) -> Outcome:

@@ -47,6 +47,12 @@ def result(
     return pack("result", parts)
 
 
+def is_result_of(task_id: str, sent: object) -> bool:
+    """Return whether a worker has sent the result of a task, as far as the beginning shows that `result` has made."""
+    beginning = f'{{"message_type":"result","data":{{"task_id":"{task_id}",'
+    return isinstance(sent, bytes) and sent.startswith(_VERSION + beginning.encode())
+
+
 def transition(state: str, actor: str, timestamp_ns: int) -> dict[str, Any]:
     """Return one step of a task's life for `result`: `execution-start` or `execution-end`, and who took it."""
     return {"timestamp": timestamp_ns, "state": state, "actor": actor}
