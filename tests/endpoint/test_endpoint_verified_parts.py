@@ -42,7 +42,6 @@ from twinlock_signed.verifier import Envelope
 from verified_rig import MANAGER, Host, body
 
 FAR = Address("mq.example.org", 443)
-
 NEAR = Address("127.0.0.1", 5672)
 TASK = "22222222-0000-4000-8000-000000000001"
 

@@ -60,7 +60,7 @@ MEANINGS = {
     Subject.MODE: "in which mode each program of the policy runs, plain or verified; no policy of this host (beside "
     "this one, in /etc/twinlock, or of a spawner's systemd unit) has a plain program for accounts of a verified one",
     Subject.VERIFIED: "the verified.toml of each verified program, by the endpoint's own rules, and that it fits the "
-    "registration, the broker and the policy; OpenSSH 8.9 or later; FIPS mode, which has no Ed25519",
+    "registration, the broker and the policy; OpenSSH 8.9 or later; that the host isn't in FIPS mode",
 }
 """What is checked, for people."""
 

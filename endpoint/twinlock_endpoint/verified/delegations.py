@@ -44,13 +44,13 @@ class Signed:
 
     @property
     def signer(self) -> str:
-        """Who has signed it, for logs."""
+        """The key and the delegation, for logs."""
         of = self.verified
         return f"key={of.key.fingerprint} delegation={of.delegation.id}"
 
     @property
     def words(self) -> str:
-        """Who has signed it and which one it is, for logs."""
+        """The same with the number of the task, for logs."""
         return f"{self.signer} number={self.task.number}"
 
 
