@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twinlock_endpoint.config.configuration import Config
 from twinlock_endpoint.errors import FolderError, HeldFolderError
-from twinlock_endpoint.home import cleanup, lock, obstacles
+from twinlock_endpoint.home import cleanup, lock, obstacles, pid_file
 
 
 def prepare(name: str, endpoint_id: str, config: Config, is_needed: Callable[[Path], bool]) -> Path:
@@ -25,6 +25,7 @@ def prepare(name: str, endpoint_id: str, config: Config, is_needed: Callable[[Pa
         (folder / "tasks_working_dir").mkdir(exist_ok=True)
         about = {"endpoint_id": endpoint_id, "display_name": config.display_name}
         (folder / "endpoint.json").write_text(json.dumps(about))
+        pid_file.write(folder)
     except lock.HeldError as error:
         raise HeldFolderError(
             f"Another endpoint of this name still runs ({error}); it has to end before this one can start."

@@ -13,6 +13,7 @@ from twinlock_common.offload import in_thread
 
 from twinlock_endpoint.engines.base import Place
 from twinlock_endpoint.errors import EngineError
+from twinlock_endpoint.home import pid_file
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.life.assembly import Setup, assemble
@@ -72,13 +73,15 @@ class _Endpoint:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
             self._loop.add_signal_handler(number, self._end, number.name)
         self._parts.connections.open()
-        manager = self._loop.create_task(self._parts.manager.run())
+        watch = pid_file.watch(self._setup.folder, self.end_for_all)
+        beside = [self._loop.create_task(work) for work in (self._parts.manager.run(), watch)]
         try:
             await self._start_engine()
             await self._beat()
         finally:
             await self._shut_down()
-            manager.cancel()
+            for task in beside:
+                task.cancel()
         return self._code
 
     # What happens, and what follows.

@@ -11,7 +11,7 @@ from twinlock_common.document import Document
 
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError, StartError
-from twinlock_endpoint.home import folder, hooks, output
+from twinlock_endpoint.home import folder, hooks, output, pid_file
 from twinlock_endpoint.manager.start_report import StartReport
 from twinlock_endpoint.start.arguments import Arguments
 
@@ -41,6 +41,7 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
         return endpoint.live(setup, report)
     finally:
         tear_down(settings)
+        pid_file.remove(home)
 
 
 def enter(arguments: Arguments, told: Document) -> str:

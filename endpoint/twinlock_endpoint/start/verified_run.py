@@ -19,7 +19,7 @@ from twinlock_signed.replay.claims import open_claims
 from twinlock_endpoint import engines
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError, FolderError, StartError
-from twinlock_endpoint.home import folder, hooks, obstacles, output
+from twinlock_endpoint.home import folder, hooks, obstacles, output, pid_file
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.life import endpoint
@@ -53,8 +53,11 @@ def run(given: Arguments, site: Site, told: Document, report: StartReport) -> in
     output.redirect(home, configuration.defaults()).rotate()  # one that gets no task has no other time for it
     log.info("In verified mode, for %s", site.host.user)
     start = _Start(given, site, told, title, home)
-    # Not asyncio.run, as in `endpoint.live`.
-    return asyncio.new_event_loop().run_until_complete(start.live(report))
+    try:
+        # Not asyncio.run, as in `endpoint.live`.
+        return asyncio.new_event_loop().run_until_complete(start.live(report))
+    finally:
+        pid_file.remove(home)
 
 
 class _Start:
@@ -77,7 +80,7 @@ class _Start:
         setup = await self._continue(kept)
         if setup is None:
             gate = Gate(self._told, self._intake, kept, self._take_options, report, self._belief)
-            setup = await gate.wait()
+            setup = await self._wait_at(gate)
             if setup is None:
                 await kept.close(_CLOSE_S)
                 return gate.code
@@ -85,6 +88,13 @@ class _Start:
             return await endpoint.life(setup, report, kept)
         finally:
             plain.tear_down(setup.config)
+
+    async def _wait_at(self, gate: "Gate[Setup]") -> Setup | None:
+        watch = asyncio.ensure_future(pid_file.watch(self._folder, gate.end))
+        try:
+            return await gate.wait()
+        finally:
+            watch.cancel()
 
     async def _continue(self, kept: Journal) -> Setup | None:
         """Return what goes on with the tasks of an endpoint before this one; None if it left none that may run."""

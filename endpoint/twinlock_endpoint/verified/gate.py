@@ -83,14 +83,14 @@ class Gate(Generic[T]):
         consumer = TaskConsumer(document.queues.tasks.queue, 1, self._deliver, self._ready, lambda: None)
         consumer.begin()
         self._connections = Connections(document.queues, configuration.defaults(), consumer, self._down)
-        self._manager = Manager(document, self._connections, self._end, belief)
+        self._manager = Manager(document, self._connections, self.end, belief)
         self._tell_backlog()
         self._timer = self._wait_anew()
 
     async def wait(self) -> T | None:
         """Return what `take_options` made of the first task that it could; None if none came, or a signal did."""
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._end, number.name)
+            self._loop.add_signal_handler(number, self.end, number.name)
         self._connections.open()
         beside = list(map(self._loop.create_task, (self._beat(), self._manager.run(), self._publish_recorded())))
         try:
@@ -107,9 +107,10 @@ class Gate(Generic[T]):
     # What ends the wait.
 
     def _wait_anew(self) -> asyncio.TimerHandle:
-        return self._loop.call_later(self._wait_s, self._end, f"no signed task came in {self._wait_s:.0f} s")
+        return self._loop.call_later(self._wait_s, self.end, f"no signed task came in {self._wait_s:.0f} s")
 
-    def _end(self, why: str, code: int = os.EX_OK) -> None:
+    def end(self, why: str, code: int = os.EX_OK) -> None:
+        """Wait no longer."""
         log.info("Shutting down: %s", why)
         self.code, self._is_ended = code, True
         if not self._found.done():
@@ -119,7 +120,7 @@ class Gate(Generic[T]):
         if isinstance(reason, LinkRefused):
             refused = "RabbitMQ refused the endpoint's credentials."
             self._report.fail(refused)
-            self._end(refused, os.EX_NOPERM)
+            self.end(refused, os.EX_NOPERM)
 
     # Tasks.
 
@@ -241,8 +242,9 @@ class Gate(Generic[T]):
         self._manager.tell({"condition": _CONDITION})
 
     def _publish_status(self, period_s: float) -> asyncio.Future[None] | None:
-        body = status.report(self._document.endpoint_id, self._identity, {}, period_s)
-        return self._connections.offer_heartbeat(body)
+        return self._connections.offer_heartbeat(
+            status.report(self._document.endpoint_id, self._identity, {}, period_s)
+        )
 
     async def _say_goodbye(self) -> None:
         sent = self._publish_status(0)
