@@ -56,7 +56,7 @@ class AuditLog:
         return _stamped([head + printable(record, MAX_RECORD) for record in records])
 
     async def note(self, text: str) -> bool:
-        """Write what the administrator did. Return whether it is in the file."""
+        """Write what an administrator or a user has ordered. Return whether it is in the file."""
         return await self.write(_stamped([f"{self._session} {printable(text, MAX_RECORD)}"]))
 
     async def write(self, lines: bytes) -> bool:

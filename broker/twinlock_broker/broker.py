@@ -31,6 +31,7 @@ from twinlock_broker.control.exporter import exporting
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.orders import Orders
 from twinlock_broker.control.sessions import Sessions
+from twinlock_broker.control.users import Users
 from twinlock_broker.endpoints.admission import FILE, Admission
 from twinlock_broker.endpoints.drain import Drain
 from twinlock_broker.endpoints.handler import CommandHandler
@@ -75,14 +76,19 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
         supervisor = _supervisor(settings, folder, registration, spawner, admission, notices.send)
         sessions = Sessions(supervisor, audit)
         about = {"endpoint": registration.endpoint_id, "name": folder.path.name, "started": round(time.time())}
-        orders = Orders(admission, audit)
-        admin = Admin(supervisor, sessions, lambda: about | {"spawner_connected": spawner.ready.is_set()}, orders)
+        admin = Admin(
+            supervisor,
+            sessions,
+            lambda: about | {"spawner_connected": spawner.ready.is_set()},
+            Orders(admission, audit),
+        )
+        users = Users(supervisor, sessions, lambda: about, audit)
         drain = Drain(supervisor, admission, lambda endpoint: sessions.figures(endpoint) is not None)
-        sockets = (settings.control_socket, 0o666, sessions.serve), (settings.admin_socket, 0o600, admin.serve)
         async with (
             exporting(settings.metrics, supervisor),
-            listening(*sockets[0]),
-            listening(*sockets[1]),
+            listening(settings.control_socket, 0o666, sessions.serve),
+            listening(settings.admin_socket, 0o600, admin.serve),
+            listening(settings.users_socket, 0o666, users.serve),
             _running(notices.run()),
             _running(drain.run()),
             _running(spawner.run(supervisor)) as link,

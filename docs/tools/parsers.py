@@ -19,10 +19,18 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Return the subcommands' parsers by name, in the order of the help; of a command that has commands, these."""
+    """Return the subcommands' parsers by name, in the order of the help; of one that needs a command, these."""
     found: dict[str, argparse.ArgumentParser] = {}
-    for action in parser._actions:  # noqa: SLF001 - argparse lists a parser's arguments nowhere else
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - argparse has no public name for it
-            for name, made in action.choices.items():
-                found |= {f"{name} {inner}": each for inner, each in subcommands(made).items()} or {name: made}
+    for action in _commands(parser):
+        for name, made in action.choices.items():
+            if any(inner.required for inner in _commands(made)):
+                found |= {f"{name} {inner}": each for inner, each in subcommands(made).items()}
+            else:
+                found[name] = made
     return found
+
+
+def _commands(parser: argparse.ArgumentParser) -> "list[argparse._SubParsersAction[argparse.ArgumentParser]]":
+    actions = parser._actions  # noqa: SLF001 - argparse lists a parser's arguments nowhere else
+    kind = argparse._SubParsersAction  # noqa: SLF001 - nor has it a public name for this
+    return [action for action in actions if isinstance(action, kind)]

@@ -17,6 +17,7 @@ from twinlock_broker.control.admin import Admin
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.orders import Orders
 from twinlock_broker.control.sessions import Sessions
+from twinlock_broker.control.users import Users
 from twinlock_broker.endpoints.admission import Admission
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.pipeline import StartRequest
@@ -82,10 +83,13 @@ async def serving(
     sessions = Sessions(supervisor, audit)
     orders = Orders(Admission(state / "admission.json"), audit)
     admin = Admin(supervisor, sessions, lambda: {"endpoint": MANAGER}, orders)
+    about = {"endpoint": MANAGER, "name": "cluster", "started": 0}
+    users = Users(supervisor, sessions, lambda: about, audit)
     running = asyncio.create_task(client.run(supervisor))
     async with (
         listening(runtime / "control.sock", 0o666, sessions.serve),
         listening(runtime / "admin.sock", 0o600, admin.serve),
+        listening(runtime / "users.sock", 0o666, users.serve),
     ):
         await asyncio.wait_for(client.ready.wait(), 60)
         yield Site(supervisor, sessions, runtime)

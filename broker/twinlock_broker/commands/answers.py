@@ -1,4 +1,4 @@
-"""The broker's answers on its admin socket, checked: it may be of another version, or something else may listen there.
+"""The broker's answers on its sockets, checked: it may be of another version, or something else may listen there.
 
 Texts in them come from users as well, by way of their endpoints, and go to root's terminal.
 """
@@ -30,14 +30,16 @@ _ROW = {
 }
 _ORDER_FIELDS = {"reason": _TEXT, "by": _TEXT, "since": _NUMBER}
 _ORDER = {"type": "object", "required": list(_ORDER_FIELDS), "properties": _ORDER_FIELDS}
-_STATUS = {
+_MINE = {
     "endpoint": _TEXT,
     "name": _TEXT,
     "started": _NUMBER,
+    "endpoints": {"type": "array", "items": {"type": "object", "required": list(_ROW), "properties": _ROW}},
+}
+_STATUS = _MINE | {
     "spawner_connected": _FLAG,
     "drain": {"anyOf": [_ORDER, {"type": "null"}]},
     "blocked": {"type": "object", "additionalProperties": _ORDER},
-    "endpoints": {"type": "array", "items": {"type": "object", "required": list(_ROW), "properties": _ROW}},
 }
 _CHANGE = {
     "type": "object",
@@ -46,17 +48,23 @@ _CHANGE = {
 }
 SHAPES: dict[str, dict[str, Any]] = {
     "status": {"type": "object", "required": list(_STATUS), "properties": _STATUS},
+    "mine": {"type": "object", "required": list(_MINE), "properties": _MINE},
+    "options": {"type": "object", "required": ["options"], "properties": {"options": {"type": ["object", "null"]}}},
     "stop": {"type": "object", "required": ["stopped"], "properties": {"stopped": _FLAG}},
     **dict.fromkeys(("block", "unblock", "drain", "resume"), _CHANGE),
 }
 """JSON schemas of the answers, by the request. `seconds` is an endpoint's age, and `started` is in seconds since 1970.
 `figures` is null while an endpoint isn't connected to the broker. `mode` is empty if the broker couldn't read the
 spawner's policy; `signed` is an endpoint's own word, and null in plain mode, or before its first signed task.
+`options` is null if there is no such endpoint, or the broker found it running.
 """
 
 
 def read(request: str, line: bytes) -> dict[str, Any]:
-    """Return the answer to `request`, without anything that a terminal acts upon. Raise `ValueError` with a reason."""
+    """Return the answer to `request`, without anything that a terminal acts upon. Raise `ValueError` with a reason.
+
+    Options stay as they are: they may be long, and have lines.
+    """
     try:
         found = json.loads(line, parse_constant=_no_number)
         if isinstance(found, dict) and "error" in found:
@@ -66,7 +74,7 @@ def read(request: str, line: bytes) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from error
     except jsonschema.ValidationError as error:
         raise ValueError(printable(f"{error.json_path}: {error.message}", _LONGEST)) from error
-    answer: dict[str, Any] = _shown(found)
+    answer: dict[str, Any] = found if request == "options" else _shown(found)
     return answer
 
 

@@ -1,4 +1,4 @@
-"""The administrator's side of the broker's admin socket."""
+"""The other side of the broker's admin socket, and of the users' one."""
 
 import argparse
 import contextlib
@@ -12,6 +12,9 @@ from twinlock_broker.commands import answers
 from twinlock_broker.errors import Fatal
 
 DEFAULT = Path("/run/twinlock-broker/admin.sock")
+ADMINISTRATORS = "only root and the broker's own account may ask; try sudo"
+"""Whom the broker answers on that socket."""
+
 LIMIT = 70.0
 """Seconds for an answer: a stop may have to wait for a start, and the start for its turn."""
 
@@ -30,16 +33,18 @@ def add_socket(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
+def ask(path: Path, request: dict[str, Any], who: str = ADMINISTRATORS) -> dict[str, Any]:
     """Send a request to the broker and return its answer, of the shape that `answers` has for this request.
+
+    `who` may ask is said to somebody who may not.
 
     Raises:
         Fatal: 69, there is no broker; 73, the broker couldn't write its state; 75, there is no answer; 76, it isn't a
             broker's answer; 77, this account may not ask.
     """
-    line = _exchange(path, json.dumps(request).encode() + b"\n")
+    line = _exchange(path, json.dumps(request).encode() + b"\n", who)
     if not line:
-        raise Fatal(os.EX_NOPERM, f"{path}: the broker hung up; only root and the broker's own account may ask")
+        raise Fatal(os.EX_NOPERM, f"{path}: the broker hung up; {who}")
     try:
         answer = answers.read(request["request"], line)
     except ValueError as error:
@@ -50,7 +55,7 @@ def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _exchange(path: Path, line: bytes) -> bytes:
+def _exchange(path: Path, line: bytes, who: str) -> bytes:
     """Send a line and return the line that comes back."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -60,7 +65,7 @@ def _exchange(path: Path, line: bytes) -> bytes:
             with sock.makefile("rb") as answer:
                 return answer.readline(_MAX_ANSWER)
     except PermissionError as error:
-        raise Fatal(os.EX_NOPERM, f"{path}: only root and the broker's own account may ask; try sudo") from error
+        raise Fatal(os.EX_NOPERM, f"{path}: {who}") from error
     except TimeoutError as error:
         raise Fatal(os.EX_TEMPFAIL, f"{path}: the broker didn't answer within {LIMIT:.0f} s; see its log") from error
     except OSError as error:

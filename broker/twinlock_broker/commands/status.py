@@ -65,13 +65,16 @@ def picture(found: dict[str, Any]) -> str:
     up = _duration(time.time() - found["started"])
     link = "connected to the spawner" if found["spawner_connected"] else "NOT CONNECTED TO THE SPAWNER"
     head = f"manager endpoint {found['endpoint']} ({found['name']}), broker up {up}, {link}"
-    rows = [_row(endpoint) for endpoint in found["endpoints"]]
-    conditions = [
-        f"{one['user']} {one['id']}: {one['condition']}" for one in found["endpoints"] if one.get("condition")
-    ]
-    refused = [line for endpoint in found["endpoints"] if (line := _refused(endpoint))]
+    return "\n".join([head, *_admission(found), *lines(found["endpoints"])])
+
+
+def lines(endpoints: list[dict[str, Any]]) -> list[str]:
+    """Return the table of endpoints, and what there is to say about some of them."""
+    rows = [_row(endpoint) for endpoint in endpoints]
+    conditions = [f"{one['user']} {one['id']}: {one['condition']}" for one in endpoints if one.get("condition")]
+    refused = [line for endpoint in endpoints if (line := _refused(endpoint))]
     table = _table([_HEAD, *rows]) if rows else ["no user endpoints"]
-    return "\n".join([head, *_admission(found), *table, *conditions, *refused])
+    return [*table, *conditions, *refused]
 
 
 def _admission(found: dict[str, Any]) -> list[str]:

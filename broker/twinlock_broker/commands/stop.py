@@ -37,7 +37,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(given: argparse.Namespace) -> int:
     """Stop the endpoints and return the exit code."""
     found = ask(given.socket, {"request": "status"})["endpoints"]
-    chosen = _of_user(found, given.user) if given.user is not None else _by_uuid(found, given.endpoint)
+    chosen = _of_user(found, given.user) if given.user is not None else by_uuid(found, given.endpoint)
     if not stop_all(given.socket, chosen):
         raise Fatal(os.EX_DATAERR, f"{chosen[0]['id']} has just ended by itself")
     return os.EX_OK
@@ -59,7 +59,8 @@ def _of_user(found: list[dict[str, Any]], user: str) -> list[dict[str, Any]]:
     return chosen
 
 
-def _by_uuid(found: list[dict[str, Any]], begin: str) -> list[dict[str, Any]]:
+def by_uuid(found: list[dict[str, Any]], begin: str) -> list[dict[str, Any]]:
+    """Return the one row whose uuid begins so, as a list. Raise `Fatal` (65)."""
     chosen = [row for row in found if row["id"].startswith(begin.lower())]
     there = ", ".join(row["id"] for row in chosen or found) or "none"
     if len(begin) < _LEAST:

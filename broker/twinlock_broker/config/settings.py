@@ -40,6 +40,11 @@ class Settings:
         """The socket that the administrator's commands connect to."""
         return self.runtime / "admin.sock"
 
+    @property
+    def users_socket(self) -> Path:
+        """The socket that `twinlock my` connects to."""
+        return self.runtime / "users.sock"
+
 
 def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
     """Return the settings. `chosen` are the command line's, None if not given. Raise `Fatal` (64, 66, 78)."""

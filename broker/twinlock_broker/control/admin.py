@@ -8,17 +8,15 @@ besides.
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from twinlock_common.log_ration import LogRation
 
 from twinlock_broker.control.listener import Caller
 from twinlock_broker.control.orders import Orders
+from twinlock_broker.control.rows import row
 from twinlock_broker.control.sessions import Sessions
-from twinlock_broker.endpoints.endpoint import Endpoint
 from twinlock_broker.endpoints.supervisor import Supervisor
 
 SILENCE_LIMIT = 60.0
@@ -64,7 +62,7 @@ class Admin:
         name = str(request.get("request"))
         if name == "status":
             endpoints = sorted(self._supervisor.endpoints, key=lambda endpoint: (endpoint.user, endpoint.id))
-            rows = [self._row(endpoint) for endpoint in endpoints]
+            rows = [row(endpoint, self._sessions) for endpoint in endpoints]
             return self._state() | self._orders.in_force | {"endpoints": rows}
         if name == "stop":
             return {"stopped": await self._stop(str(request.get("endpoint")), caller)}
@@ -76,17 +74,3 @@ class Admin:
     async def _stop(self, endpoint_id: str, caller: Caller) -> bool:
         log.info("to be stopped, by %s", await self._orders.who(caller), extra={"endpoint": endpoint_id})
         return await self._supervisor.stop(endpoint_id)
-
-    def _row(self, endpoint: Endpoint) -> dict[str, Any]:
-        return {
-            "id": endpoint.id,
-            "user": endpoint.user,
-            "state": endpoint.state.value if endpoint.state else "",
-            "mode": endpoint.mode or "",
-            "signed": asdict(endpoint.signed) if endpoint.signed else None,
-            "pid": endpoint.pid,
-            "seconds": round(time.monotonic() - endpoint.started) if endpoint.pid else None,
-            "restart_waits": endpoint.has_newer_request,
-            "figures": self._sessions.figures(endpoint),
-            "condition": self._sessions.condition(endpoint),
-        }

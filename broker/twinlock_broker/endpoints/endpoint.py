@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from enum import StrEnum
 
 from twinlock_broker.config.policies import Mode
 from twinlock_broker.endpoints.output import Output
@@ -17,6 +18,13 @@ class Signed:
     """The fingerprint of the person's key."""
     delegation: str
     """The id of the delegation with which it began."""
+
+
+class Stopper(StrEnum):
+    """Who stopped an endpoint."""
+
+    ADMINISTRATOR = "the administrator"
+    USER = "its user"
 
 
 @dataclass(slots=True)
@@ -55,6 +63,8 @@ class Endpoint:
     """The process before this one may have done its tasks."""
     has_unfinished_tasks: bool = False
     """As it said last, its journal has unfinished tasks."""
+    stopped_by: Stopper | None = None
+    """Who stopped it last; None if nobody did."""
     mode: Mode | None = None
     """The mode of its process, by the spawner's policy; None if that wasn't known when it was started."""
     signed: Signed | None = None

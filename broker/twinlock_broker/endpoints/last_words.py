@@ -1,8 +1,13 @@
 """The text that a user gets when an endpoint has ended."""
 
+from twinlock_broker.endpoints.endpoint import Stopper
 from twinlock_broker.endpoints.registry import Ending
 
-STOPPED = "The endpoint's administrator stopped your endpoint. Submit again to start another"
+STOPPED = {
+    Stopper.ADMINISTRATOR: "The endpoint's administrator stopped your endpoint. Submit again to start another",
+    Stopper.USER: "You, or somebody with your account at the site, stopped your endpoint there. Submit again to start "
+    "another",
+}
 
 
 def last_words(ending: Ending, text: str, revivals: int = 0) -> str:

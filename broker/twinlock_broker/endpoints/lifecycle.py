@@ -13,7 +13,7 @@ from twinlock_broker import metrics
 from twinlock_broker.compute.command import Credentials
 from twinlock_broker.endpoints import registry
 from twinlock_broker.endpoints.admission import BLOCKED
-from twinlock_broker.endpoints.endpoint import Endpoint
+from twinlock_broker.endpoints.endpoint import Endpoint, Stopper
 from twinlock_broker.endpoints.last_words import STOPPED, last_words
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.output import Output
@@ -21,7 +21,6 @@ from twinlock_broker.endpoints.refusals import detail, explain
 from twinlock_broker.endpoints.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
 
 _WAITING = (State.RESTART_PENDING, State.BACKING_OFF)
-_ADMINISTRATOR = "the administrator stopped it"
 _ACCOUNT_CHANGED = "its user has another account now"
 
 log = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class Lifecycle:
     def stop_text(self, endpoint: Endpoint) -> str:
         """Return what the user of a stopped endpoint is told: to submit again only if that helps."""
         refusal = self._launcher.refusal(endpoint)
-        return STOPPED if refusal is None else explain(refusal, endpoint.user)
+        return explain(refusal, endpoint.user) if refusal is not None else STOPPED[_stopper(endpoint)]
 
     async def settle(self, limit: float) -> None:
         """Give notices that are on their way `limit` seconds."""
@@ -117,7 +116,8 @@ class Lifecycle:
             if action is Action.REFRESH:
                 self.listeners.refreshed(endpoint)
             elif action is not Action.REMEMBER:
-                self.listeners.stopping(endpoint, _ADMINISTRATOR if action is Action.STOP else _ACCOUNT_CHANGED)
+                by_somebody = f"{_stopper(endpoint)} stopped it"
+                self.listeners.stopping(endpoint, by_somebody if action is Action.STOP else _ACCOUNT_CHANGED)
                 self.later(self._launcher.stop(endpoint))
         elif action is Action.STOP_AGAIN:
             self.later(self._launcher.stop(endpoint))
@@ -133,7 +133,7 @@ class Lifecycle:
         request = endpoint.request
         assert request is not None, "only a command leads here"
         endpoint.has_newer_request, endpoint.user, endpoint.wait_status = False, request.user, None
-        endpoint.command = request.command
+        endpoint.command, endpoint.stopped_by = request.command, None
         reply = await self._launcher.launch(endpoint, request)
         metrics.STARTS.labels(reply.stage if isinstance(reply, wire.Refused) else "started").inc()
         if isinstance(reply, wire.Refused):
@@ -198,6 +198,11 @@ class Lifecycle:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a task failed unexpectedly", exc_info=task.exception())
+
+
+def _stopper(endpoint: Endpoint) -> Stopper:
+    """Return who stopped it; a record of an earlier version doesn't say, and then only the administrator could."""
+    return endpoint.stopped_by or Stopper.ADMINISTRATOR
 
 
 def _about(endpoint: Endpoint) -> dict[str, str]:

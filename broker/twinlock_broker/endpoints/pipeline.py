@@ -1,6 +1,8 @@
 """The steps of a start command, from the checked message to the request for the spawner. Each step is a function."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from twinlock_common.account import Account
 from twinlock_common.offload import Offload
@@ -41,6 +43,8 @@ class StartRequest:
     """The start document."""
     command: str = ""
     """The command's id; empty for one that an earlier version of the broker wrote down."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The user's options, as the command had them."""
 
     @property
     def id(self) -> str:
@@ -84,7 +88,9 @@ class StartPipeline:
         config = self._config(command, site, match, local)
         allowed = self._folder.settings["allowed_functions"]
         document = Document(command.credentials.amqp, config, match, allowed, environment)
-        return StartRequest(command.name, local.name, self._program, command.credentials, document, command.id)
+        return StartRequest(
+            command.name, local.name, self._program, command.credentials, document, command.id, command.options
+        )
 
     def _config(self, command: StartCommand, site: Site, match: Match, local: Account) -> str:
         own = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": local.home, "USER": local.name}

@@ -11,7 +11,7 @@ from typing import Any
 
 from twinlock_broker.compute.command import Credentials, read_credentials
 from twinlock_broker.config.policies import Mode
-from twinlock_broker.endpoints.endpoint import Endpoint, Signed
+from twinlock_broker.endpoints.endpoint import Endpoint, Signed, Stopper
 from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.registry import State, restart_delay
 from twinlock_broker.identity.mapping import Match
@@ -40,6 +40,7 @@ def dump(endpoint: Endpoint) -> str:
     """Return the endpoint as JSON."""
     values: dict[str, Any] = {key: getattr(endpoint, name) for name, key in _PLAIN.items()}
     values["owes"] = endpoint.has_unfinished_tasks
+    values["stopped_by"] = endpoint.stopped_by
     values["mode"] = endpoint.mode
     values["signed"] = asdict(endpoint.signed) if endpoint.signed else None
     values["command"] = endpoint.command
@@ -63,6 +64,7 @@ def load(text: str, amqp_port: int | None) -> Endpoint:
 def _load(values: Mapping[str, Any], amqp_port: int | None) -> Endpoint:
     endpoint = Endpoint(**{name: values[key] for name, key in _PLAIN.items()})
     endpoint.has_unfinished_tasks = values.get("owes") is True  # records of earlier versions don't say
+    endpoint.stopped_by = Stopper(values["stopped_by"]) if values.get("stopped_by") else None
     endpoint.mode = Mode(values["mode"]) if values.get("mode") else None
     endpoint.signed = Signed(**values["signed"]) if values.get("signed") else None
     endpoint.command = str(values.get("command", ""))
@@ -101,6 +103,7 @@ def _dump_request(request: StartRequest) -> dict[str, Any]:
         "user": request.user,
         "program": request.program,
         "command": request.command,
+        "options": request.options,
         "amqp": document.amqp.reveal(),
         "config": document.config,
         "match": asdict(document.match),
@@ -120,4 +123,5 @@ def _load_request(values: Mapping[str, Any], amqp_port: int | None) -> StartRequ
         environment=values["environment"],
     )
     command = str(values.get("command", ""))
-    return StartRequest(values["name"], values["user"], values["program"], found, document, command)
+    options = values.get("options", {})  # records of earlier versions have none
+    return StartRequest(values["name"], values["user"], values["program"], found, document, command, options)

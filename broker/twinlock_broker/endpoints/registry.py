@@ -35,7 +35,7 @@ class Event(Enum):
     FAILED = "it ended badly"
     FAILED_TO_START = "it ended badly before it was up"
     UNFINISHED = "it ended, or couldn't be started, and its journal has unfinished tasks"
-    STOP = "the administrator wants it to stop"
+    STOP = "it is to be stopped"
     STILL_RUNNING = "the spawner still runs it"
     DUE = "its wait is over"
 

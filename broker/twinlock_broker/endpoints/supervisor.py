@@ -12,7 +12,7 @@ from twinlock_wire import wire
 from twinlock_broker import processes
 from twinlock_broker.config.policies import Mode
 from twinlock_broker.endpoints import registry
-from twinlock_broker.endpoints.endpoint import Endpoint, Signed
+from twinlock_broker.endpoints.endpoint import Endpoint, Signed, Stopper
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.lifecycle import Lifecycle, Listeners, Tell
 from twinlock_broker.endpoints.pipeline import StartRequest
@@ -57,8 +57,8 @@ class Supervisor:
         if self._lifecycle.on(endpoint, event) is Action.START and endpoint.launch is not None:
             await endpoint.launch
 
-    async def stop(self, endpoint_id: str) -> bool:
-        """Stop an endpoint for the administrator. Return False if there is none. Its user is told when it has ended.
+    async def stop(self, endpoint_id: str, by: Stopper = Stopper.ADMINISTRATOR) -> bool:
+        """Stop an endpoint. Return False if there is none. Its user is told when it has ended.
 
         A start under way can't be taken back, but what it started can be stopped. One that an earlier broker made is
         known when the spawner is there.
@@ -70,6 +70,7 @@ class Supervisor:
             await asyncio.wait((endpoint.launch,))
         if endpoint.state is None:
             return False
+        endpoint.stopped_by = by
         self._lifecycle.on(endpoint, Event.STOP, self._lifecycle.stop_text(endpoint))
         return True
 
