@@ -30,6 +30,18 @@ second.sendall(b'{"type": "figures", "figures": {"first_has_ended": 1}}\\n')
 second.recv(1)
 """
 
+# One that is stopped by its user when it has heard of a second command, and ends well.
+STOPPING = """
+import json, socket, sys
+document = json.load(sys.stdin)
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(document["control"])
+sock.recv(1)
+sock.sendall(b'{"type": "stop"}\\n{"type": "stop"}\\n')
+while b"end" not in sock.recv(10000):
+    pass
+"""
+
 # One that is faster than the news of its start, and stays.
 EARLY = """
 import socket, sys
@@ -44,7 +56,8 @@ sys.stdin.read()
 @pytest.fixture
 def policy() -> dict[str, object]:
     """A program that connects to the broker."""
-    return {"programs": {"caller": [*PYTHON, CALLER], "twice": [*PYTHON, TWICE]}}
+    programs = {"caller": CALLER, "twice": TWICE, "stopping": STOPPING}
+    return {"programs": {name: [*PYTHON, code] for name, code in programs.items()}}
 
 
 def test_a_path_that_no_socket_can_have_is_refused_with_the_key(tmp_path: Path) -> None:
@@ -68,6 +81,13 @@ async def test_figures_come_up(site: Site) -> None:
     figures = {"outstanding_tasks": 3, "idle": 1.5, "evil": "text", "x" * 41: 1, "huge": 1e300, "nan": float("nan")}
     await site.supervisor.command(request(endpoint_user(), "caller", says({"type": "figures", "figures": figures})))
     assert await site.figures("idle") == {"outstanding_tasks": 3, "idle": 1.5}
+
+
+async def test_a_command_that_came_before_starts_no_endpoint_that_its_user_has_stopped(site: Site, told: Told) -> None:
+    for _ in range(2):
+        await site.supervisor.command(request(endpoint_user(), "stopping"))
+    assert (await told.next()).startswith("You, or somebody with your account at the site, stopped your endpoint there")
+    assert list(site.supervisor.endpoints) == []
 
 
 async def test_an_endpoint_hears_that_it_is_to_end_with_all_its_tasks(site: Site) -> None:

@@ -68,7 +68,7 @@ def test_nobody_stops_what_others_have(world: World, endpoint: Manager) -> None:
 
 
 def test_who_removes_the_pid_file_ends_an_endpoint_for_good(world: World, endpoint: Manager) -> None:
-    """The broker starts it again for no task that it had: they have all got their answer."""
+    """Neither its tasks, which have all got their answer, nor the command that came with them start it again."""
     (mine,) = own(world, endpoint, "twl-ada")
     script = world.script(ADA, endpoint.endpoint_id, OPTIONS, seconds=600)
     home = Path(world.accounts["twl-ada"].pw_dir, ".globus_compute", f"uep.{endpoint.endpoint_id}.{mine}")

@@ -7,7 +7,8 @@ Down: ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}
 other endpoint goes on with its tasks.
 
 Up: ``figures`` {figures: name to number, condition: what is in the way of its tasks, in verified mode signed: {key,
-delegation}}, ``audit`` {number, records: a list of texts}, ``journal`` {tasks: the number of unfinished ones}.
+delegation}}, ``audit`` {number, records: a list of texts}, ``journal`` {tasks: the number of unfinished ones},
+``stop``, if its user stops it.
 
 An endpoint has one connection, and a ration of messages and of audit records. What comes faster waits unread: that
 holds up its own endpoint, and nobody else.
@@ -26,7 +27,8 @@ from twinlock_broker.audit import AuditLog
 from twinlock_broker.config.policies import Mode
 from twinlock_broker.control import messages
 from twinlock_broker.control.listener import Caller
-from twinlock_broker.endpoints.endpoint import Endpoint, Signed
+from twinlock_broker.endpoints.endpoint import Endpoint, Signed, Stopper
+from twinlock_broker.endpoints.registry import State
 from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import account
@@ -195,11 +197,19 @@ class Sessions:
             await self._note_signed(endpoint, caller, messages.read_signed(message))
         elif message.get("type") == "journal":
             self._supervisor.note_unfinished(endpoint, messages.read_tasks(message))
+        elif message.get("type") == "stop":
+            await self._stop(endpoint)
         elif message.get("type") == "audit":
             number, _ = messages.read_audit(message)
             caller.send({"type": "unaudited", "number": number})
         else:
             raise ValueError("a message of an unknown type")
+
+    async def _stop(self, endpoint: Endpoint) -> None:
+        """End it, as `twinlock my stop` does: no command that came before starts it again."""
+        if endpoint.state is not State.STOPPING:
+            log.info("its user stops it", extra={"endpoint": endpoint.id, "user": endpoint.user})
+            await self._supervisor.stop(endpoint.id, Stopper.USER)
 
     async def _note_signed(self, endpoint: Endpoint, caller: Caller, signed: Signed | None) -> None:
         """Have log and audit name, once for each process, who has signed for it."""

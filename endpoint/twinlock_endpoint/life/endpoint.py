@@ -73,7 +73,7 @@ class _Endpoint:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
             self._loop.add_signal_handler(number, self._end, number.name)
         self._parts.connections.open()
-        watch = pid_file.watch(self._setup.folder, self.end_for_all)
+        watch = pid_file.watch(self._setup.folder, self._end_for_user)
         beside = [self._loop.create_task(work) for work in (self._parts.manager.run(), watch)]
         try:
             await self._start_engine()
@@ -148,6 +148,10 @@ class _Endpoint:
         """Shut down; no other endpoint is to go on with what is left."""
         self._final = True
         self._end(why)
+
+    def _end_for_user(self, why: str) -> None:
+        self._parts.manager.tell_stop()
+        self.end_for_all(why)
 
     def _give_up(self, code: int, reason: str) -> None:
         self._code = code

@@ -95,6 +95,10 @@ class Manager:
             except DocumentError as error:
                 log.warning("The manager endpoint's credentials can't be used: %s", error)
 
+    def tell_stop(self) -> None:
+        """Tell the manager that the user stops this endpoint, so that no command that came before starts it again."""
+        self._control.send({"type": "stop"})
+
     async def drain(self, limit_s: float) -> None:
         """Wait until every audit record is written, at most `limit_s` seconds."""
         await self._audit.drain(limit_s)

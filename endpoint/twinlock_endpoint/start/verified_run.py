@@ -90,7 +90,7 @@ class _Start:
             plain.tear_down(setup.config)
 
     async def _wait_at(self, gate: "Gate[Setup]") -> Setup | None:
-        watch = asyncio.ensure_future(pid_file.watch(self._folder, gate.end))
+        watch = asyncio.ensure_future(pid_file.watch(self._folder, gate.end_for_user))
         try:
             return await gate.wait()
         finally:

@@ -25,7 +25,6 @@ from twinlock_common.log_ration import LogRation
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.journal.recovery import Unfinished
-from twinlock_endpoint.manager import status
 from twinlock_endpoint.manager.audit import Trail
 from twinlock_endpoint.manager.manager import Belief, Manager
 from twinlock_endpoint.manager.start_report import StartReport
@@ -36,14 +35,13 @@ from twinlock_endpoint.tasks import outcomes
 from twinlock_endpoint.tasks.engine_ends import set_done
 from twinlock_endpoint.tasks.intake import CameBeforeError, Origin, Refusal
 from twinlock_endpoint.verified.intake import SignedIntake, SignedTask
+from twinlock_endpoint.verified.presence import Presence
 
 log = logging.getLogger(__name__)
 
 WAIT_S = 300.0
 """Seconds that an endpoint waits for a signed task."""
 
-_LAST_HEARTBEAT_S = 5.0
-_CONDITION = "it waits for a task that its user has signed"
 
 T = TypeVar("T")
 
@@ -62,15 +60,12 @@ class Gate(Generic[T]):
         wait_s: float = WAIT_S,
     ) -> None:
         """Prepare to wait `wait_s` seconds for a task with whose options `take_options` can make an endpoint."""
-        self._document = document
         self._intake = intake
         self._journal = journal
         self._take_options = take_options
         self._report = report
         self._wait_s = wait_s
         self._loop = asyncio.get_running_loop()
-        self._identity = status.identity(document.info, "")
-        self._period_s = configuration.defaults().heartbeat_period
         self._found: asyncio.Future[T | None] = self._loop.create_future()
         self._waiting: dict[str, Message] = {}
         self._kept: set[str] = set()
@@ -83,16 +78,18 @@ class Gate(Generic[T]):
         consumer = TaskConsumer(document.queues.tasks.queue, 1, self._deliver, self._ready, lambda: None)
         consumer.begin()
         self._connections = Connections(document.queues, configuration.defaults(), consumer, self._down)
-        self._manager = Manager(document, self._connections, self.end, belief)
+        self._manager = Manager(document, self._connections, self._end, belief)
+        self._presence = Presence(document, self._connections, self._manager)
         self._tell_backlog()
         self._timer = self._wait_anew()
 
     async def wait(self) -> T | None:
         """Return what `take_options` made of the first task that it could; None if none came, or a signal did."""
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
-            self._loop.add_signal_handler(number, self.end, number.name)
+            self._loop.add_signal_handler(number, self._end, number.name)
         self._connections.open()
-        beside = list(map(self._loop.create_task, (self._beat(), self._manager.run(), self._publish_recorded())))
+        parts = (self._presence.beat(), self._manager.run(), self._publish_recorded())
+        beside = [self._loop.create_task(part) for part in parts]
         try:
             found = await self._found
         finally:
@@ -100,27 +97,38 @@ class Gate(Generic[T]):
             for task in beside:
                 task.cancel()
         if found is None or self._is_ended:
-            await self._say_goodbye()
+            await self._presence.say_goodbye()
         await self._connections.close()
         return None if self._is_ended else found
 
     # What ends the wait.
 
     def _wait_anew(self) -> asyncio.TimerHandle:
-        return self._loop.call_later(self._wait_s, self.end, f"no signed task came in {self._wait_s:.0f} s")
+        return self._loop.call_later(self._wait_s, self._end, f"no signed task came in {self._wait_s:.0f} s")
 
-    def end(self, why: str, code: int = os.EX_OK) -> None:
-        """Wait no longer."""
+    def end_for_user(self, why: str) -> None:
+        """Wait no longer: the user stops the endpoint."""
+        self._manager.tell_stop()
+        self._end(why)
+
+    def _end(self, why: str, code: int = os.EX_OK) -> None:
         log.info("Shutting down: %s", why)
         self.code, self._is_ended = code, True
         if not self._found.done():
             self._found.set_result(None)
 
+    # The connections.
+
+    def _ready(self) -> None:
+        log.info("Tasks are consumed, until one is signed")
+        self._presence.say()
+        self._report.online()
+
     def _down(self, reason: LinkError) -> None:
         if isinstance(reason, LinkRefused):
             refused = "RabbitMQ refused the endpoint's credentials."
             self._report.fail(refused)
-            self.end(refused, os.EX_NOPERM)
+            self._end(refused, os.EX_NOPERM)
 
     # Tasks.
 
@@ -224,29 +232,3 @@ class Gate(Generic[T]):
     def _tell_backlog(self) -> None:
         """Tell the manager endpoint how many tasks only the journal has."""
         self._manager.backlog.changed(len(self._journal.unfinished) + len(self._kept))
-
-    # Heartbeats.
-
-    def _ready(self) -> None:
-        log.info("Tasks are consumed, until one is signed")
-        self._say_that_it_waits()
-        self._report.online()
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(self._period_s)
-            self._say_that_it_waits()
-
-    def _say_that_it_waits(self) -> None:
-        self._publish_status(self._period_s)
-        self._manager.tell({"condition": _CONDITION})
-
-    def _publish_status(self, period_s: float) -> asyncio.Future[None] | None:
-        return self._connections.offer_heartbeat(
-            status.report(self._document.endpoint_id, self._identity, {}, period_s)
-        )
-
-    async def _say_goodbye(self) -> None:
-        sent = self._publish_status(0)
-        if sent is not None:
-            await asyncio.wait([sent], timeout=_LAST_HEARTBEAT_S)
