@@ -182,9 +182,13 @@ def verified(home: Path, queues: Queues, host: Host) -> Iterator[Callable[..., R
 
 
 def _kill(running: Running) -> None:
-    """With all that it has started: nobody waits here for that to end by itself."""
-    if running.process.poll() is None:
-        for process in psutil.Process(running.process.pid).children(recursive=True):
+    """With all that it has started: nobody waits here for that to end by itself.
+
+    Again until nothing is left: what is killed may have forked since its children were listed.
+    """
+    while running.process.poll() is None and (left := psutil.Process(running.process.pid).children(recursive=True)):
+        for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        psutil.wait_procs(left, LIMIT_S)
     running.process.wait(LIMIT_S)

@@ -17,7 +17,7 @@ from twinlock_broker.printable import printable_lines
 
 _RUN = Path("/run")
 _SOCKETS = ("twinlock-broker/users.sock", "twinlock-instances/*/users.sock")
-_EVERYBODY = "an account may ask sixteen times a second, over sixteen connections; try again in a minute"
+_EVERYBODY = "an account may connect sixteen times a second and keep sixteen connections; try again in a minute"
 _EXAMPLES = """\
   twinlock my
   twinlock my stop 7b1f
