@@ -22,6 +22,7 @@ ENTRY = {
 }
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

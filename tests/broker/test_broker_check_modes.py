@@ -217,6 +217,7 @@ def test_a_verified_endpoint_that_is_as_it_should_be(site: Site) -> None:
     assert any(f"{site.file}: keys, values" in text for *_, text in found)
 
 
+@pytest.mark.cases(1)
 @needs_root
 @pytest.mark.parametrize("name", ["parent_config.display_name", "mapped_identity.globus.id"])
 def test_a_template_that_uses_what_only_the_broker_says(site: Site, name: str) -> None:
@@ -227,6 +228,7 @@ def test_a_template_that_uses_what_only_the_broker_says(site: Site, name: str) -
     assert site.failures(Subject.RENDERING, Subject.ENDPOINT) == []
 
 
+@pytest.mark.cases(1)
 @needs_root
 @pytest.mark.parametrize(
     ("template", "words"),
@@ -253,6 +255,7 @@ def test_each_fault_of_the_file_is_a_failure(site: Site) -> None:
     assert f"{site.file} has to be corrected first" in skipped
 
 
+@pytest.mark.cases(1)
 @needs_root
 @pytest.mark.parametrize("name", ["verified.toml", "endpoint/user_environment.yaml", "signers", "revoked"])
 def test_files_that_users_cannot_read_are_found(site: Site, name: str) -> None:

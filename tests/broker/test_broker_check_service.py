@@ -55,6 +55,7 @@ def test_check_can_leave_the_service_alone(placed: Site, service: Service) -> No
     assert (service.asked, service.logins) == ([], [])
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["id", "secret"])
 def test_half_a_client_is_no_login(placed: Site, service: Service, name: str) -> None:
     (placed.etc / "client" / name).write_text("\n")

@@ -138,8 +138,9 @@ def test_what_isnt_the_endpoints_stays(host: Host) -> None:
     assert [path.name for path in host.state.iterdir()] == ["tokens.json"], "the login may be of use for another"
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
-    ("answer", "gone"), [("", False), ("\n", False), ("n\n", False), ("y\n", True), ("Yes\n", True)]
+    ("answer", "gone"), [("", False), ("\n", False), ("y\n", True), ("n\n", False), ("Yes\n", True)]
 )
 def test_delete_asks_first(host: Host, answer: str, gone: bool) -> None:
     done = host.delete(stdin=answer)
@@ -248,6 +249,7 @@ def test_logout_revokes_every_token_and_removes_them(host: Host) -> None:
     assert (done.returncode, "nobody is logged in there" in done.stderr) == (os.EX_NOPERM, True)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(("status", "code"), [(401, os.EX_NOPERM), (None, os.EX_TEMPFAIL)])
 def test_a_login_that_isnt_revoked_stays(host: Host, status: int | None, code: int) -> None:
     host.log_in()

@@ -328,6 +328,7 @@ def test_a_part_in_another_encoding_moves_as_it_is(host: Host) -> None:
     assert (host.new / "part.j2").read_bytes() == (host.old / "part.j2").read_bytes()
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("file", "text", "status", "words"),
     [

@@ -116,6 +116,7 @@ async def test_block_and_unblock(site: Site, told: Told, caplog: pytest.LogCaptu
     )
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("begin", "end", "offered"),
     [("unblock", "", "ada"), ("block", "", endpoint_user()), ("stop", "--user ", endpoint_user())],

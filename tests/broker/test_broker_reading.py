@@ -110,6 +110,7 @@ def test_another_encoding_is_named_with_its_line(place: Path, name: str) -> None
     assert "line 2 isn't UTF-8" in refusal(place)
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [

@@ -34,6 +34,7 @@ def arguments(words: tuple[str, ...], folder: Path) -> list[str | Path]:
     return [TWINLOCK, *words, *places.get(words[0], [])]
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("words", [("list",), ("render", "-e"), ("--version",), ("check", "--help")])
 def test_output_that_cannot_be_written(folder: Path, words: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
@@ -42,6 +43,7 @@ def test_output_that_cannot_be_written(folder: Path, words: tuple[str, ...]) -> 
     assert (done.returncode, done.stderr) == (os.EX_IOERR, "twinlock: the output: No space left on device\n")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("words", [("list",), ("render", "-e"), ("--help",), ("check", "--help")])
 def test_who_reads_the_output_may_have_seen_enough(folder: Path, words: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
@@ -72,6 +74,7 @@ def test_ctrl_c_at_a_question(folder: Path) -> None:
     assert (folder / "config.yaml").exists()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("command", ["check", "delete", "whoami", "login"])
 def test_an_empty_folder_name_is_no_folder(folder: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)

@@ -127,6 +127,7 @@ def counts_for_ssh_keygen(host: Host, line: str) -> bool:
     return subprocess.run(command, input=statement.read_bytes(), capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("moment", ["19600101", "19691231235959Z", "19700101Z", "19700102000000Z", "29990101"])
 def test_a_key_counts_from_the_time_that_ssh_keygen_reads(host: Host, moment: str) -> None:
     """It takes no notice of lines with times before 1970."""
@@ -244,6 +245,7 @@ PREPARED = (_fifo, _secret, _endless, _huge, _loop, _terminal)
 PLACES = (".ssh/authorized_keys", ".config/twinlock/revoked", result_key.PUBLIC_PLACE[2:])
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("prepare", PREPARED)
 def test_a_home_that_its_owner_has_prepared(host: Host, place: str, prepare: Callable[[Path, Host], None]) -> None:

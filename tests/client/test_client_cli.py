@@ -199,6 +199,7 @@ def test_delegate(tmp_path: Path, ada: Path) -> None:
     assert accepted.id in printed("show")
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": NaN}', "[" * 100_000])
 def test_delegate_with_options_that_are_none(tmp_path: Path, ada: Path, text: str) -> None:
     (tmp_path / "options").write_text(text)
@@ -229,6 +230,7 @@ def test_delegate_into_a_file_that_is_there(tmp_path: Path, ada: Path, monkeypat
     assert (tmp_path / "asked").exists()
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("hours", ["nan", "inf", "1e7", "-1"])
 def test_delegate_for_a_strange_time(tmp_path: Path, ada: Path, hours: str) -> None:
     said = refused("delegate", str(ADA), MANAGER, tmp_path / "new", "--key", ada, f"--hours={hours}")

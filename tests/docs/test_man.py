@@ -53,6 +53,7 @@ def words(page: Path) -> str:
     return " ".join(done.stdout.split())
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_formatted_without_a_warning(pages: Path, page: str) -> None:
     assert "NAME" in words(pages / page)

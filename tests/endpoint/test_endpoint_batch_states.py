@@ -30,6 +30,7 @@ def say(batch: Path, job: str, state: str) -> None:
     (batch / "state" / f"{job.split('.')[0]}.state").write_text(state)
 
 
+@pytest.mark.cases(2)
 @schedulers
 def test_a_job_that_the_scheduler_has_forgotten_has_ended_and_hides_no_other(provider: Any, batch: Path) -> None:
     first, second = two_jobs(provider)
@@ -39,6 +40,7 @@ def test_a_job_that_the_scheduler_has_forgotten_has_ended_and_hides_no_other(pro
     assert states(provider, first, second) == [JobState.COMPLETED] * 2
 
 
+@pytest.mark.cases(2)
 @schedulers
 @pytest.mark.parametrize("code", [0, 1])
 def test_an_odd_answer_changes_nothing(provider: Any, batch: Path, code: int) -> None:
@@ -56,7 +58,7 @@ def test_a_suspended_job_has_not_ended(provider: Any, batch: Path, template: str
     assert states(provider, first, second) == [JobState.HELD, JobState.RUNNING]
 
 
-@pytest.mark.cases(8)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("template", "word", "state"),
     [

@@ -147,6 +147,7 @@ def test_a_function_that_forks_and_comes_back_twice(
     assert [value(queues.result(queues.submit(process))) for _ in range(5)] == [before] * 5
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("text", ["nonsense", "\0" * 64, "\0\0\1\0", "\0"])
 def test_a_function_that_writes_into_its_workers_pipe(
     endpoint: Callable[..., Running], queues: Queues, text: str

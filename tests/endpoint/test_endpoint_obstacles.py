@@ -98,6 +98,7 @@ OBSTACLES = [
 ]
 
 
+@pytest.mark.cases(2)
 @pytest.mark.system
 @pytest.mark.parametrize("prepare", OBSTACLES)
 def test_the_place_and_what_is_wrong_with_it(

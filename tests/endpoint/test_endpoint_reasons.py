@@ -250,7 +250,7 @@ NOTHING = {
 }
 
 
-@pytest.mark.cases(10)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("code", [0, 1])
 @pytest.mark.parametrize("output", NOTHING.values(), ids=NOTHING)
 @pytest.mark.parametrize("template", BATCH_SYSTEMS.values(), ids=BATCH_SYSTEMS)

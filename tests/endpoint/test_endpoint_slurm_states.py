@@ -106,6 +106,7 @@ def test_how_a_job_ended_is_told(provider: SlurmProvider, command: str, state: J
     assert [detail for detail in details if detail not in (ended.message or "")] == []
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize(
     ("code", "state"),
     [

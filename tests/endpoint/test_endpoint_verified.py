@@ -75,6 +75,7 @@ def test_options_and_roots_files(verified: Callable[..., Running], home: Path, q
     assert json.loads((running.folder / "endpoint.json").read_text())["display_name"] == "here"
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize(
     ("template", "options", "words"),
     [

@@ -18,6 +18,7 @@ from verified_rig import LOCAL, Host, answer, submit
 pytestmark = pytest.mark.system
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("retries", [0, 1])
 def test_the_journal_has_the_options_for_the_next_endpoint(
     verified: Callable[..., Running], home: Path, queues: Queues, host: Host, retries: int

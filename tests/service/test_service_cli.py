@@ -53,7 +53,7 @@ def test_wrong_usage_exits_with_100(arguments: list[str]) -> None:
     assert "sesame" not in shown.stderr
 
 
-@pytest.mark.cases(4)
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -131,7 +131,7 @@ def test_the_newest_connection_is_the_only_one(start: Start) -> None:
     assert "disconnected" in [line["event"] for line in spawner.audit()]
 
 
-@pytest.mark.cases(8)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("data", "fds"),
     [
@@ -200,6 +200,7 @@ def test_descriptors_that_could_not_be_received_end_the_connection(start: Start)
     assert spawner.connect().children() == {}
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize(
     ("user", "program", "stage"),
     [

@@ -269,6 +269,7 @@ def test_a_helper_of_the_name_service_that_keeps_everything_open(
         assert broker.children() == {}
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("user", ["twl-babbler", "twl-liar"])
 def test_a_name_service_that_writes_into_the_report(
     start: Start, names: NameService, alice: pwd.struct_passwd, mode: dict[str, str], user: str

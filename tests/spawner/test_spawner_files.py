@@ -288,6 +288,7 @@ def test_a_childs_line_that_a_full_disk_cut_ends_before_the_next(
     assert json.loads(last)["event"] == "list"
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("policy", ["good", "bad", "gone"])
 def test_a_log_that_was_moved_aside_is_begun_anew(
     start: Start, alice: pwd.struct_passwd, mode: dict[str, str], policy: str

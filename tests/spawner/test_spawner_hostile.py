@@ -168,6 +168,7 @@ def test_a_flood_of_junk(siege: Siege) -> None:
     siege.lift()
 
 
+@pytest.mark.cases(1)
 def test_half_messages(siege: Siege) -> None:
     data = _spawn("root")
     for length in range(1, len(data)):
@@ -175,6 +176,7 @@ def test_half_messages(siege: Siege) -> None:
     siege.lift()
 
 
+@pytest.mark.cases(1)
 def test_messages_with_errors(siege: Siege) -> None:
     """A few bytes changed, doubled, left out."""
     chance = random.Random(7)
@@ -188,6 +190,7 @@ def test_messages_with_errors(siege: Siege) -> None:
     siege.lift()
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("data", [_spawn("root"), LIST, NOBODYS, b"\xc1"], ids=["spawn", "list", "signal", "junk"])
 def test_descriptors_by_the_hundred(siege: Siege, data: bytes) -> None:
     for count in (3, 100, 253):  # 253 are the most that one message can carry, SCM_MAX_FD
@@ -252,6 +255,7 @@ def _odd_descriptors() -> Iterator[dict[str, int]]:
         }
 
 
+@pytest.mark.cases(1)
 def test_descriptors_of_odd_kinds(siege: Siege, alice: pwd.struct_passwd) -> None:
     """An endpoint gets a memfd that nobody can change, a pipe to write to, and nothing else."""
     with _odd_descriptors() as odd, _stdio() as (stdin, output):
@@ -337,6 +341,7 @@ def test_a_thousand_connections_in_place_of_each_other(siege: Siege) -> None:
     siege.lift()
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("half", [socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR])
 def test_a_connection_that_is_half_closed(siege: Siege, half: int) -> None:
     for data in (LIST, NOBODYS):

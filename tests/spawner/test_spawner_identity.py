@@ -84,6 +84,7 @@ def test_root_can_not_be_regained(
     assert start(policy | mode).connect().spawn(1, alice.pw_name, "regain").line() == "done\n"
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("words", "stages"),
     [

@@ -69,6 +69,7 @@ HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
 
+@pytest.mark.cases(1)
 def test_whatever_signal_ended_a_program_is_reported(
     start: Start, alice: pwd.struct_passwd, mode: dict[str, str]
 ) -> None:

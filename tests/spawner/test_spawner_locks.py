@@ -405,6 +405,7 @@ def test_a_signal_during_a_start_is_written_nowhere(
     assert not [line for line in spawner.said.last(20) if not line.startswith("{")]
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_the_next_spawner_waits_for_the_keeper(
     start: Start, begin: Begin, cgroup: str, alice: pwd.struct_passwd, end: signal.Signals

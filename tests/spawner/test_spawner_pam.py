@@ -217,7 +217,7 @@ def test_a_start_that_fails_later_closes_the_session(
     assert hook.calls() == _both(alice)
 
 
-@pytest.mark.cases(6)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("by_cgroup", [True, False], ids=["cgroup", "no-cgroup"])
 @pytest.mark.parametrize("end", ["exit", "TERM", "KILL", "a-stranger", "spawner-TERM", "spawner-KILL"])
 def test_a_session_is_closed_once_however_it_ends(

@@ -123,6 +123,7 @@ def test_what_an_earlier_self_left_is_taken_over(earlier: Earlier, fields: int) 
             spawner.kill()
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     "data",
     [b"", b"\xc1", b"\x91" * 5000, b"\xdd\xff\xff\xff\xff", *map(msgpack.packb, (None, 7, {}, [3], [3, [], []]))],
@@ -148,12 +149,13 @@ def test_listener_that_is_no_socket(earlier: Earlier) -> None:
         earlier.assert_refused(earlier.state(earlier.row()), null.fileno())
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("policy", [None, 7, [], [None, 0, ""], [[], 0, ""], [{}, 0], [{}, 0, "", 0]])
 def test_policy_that_is_none(policy: Any, earlier: Earlier) -> None:
     earlier.assert_refused(msgpack.packb(policy) + msgpack.packb([earlier.row()]))
 
 
-@pytest.mark.cases(8)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     "changes",
     [

@@ -65,7 +65,7 @@ def _provoke(spawner: Spawner, user: str, pid: int) -> None:
             broker.send(request)
 
 
-@pytest.mark.cases(6)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("module", "line"),
     [

@@ -178,7 +178,7 @@ def _end(broker: Broker, number: int, pid: int, end: str) -> None:
     assert ready, "the endpoint didn't end"
 
 
-@pytest.mark.cases(8)
+@pytest.mark.cases(4)
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize(("spawner", "word"), CASES, indirect=["spawner"])
 def test_nothing_outlives_an_endpoint(spawner: Spawner, alice: pwd.struct_passwd, word: str, end: str) -> None:
@@ -191,7 +191,7 @@ def test_nothing_outlives_an_endpoint(spawner: Spawner, alice: pwd.struct_passwd
     assert os.waitstatus_to_exitcode(status) == expected[end]
 
 
-@pytest.mark.cases(6)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(("spawner", "word"), CASES, indirect=["spawner"])
 def test_an_end_is_reported_when_nothing_is_left(spawner: Spawner, alice: pwd.struct_passwd, word: str) -> None:
     broker = spawner.connect()
@@ -212,7 +212,7 @@ def test_another_endpoint_of_the_account_stays(spawner: Spawner, alice: pwd.stru
     assert broker.children()[uep(1)].ended is None
 
 
-@pytest.mark.cases(5)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(("spawner", "word"), CASES, indirect=["spawner"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
 def test_nothing_outlives_the_spawner(
@@ -226,7 +226,7 @@ def test_nothing_outlives_the_spawner(
     assert eventually(lambda: not alive(alice.pw_uid) | alive(bob.pw_uid))
 
 
-@pytest.mark.cases(6)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("grace", [1], ids=[pytest.HIDDEN_PARAM])
 @pytest.mark.parametrize("by", ["KILL", "TERM", "spawner-KILL", "spawner-TERM"])
 def test_an_endpoint_cannot_hide_its_end(spawner: Spawner, alice: pwd.struct_passwd, by: str) -> None:
@@ -266,6 +266,7 @@ def test_a_keeper_takes_no_harm_from_signals(start: Start, alice: pwd.struct_pas
     assert gone(keeper)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("word", PROGRAMS)
 def test_a_guard_that_is_killed_leaves_nothing(start: Start, alice: pwd.struct_passwd, word: str) -> None:
     """What is left then comes to the spawner, which ends it before it tells of the endpoint's end."""

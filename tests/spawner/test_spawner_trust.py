@@ -124,6 +124,7 @@ def _interpreter_of_an_interpreter(folder: Path) -> Path:
     return program(folder / "endpoint", f"#!{middle}\n")
 
 
+@pytest.mark.cases(4)
 @pytest.mark.parametrize(
     "make",
     [
