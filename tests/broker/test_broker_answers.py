@@ -29,6 +29,8 @@ ROW: dict[str, Any] = {
     "restart_waits": False,
     "figures": {"outstanding_tasks": 3},
     "condition": "",
+    "jobs": ["4711"],
+    "options": "{}",
 }
 STATUS: dict[str, Any] = {
     "endpoint": "11111111-2222-4333-8444-555555555555",

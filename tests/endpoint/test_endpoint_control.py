@@ -146,7 +146,7 @@ def test_the_manager_hears_the_engines_figures(
     while "total_workers" not in (message := manager.receive("figures"))["figures"]:
         continue
     assert message["figures"]["total_workers"] == 1
-    assert message.keys() == {"type", "figures", "condition"}, "who has signed is for verified mode"
+    assert message.keys() == {"type", "figures", "condition", "jobs", "reports"}, "who has signed is for verified mode"
 
 
 def test_the_manager_hears_what_the_journal_has(

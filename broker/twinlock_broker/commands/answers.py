@@ -27,6 +27,8 @@ _ROW = {
     "restart_waits": _FLAG,
     "figures": {"type": ["object", "null"], "additionalProperties": _NUMBER},
     "condition": _TEXT,
+    "jobs": {"type": "array", "items": _TEXT},
+    "options": _TEXT,
 }
 _ORDER_FIELDS = {"reason": _TEXT, "by": _TEXT, "since": _NUMBER}
 _ORDER = {"type": "object", "required": list(_ORDER_FIELDS), "properties": _ORDER_FIELDS}
@@ -56,7 +58,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 """JSON schemas of the answers, by the request. `seconds` is an endpoint's age, and `started` is in seconds since 1970.
 `figures` is null while an endpoint isn't connected to the broker. `mode` is empty if the broker couldn't read the
 spawner's policy; `signed` is an endpoint's own word, and null in plain mode, or before its first signed task.
-`options` is null if there is no such endpoint, or the broker found it running.
+The answer `options` is null if there is no such endpoint, or the broker found it running; a row's are then empty.
 """
 
 

@@ -61,6 +61,7 @@ class Admin:
     async def _answer(self, request: dict[str, Any], caller: Caller) -> dict[str, Any]:
         name = str(request.get("request"))
         if name == "status":
+            await self._sessions.refresh_figures(self._supervisor.endpoints)
             endpoints = sorted(self._supervisor.endpoints, key=lambda endpoint: (endpoint.user, endpoint.id))
             rows = [row(endpoint, self._sessions) for endpoint in endpoints]
             return self._state() | self._orders.in_force | {"endpoints": rows}

@@ -13,6 +13,8 @@ _MOST_FIGURES = 32
 _NAME = re.compile(r"[a-z_]{1,40}")
 _MOST = 1 << 53  # a float holds every whole number up to this one
 _LONGEST_CONDITION = 500
+_MOST_JOBS = 64
+_JOB = re.compile(r"[!-~]{1,64}")
 _SIGNED = {"key": re.compile(r"SHA256:[A-Za-z0-9+/]{43}"), "delegation": re.compile(r"[0-9a-f]{32}")}
 
 
@@ -31,6 +33,16 @@ def read_condition(message: dict[str, Any]) -> str:
     if not isinstance(found, str):
         raise ValueError("the condition isn't a text")
     return printable(found, _LONGEST_CONDITION)
+
+
+def read_jobs(message: dict[str, Any]) -> list[str]:
+    """Return the ids of its batch jobs; none from an endpoint of an earlier version."""
+    found = message.get("jobs", [])
+    if not isinstance(found, list) or len(found) > _MOST_JOBS:
+        raise ValueError("the batch jobs aren't a short list")
+    if not all(isinstance(job, str) and _JOB.fullmatch(job) for job in found):
+        raise ValueError("the id of a batch job isn't a short text of printable characters")
+    return found
 
 
 def read_signed(message: dict[str, Any]) -> Signed | None:

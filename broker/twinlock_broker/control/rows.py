@@ -4,12 +4,14 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from twinlock_broker.control.options_text import shorten
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.endpoints.endpoint import Endpoint
 
 
 def row(endpoint: Endpoint, sessions: Sessions) -> dict[str, Any]:
     """Return what is known of an endpoint, as JSON has it."""
+    told = sessions.told(endpoint)
     return {
         "id": endpoint.id,
         "user": endpoint.user,
@@ -20,5 +22,7 @@ def row(endpoint: Endpoint, sessions: Sessions) -> dict[str, Any]:
         "seconds": round(time.monotonic() - endpoint.started) if endpoint.pid else None,
         "restart_waits": endpoint.has_newer_request,
         "figures": sessions.figures(endpoint),
-        "condition": sessions.condition(endpoint),
+        "condition": told.condition,
+        "jobs": told.jobs,
+        "options": shorten(endpoint.request.options) if endpoint.request else "",
     }

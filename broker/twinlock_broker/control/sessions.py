@@ -4,11 +4,11 @@ No message says which endpoint it comes from: the kernel says which process conn
 is. Lines are JSON objects with a `type`.
 
 Down: ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}, ``end`` {reason}, which says that no
-other endpoint goes on with its tasks.
+other endpoint goes on with its tasks, ``report``, which asks for figures as of now, and for some seconds more.
 
-Up: ``figures`` {figures: name to number, condition: what is in the way of its tasks, in verified mode signed: {key,
-delegation}}, ``audit`` {number, records: a list of texts}, ``journal`` {tasks: the number of unfinished ones},
-``stop``, if its user stops it.
+Up: ``figures`` {figures: name to number, condition: what is in the way of its tasks, jobs: ids of its batch jobs,
+reports: whether it understands ``report``, in verified mode signed: {key, delegation}}, ``audit`` {number, records: a
+list of texts}, ``journal`` {tasks: the number of unfinished ones}, ``stop``, if its user stops it.
 
 An endpoint has one connection, and a ration of messages and of audit records. What comes faster waits unread: that
 holds up its own endpoint, and nobody else.
@@ -17,6 +17,7 @@ holds up its own endpoint, and nobody else.
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from twinlock_common.log_ration import LogRation
@@ -25,8 +26,9 @@ from twinlock_common.offload import Offload
 from twinlock_broker import metrics, processes
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.config.policies import Mode
-from twinlock_broker.control import messages
+from twinlock_broker.control import messages, told
 from twinlock_broker.control.listener import Caller
+from twinlock_broker.control.told import Tellers, Told
 from twinlock_broker.endpoints.endpoint import Endpoint, Signed, Stopper
 from twinlock_broker.endpoints.registry import State
 from twinlock_broker.endpoints.supervisor import Supervisor
@@ -69,12 +71,11 @@ class Sessions:
         self._lookups = Offload("lookup", 8)
         self._uids: dict[str, int] = {}
         self._callers: dict[str, Caller] = {}
-        self._figures: dict[str, dict[str, float]] = {}
-        self._conditions: dict[str, str] = {}
+        self._tellers = Tellers(lambda endpoint_id: self._callers[endpoint_id].send({"type": "report"}))
         self._messages = Rations(MESSAGE_RATE, MESSAGES_AT_ONCE)
         self._records = Rations(AUDIT_RATE, AUDIT_AT_ONCE)
         self._log = LogRation(log)
-        metrics.REFUSED_RESULTS.set_function(self._refused)
+        metrics.REFUSED_RESULTS.set_function(lambda: self._tellers.total("refused_results"))
 
     async def serve(self, caller: Caller) -> None:
         """Serve a client's connection from its start to its end."""
@@ -92,8 +93,7 @@ class Sessions:
         finally:
             if self._callers.get(endpoint.id) is caller:
                 del self._callers[endpoint.id]
-                self._figures.pop(endpoint.id, None)
-                self._conditions.pop(endpoint.id, None)
+                self._tellers.forget(endpoint.id)
 
     def refresh(self, endpoint: Endpoint) -> None:
         """Give a running endpoint the newest credentials; one that isn't connected gets them when it is."""
@@ -109,20 +109,22 @@ class Sessions:
 
     def figures(self, endpoint: Endpoint) -> dict[str, float] | None:
         """Return what the endpoint said last about its work; None while it isn't connected."""
-        return self._figures.get(endpoint.id, {}) if endpoint.id in self._callers else None
+        return self.told(endpoint).figures if endpoint.id in self._callers else None
 
-    def condition(self, endpoint: Endpoint) -> str:
-        """Return what the endpoint said last about what is in the way of its tasks; empty if nothing is."""
-        return self._conditions.get(endpoint.id, "")
+    def told(self, endpoint: Endpoint) -> Told:
+        """Return what the endpoint said last about itself, which is nothing while it isn't connected."""
+        return self._tellers.of(endpoint.id)
 
-    def _refused(self) -> float:
-        return sum(figures.get("refused_results", 0) for figures in self._figures.values())
+    async def refresh_figures(self, endpoints: Iterable[Endpoint]) -> None:
+        """Have these endpoints tell their figures as of now, to somebody who looks; wait for a moment only."""
+        await self._tellers.refresh([endpoint.id for endpoint in endpoints])
 
     def _take_over(self, endpoint: Endpoint, caller: Caller) -> None:
         """Put `caller` in the place of the endpoint's former connection."""
         former = self._callers.get(endpoint.id)
         if former is not None:
             former.hang_up()
+            self._tellers.forget(endpoint.id)
         self._callers[endpoint.id] = caller
         caller.visitor.known()
         if endpoint.has_newer_request:
@@ -192,8 +194,7 @@ class Sessions:
     async def _note(self, endpoint: Endpoint, caller: Caller, message: dict[str, Any]) -> None:
         self._messages.of(endpoint.id).take()
         if message.get("type") == "figures":
-            self._figures[endpoint.id] = messages.read_figures(message)
-            self._conditions[endpoint.id] = messages.read_condition(message)
+            self._tellers.note(endpoint.id, told.read(message))
             await self._note_signed(endpoint, caller, messages.read_signed(message))
         elif message.get("type") == "journal":
             self._supervisor.note_unfinished(endpoint, messages.read_tasks(message))

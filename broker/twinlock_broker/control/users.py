@@ -78,7 +78,8 @@ class Users:
         name, endpoint = request.get("request"), self._own(user, request.get("endpoint"))
         match name:
             case "mine":
-                return self._state() | {"endpoints": self._rows(user)}
+                await self._sessions.refresh_figures(self._of(user))
+                return self._state() | {"endpoints": [row(one, self._sessions) for one in self._of(user)]}
             case "options":
                 asked_for = endpoint.request.options if endpoint and endpoint.request else None
                 return {"options": asked_for if asked_for is None else dict(asked_for)}
@@ -89,9 +90,8 @@ class Users:
     def _own(self, user: str, endpoint_id: object) -> Endpoint | None:
         return next((one for one in self._supervisor.endpoints if one.id == endpoint_id and one.user == user), None)
 
-    def _rows(self, user: str) -> list[dict[str, Any]]:
-        own = sorted((one for one in self._supervisor.endpoints if one.user == user), key=lambda one: one.id)
-        return [row(endpoint, self._sessions) for endpoint in own]
+    def _of(self, user: str) -> list[Endpoint]:
+        return sorted((one for one in self._supervisor.endpoints if one.user == user), key=lambda one: one.id)
 
     async def _stop(self, endpoint: Endpoint) -> bool:
         if endpoint.state is State.STOPPING:

@@ -106,6 +106,14 @@ class Engine(ABC):
     def figures(self) -> dict[str, Any]:
         """Return the engine's part of a heartbeat."""
 
+    def blocks(self) -> int:
+        """Return how many blocks of workers wait or run, on this host or as batch jobs."""
+        return 0
+
+    def jobs(self) -> list[str]:
+        """Return the ids of the batch jobs among these blocks."""
+        return []
+
     @abstractmethod
     def stop(self) -> None:
         """End the workers and whatever else was started. Unfinished futures may stay unfinished."""

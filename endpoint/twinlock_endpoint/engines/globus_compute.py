@@ -140,6 +140,14 @@ class GlobusComputeEngine(Engine):
             **blocks.figures(self._executor),
         }
 
+    def blocks(self) -> int:
+        """Return how many blocks wait or run."""
+        return len(blocks.current(self._executor))
+
+    def jobs(self) -> list[str]:
+        """Return the ids of their batch jobs."""
+        return blocks.jobs(self._executor)
+
     def stop(self) -> None:
         """Cancel all blocks, and end the interchange and the zygote.
 

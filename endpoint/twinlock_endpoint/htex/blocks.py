@@ -58,6 +58,17 @@ def _nodes(parsl: HighThroughputExecutor, managers: list[dict[str, Any]]) -> dic
     return nodes
 
 
+def current(parsl: HighThroughputExecutor) -> list[str]:
+    """Return the job of each block that hasn't ended: its id, or that of a process on this host."""
+    statuses, jobs = parsl.status_facade.copy(), parsl.blocks_to_job_id.copy()  # the poller's thread changes them
+    return [str(jobs[block]) for block, status in statuses.items() if block in jobs and not status.terminal]
+
+
+def jobs(parsl: HighThroughputExecutor) -> list[str]:
+    """Return the ids of the batch jobs of blocks that haven't ended."""
+    return [] if isinstance(parsl.provider, LocalProvider) else current(parsl)
+
+
 def _first(provider: ExecutionProvider, *names: str) -> str | None:
     return next((value for name in names if (value := getattr(provider, name, None))), None)
 

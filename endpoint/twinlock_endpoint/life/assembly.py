@@ -12,8 +12,12 @@ from twinlock_endpoint.config.configuration import Config
 from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.home.output import Output
 from twinlock_endpoint.journal.journal import Journal
+from twinlock_endpoint.life.figures import OwnFigures
+from twinlock_endpoint.life.idle import IdleClock
 from twinlock_endpoint.manager.heartbeats import Heartbeats
 from twinlock_endpoint.manager.manager import Belief, Manager, Signer
+from twinlock_endpoint.manager.reports import Reports
+from twinlock_endpoint.manager.usage import Usage
 from twinlock_endpoint.queues.connections import Connections
 from twinlock_endpoint.queues.consumer import TaskConsumer
 from twinlock_endpoint.tasks.intake import Intake
@@ -75,19 +79,27 @@ class Parts:
     tasks: Tasks
     window: Window
     heartbeats: Heartbeats
+    reports: Reports
+    idle: IdleClock
 
 
 def assemble(setup: Setup, journal: Journal, life: Life) -> Parts:
     """Make the parts; nothing is connected or started yet. Raise `DocumentError` if a URL can't be used."""
-    document = setup.document
+    document, config = setup.document, setup.config
     size = window_size(setup.engine.max_workers)
     prefetch = min(size, _PREFETCH)
     consumer = TaskConsumer(document.queues.tasks.queue, prefetch, life.deliver, life.consuming, lambda: window.lost())
-    connections = Connections(document.queues, setup.config, consumer, life.link_down)
-    manager = Manager(document, connections, life.end_for_all, setup.belief, setup.signer)
+    connections = Connections(document.queues, config, consumer, life.link_down)
+    manager = Manager(document, connections, life.end_for_all, lambda: reports.ask(), setup.belief, setup.signer)
     events = Events(lambda: window.pump(), manager.backlog.changed, lambda: heartbeats.tell_manager())
     ledger = Ledger(journal, connections.results.publish, prefetch, events)
-    heartbeats = Heartbeats(document, setup.config.raw, setup.engine.figures, connections, manager, ledger.figures)
+    idle = IdleClock(
+        config.idle_heartbeats_soft, config.idle_heartbeats_hard, config.heartbeat_period, document.restarted
+    )
+    usage = Usage(document.endpoint_id)
+    own = OwnFigures(setup.engine, ledger, idle, usage)
+    heartbeats = Heartbeats(document, config.raw, setup.engine.figures, connections, manager, own.beside)
+    reports = Reports(usage, heartbeats.look, heartbeats.tell_manager)
     tasks = Tasks(
         setup.engine,
         setup.intake,
@@ -97,4 +109,4 @@ def assemble(setup: Setup, journal: Journal, life: Life) -> Parts:
         manager.audit,
     )
     window = Window(consumer, ledger, size, tasks.take)
-    return Parts(consumer, connections, manager, ledger, tasks, window, heartbeats)
+    return Parts(consumer, connections, manager, ledger, tasks, window, heartbeats, reports, idle)

@@ -18,7 +18,6 @@ from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.life.assembly import Setup, assemble
 from twinlock_endpoint.life.clocks import Outage, Quiet
-from twinlock_endpoint.life.idle import IdleClock
 from twinlock_endpoint.life.states import TABLE, Action, Event, State
 from twinlock_endpoint.manager.start_report import StartReport
 from twinlock_endpoint.queues import deliveries
@@ -49,7 +48,6 @@ async def life(setup: Setup, report: StartReport, journal: Journal) -> int:
 
 class _Endpoint:
     def __init__(self, setup: Setup, report: StartReport, journal: Journal) -> None:
-        config = setup.config
         self._journal = journal
         self._setup = setup
         self._report = report
@@ -63,9 +61,6 @@ class _Endpoint:
         self._why = ""
         self._final = False
         self._log = LogRation(log)
-        self._idle = IdleClock(
-            config.idle_heartbeats_soft, config.idle_heartbeats_hard, config.heartbeat_period, setup.document.restarted
-        )
         self._parts = assemble(setup, journal, self)
         self._parts.tasks.adopt()
 
@@ -74,7 +69,8 @@ class _Endpoint:
             self._loop.add_signal_handler(number, self._end, number.name)
         self._parts.connections.open()
         watch = pid_file.watch(self._setup.folder, self._end_for_user)
-        beside = [self._loop.create_task(work) for work in (self._parts.manager.run(), watch)]
+        works = (self._parts.manager.run(), self._parts.reports.run(), watch)
+        beside = [self._loop.create_task(work) for work in works]
         try:
             await self._start_engine()
             await self._beat()
@@ -211,7 +207,7 @@ class _Endpoint:
     def _consider_idleness(self) -> None:
         if not len(self._parts.ledger):
             self._journal.none_dispatched()
-        idle = self._idle.beat(self._parts.ledger.received, self._parts.ledger.settled)
+        idle = self._parts.idle.beat(self._parts.ledger.received, self._parts.ledger.settled)
         setproctitle(idle.title(self._setup.title))
         if idle.over:
             self.end_for_all(idle.word)

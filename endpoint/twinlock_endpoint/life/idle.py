@@ -1,5 +1,6 @@
 """When an endpoint that has nothing to do shuts down, counted in heartbeats as the agent counts them."""
 
+import time
 from dataclasses import dataclass
 
 
@@ -35,9 +36,22 @@ class IdleClock:
         self._moved = (0, 0)
         self._still_soft = 0
         self._still = 0
+        self._found = Idle()
+        self._found_at = 0.0
 
     def beat(self, received: int, settled: int) -> Idle:
         """Count one heartbeat, with the numbers of tasks that came and that were settled since the start."""
+        self._found = self._count(received, settled)
+        self._found_at = time.monotonic()
+        return self._found
+
+    def seconds_left(self, received: int, settled: int) -> float | None:
+        """Return the seconds until the shutdown, by the last heartbeat; None while it is busy, or has no limit."""
+        if not self._found.word or (received, settled) != self._moved:
+            return None
+        return max(0.0, round(self._found.seconds_left - (time.monotonic() - self._found_at), 1))
+
+    def _count(self, received: int, settled: int) -> Idle:
         if not self._soft:
             return Idle()
         if (received, settled) != self._moved:

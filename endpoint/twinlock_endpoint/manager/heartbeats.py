@@ -15,6 +15,7 @@ from twinlock_endpoint.queues.connections import Connections
 log = logging.getLogger(__name__)
 
 _FIGURES_S = 2.0
+_GLANCE_S = 0.4
 
 
 class Heartbeats:
@@ -27,32 +28,37 @@ class Heartbeats:
         engine: Callable[[], dict[str, Any]],
         connections: Connections,
         manager: Manager,
-        answers: Callable[[], dict[str, int]],
+        beside: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> None:
         """Prepare to send heartbeats.
 
-        `engine` gives the engine's figures, and may block. `answers` gives figures about results, for the manager
-        endpoint alone, since the service knows what it got.
+        `engine` gives the engine's figures, and may block. `beside` gives, with these, what the manager endpoint alone
+        is told.
         """
         self._endpoint_id = document.endpoint_id
         self._identity = status.identity(document.info, config_raw)
         self._engine = engine
         self._connections = connections
         self._manager = manager
-        self._answers = answers
+        self._beside = beside
         self.figures: dict[str, Any] = {}
         """The engine's last known figures."""
         self._asking: asyncio.Future[dict[str, Any]] | None = None
 
     async def send(self, period_s: float) -> None:
         """Publish a heartbeat, and tell the manager endpoint; without a connection it isn't published."""
-        await self._ask_engine()
+        if not await self._ask_engine(_FIGURES_S):
+            log.warning("The engine did not give its figures within %.0f s", _FIGURES_S)
         self._publish(period_s)
         self.tell_manager()
 
+    async def look(self) -> None:
+        """Ask for the engine's figures without a heartbeat; wait for a moment only."""
+        await self._ask_engine(_GLANCE_S)
+
     def tell_manager(self) -> None:
-        """Tell the manager endpoint what the engine said last, and what became of the results."""
-        self._manager.tell({**self.figures, **self._answers()})
+        """Tell the manager endpoint what the engine said last, and what else it is told."""
+        self._manager.tell({**self.figures, **self._beside(self.figures)})
 
     async def send_last(self, limit_s: float) -> None:
         """Say that the endpoint shuts down, and wait at most `limit_s` seconds until that is confirmed."""
@@ -64,18 +70,20 @@ class Heartbeats:
         body = status.report(self._endpoint_id, self._identity, self.figures, period_s)
         return self._connections.offer_heartbeat(body)
 
-    async def _ask_engine(self) -> None:
-        """Ask for the engine's figures.
+    async def _ask_engine(self, limit_s: float) -> bool:
+        """Ask for the engine's figures, and return whether it has answered within `limit_s` seconds.
 
-        A busy or stuck engine delays no heartbeat, which then carries the last known figures.
+        A busy or stuck engine delays nothing for longer: the last known figures are used then.
         """
-        self._asking = self._asking or in_thread(self._engine)
-        done, _ = await asyncio.wait([self._asking], timeout=_FIGURES_S)
+        asking = self._asking = self._asking or in_thread(self._engine)
+        done, _ = await asyncio.wait([asking], timeout=limit_s)
         if not done:
-            log.warning("The engine did not give its figures within %.0f s", _FIGURES_S)
-            return
-        asked, self._asking = self._asking, None
-        if asked.exception() is None:
-            self.figures = asked.result()
+            return False
+        if self._asking is not asking:  # a heartbeat and a report have waited for the same answer
+            return True
+        self._asking = None
+        if asking.exception() is None:
+            self.figures = asking.result()
         else:
-            log.warning("The engine gave no figures: %r", asked.exception())
+            log.warning("The engine gave no figures: %r", asking.exception())
+        return True

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from twinlock_endpoint.queues.connections import Connections
 
 _LONGEST_CONDITION = 1000
 """Characters of a condition; the manager shows fewer, and takes no message of more than 64 KiB."""
+
+_MOST_JOBS = 64
+_JOB = re.compile(r"[!-~]{1,64}")
+"""A batch job's id. The manager hangs up on anything else."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +48,8 @@ class Signer:
 class Manager:
     """The connection of the endpoint's parts to its manager: credentials come in, figures and audit records go out.
 
-    `end` is called with the reason when the manager tells the user that this endpoint, and all it has, is ended.
+    `end` is called with the reason when the manager tells the user that this endpoint, and all it has, is ended;
+    `report` when somebody at the manager looks, and figures as of now are wanted.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Manager:
         document: Document,
         connections: Connections,
         end: Callable[[str], None],
+        report: Callable[[], None],
         belief: Belief,
         signer: Signer | None = None,
     ) -> None:
@@ -67,7 +74,9 @@ class Manager:
             "audited": self._audit.audited,
             "unaudited": self._audit.unaudited,
             "end": lambda message: end(str(message.get("reason"))),
+            "report": lambda _: report(),
         }
+        self._told: dict[str, Any] | None = None
         self._control = Control(document.control, handlers, self._connected, belief.uid)
         self.backlog = Backlog(self._tell_backlog)
         """The report of the journal's tasks to the manager."""
@@ -79,10 +88,16 @@ class Manager:
         await self._control.run()
 
     def tell(self, figures: dict[str, Any]) -> None:
-        """Tell the manager the engine's figures, and the condition that the engine is in."""
-        numbers = {name: value for name, value in figures.items() if type(value) in (int, float)}
-        condition = str(figures.get("condition") or "")[:_LONGEST_CONDITION]
-        self._control.send({"type": "figures", "figures": numbers, "condition": condition} | self._signer)
+        """Tell the manager the figures, the condition that the engine is in, and its batch jobs."""
+        self._told = {
+            "type": "figures",
+            "figures": {name: value for name, value in figures.items() if type(value) in (int, float)},
+            "condition": str(figures.get("condition") or "")[:_LONGEST_CONDITION],
+            "jobs": [job for job in figures.get("jobs", ()) if _JOB.fullmatch(job)][:_MOST_JOBS],
+            "reports": True,
+            **self._signer,
+        }
+        self._control.send(self._told)
         self.backlog.say()
 
     def look_for_credentials(self) -> None:
@@ -104,6 +119,8 @@ class Manager:
         await self._audit.drain(limit_s)
 
     def _connected(self) -> None:
+        if self._told is not None:  # a manager that has just started knows nothing, and asks only who understands it
+            self._control.send(self._told)
         self.backlog.say()
         self._audit.connected()
 

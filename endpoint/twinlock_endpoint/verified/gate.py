@@ -78,7 +78,7 @@ class Gate(Generic[T]):
         consumer = TaskConsumer(document.queues.tasks.queue, 1, self._deliver, self._ready, lambda: None)
         consumer.begin()
         self._connections = Connections(document.queues, configuration.defaults(), consumer, self._down)
-        self._manager = Manager(document, self._connections, self._end, belief)
+        self._manager = Manager(document, self._connections, self._end, self._report_soon, belief)
         self._presence = Presence(document, self._connections, self._manager)
         self._tell_backlog()
         self._timer = self._wait_anew()
@@ -88,7 +88,7 @@ class Gate(Generic[T]):
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT):
             self._loop.add_signal_handler(number, self._end, number.name)
         self._connections.open()
-        parts = (self._presence.beat(), self._manager.run(), self._publish_recorded())
+        parts = (self._presence.beat(), self._presence.reports.run(), self._manager.run(), self._publish_recorded())
         beside = [self._loop.create_task(part) for part in parts]
         try:
             found = await self._found
@@ -118,6 +118,9 @@ class Gate(Generic[T]):
             self._found.set_result(None)
 
     # The connections.
+
+    def _report_soon(self) -> None:
+        self._presence.reports.ask()
 
     def _ready(self) -> None:
         log.info("Tasks are consumed, until one is signed")

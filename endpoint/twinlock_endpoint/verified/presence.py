@@ -7,6 +7,8 @@ from twinlock_common.document import Document
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.manager import status
 from twinlock_endpoint.manager.manager import Manager
+from twinlock_endpoint.manager.reports import Reports
+from twinlock_endpoint.manager.usage import Usage
 from twinlock_endpoint.queues.connections import Connections
 
 _LAST_HEARTBEAT_S = 5.0
@@ -22,6 +24,9 @@ class Presence:
         self._manager = manager
         self._identity = status.identity(document.info, "")
         self._period_s = configuration.defaults().heartbeat_period
+        self._usage = Usage(document.endpoint_id)
+        self.reports = Reports(self._usage, _nothing_else, self.tell_manager)
+        """What it tells while somebody looks."""
 
     async def beat(self) -> None:
         """Say again and again that it is there, without end."""
@@ -36,7 +41,7 @@ class Presence:
 
     def tell_manager(self) -> None:
         """Tell the manager endpoint what it waits for."""
-        self._manager.tell({"condition": _CONDITION})
+        self._manager.tell({"condition": _CONDITION, **self._usage.figures})
 
     async def say_goodbye(self) -> None:
         """Say that it ends, and wait for a moment until that is confirmed."""
@@ -46,3 +51,7 @@ class Presence:
 
     def _publish(self, period_s: float) -> asyncio.Future[None] | None:
         return self._connections.offer_heartbeat(status.report(self._endpoint_id, self._identity, {}, period_s))
+
+
+async def _nothing_else() -> None:
+    """Ask no engine: there is none yet."""
