@@ -53,3 +53,21 @@ def test_hard_ends_an_endpoint_that_never_worked() -> None:
 def test_hard_is_longer_than_soft_whatever_was_configured() -> None:
     shown = beats(IdleClock(5, 2, PERIOD), 0, 0, 7)
     assert [idle.over for idle in shown] == [False] * 6 + [True]
+
+
+def test_an_idle_endpoint_knows_how_long_it_stays() -> None:
+    clock = IdleClock(3, 100, PERIOD)
+    assert clock.seconds_left(0, 0) is None
+    clock.beat(1, 1)
+    assert clock.seconds_left(1, 1) is None, "it was busy at the last beat"
+    clock.beat(1, 1)
+    left = clock.seconds_left(1, 1)
+    assert left is not None
+    assert PERIOD < left <= 2 * PERIOD
+    assert clock.seconds_left(2, 1) is None, "a task has come since"
+
+
+def test_an_endpoint_without_a_limit_tells_no_end() -> None:
+    clock = IdleClock(0, 1, PERIOD)
+    beats(clock, 1, 1, 10)
+    assert clock.seconds_left(1, 1) is None

@@ -106,6 +106,8 @@ def test_the_manager_hears_what_it_waits_for_and_who_has_signed(
     message = control.receive_anew("figures")
     assert (message["condition"], "signed" in message) == ("it waits for a task that its user has signed", False)
     assert control.receive("journal")["tasks"] == 0
+    control.send({"type": "report"})
+    assert control.receive_anew("figures")["figures"].keys() == {"memory_bytes", "cpu_percent", "processes"}
     session = host.session()
     submit(queues, session.task(double, 1))
     while control.receive("journal")["tasks"] != 1:  # so that another endpoint goes on with it

@@ -43,7 +43,6 @@ class Reports:
                 await self._refresh()
                 self._tell()
                 await asyncio.sleep(_PERIOD_S)
-            self._usage.forget()
 
     async def _refresh(self) -> None:
         """Bring the figures up to date, as far as that succeeds: under a limit of processes it may find no thread."""

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _FIRST_PERIOD_S = 0.2
 _SHARE = 0.01  # of one core's time
+_KEPT_S = 10.0
 _GLANCE_S = 1.0  # what a process maps may lie on a server that doesn't answer, and then the kernel doesn't either
 
 
@@ -37,13 +38,17 @@ class Usage:
     """
 
     def __init__(self, endpoint_id: str) -> None:
-        self.figures: dict[str, float] = {}
-        """`memory_bytes`, `cpu_percent` of one core since the measurement before, `processes`; none while nobody looks.
-        """
         self._endpoint_id = endpoint_id
         self._measuring: asyncio.Future[dict[str, float]] | None = None
+        self._figures: dict[str, float] = {}
         self._before: _Sample | None = None
         self._due = 0.0
+        self._stale_at = 0.0
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """`memory_bytes`, `cpu_percent` of one core since the measurement before, `processes`; none if they are old."""
+        return self._figures if time.monotonic() < self._stale_at else {}
 
     async def look(self) -> None:
         """Measure, unless that would be too soon; wait for it for a moment only."""
@@ -54,16 +59,14 @@ class Usage:
         done, _ = await asyncio.wait([self._measuring], timeout=_GLANCE_S)
         if done:
             measured, self._measuring = self._measuring, None
-            self.figures = measured.result()
-
-    def forget(self) -> None:
-        """Forget what was measured: nobody looks any more."""
-        self.figures = {}
-        self._before = None
+            self._figures = measured.result()
+            self._stale_at = max(self._due, time.monotonic() + _KEPT_S)
 
     def _measure(self) -> dict[str, float]:
         began = time.thread_time()
-        before = self._before or self._first()
+        before = self._before
+        if before is None or time.monotonic() > self._stale_at:
+            before = self._first()
         now = self._before = self._sample()
         alive = [process for process in now.processes if not process.has_ended]
         figures = {
