@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twinlock_common.document import Document
+from twinlock_common.log_ration import LogRation
 from twinlock_common.offload import in_thread
 
 from twinlock_endpoint.manager import status
@@ -43,6 +44,7 @@ class Heartbeats:
         self._beside = beside
         self.figures: dict[str, Any] = {}
         """The engine's last known figures."""
+        self._log = LogRation(log)
         self._asking: asyncio.Future[dict[str, Any]] | None = None
 
     async def send(self, period_s: float) -> None:
@@ -85,5 +87,5 @@ class Heartbeats:
         if asking.exception() is None:
             self.figures = asking.result()
         else:
-            log.warning("The engine gave no figures: %r", asking.exception())
+            self._log.warning("engine", "The engine gave no figures: %r", asking.exception())
         return True
