@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from batch_rig import PBS, environment
-from endpoint_rig import LIMIT_S, Queues, Running, value
+from endpoint_rig import LIMIT_S, Queues, Running, until, value
 from endpoint_tasks import double
 from manager_socket import ManagerSocket
 from twinlock_endpoint.manager import reports
@@ -122,6 +122,24 @@ def test_a_report_has_the_batch_jobs(
     assert told["figures"]["blocks"] == 1
     [job] = told["jobs"]
     assert job.startswith("1")
+
+
+@system
+def test_an_engine_that_starts_is_asked_for_nothing(
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket
+) -> None:
+    """What the interchange answers then is meant for the engine. It is slow to start here."""
+    running = endpoint(LOCAL, control=str(manager.path))
+    until(lambda: running.parts("zygote"))
+    (zygote,) = running.parts("zygote")
+    zygote.suspend()
+    manager.accept()
+    assert manager.receive("journal")["tasks"] == 0
+    manager.send({"type": "report"})
+    assert not manager.says_something(2.0)
+    zygote.resume()
+    assert "total_workers" in manager.receive("figures")["figures"]
+    assert value(queues.result(queues.submit(double, 4))) == 8
 
 
 @system

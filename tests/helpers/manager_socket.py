@@ -1,6 +1,7 @@
 """A manager endpoint's control socket, whose place a test takes."""
 
 import json
+import select
 import socket
 from pathlib import Path
 from typing import Any, TextIO
@@ -51,6 +52,12 @@ class ManagerSocket:
             message: dict[str, Any] = json.loads(line)
             if message["type"] == kind:
                 return message
+
+    def says_something(self, within_s: float) -> bool:
+        """Whether the endpoint says something within so many seconds, or hangs up."""
+        assert self._endpoint is not None
+        readable, _, _ = select.select([self._endpoint], [], [], within_s)
+        return bool(readable)
 
     def rest(self) -> list[dict[str, Any]]:
         """What the endpoint says until it hangs up."""

@@ -69,10 +69,11 @@ class _Endpoint:
             self._loop.add_signal_handler(number, self._end, number.name)
         self._parts.connections.open()
         watch = pid_file.watch(self._setup.folder, self._end_for_user)
-        works = (self._parts.manager.run(), self._parts.reports.run(), watch)
-        beside = [self._loop.create_task(work) for work in works]
+        beside = [self._loop.create_task(work) for work in (self._parts.manager.run(), watch)]
         try:
             await self._start_engine()
+            # Not before: an engine can't be asked for its figures while it starts.
+            beside.append(self._loop.create_task(self._parts.reports.run()))
             await self._beat()
         finally:
             await self._shut_down()
