@@ -9,7 +9,8 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -44,6 +45,33 @@ class Offload:
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, so nobody waits for the thread
             loop.call_soon_threadsafe(self._places.release)
+
+
+class InOrder:
+    """Blocking calls one after the other, in one thread: for those that are so many that a thread each costs too much.
+
+    Who waits for a call waits for all that were asked for before. The thread begins with the first one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def run(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Run `call` when its turn comes, and return a future of the running loop for its value or exception.
+
+        Raise `RuntimeError` if there can't be a thread: the account has as many processes as it may.
+        """
+        if self._thread.ident is None:
+            self._thread.start()
+        outcome: Future[T] = Future()
+        outcome.set_running_or_notify_cancel()
+        self._calls.put((outcome, call))
+        return asyncio.wrap_future(outcome)
+
+    def _work(self) -> None:
+        while True:
+            _work(*self._calls.get())
 
 
 def _started(call: Callable[[], T], name: str) -> Future[T]:

@@ -1,9 +1,10 @@
 """Blocking calls off the loop."""
 
+import asyncio
 import threading
 
 import pytest
-from twinlock_common.offload import Offload, in_thread
+from twinlock_common.offload import InOrder, Offload, in_thread
 
 
 async def test_a_call_gives_what_it_returns_or_raises() -> None:
@@ -28,3 +29,22 @@ async def test_a_call_without_a_limit_gives_what_it_returns_or_raises() -> None:
     assert await in_thread(threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 1 // 0)
+
+
+async def test_calls_in_order_give_what_they_return_or_raise() -> None:
+    line = InOrder("test")
+    begun, release = threading.Event(), threading.Event()
+
+    def first() -> int:
+        begun.set()
+        release.wait()
+        return 1
+
+    calls = [line.run(first), line.run(threading.get_ident), line.run(lambda: 1 // 0), line.run(threading.get_ident)]
+    await in_thread(begun.wait)
+    assert not any(call.done() for call in calls)
+    release.set()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert outcomes[0] == 1
+    assert outcomes[1] == outcomes[3] != threading.get_ident()
+    assert isinstance(outcomes[2], ZeroDivisionError)

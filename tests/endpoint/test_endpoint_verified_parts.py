@@ -204,6 +204,24 @@ async def test_a_disk_that_takes_no_numbers_is_told_to_those_who_wait() -> None:
         await asyncio.wait_for(Syncs().wait(claim, "key=K", "task 0"), LIMIT_S)
 
 
+async def test_an_account_that_may_have_no_further_thread_is_told_and_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Quick:
+        def sync(self) -> None: ...
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    claim: Any = Quick()
+    syncs = Syncs()
+    with monkeypatch.context() as limit:
+        limit.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="can't start new thread"):
+            await asyncio.wait_for(syncs.wait(claim, "key=K", "task 0"), LIMIT_S)
+    await asyncio.wait_for(syncs.wait(claim, "key=K", "task 1"), LIMIT_S)
+
+
 def test_a_folder_keeps_its_name(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     assert name_of(tmp_path) == name_of(tmp_path) != name_of(tmp_path / "other")

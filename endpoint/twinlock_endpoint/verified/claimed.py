@@ -1,10 +1,11 @@
 """Numbers of tasks on disk: who waits for it at the same time shares one wait, and one line of the log."""
 
 import asyncio
+import errno
 import logging
 from dataclasses import dataclass, field
 
-from twinlock_common.offload import in_thread
+from twinlock_common.offload import InOrder
 from twinlock_signed.replay.claims import Claim
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Syncs:
     """The waits for claims' records to be on disk."""
 
     def __init__(self) -> None:
+        self._disk = InOrder("claims")
         self._waiting: dict[Claim, _Batch] = {}
         self._working: asyncio.Task[None] | None = None
 
@@ -52,9 +54,11 @@ class Syncs:
             waiting, self._waiting = self._waiting, {}
             for claim, batch in waiting.items():
                 try:
-                    await in_thread(claim.sync)
+                    await self._disk.run(claim.sync)
                 except OSError as error:
                     batch.on_disk.set_exception(error)
+                except RuntimeError as error:  # there can't be a thread
+                    batch.on_disk.set_exception(OSError(errno.EAGAIN, str(error)))
                 else:
                     batch.log()
                     batch.on_disk.set_result(None)
