@@ -136,7 +136,7 @@ class Quiet:
             one, other = self.chance.randrange(1000), self.chance.randrange(1000)
             began = time.monotonic()
             outcome = self.hand.order({"engine": self.engine}, "add", one, other).result(QUIET_LIMIT_S)
-            assert outcome == {"result": str(one + other)}
+            assert outcome == {"result": str(one + other)}, outcome
             self.round_trips.append(time.monotonic() - began)
 
 
