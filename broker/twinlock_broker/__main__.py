@@ -80,9 +80,9 @@ def main() -> int:
         chosen = {"endpoint_dir": given.endpoint_dir, "spawner_socket": given.spawner_socket, "state_dir": given.state}
         settings = settle(given.config, chosen)
         folder = open_folder(settings.endpoint_dir)
-        logs.set_up(folder.settings["debug"])
+        recent = logs.set_up(folder.settings["debug"])
         with locked(settings.state):
-            asyncio.run(serve(settings, folder, load_login(settings.state)))
+            asyncio.run(serve(settings, folder, load_login(settings.state), recent))
     except Fatal as error:
         print(f"twinlock-broker: {printable_lines(str(error))}", file=sys.stderr)
         return error.status

@@ -5,8 +5,8 @@ import contextlib
 import logging
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import setproctitle
@@ -27,7 +27,9 @@ from twinlock_broker.config.folder import Folder
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.config.state import remember
 from twinlock_broker.control.admin import Admin
+from twinlock_broker.control.details import Details
 from twinlock_broker.control.exporter import exporting
+from twinlock_broker.control.head import Head
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.orders import Orders
 from twinlock_broker.control.sessions import Sessions
@@ -44,6 +46,7 @@ from twinlock_broker.errors import Fatal
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.resolver import Resolver
 from twinlock_broker.identity.watch import watch
+from twinlock_broker.logs import Recent
 from twinlock_broker.spawner.client import SpawnerClient
 
 log = logging.getLogger(__name__)
@@ -52,12 +55,15 @@ _OURS = "endpoint"
 """The name of Twinlock's own user endpoint in example policies."""
 
 
-async def serve(settings: Settings, folder: Folder, login: Login) -> None:
-    """Be the manager endpoint until SIGTERM or SIGINT, and leave user endpoints alone then. Raise `Fatal`."""
+async def serve(settings: Settings, folder: Folder, login: Login, recent: Recent) -> None:
+    """Be the manager endpoint until SIGTERM or SIGINT, and leave user endpoints alone then. Raise `Fatal`.
+
+    `recent` are the last lines of the log.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    work = asyncio.create_task(_work(settings, folder, login))
+    work = asyncio.create_task(_work(settings, folder, login, recent))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
     for task in (work, stopped):
@@ -66,23 +72,20 @@ async def serve(settings: Settings, folder: Folder, login: Login) -> None:
         await work
 
 
-async def _work(settings: Settings, folder: Folder, login: Login) -> None:
+async def _work(settings: Settings, folder: Folder, login: Login, recent: Recent) -> None:
     admission = Admission(settings.state / FILE)
     renewal = Renewal(lambda known: register(folder, known, login))
     registration = await _register(renewal, settings, folder)
     notices = Notices(Outbox(settings.state / "notices", folder.settings["amqp_port"]))
     spawner = SpawnerClient(settings.spawner_socket)
     async with _audit(folder, registration.endpoint_id) as audit:
-        supervisor = _supervisor(settings, folder, registration, spawner, admission, notices.send)
+        launcher = _launcher(settings, folder, spawner, admission)
+        supervisor = _supervisor(settings, folder, registration, launcher, notices.send)
         sessions = Sessions(supervisor, audit)
-        about = {"endpoint": registration.endpoint_id, "name": folder.path.name, "started": round(time.time())}
-        admin = Admin(
-            supervisor,
-            sessions,
-            lambda: about | {"spawner_connected": spawner.ready.is_set()},
-            Orders(admission, audit),
-        )
-        users = Users(supervisor, sessions, lambda: about, audit)
+        head = Head(registration.endpoint_id, folder.path.name, spawner, launcher)
+        orders, details = Orders(admission, audit), Details(supervisor, recent)
+        admin = Admin(supervisor, sessions, head.for_administrators, orders, details)
+        users = Users(supervisor, sessions, head.for_users, audit)
         drain = Drain(supervisor, admission, lambda endpoint: sessions.figures(endpoint) is not None)
         async with (
             exporting(settings.metrics, supervisor),
@@ -103,9 +106,9 @@ async def _work(settings: Settings, folder: Folder, login: Login) -> None:
                 notices.forget(request.id)
                 await supervisor.command(request)
 
-            handler = CommandHandler(registration.endpoint_id, port, pipeline, start, notices.send)
+            handler = CommandHandler(registration.endpoint_id, port, pipeline, start, notices.send, supervisor.failures)
             async with _running(watch(who) if isinstance(who, Mapper) else asyncio.sleep(0)):
-                await _serve_commands(renewal, folder, handler, supervisor, link, spawner.ready)
+                await _serve_commands(renewal, folder, handler, supervisor, link, spawner.ready, head)
 
 
 async def _serve_commands(
@@ -115,9 +118,11 @@ async def _serve_commands(
     supervisor: Supervisor,
     link: asyncio.Task[None],
     spawner_ready: asyncio.Event,
+    head: Head,
 ) -> None:
     commands = CommandQueue(renewal, handler.handle)
     heartbeat = Heartbeat(renewal, folder.settings["heartbeat_period"])
+    head.links = {"commands": lambda: commands.connected, "heartbeats": lambda: heartbeat.connected}
     try:
         async with _running(commands.run()) as consumer, _running(heartbeat.run()) as heart:
             parts = [link, consumer, heart]
@@ -132,22 +137,22 @@ async def _serve_commands(
         await heartbeat.say_goodbye()
 
 
-def _supervisor(
-    settings: Settings,
-    folder: Folder,
-    registration: Registration,
-    spawner: SpawnerClient,
-    admission: Admission,
-    tell: Tell,
-) -> Supervisor:
+def _launcher(settings: Settings, folder: Folder, spawner: SpawnerClient, admission: Admission) -> Launcher:
     told: Entries = {"control": str(settings.control_socket), "audited": folder.audit_path is not None}
-    kept = settings.state / "endpoints"
-    store, launcher = (
-        Store(kept, folder.settings["amqp_port"]),
-        Launcher(spawner, told, kept, admission, _mode(settings, folder)),
-    )
+    return Launcher(spawner, told, _kept(settings), admission, _mode(settings, folder))
+
+
+def _supervisor(
+    settings: Settings, folder: Folder, registration: Registration, launcher: Launcher, tell: Tell
+) -> Supervisor:
+    store = Store(_kept(settings), folder.settings["amqp_port"])
     grace = folder.settings["mu_child_ep_grace_period_s"]
     return Supervisor(registration.endpoint_id, grace, launcher, store, tell)
+
+
+def _kept(settings: Settings) -> Path:
+    """Return the folder of what is kept of each endpoint."""
+    return settings.state / "endpoints"
 
 
 def _mode(settings: Settings, folder: Folder) -> Callable[[str], policies.Mode | None]:

@@ -8,6 +8,7 @@ Nor can anybody fill the disk with it: a value has a length limit, and so has th
 say the same.
 """
 
+import contextlib
 import json
 import logging
 import re
@@ -17,6 +18,8 @@ from collections import Counter
 from typing import TextIO
 
 from twinlock_common.log_ration import MINUTE
+
+from twinlock_broker.fair_ring import FairRing
 
 FIELDS = ("endpoint", "user", "command", "mode", "error_id")
 """What an event may be about, given to the logger as `extra`."""
@@ -31,6 +34,12 @@ MOST_RATIONS = 1000
 """Pairs of a user and a place in the code that have rations of their own within a minute; at each place further users
 share one.
 """
+
+MOST_RECENT = 400
+"""Lines that are kept in memory, for `twinlock top`."""
+
+LONGEST_RECENT = 1000
+"""Characters of such a line."""
 
 LONGEST = 16384
 """Characters of a value, a traceback for example."""
@@ -95,18 +104,38 @@ class RationedHandler(logging.StreamHandler[TextIO]):
             super().emit(logging.makeLogRecord(values | ({"user": about} if about else {})))
 
 
+class Recent(logging.Handler):
+    """The last lines, kept in memory. No user's can push out all others'."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: FairRing[tuple[str, str]] = FairRing(MOST_RECENT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line."""
+        line = self.format(record)[:LONGEST_RECENT]
+        self._lines.add(str(getattr(record, "user", "")), (str(getattr(record, "endpoint", "")), line))
+
+    def about(self, endpoint_id: str) -> list[str]:
+        """Return the lines about an endpoint, the oldest first."""
+        with self.lock or contextlib.nullcontext():
+            return [line for endpoint, line in self._lines if endpoint == endpoint_id]
+
+
 def _quoted(value: str) -> str:
     value = value if len(value) <= LONGEST else f"{value[:LONGEST]}… ({len(value)} characters)"
     return value if _PLAIN.fullmatch(value) else json.dumps(value)
 
 
-def set_up(debug: bool) -> None:
-    """Log to stderr; `debug` shows our own details.
+def set_up(debug: bool) -> Recent:
+    """Log to stderr, and return the last lines; `debug` shows our own details.
 
     The libraries' loggers, which report every retry, are kept quiet.
     """
-    handler = RationedHandler(sys.stderr)
-    handler.setFormatter(KeyValue())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    handler, recent = RationedHandler(sys.stderr), Recent()
+    for each in (handler, recent):
+        each.setFormatter(KeyValue())
+    logging.basicConfig(handlers=[handler, recent], level=logging.WARNING, force=True)
     logging.getLogger("twinlock_broker").setLevel(logging.DEBUG if debug else logging.INFO)
     logging.getLogger("pika").setLevel(logging.CRITICAL)
+    return recent

@@ -26,6 +26,7 @@ from broker_rig import (
 from twinlock_broker.compute.command import Delivery
 from twinlock_broker.config.folder import Folder
 from twinlock_broker.endpoints import fair_queue
+from twinlock_broker.endpoints.failures import Failures
 from twinlock_broker.endpoints.fair_queue import FairQueue
 from twinlock_broker.endpoints.handler import CommandHandler
 from twinlock_broker.endpoints.pipeline import StartPipeline, StartRequest
@@ -46,7 +47,8 @@ class Site:
         self.started: list[StartRequest] = []
         mapper = Mapper(folder.path / "map.json", MANAGER)
         self.path = StartPipeline(folder, "endpoint", Resolver(mapper, ()), None)
-        self.handler = CommandHandler(MANAGER, None, self.path, self._start, told.send)
+        self.failures = Failures()
+        self.handler = CommandHandler(MANAGER, None, self.path, self._start, told.send, self.failures)
 
     async def _start(self, request: StartRequest) -> None:
         self.started.append(request)
@@ -102,6 +104,22 @@ async def test_bad_options_are_told(site: Site, chosen: dict[str, Any], words: s
     await site.handle(delivery(message(user_opts=chosen)))
     assert words in site.told.notices[-1][0]
     assert site.started == []
+
+
+async def test_what_is_refused_is_kept_with_all_that_led_to_it(site: Site) -> None:
+    refused = delivery(message(user_opts={"account_id": "a", "walltime": 3, "api_token": "hush"}))
+    await site.handle(refused)
+    (failure,) = site.failures.of(UEP)
+    assert (failure["stage"], failure["command"], failure["user"]) == ("rendering", refused.id, "nobody")
+    assert failure["identity"] == "alice@site.example"
+    assert json.loads(failure["options"]) == {"account_id": "a", "walltime": 3, "api_token": "<secret>"}
+    assert failure["reason"] == site.told.notices[-1][0]
+    assert failure["commanded"] <= failure["at"]
+    site.map_to("no-such-user-here")
+    await site.handle(delivery(message()))
+    await site.handle(delivery(message(), age=1000))
+    newest = [(failure["stage"], failure["user"], failure["identity"]) for failure in site.failures.of(None)]
+    assert newest[:2] == [("command", "", ""), ("identity mapping", "", "alice@site.example")]
 
 
 async def test_a_commands_id_is_in_what_is_told_and_in_what_is_started(site: Site) -> None:
@@ -202,7 +220,7 @@ async def test_a_start_that_fails_unexpectedly_is_told(site: Site) -> None:
     async def fail(request: StartRequest) -> None:
         raise RuntimeError(request.name)
 
-    handler = CommandHandler(MANAGER, None, site.path, fail, site.told.send)
+    handler = CommandHandler(MANAGER, None, site.path, fail, site.told.send, Failures())
     await handler.handle(delivery(message()))
     [(text, detail)] = site.told.notices
     assert "failed on the start request" in text
@@ -293,7 +311,7 @@ async def test_same_user_mode(tmp_path: Path, told: Told) -> None:
         started.append(request)
 
     path = StartPipeline(make_folder(tmp_path / "ep"), "endpoint", Resolver(frozenset({ALICE}), ()), None)
-    handler = CommandHandler(MANAGER, None, path, record, told.send)
+    handler = CommandHandler(MANAGER, None, path, record, told.send, Failures())
     await handler.handle(delivery(message() | {"globus_identity_set": [identity(sub=UEP)]}))
     assert "identity that registered it" in told.notices[-1][0]
     await handler.handle(delivery(message()))

@@ -44,3 +44,21 @@ def test_a_line_has_a_length(text: str) -> None:
     shown = KeyValue().format(line("ada", text, 1000.0))
     assert len(shown) < 10 * logs.LONGEST
     assert shown.isprintable()
+
+
+def test_the_last_lines_about_an_endpoint_are_kept_whatever_others_do() -> None:
+    recent = logs.Recent()
+    recent.setFormatter(KeyValue())
+    about = line("ada", "hello", 1000.0)
+    about.endpoint = "of-ada"
+    recent.handle(about)
+    for number in range(3 * logs.MOST_RECENT):
+        flood = line("eve", f"{number} " + "x" * 2 * logs.LONGEST_RECENT, 1001.0)
+        flood.endpoint = "of-eve"
+        recent.handle(flood)
+    (kept,) = recent.about("of-ada")
+    assert 'event="said hello"' in kept
+    others = recent.about("of-eve")
+    assert len(others) == logs.MOST_RECENT - 1
+    assert max(map(len, others)) == logs.LONGEST_RECENT
+    assert f"said {3 * logs.MOST_RECENT - 1} " in others[-1]

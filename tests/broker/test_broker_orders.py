@@ -26,6 +26,7 @@ from spawner_rig import uep
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.control import orders
 from twinlock_broker.control.admin import Admin
+from twinlock_broker.control.details import Details
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.orders import Orders
 from twinlock_broker.control.sessions import Sessions
@@ -33,6 +34,7 @@ from twinlock_broker.endpoints.admission import Admission, Entry
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.logs import Recent
 from twinlock_broker.spawner.client import SpawnerClient
 
 TWINLOCK = Path(sys.executable).with_name("twinlock")
@@ -84,7 +86,8 @@ async def site(client: SpawnerClient, told: Told, folder: Path) -> AsyncIterator
     launcher = Launcher(client, {}, folder / "endpoints", admission)
     supervisor = Supervisor(MANAGER, 30.0, launcher, Store(folder / "endpoints", None), told.send)
     about = {"endpoint": MANAGER, "name": "ep", "started": time.time(), "spawner_connected": True}
-    admin = Admin(supervisor, Sessions(supervisor, audit), lambda: about, Orders(admission, audit))
+    details = Details(supervisor, Recent())
+    admin = Admin(supervisor, Sessions(supervisor, audit), lambda: about, Orders(admission, audit), details)
     running = asyncio.create_task(client.run(supervisor))
     async with listening(folder / "admin.sock", 0o600, admin.serve):
         await asyncio.wait_for(client.ready.wait(), 60)

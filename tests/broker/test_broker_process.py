@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.metadata
 import json
 import os
 import pwd
@@ -18,6 +19,7 @@ from broker_process import BROKER, MAPPED, NOBODY, Broker, broker_place, running
 from broker_rabbit import Rabbit
 from broker_rest import rest_service
 from broker_rig import ALICE, MANAGER, UEP
+from broker_site import ask
 from globus_compute_common import messagepack
 from hanging_memory import HOLD, memory_that_hangs
 from spawner_rig import PYTHON, Spawner
@@ -73,6 +75,10 @@ async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
             status = Path(f"/proc/{broker.process.pid}/status").read_text()
             assert f"\nUid:\t{pwd.getpwnam('nobody').pw_uid}\t" in status
             assert "\nCapEff:\t0000000000000000\n" in status
+            admin = place / "state" / "admin.sock"
+            state = await ask(admin, '{"request": "status"}')
+            assert (state["spawner_connected"], state["version"]) == (True, importlib.metadata.version("twinlock"))
+            assert (state["amqp"], state["starts"]) == ({"commands": True, "heartbeats": True}, {"waiting": 0})
             assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 3600}
 
             await start_over(spawner)
@@ -82,6 +88,11 @@ async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
             assert str(notice.endpoint_id) == UEP
             assert "ended with exit code 0 before it was up. It printed:" in notice.global_state["error"]
             assert spawned_uids(spawner) == [pwd.getpwnam(MAPPED).pw_uid]
+            (failure,) = (await ask(admin, '{"request": "failures"}'))["failures"]
+            assert (failure["stage"], failure["identity"]) == ("program", "alice@site.example")
+            assert f"(error id {failure['command']})" in notice.global_state["error"]
+            events = (await ask(admin, json.dumps({"request": "events", "endpoint": UEP})))["events"]
+            assert any("told to the user" in line for line in events)
 
             log = await broker.stop()
             assert messagepack.unpack(await rabbit.take("beats")).global_state == {"heartbeat_period": 0}

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
+import json
 import signal
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
@@ -223,3 +225,30 @@ async def test_what_was_stopped_is_started_by_the_next_command(supervisor: Super
 def moment(text: str) -> float:
     """Seconds since 1970 of a time in the audit log."""
     return datetime.datetime.fromisoformat(text).timestamp()
+
+
+async def test_what_failed_is_kept_with_all_that_led_to_it(supervisor: Supervisor, told: Told) -> None:
+    made = dataclasses.replace(request(endpoint_user(), "fail"), options={"account_id": "a"})
+    supervisor.failures.commanded(made.command, "alice@site.example")
+    await supervisor.command(made)
+    reason = await told.next()
+    (failure,) = supervisor.failures.of(UEP)
+    assert (failure["stage"], failure["command"], failure["reason"]) == ("program", made.command, reason)
+    assert failure["detail"] == "ended with exit code 7 before it was up"
+    assert (failure["identity"], failure["user"]) == ("alice@site.example", endpoint_user())
+    assert json.loads(failure["options"]) == {"account_id": "a"}
+
+
+async def test_the_stage_at_which_the_spawner_refused_is_kept(supervisor: Supervisor) -> None:
+    await supervisor.command(request("root", "sleep"))
+    (failure,) = supervisor.failures.of(None)
+    assert (failure["stage"], failure["user"]) == ("policy", "root")
+    assert failure["detail"].startswith("spawner: policy: ")
+    assert supervisor.failures.of("another") == []
+
+
+async def test_who_is_stopped_has_not_failed(supervisor: Supervisor, told: Told) -> None:
+    await supervisor.command(request(endpoint_user(), "sleep"))
+    await supervisor.stop(UEP)
+    await told.next()
+    assert supervisor.failures.of(None) == []

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import credentials
 from twinlock_broker.config.policies import Mode
 from twinlock_broker.control.admin import Admin
+from twinlock_broker.control.details import Details
+from twinlock_broker.control.head import Head
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.orders import Orders
 from twinlock_broker.control.sessions import Sessions
@@ -23,6 +26,7 @@ from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.store import Store
 from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.logs import Recent
 from twinlock_broker.spawner.client import SpawnerClient
 from twinlock_common.document import Entries
 
@@ -82,10 +86,12 @@ async def serving(
     supervisor = Supervisor(MANAGER, 30.0, launcher, Store(state / "endpoints", None), told.send)
     sessions = Sessions(supervisor, audit)
     orders = Orders(Admission(state / "admission.json"), audit)
-    admin = Admin(supervisor, sessions, lambda: {"endpoint": MANAGER}, orders)
-    about = {"endpoint": MANAGER, "name": "cluster", "started": 0}
-    users = Users(supervisor, sessions, lambda: about, audit)
+    head = Head(MANAGER, "cluster", client, launcher)
+    recent = Recent()
+    admin = Admin(supervisor, sessions, head.for_administrators, orders, Details(supervisor, recent))
+    users = Users(supervisor, sessions, head.for_users, audit)
     running = asyncio.create_task(client.run(supervisor))
+    logging.getLogger("twinlock_broker").addHandler(recent)
     async with (
         listening(runtime / "control.sock", 0o666, sessions.serve),
         listening(runtime / "admin.sock", 0o600, admin.serve),
@@ -93,6 +99,7 @@ async def serving(
     ):
         await asyncio.wait_for(client.ready.wait(), 60)
         yield Site(supervisor, sessions, runtime)
+    logging.getLogger("twinlock_broker").removeHandler(recent)
     running.cancel()
     await asyncio.wait((running,))
 

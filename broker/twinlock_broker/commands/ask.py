@@ -33,16 +33,16 @@ def add_socket(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def ask(path: Path, request: dict[str, Any], who: str = ADMINISTRATORS) -> dict[str, Any]:
+def ask(path: Path, request: dict[str, Any], who: str = ADMINISTRATORS, limit: float = LIMIT) -> dict[str, Any]:
     """Send a request to the broker and return its answer, of the shape that `answers` has for this request.
 
-    `who` may ask is said to somebody who may not.
+    `who` may ask is said to somebody who may not. The answer is waited for `limit` seconds.
 
     Raises:
         Fatal: 69, there is no broker; 73, the broker couldn't write its state; 75, there is no answer; 76, it isn't a
             broker's answer; 77, this account may not ask.
     """
-    line = _exchange(path, json.dumps(request).encode() + b"\n", who)
+    line = _exchange(path, json.dumps(request).encode() + b"\n", who, limit)
     if not line:
         raise Fatal(os.EX_NOPERM, f"{path}: the broker hung up; {who}")
     try:
@@ -55,11 +55,11 @@ def ask(path: Path, request: dict[str, Any], who: str = ADMINISTRATORS) -> dict[
     return answer
 
 
-def _exchange(path: Path, line: bytes, who: str) -> bytes:
+def _exchange(path: Path, line: bytes, who: str, limit: float) -> bytes:
     """Send a line and return the line that comes back."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(LIMIT)
+            sock.settimeout(limit)
             sock.connect(os.fspath(path))
             sock.sendall(line)
             with sock.makefile("rb") as answer:
@@ -67,7 +67,7 @@ def _exchange(path: Path, line: bytes, who: str) -> bytes:
     except PermissionError as error:
         raise Fatal(os.EX_NOPERM, f"{path}: {who}") from error
     except TimeoutError as error:
-        raise Fatal(os.EX_TEMPFAIL, f"{path}: the broker didn't answer within {LIMIT:.0f} s; see its log") from error
+        raise Fatal(os.EX_TEMPFAIL, f"{path}: the broker didn't answer within {limit:.0f} s; see its log") from error
     except OSError as error:
         text = f"{path}: no broker there ({error.strerror or error}); is it running, and is --socket right?"
         raise Fatal(os.EX_UNAVAILABLE, text) from error

@@ -44,6 +44,11 @@ class CommandQueue:
         self.ready = asyncio.Event()
         """Set as soon as commands are consumed."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to RabbitMQ."""
+        return self._connection.link is not None
+
     async def run(self) -> None:
         """Consume without end, and reconnect whenever a connection fails. Raise `Fatal`, see `Renewal`."""
         await self._connection.run()

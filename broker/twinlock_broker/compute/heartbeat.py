@@ -28,6 +28,11 @@ class Heartbeat:
         self.first = asyncio.Event()
         """Set as soon as RabbitMQ has taken a heartbeat."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to RabbitMQ."""
+        return self._connection.link is not None
+
     async def run(self) -> None:
         """Send without end, and reconnect whenever a connection fails. Raise `Fatal`, see `Renewal`."""
         await self._connection.run()

@@ -1,22 +1,15 @@
 """A user's options as one short line, for a table of endpoints that differ in them."""
 
 import json
-import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+from twinlock_broker import hidden
 from twinlock_broker.printable import printable
 
 LONGEST = 200
 """Characters of the line."""
-
-HIDDEN = "<secret>"
-"""What is shown in the place of a value whose name says that it is a secret."""
-
-_NAME = r"\w*(?:secret|token|passw|passphrase|credential|private|api_?key|access_?key)\w*"
-_SECRET = re.compile(_NAME, re.IGNORECASE)
-_ASSIGNMENT = re.compile(rf"(\b{_NAME}=)\S+", re.IGNORECASE)  # as in a shell's `export TOKEN=...`
 
 
 def shorten(options: Any) -> str:
@@ -37,14 +30,14 @@ def _pieces(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         yield from _enclosed("[", (_pieces(part) for part in value), "]")
     elif isinstance(value, str):
-        yield _json(_ASSIGNMENT.sub(rf"\1{HIDDEN}", value[: 2 * LONGEST]))
+        yield _json(hidden.scrub(value[: 2 * LONGEST]))
     else:
         yield _json(value)
 
 
 def _member(name: str, value: Any) -> Iterator[str]:
     shown = name[:LONGEST]
-    return chain([f"{_json(shown)}:"], [_json(HIDDEN)] if _SECRET.search(shown) else _pieces(value))
+    return chain([f"{_json(shown)}:"], [_json(hidden.HIDDEN)] if hidden.is_secret(shown) else _pieces(value))
 
 
 def _enclosed(opening: str, parts: Iterator[Iterator[str]], closing: str) -> Iterator[str]:

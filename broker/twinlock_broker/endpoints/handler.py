@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from twinlock_broker import metrics
 from twinlock_broker.compute import command, salvage
 from twinlock_broker.compute.command import Credentials, Delivery
+from twinlock_broker.endpoints.failures import Failures
 from twinlock_broker.endpoints.fair_queue import FairQueue
 from twinlock_broker.endpoints.lifecycle import Tell
 from twinlock_broker.endpoints.pipeline import StartPipeline, StartRequest
@@ -25,12 +26,14 @@ class CommandHandler:
         pipeline: StartPipeline,
         start: Callable[[StartRequest], Awaitable[None]],
         tell: Tell,
+        failures: Failures,
     ) -> None:
         self._manager_id = manager_id
         self._amqp_port = amqp_port
         self._pipeline = pipeline
         self._start = start
         self._tell = tell
+        self._failures = failures
         self._queue = FairQueue()
 
     async def handle(self, delivery: Delivery) -> None:
@@ -45,13 +48,11 @@ class CommandHandler:
             request = await self._prepare(delivery, message, credentials)
             await self._start(request)
         except CommandError as error:
-            metrics.COMMANDS.labels("refused").inc()
-            await self._tell(credentials, error.text, error.detail, delivery.id)
+            await self._refuse(delivery, credentials, error)
         except Exception as error:
-            metrics.COMMANDS.labels("refused").inc()
             log.exception("a command failed unexpectedly", extra=_about(delivery, credentials))
             text = "The endpoint failed on the start request. Tell the endpoint's administrator"
-            await self._tell(credentials, text, repr(error), delivery.id)
+            await self._refuse(delivery, credentials, CommandError(text, repr(error)))
         else:
             metrics.COMMANDS.labels("carried_out").inc()
 
@@ -66,13 +67,19 @@ class CommandHandler:
             log.error("a command was dropped, and nobody can be told: %s", error.text)
             metrics.COMMANDS.labels("dropped").inc()
         else:
-            metrics.COMMANDS.labels("refused").inc()
-            await self._tell(found, error.text, error.detail, delivery.id)
+            await self._refuse(delivery, found, error)
+
+    async def _refuse(self, delivery: Delivery, found: Credentials, error: CommandError) -> None:
+        """Tell the user, and the administrator, why a command isn't carried out."""
+        metrics.COMMANDS.labels("refused").inc()
+        self._failures.refused(found.endpoint_id, delivery.id, error)
+        await self._tell(found, error.text, error.detail, delivery.id)
 
     async def _prepare(self, delivery: Delivery, message: dict[str, object], credentials: Credentials) -> StartRequest:
         command.check_fresh(delivery.timestamp, time.time())
         command.check_known(message)
         start = command.parse(message, credentials, self._manager_id, delivery.id)
+        self._failures.commanded(delivery.id, start.username)
         log.info("start command of %s", start.username, extra=_about(delivery, credentials))
         async with self._queue.turn(start.identities[0]["sub"]):
             return await self._pipeline.prepare(start)

@@ -51,6 +51,11 @@ class Launcher:
         self._mode = mode
         self._looking = Offload("policy", 1)
 
+    @property
+    def waiting(self) -> int:
+        """How many starts wait because of the spawner's rate limits."""
+        return self._queue.waiting
+
     def resume(self, endpoints: Iterable[Endpoint]) -> None:
         """Listen again to what `endpoints`, which an earlier broker started, print while they start.
 

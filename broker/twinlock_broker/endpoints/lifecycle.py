@@ -21,7 +21,11 @@ from twinlock_broker.endpoints.refusals import detail, explain
 from twinlock_broker.endpoints.registry import TABLE, Action, Ending, Event, State, judge, restart_delay, settled
 
 _WAITING = (State.RESTART_PENDING, State.BACKING_OFF)
+_FAILURES = (Event.FAILED, Event.FAILED_TO_START, Event.CRASHED, Event.UNFINISHED)
 _ACCOUNT_CHANGED = "its user has another account now"
+
+PROGRAM = "program"
+"""The stage of an endpoint that was started, and ended badly."""
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,10 @@ class Listeners:
     """Called if there are fresh credentials for it."""
     stopping: Callable[[Endpoint, str], None] = lambda endpoint, reason: None
     """Called when it is about to be stopped, with the reason."""
+    failed: Callable[[Endpoint, str, str, str], None] = lambda endpoint, stage, reason, detail: None
+    """Called when it couldn't be started, or has ended badly, with the stage, what a user is told of it, and what an
+    administrator is.
+    """
 
 
 class Lifecycle:
@@ -151,6 +159,7 @@ class Lifecycle:
 
     async def _refused(self, endpoint: Endpoint, reply: wire.Refused) -> None:
         """Try again later if there are unfinished tasks, else tell the user, and wait until that is done."""
+        self.listeners.failed(endpoint, reply.stage, explain(reply, endpoint.user), detail(reply))
         if endpoint.has_unfinished_tasks and endpoint.crashes < registry.MAX_REVIVALS and reply.stage != BLOCKED:
             self._count(endpoint, Event.UNFINISHED)
             self.on(endpoint, Event.UNFINISHED)
@@ -181,6 +190,8 @@ class Lifecycle:
         self._count(endpoint, event)
         endpoint.restarted = event in (Event.RESTART_WANTED, Event.CRASHED, Event.UNFINISHED)
         endpoint.pid = 0
+        if event in _FAILURES:
+            self.listeners.failed(endpoint, PROGRAM, told, str(ending))
         self.on(endpoint, event, told)
 
     def _count(self, endpoint: Endpoint, event: Event) -> None:

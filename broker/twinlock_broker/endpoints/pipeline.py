@@ -13,7 +13,7 @@ from twinlock_wire import wire
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import Credentials, StartCommand
 from twinlock_broker.config.folder import Folder, Site
-from twinlock_broker.errors import CommandError
+from twinlock_broker.errors import CommandError, at_stage
 from twinlock_broker.identity import account
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.identity.resolver import Resolver
@@ -76,10 +76,12 @@ class StartPipeline:
             raise CommandError(
                 "This endpoint can't write its audit log, so it runs nothing. Tell the endpoint's administrator"
             )
-        match, local = await self._resolver.resolve(command.identities)
-        check_name(local.name)
+        with at_stage("identity mapping", command.options):
+            match, local = await self._resolver.resolve(command.identities)
+            check_name(local.name)
         doing = "rendering the endpoint's template"
-        return await limited(self._renders, RENDER_LIMIT, doing, lambda: self._render(command, match, local))
+        with at_stage("rendering", command.options, local.name):
+            return await limited(self._renders, RENDER_LIMIT, doing, lambda: self._render(command, match, local))
 
     def _render(self, command: StartCommand, match: Match, local: Account) -> StartRequest:
         """Take the steps that read the site's files; off the loop, since these may lie anywhere."""

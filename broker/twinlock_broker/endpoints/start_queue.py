@@ -29,6 +29,11 @@ class StartQueue:
         self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._waiting = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many starts wait."""
+        return self._waiting
+
     async def ask(
         self, user: str, spawn: Callable[[], Awaitable[wire.Spawned | wire.Refused]]
     ) -> wire.Spawned | wire.Refused:

@@ -13,6 +13,7 @@ from twinlock_broker import processes
 from twinlock_broker.config.policies import Mode
 from twinlock_broker.endpoints import registry
 from twinlock_broker.endpoints.endpoint import Endpoint, Signed, Stopper
+from twinlock_broker.endpoints.failures import Failures
 from twinlock_broker.endpoints.launcher import Launcher
 from twinlock_broker.endpoints.lifecycle import Lifecycle, Listeners, Tell
 from twinlock_broker.endpoints.pipeline import StartRequest
@@ -33,6 +34,9 @@ class Supervisor:
         self._store = store
         self._lifecycle = Lifecycle(launcher, grace, self._keep, tell)
         self._endpoints = {endpoint.id: endpoint for endpoint in store.load()}
+        self.failures = Failures()
+        """What failed last."""
+        self.listeners.failed = self.failures.failed
         launcher.resume(self._endpoints.values())
 
     @property

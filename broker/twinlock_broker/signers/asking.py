@@ -8,7 +8,6 @@ keys of this login, and neither its answer nor its end is waited for without a l
 import contextlib
 import json
 import os
-import pwd
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from twinlock_broker import keyring, processes
+from twinlock_broker import as_account, keyring, processes
 from twinlock_broker.descriptors import readable
 from twinlock_broker.errors import Fatal
 from twinlock_broker.signers import answer
@@ -48,28 +47,11 @@ def ask(config: Path, account: str) -> dict[str, Any]:
     """
     if not os.path.lexists(config):
         raise Fatal(os.EX_NOINPUT, f"{config}: no such file; name the site's verified.toml with --config")
-    row = _entry(account)
+    row = as_account.entry(account)
     if row.pw_uid == 0:
         raise Fatal(os.EX_NOUSER, f"{account}: nobody's work runs as root, so it has no signers; name another account")
     question = json.dumps({"config": str(config.absolute()), "account": row.pw_name})
-    return {"account": row.pw_name, **answer.read(_run(question.encode(), _identity(row)))}
-
-
-def _entry(account: str) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(account)
-    except (KeyError, ValueError):
-        raise Fatal(os.EX_NOUSER, f"this host has no account {account!r}; see `getent passwd`") from None
-
-
-def _identity(row: pwd.struct_passwd) -> dict[str, Any]:
-    """Return the arguments of `Popen` by which the process gets the account's ids."""
-    if os.geteuid() == row.pw_uid:
-        return {}
-    if os.geteuid() != 0:
-        raise Fatal(os.EX_NOPERM, f"{row.pw_name}: only root may ask about another account; try sudo")
-    groups = os.getgrouplist(row.pw_name, row.pw_gid)
-    return {"user": row.pw_uid, "group": row.pw_gid, "extra_groups": groups}
+    return {"account": row.pw_name, **answer.read(_run(question.encode(), as_account.identity(row)))}
 
 
 def _run(question: bytes, identity: dict[str, Any]) -> bytes:
