@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import logging
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from twinlock_common.offload import Offload
@@ -108,6 +109,20 @@ class AuditLog:
             log.warning("%s: the audit log is written again", self._path)
         self._reason = reason
         metrics.AUDIT_WRITABLE.set(self.healthy)
+
+
+@contextlib.asynccontextmanager
+async def auditing(path: Path | None, manager_id: str) -> AsyncIterator[AuditLog | None]:
+    """Keep the audit log at `path` while the block runs, as `AuditLog` does. Yield None if there is to be none."""
+    if path is None:
+        yield None
+        return
+    audit = AuditLog(path, manager_id)
+    try:
+        with metrics.exported(metrics.AUDIT_WRITABLE):
+            yield audit
+    finally:
+        await audit.close()
 
 
 def _stamped(lines: list[str]) -> bytes:

@@ -13,7 +13,7 @@ import setproctitle
 from twinlock_common.document import Entries
 from twinlock_common.notify import notify, tell_systemd
 
-from twinlock_broker.audit import AuditLog
+from twinlock_broker.audit import auditing
 from twinlock_broker.compute.command_queue import CommandQueue
 from twinlock_broker.compute.heartbeat import Heartbeat
 from twinlock_broker.compute.login import Login
@@ -28,6 +28,7 @@ from twinlock_broker.config.settings import Settings
 from twinlock_broker.config.state import remember
 from twinlock_broker.control.admin import Admin
 from twinlock_broker.control.details import Details
+from twinlock_broker.control.endpoint_metrics import UserEndpoints
 from twinlock_broker.control.exporter import exporting
 from twinlock_broker.control.head import Head
 from twinlock_broker.control.listener import listening
@@ -78,7 +79,8 @@ async def _work(settings: Settings, folder: Folder, login: Login, recent: Recent
     registration = await _register(renewal, settings, folder)
     notices = Notices(Outbox(settings.state / "notices", folder.settings["amqp_port"]))
     spawner = SpawnerClient(settings.spawner_socket)
-    async with _audit(folder, registration.endpoint_id) as audit:
+    _warn_of_no_audit(folder)
+    async with auditing(folder.audit_path, registration.endpoint_id) as audit:
         launcher = _launcher(settings, folder, spawner, admission)
         supervisor = _supervisor(settings, folder, registration, launcher, notices.send)
         sessions = Sessions(supervisor, audit)
@@ -88,7 +90,7 @@ async def _work(settings: Settings, folder: Folder, login: Login, recent: Recent
         users = Users(supervisor, sessions, head.for_users, audit)
         drain = Drain(supervisor, admission, lambda endpoint: sessions.figures(endpoint) is not None)
         async with (
-            exporting(settings.metrics, supervisor),
+            exporting(settings.metrics, UserEndpoints(supervisor, sessions.told)),
             listening(settings.control_socket, 0o666, sessions.serve),
             listening(settings.admin_socket, 0o600, admin.serve),
             listening(settings.users_socket, 0o666, users.serve),
@@ -168,19 +170,10 @@ def _warn_of_variables(folder: Folder, program: str) -> None:
         log.warning(advice, program, "twinlock-endpoint --agent")
 
 
-@contextlib.asynccontextmanager
-async def _audit(folder: Folder, endpoint_id: str) -> AsyncIterator[AuditLog | None]:
-    """Yield the audit log of a high assurance endpoint, None for other endpoints."""
-    if folder.audit_path is None:
-        if folder.settings["high_assurance"]:
-            log.warning("high_assurance without audit_log_path: no task event is audited")
-        yield None
-        return
-    audit = AuditLog(folder.audit_path, endpoint_id)
-    try:
-        yield audit
-    finally:
-        await audit.close()
+def _warn_of_no_audit(folder: Folder) -> None:
+    """Warn of a high assurance endpoint without an audit log."""
+    if folder.audit_path is None and folder.settings["high_assurance"]:
+        log.warning("high_assurance without audit_log_path: no task event is audited")
 
 
 async def _register(renewal: Renewal, settings: Settings, folder: Folder) -> Registration:

@@ -19,6 +19,7 @@ from typing import TextIO
 
 from twinlock_common.log_ration import MINUTE
 
+from twinlock_broker import metrics
 from twinlock_broker.fair_ring import FairRing
 
 FIELDS = ("endpoint", "user", "command", "mode", "error_id")
@@ -87,6 +88,7 @@ class RationedHandler(logging.StreamHandler[TextIO]):
             super().emit(record)
         else:
             self._left_out[key] = record.getMessage()
+            metrics.DROPPED_LOG_LINES.inc()
 
     def _key(self, record: logging.LogRecord) -> tuple[str, str, str]:
         about = next((str(getattr(record, name)) for name in WHO if hasattr(record, name)), "")

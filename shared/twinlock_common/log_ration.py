@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,14 @@ class _Event:
 
 
 class LogRation:
-    """Warnings through `log`: one as soon as a culprit begins, then one a minute with the number of further events."""
+    """Warnings through `log`: one as soon as a culprit begins, then one a minute with the number of further events.
 
-    def __init__(self, log: logging.Logger) -> None:
+    `left_out` is called for each event that gets no line of its own.
+    """
+
+    def __init__(self, log: logging.Logger, left_out: Callable[[], object] = lambda: None) -> None:
         self._log = log
+        self._left_out = left_out
         self._more: dict[tuple[Hashable, str], int] = {}
 
     def warning(self, who: Hashable, text: str, *values: object, **extra: Any) -> None:
@@ -38,6 +42,7 @@ class LogRation:
             key = ("others", text)
         if key in self._more:
             self._more[key] += 1
+            self._left_out()
         else:
             self._write(key, _Event(text, values, extra), 0)
 

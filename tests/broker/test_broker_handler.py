@@ -34,6 +34,7 @@ from twinlock_broker.errors import CommandError
 from twinlock_broker.identity import resolver
 from twinlock_broker.identity.mapping import Mapper
 from twinlock_broker.identity.resolver import Resolver
+from twinlock_broker.metrics import REGISTRY
 from twinlock_common.rendering import template
 
 MAPPING = {"source": "{username}", "match": "(.*)@site\\.example", "output": "{0}"}
@@ -79,8 +80,18 @@ def site(tmp_path: Path, told: Told) -> Iterator[Site]:
     made.path.close()
 
 
+def stages() -> dict[str, float]:
+    """How often each stage was gone through, by the metrics."""
+    name = "twinlock_start_stage_seconds_count"
+    return {
+        stage: REGISTRY.get_sample_value(name, {"stage": stage}) or 0 for stage in ("queue", "mapping", "rendering")
+    }
+
+
 async def test_a_good_command_becomes_a_start(site: Site) -> None:
+    before = stages()
     await site.handle(delivery(message()))
+    assert stages() == {stage: count + 1 for stage, count in before.items()}
     [request] = site.started
     assert (request.id, request.name, request.program) == (UEP, f"uep.{MANAGER}.{UEP}", "endpoint")
     assert request.user == "nobody"

@@ -6,6 +6,7 @@ import logging
 import pytest
 from twinlock_broker import logs
 from twinlock_broker.logs import KeyValue, RationedHandler
+from twinlock_broker.metrics import REGISTRY
 
 
 def line(user: str, text: str, created: float) -> logging.LogRecord:
@@ -14,12 +15,19 @@ def line(user: str, text: str, created: float) -> logging.LogRecord:
     return logging.makeLogRecord(values | {"created": created})
 
 
+def lines_left_out() -> float:
+    """How many lines were left out, by the metrics."""
+    return REGISTRY.get_sample_value("twinlock_dropped_total", {"what": "log_lines"}) or 0
+
+
 def test_what_one_user_causes_has_a_ration_of_lines_and_others_keep_theirs() -> None:
     stream = io.StringIO()
     handler = RationedHandler(stream)
     handler.setFormatter(KeyValue())
+    before = lines_left_out()
     for number in range(1000):
         handler.handle(line("eve", str(number), 1000.0))
+    assert lines_left_out() - before == 1000 - logs.MOST
     handler.handle(line("ada", "hello", 1001.0))
     lines = stream.getvalue().splitlines()
     assert len(lines) == logs.MOST + 1

@@ -17,6 +17,7 @@ from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.identity import account, watch
 from twinlock_broker.identity.mapping import Mapper, same_user
 from twinlock_broker.identity.resolver import Resolver
+from twinlock_broker.metrics import REGISTRY
 
 EXPRESSION = "expression_identity_mapping#1.0.0"
 BOB = "7b1f2f6e-0000-4000-8000-000000000002"
@@ -174,6 +175,16 @@ async def said(caplog: pytest.LogCaptureFixture, text: str) -> None:
             await asyncio.sleep(0.01)
 
 
+async def in_force(value: float) -> float:
+    """Wait until the metrics say so of the file; when the mapping in force was read."""
+    async with asyncio.timeout(60):
+        while REGISTRY.get_sample_value("twinlock_mapping_valid") != value:
+            await asyncio.sleep(0.01)
+    loaded = REGISTRY.get_sample_value("twinlock_mapping_loaded_timestamp_seconds")
+    assert loaded is not None
+    return loaded
+
+
 def watches(folder: Path) -> bool:
     """Whether the kernel tells this process of changes in the folder (fdinfo in proc(5))."""
     found = False
@@ -208,12 +219,16 @@ async def test_a_bad_file_is_told_before_anybody_needs_it_and_once(
         watchable.parent.rename(watchable.parent.with_name("elsewhere"))
         watchable.parent.mkdir()
     await said(caplog, "NOT IN FORCE")
+    loaded = await in_force(0)
     draft = watchable.with_suffix(".new")
     draft.write_text(json.dumps([expression(AT_SITE | {"output": "new-{0}"})]))
     draft.replace(watchable)
     await said(caplog, "read again")
+    assert await in_force(1) > loaded
     watching.cancel()
+    await asyncio.wait((watching,))
     assert caplog.text.count("NOT IN FORCE") == 1
+    assert REGISTRY.get_sample_value("twinlock_mapping_valid") is None, "there is no mapping any more"
 
 
 async def test_a_file_that_changed_before_it_was_watched_is_read_again(

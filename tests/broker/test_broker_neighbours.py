@@ -18,6 +18,7 @@ from twinlock_broker.compute.command import credentials
 from twinlock_broker.control import admin
 from twinlock_broker.control.door import MOST_UNKNOWN
 from twinlock_broker.control.listener import Caller, listening
+from twinlock_broker.metrics import REGISTRY
 from twinlock_common import log_ration
 
 # An endpoint that gets credentials, then comes again and again, reads nothing, closes nothing, and says that it has.
@@ -76,6 +77,11 @@ def policy() -> dict[str, object]:
 def open_files() -> int:
     """How many descriptors this process has open."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def left_out(what: str) -> float:
+    """How many of these the broker has left out."""
+    return REGISTRY.get_sample_value("twinlock_dropped_total", {"what": what}) or 0
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -159,9 +165,13 @@ async def test_an_account_has_a_few_connections_that_are_none_of_an_endpoint(run
         served.append(caller)
         await caller.receive()
 
+    before = left_out("connections"), left_out("log_lines")
     async with listening(runtime / "sock", 0o666, serve), Crowd.of(runtime / "sock", 100) as crowd:
         assert await crowd.until_left(MOST_UNKNOWN) == MOST_UNKNOWN
         await until(lambda: len(served) == MOST_UNKNOWN)
+        refused = 100 - MOST_UNKNOWN
+        assert left_out("connections") - before[0] == refused
+        assert left_out("log_lines") - before[1] == refused - 1, "the first one has its line"
         served.pop().visitor.known()
         reader, writer = await asyncio.open_unix_connection(runtime / "sock")
         await until(lambda: len(served) == MOST_UNKNOWN)

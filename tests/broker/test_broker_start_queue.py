@@ -8,6 +8,7 @@ from broker_rig import Told, endpoint_user, numbered, request
 from spawner_rig import Spawner, uep
 from twinlock_broker.endpoints import start_queue
 from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.metrics import REGISTRY
 
 SLOW = {"start_rate_per_user": 0.06}
 """One start at once, the next after twenty seconds."""
@@ -18,9 +19,16 @@ def events(spawner: Spawner, event: str) -> list[str]:
     return [line["id"] for line in spawner.audit() if line["event"] == event]
 
 
+def waited() -> float:
+    """Seconds that starts have waited for their turn, by the metrics."""
+    return REGISTRY.get_sample_value("twinlock_start_stage_seconds_sum", {"stage": "queue"}) or 0
+
+
 @pytest.mark.parametrize("policy", [{"start_rate_per_user": 0.5}])  # ten at once, then one every two seconds
 async def test_a_burst_of_starts_comes_to_run(supervisor: Supervisor, spawner: Spawner, told: Told) -> None:
+    before = waited()
     await asyncio.gather(*(supervisor.command(numbered(number, endpoint_user())) for number in range(12)))
+    assert waited() - before > 2, "the metrics tell of their wait"
     assert sorted(events(spawner, "spawned")) == [uep(number) for number in range(12)]
     assert {line.get("stage") for line in spawner.audit() if line["event"] == "refused"} <= {"rate"}
     assert told.notices == []

@@ -13,6 +13,7 @@ from typing import Any
 
 from twinlock_common.log_ration import LogRation
 
+from twinlock_broker import metrics
 from twinlock_broker.control.details import Details
 from twinlock_broker.control.listener import Caller
 from twinlock_broker.control.orders import Orders
@@ -45,7 +46,7 @@ class Admin:
         self._details = details
         self._sessions = sessions
         self._state = state
-        self._log = LogRation(log)
+        self._log = LogRation(log, metrics.DROPPED_LOG_LINES.inc)
 
     async def serve(self, caller: Caller) -> None:
         """Serve a client's connection from its start to its end."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from twinlock_common.log_ration import LogRation
 from twinlock_common.peercred import Peer, peer_of
 
-from twinlock_broker import descriptors
+from twinlock_broker import descriptors, metrics
 from twinlock_broker.control import bytes_only
 from twinlock_broker.ration import Rations
 
@@ -56,7 +56,7 @@ class Door:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: dict[int, set[socket.socket]] = {}
         self._rations = Rations(RATE, AT_ONCE)
-        self._log = LogRation(log)
+        self._log = LogRation(log, metrics.DROPPED_LOG_LINES.inc)
 
     async def run(self) -> None:
         """Accept without end, whatever becomes of one connection; the connections end with it."""
@@ -98,6 +98,7 @@ class Door:
         reason = self._objection(sock, peer.uid)
         if reason:
             sock.close()
+            metrics.DROPPED_CONNECTIONS.inc()
             self._log.warning(peer.uid, "%s: a connection of uid %d was refused: %s", self._name, peer.uid, reason)
         else:
             self._admit(sock, peer)

@@ -7,20 +7,17 @@ connect.
 import asyncio
 import contextlib
 import os
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from twinlock_broker.control.listener import Caller, listening
-from twinlock_broker.endpoints.supervisor import Supervisor
 from twinlock_broker.errors import Fatal
-from twinlock_broker.metrics import REGISTRY
+from twinlock_broker.metrics import DROPPED_CONNECTIONS, REGISTRY, exported
 
 _LIMIT = 5.0  # seconds for a client to ask, and to take the answer
 _AT_ONCE = 64
@@ -29,22 +26,22 @@ _HEAD = 8192
 
 
 @contextlib.asynccontextmanager
-async def exporting(address: str | None, supervisor: Supervisor) -> AsyncIterator[None]:
-    """Serve metrics at `address`, ``HOST:PORT`` or a path, while the block runs. Raise `Fatal` (73, 78)."""
+async def exporting(address: str | None, endpoints: Collector) -> AsyncIterator[None]:
+    """Serve metrics at `address`, ``HOST:PORT`` or a path, while the block runs. Raise `Fatal` (73, 78).
+
+    `endpoints` are those of the user endpoints.
+    """
     if address is None:
         yield
         return
-    endpoints, exporter = Endpoints(supervisor), Exporter()
-    REGISTRY.register(endpoints)
-    try:
+    exporter = Exporter()
+    with exported(endpoints):
         if address.startswith("/"):
             serving: AbstractAsyncContextManager[Any] = listening(Path(address), 0o660, exporter.serve_caller)
         else:
             serving = await _tcp(address, exporter)
         async with serving:
             yield
-    finally:
-        REGISTRY.unregister(endpoints)
 
 
 async def _tcp(address: str, exporter: "Exporter") -> asyncio.Server:
@@ -53,21 +50,6 @@ async def _tcp(address: str, exporter: "Exporter") -> asyncio.Server:
         return await asyncio.start_server(exporter.serve, host.strip("[]"), int(port), limit=_HEAD)
     except OSError as error:
         raise Fatal(os.EX_CANTCREAT, f"metrics: {address}: {error.strerror or error}") from error
-
-
-class Endpoints(Collector):
-    """The user endpoints there are, by state and user, counted when the metrics are fetched."""
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield one family with a sample for each state and user that there is."""
-        family = GaugeMetricFamily("twinlock_endpoints", "User endpoints", labels=["state", "user"])
-        states = Counter((one.state.value, one.user) for one in self._supervisor.endpoints if one.state is not None)
-        for labels, number in states.items():
-            family.add_metric(labels, number)
-        yield family
 
 
 class Exporter:
@@ -87,6 +69,7 @@ class Exporter:
             oldest = next(iter(self._open))
             oldest.transport.abort()  # Prometheus asks at once, and has its answer before its connection is the oldest
             del self._open[oldest]
+            DROPPED_CONNECTIONS.inc()
         self._open[writer] = None
         try:
             async with asyncio.timeout(_LIMIT):

@@ -21,19 +21,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from twinlock_common.log_ration import LogRation
-from twinlock_common.offload import Offload
 
-from twinlock_broker import metrics, processes
+from twinlock_broker import metrics
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.config.policies import Mode
 from twinlock_broker.control import messages, told
+from twinlock_broker.control.identification import Identification
 from twinlock_broker.control.listener import Caller
 from twinlock_broker.control.told import Tellers, Told
 from twinlock_broker.endpoints.endpoint import Endpoint, Signed, Stopper
 from twinlock_broker.endpoints.registry import State
 from twinlock_broker.endpoints.supervisor import Supervisor
-from twinlock_broker.errors import CommandError
-from twinlock_broker.identity import account
 from twinlock_broker.ration import Rations
 
 MESSAGE_RATE = 20.0
@@ -51,12 +49,6 @@ AUDIT_AT_ONCE = 1 << 20
 _LEAST = 200
 """Bytes that an audit message counts as at least."""
 
-_LEVELS = 3
-"""Levels of processes: the one that the spawner knows, and below it, with guards, the inner guard and the endpoint."""
-
-_LOOK_UP_LIMIT = 10.0
-_START_LIMIT = 5.0
-
 log = logging.getLogger(__name__)
 
 
@@ -68,18 +60,17 @@ class Sessions:
         supervisor.listeners.refreshed = self.refresh
         supervisor.listeners.stopping = self.end
         self._audit = audit
-        self._lookups = Offload("lookup", 8)
-        self._uids: dict[str, int] = {}
+        self._identification = Identification(supervisor)
         self._callers: dict[str, Caller] = {}
         self._tellers = Tellers(lambda endpoint_id: self._callers[endpoint_id].send({"type": "report"}))
         self._messages = Rations(MESSAGE_RATE, MESSAGES_AT_ONCE)
         self._records = Rations(AUDIT_RATE, AUDIT_AT_ONCE)
-        self._log = LogRation(log)
+        self._log = LogRation(log, metrics.DROPPED_LOG_LINES.inc)
         metrics.REFUSED_RESULTS.set_function(lambda: self._tellers.total("refused_results"))
 
     async def serve(self, caller: Caller) -> None:
         """Serve a client's connection from its start to its end."""
-        endpoint = await self._who(caller)
+        endpoint = await self._identification.endpoint_of(caller)
         if endpoint is None:
             text = "process %d of uid %d isn't a user endpoint; it was disconnected"
             self._log.warning(caller.uid, text, caller.pid, caller.uid)
@@ -127,50 +118,16 @@ class Sessions:
             self._tellers.forget(endpoint.id)
         self._callers[endpoint.id] = caller
         caller.visitor.known()
+        if endpoint.connected_pid != endpoint.pid:
+            self._note_process(endpoint)
         if endpoint.has_newer_request:
             self.refresh(endpoint)
 
-    async def _who(self, caller: Caller) -> Endpoint | None:
-        """Return which endpoint the caller is, None if it is none.
-
-        Its process may connect before the spawner has said that there is one, so starts under way are waited for.
-        """
-        deadline = time.monotonic() + _START_LIMIT
-        endpoint = await self._known(caller)
-        while endpoint is None and await self._start_decided(deadline - time.monotonic()):
-            endpoint = await self._known(caller)
-        return endpoint
-
-    async def _start_decided(self, limit: float) -> bool:
-        """Wait for the next of the starts that are under way.
-
-        Return False if there is none any more, or none is decided within `limit` seconds.
-        """
-        launches = [one.launch for one in self._supervisor.endpoints if one.launch is not None]
-        pending = [launch for launch in launches if not launch.done()]
-        if not pending or limit <= 0:
-            return False
-        done, _ = await asyncio.wait(pending, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
-
-    async def _known(self, caller: Caller) -> Endpoint | None:
-        pid = caller.pid
-        for _ in range(_LEVELS):
-            endpoint = self._supervisor.of_process(pid)
-            if endpoint is not None:
-                return endpoint if await self._is_of(endpoint.user, caller.uid) else None
-            pid = processes.parent(pid)
-        return None
-
-    async def _is_of(self, user: str, uid: int) -> bool:
-        """Return whether `uid` is the account's. A uid that was found before will do: reconnecting costs no look-up."""
-        if self._uids.get(user) != uid:
-            try:
-                found = await self._lookups.run(_LOOK_UP_LIMIT, lambda: account.look_up(user).uid)
-            except (CommandError, TimeoutError):
-                return False
-            self._uids[user] = found
-        return self._uids[user] == uid
+    def _note_process(self, endpoint: Endpoint) -> None:
+        """Note that this is the first connection of the endpoint's process to this broker."""
+        endpoint.connected_pid = endpoint.pid
+        if endpoint.launch is not None:  # an earlier broker started it otherwise, and has had its first connection
+            metrics.ONLINE.observe(time.monotonic() - endpoint.started)
 
     async def _listen(self, endpoint: Endpoint, caller: Caller) -> None:
         while (message := await caller.receive()) is not None:

@@ -47,6 +47,8 @@ class Endpoint:
     """When its process was started, or adopted."""
     pid: int = 0
     """By the spawner's word; 0 while there is no process."""
+    connected_pid: int = 0
+    """`pid` as of its last connection to this broker; 0 before the first one."""
     wait_status: int | None = None
     """That of a process which ended before the spawner's answer to its start was handled."""
     ending: bool = False

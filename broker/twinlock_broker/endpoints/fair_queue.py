@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from weakref import WeakValueDictionary
 
+from twinlock_broker import metrics
 from twinlock_broker.compute.command_queue import PREFETCH
 from twinlock_broker.errors import CommandError
 
@@ -43,8 +44,9 @@ class FairQueue:
 
 async def _take_turn(line: asyncio.Lock, patience: float | None) -> None:
     try:
-        async with asyncio.timeout(patience):
-            await line.acquire()
+        with metrics.QUEUE.time():
+            async with asyncio.timeout(patience):
+                await line.acquire()
     except TimeoutError as error:
         raise CommandError(
             f"More than {MOST} of your start requests are in progress here, and they take long. Submit again later"

@@ -10,6 +10,7 @@ from twinlock_common.document import Entries
 from twinlock_common.offload import Offload
 from twinlock_wire import wire
 
+from twinlock_broker import metrics
 from twinlock_broker.config.policies import Mode
 from twinlock_broker.endpoints.admission import Admission
 from twinlock_broker.endpoints.endpoint import Endpoint
@@ -121,7 +122,8 @@ class Launcher:
         if refusal is not None:
             return refusal
         try:
-            return await self._spawner.spawn(spawn, fds)
+            with metrics.SPAWN.time():
+                return await self._spawner.spawn(spawn, fds)
         except TimeoutError:
             return wire.Refused(spawn.id, "unanswered", "no answer in time")
 

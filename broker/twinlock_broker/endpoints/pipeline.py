@@ -10,6 +10,7 @@ from twinlock_common.rendering.configuration import Request
 from twinlock_common.rendering.reserved import Reserved
 from twinlock_wire import wire
 
+from twinlock_broker import metrics
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import Credentials, StartCommand
 from twinlock_broker.config.folder import Folder, Site
@@ -76,11 +77,11 @@ class StartPipeline:
             raise CommandError(
                 "This endpoint can't write its audit log, so it runs nothing. Tell the endpoint's administrator"
             )
-        with at_stage("identity mapping", command.options):
+        with at_stage("identity mapping", command.options), metrics.MAPPING.time():
             match, local = await self._resolver.resolve(command.identities)
             check_name(local.name)
         doing = "rendering the endpoint's template"
-        with at_stage("rendering", command.options, local.name):
+        with at_stage("rendering", command.options, local.name), metrics.RENDERING.time():
             return await limited(self._renders, RENDER_LIMIT, doing, lambda: self._render(command, match, local))
 
     def _render(self, command: StartCommand, match: Match, local: Account) -> StartRequest:

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from twinlock_wire import wire
 
+from twinlock_broker import metrics
 from twinlock_broker.compute.command_queue import PREFETCH
 
 LIMIT = 60.0
@@ -49,11 +50,12 @@ class StartQueue:
             return answer
         self._waiting += 1
         try:
-            async with self._lines.setdefault(user, asyncio.Lock()):
-                while due and max(due, time.monotonic()) < end:
-                    await asyncio.sleep(due - time.monotonic())
-                    answer = await spawn()
-                    due = _due(answer)
+            with metrics.QUEUE.time():  # the spawner's answers in between take little of it
+                async with self._lines.setdefault(user, asyncio.Lock()):
+                    while due and max(due, time.monotonic()) < end:
+                        await asyncio.sleep(due - time.monotonic())
+                        answer = await spawn()
+                        due = _due(answer)
         finally:
             self._waiting -= 1
         return answer

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,10 +50,17 @@ class Mapper:
         self._mappers: list[Any] = []
         self._seen: tuple[int, ...] = ()
         self._complaint = ""
+        self.loaded_at = 0.0
+        """When the mapping in force was read, in seconds since 1970."""
         try:
             self._load()
         except Exception as error:  # the library lets anything through that a bad file provokes
             raise Fatal(os.EX_CONFIG, f"{path}: the identity mapping can't be read: {in_words(error)}") from error
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the mapping in force is that of the file, as far as the last look at the file has shown."""
+        return not self._complaint
 
     def map(self, identities: Collection[Mapping[str, Any]]) -> list[Match]:
         """Return all matches, the first mapper's first. Raise `CommandError` if there is none.
@@ -108,6 +116,7 @@ class Mapper:
         self._mappers = [
             ExternalMapper(made) if isinstance(made, ExternalIdentityMapping) else made for made in mappers
         ]
+        self.loaded_at = time.time()
         self._seen = stamp  # set last: another thread that finds nothing changed uses the new mapping
 
     def _stamp(self) -> tuple[int, ...]:

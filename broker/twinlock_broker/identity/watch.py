@@ -8,6 +8,7 @@ from pathlib import Path
 from asyncinotify import Inotify, Mask
 from twinlock_common.offload import Offload
 
+from twinlock_broker import metrics
 from twinlock_broker.identity.mapping import Mapper
 
 LOOK_PERIOD = 30.0
@@ -23,7 +24,17 @@ log = logging.getLogger(__name__)
 
 
 async def watch(mapper: Mapper) -> None:
-    """Refresh `mapper` at each change in its file's folder, and every `LOOK_PERIOD` seconds, without end."""
+    """Refresh `mapper` at each change in its file's folder, and every `LOOK_PERIOD` seconds, without end.
+
+    Meanwhile the metrics say whether the mapping in force is that of the file.
+    """
+    metrics.MAPPING_VALID.set_function(lambda: mapper.is_current)
+    metrics.MAPPING_LOADED.set_function(lambda: mapper.loaded_at)
+    with metrics.exported(metrics.MAPPING_VALID, metrics.MAPPING_LOADED):
+        await _refresh_at_changes(mapper)
+
+
+async def _refresh_at_changes(mapper: Mapper) -> None:
     changed = asyncio.Event()
     offload = Offload("mapping", 1)
     async with asyncio.TaskGroup() as tasks:
