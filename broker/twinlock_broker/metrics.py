@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
+from twinlock_common.task_times import BOUNDS, RUN, WAIT
+
+from twinlock_broker.summed_histogram import SummedHistogram
 
 REGISTRY = CollectorRegistry()
 """A registry of our own: the library's metrics of the process need files that the broker's unit hides."""
@@ -49,6 +52,19 @@ ONLINE = START_STAGE_SECONDS.labels("online")
 ROUND_TRIP_SECONDS = Histogram(
     "twinlock_spawner_round_trip_seconds", "From a request to the spawner's answer", buckets=_BUCKETS, registry=REGISTRY
 )
+TASK_QUEUE_SECONDS = SummedHistogram(
+    f"twinlock_{WAIT}",
+    "How long tasks waited, from their arrival at their endpoint until a worker began them, by the endpoints' word; a "
+    "task is counted when a worker has answered it",
+    BOUNDS,
+)
+REGISTRY.register(TASK_QUEUE_SECONDS)
+TASK_SECONDS = SummedHistogram(
+    f"twinlock_{RUN}",
+    "How long workers had these tasks, by the workers' clocks and the endpoints' word",
+    BOUNDS,
+)
+REGISTRY.register(TASK_SECONDS)
 NOTICES = Counter(
     "twinlock_notices",
     "Failure notices to users: sent, lost (the user wasn't told), void (a newer start came first)",
@@ -72,12 +88,14 @@ SPAWNER_CONNECTED = Gauge("twinlock_spawner_connected", "Whether the spawner is 
 DROPPED = Counter(
     "twinlock_dropped",
     "What the broker has left out because of its limits: log_lines (of its log; some are counted in a later line), "
-    "connections (to its sockets and to its metrics, from accounts with too many)",
+    "connections (to its sockets and to its metrics, from accounts with too many), task_times (messages in which an "
+    "endpoint tells times of its tasks that can't be true)",
     ["what"],
     registry=REGISTRY,
 )
 DROPPED_LOG_LINES = DROPPED.labels("log_lines")
 DROPPED_CONNECTIONS = DROPPED.labels("connections")
+DROPPED_TASK_TIMES = DROPPED.labels("task_times")
 
 # Those below are exported only where they have a meaning: an alarm mustn't go off where there is nothing to watch.
 AUDIT_WRITABLE = Gauge(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pika
 import pytest
-from broker_process import Broker, broker_place, running_spawner
+from broker_process import Broker, broker_place, exported, running_spawner
 from broker_rabbit import Rabbit
 from broker_rest import rest_service
 from broker_rig import MANAGER, amqp_creds, identity, message
@@ -25,8 +25,17 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an endpoint of another account is started"),
 ]
 
-TEMPLATE = "engine: {type: ThreadPoolEngine, max_workers: 1}\n"
 USER = "twl-assured"
+TEMPLATE = "engine: {type: ThreadPoolEngine, max_workers: 1}\nheartbeat_period: 5\n"
+METRICS = (
+    "twinlock_audit_writable 1.0",
+    "twinlock_mapping_valid 1.0",
+    'twinlock_start_stage_seconds_count{stage="online"} 1.0',
+    f'twinlock_tasks{{state="queued",user="{USER}"}} 0.0',
+    f'twinlock_workers{{state="idle",user="{USER}"}} 1.0',
+    "twinlock_task_queue_seconds_count 1.0",
+    "twinlock_task_seconds_count 1.0",
+)
 
 
 def double(number: int) -> int:
@@ -71,10 +80,17 @@ async def test_each_task_stands_in_the_audit_log_with_its_account(rabbit: Rabbit
             async with asyncio.timeout(180):
                 while "EXEC_END" not in log.read_text():
                     await asyncio.sleep(0.05)
+                while await missing_metrics(place):
+                    await asyncio.sleep(0.5)
             await broker.stop()
         lines = [line for line in log.read_text().splitlines() if f"tid={task}" in line]
     row = rf"\S+ uid={account.pw_uid} pid=\d+ uep={endpoint} fid={function} tid={task} bid= "
     assert [re.sub(row, "", line) for line in lines] == ["RECEIVED", "EXEC_START", "EXEC_END"]
+
+
+async def missing_metrics(place: Path) -> set[str]:
+    """Which of the lines that there should be the metrics don't have yet."""
+    return set(METRICS).difference((await exported(place)).splitlines())
 
 
 def properties() -> pika.BasicProperties:

@@ -4,26 +4,12 @@ from pathlib import Path
 
 import pytest
 from broker_rig import Told, endpoint_user, request
-from broker_site import CALLER, OTHER, Site, another, says, serving
+from broker_site import CALLER, OTHER, RETURNING, Site, another, says, serving
 from spawner_rig import PYTHON, Spawner
 from twinlock_broker.control.endpoint_metrics import UserEndpoints
 from twinlock_broker.metrics import REGISTRY
 
-# One that connects again whenever its connection ends, and says which one it is. If its configuration says so, it hangs
-# up itself after the first one.
-RETURNING = """
-import json, socket, sys, time
-document = json.load(sys.stdin)
-for figure in ("first", "second"):
-    sock = socket.socket(socket.AF_UNIX)
-    while sock.connect_ex(document["control"]):
-        time.sleep(0.05)
-    sock.sendall(json.dumps({"type": "figures", "figures": {figure: 1}}).encode() + b"\\n")
-    if document["config"] == "hang up" and figure == "first":
-        sock.shutdown(socket.SHUT_WR)
-    while sock.recv(1000):
-        pass
-"""
+FIRST, SECOND = ({"type": "figures", "figures": {name: 1}} for name in ("first", "second"))
 
 
 @pytest.fixture
@@ -82,7 +68,7 @@ async def test_an_endpoint_that_tells_nothing_has_no_tasks_and_no_workers(site: 
 
 async def test_a_process_comes_online_once(site: Site) -> None:
     before = online()
-    await site.supervisor.command(request(endpoint_user(), "returning", "hang up"))
+    await site.supervisor.command(request(endpoint_user(), "returning", says(FIRST | {"then": "hang up"}, SECOND)))
     await site.figures("second")
     assert online() == before + 1
 
@@ -91,7 +77,7 @@ async def test_what_an_earlier_broker_started_does_not_come_online_again(
     spawner: Spawner, told: Told, runtime: Path, tmp_path: Path
 ) -> None:
     async with serving(spawner, told, runtime, tmp_path) as site:
-        await site.supervisor.command(request(endpoint_user(), "returning"))
+        await site.supervisor.command(request(endpoint_user(), "returning", says(FIRST, SECOND)))
         await site.figures("first")
     before = online()
     async with serving(spawner, told, runtime, tmp_path) as site:

@@ -161,6 +161,16 @@ def site(host: Host, tmp_path: Path) -> Site:
 
 
 @pytest.fixture
+def manager() -> Iterator[ManagerSocket]:
+    """A manager endpoint's socket, in a folder that every account can enter."""
+    with tempfile.TemporaryDirectory(prefix="endpoint-manager-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        made = ManagerSocket(Path(name))
+        yield made
+        made.close()
+
+
+@pytest.fixture
 def control(host: Host) -> Iterator[ManagerSocket]:
     """The manager endpoint's socket that `verified.toml` names."""
     made = ManagerSocket(host.folder)

@@ -1,17 +1,14 @@
 """The reports of an endpoint to a manager endpoint at which somebody looks; its place the test takes."""
 
 import asyncio
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from batch_rig import PBS, environment
-from endpoint_rig import LIMIT_S, Queues, Running, until, value
+from endpoint_rig import Queues, Running, until, value
 from endpoint_tasks import double
-from manager_socket import ManagerSocket
+from manager_socket import ManagerSocket, report
 from twinlock_endpoint.manager import reports
 from twinlock_endpoint.manager.reports import Reports
 from twinlock_endpoint.manager.usage import Usage
@@ -25,16 +22,6 @@ engine: {{type: GlobusComputeEngine, max_workers_per_node: 1, provider: {{type: 
 system = pytest.mark.system
 
 
-@pytest.fixture
-def manager() -> Iterator[ManagerSocket]:
-    """A socket in a folder that every account can enter."""
-    with tempfile.TemporaryDirectory(prefix="endpoint-manager-", dir="/tmp") as name:
-        Path(name).chmod(0o755)
-        made = ManagerSocket(Path(name))
-        yield made
-        made.close()
-
-
 def wait_for(path: str) -> str:
     import pathlib
     import time
@@ -42,17 +29,6 @@ def wait_for(path: str) -> str:
     while not pathlib.Path(path).exists():
         time.sleep(0.01)
     return "done"
-
-
-def report(manager: ManagerSocket, told: Callable[[dict[str, Any], dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first report of which this is true, by its figures and the whole message; somebody looks until it comes."""
-    end = time.monotonic() + LIMIT_S
-    while time.monotonic() < end:
-        manager.send({"type": "report"})
-        message = manager.receive("figures")
-        if told(message["figures"], message):
-            return message
-    raise AssertionError(message)
 
 
 @system

@@ -102,7 +102,9 @@ class Broker:
         `program` is the spawner rig's that it starts; `report` prints its document and ends. For `own`
         see `command`.
         """
-        (place / "broker.yaml").write_text(f"program: {program}\nspawner_socket: {spawner.socket}")
+        (place / "broker.yaml").write_text(
+            f"program: {program}\nspawner_socket: {spawner.socket}\nmetrics: {place}/state/metrics.sock"
+        )
         log = os.open(place / "broker.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         process = await asyncio.create_subprocess_exec(
             *command(place, own),
@@ -128,6 +130,15 @@ class Broker:
         await asyncio.wait_for(self.process.wait(), 180)
         assert self.process.returncode == 0, self.log
         return self.log
+
+
+async def exported(place: Path) -> str:
+    """What Prometheus gets of the place's broker."""
+    reader, writer = await asyncio.open_unix_connection(place / "state" / "metrics.sock")
+    writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 60)
+    writer.close()
+    return answer.decode()
 
 
 async def start_command(rabbit: Rabbit) -> None:

@@ -44,6 +44,29 @@ for line in sock.makefile():
     sock.sendall(json.dumps({"type": "figures", "figures": figures}).encode() + b"\\n")
 """
 
+# An endpoint that connects again whenever its connection ends, and sends a line of its configuration each time. "+" in
+# a line ends a message, "hang up" has the endpoint hang up. What a broker that ended may not have read is sent again.
+RETURNING = """
+import json, socket, sys, time
+document = json.load(sys.stdin)
+def tell(line):
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(document["control"])
+        sock.sendall(line.replace("+", "\\n").encode() + b"\\n")
+        if "hang up" in line:
+            sock.shutdown(socket.SHUT_WR)
+        while sock.recv(1000):
+            pass
+    except OSError:
+        time.sleep(0.05)
+        return False
+    return True
+for line in document["config"].splitlines():
+    while not tell(line):
+        pass
+"""
+
 
 OTHER = "99999999-8888-4777-8666-666666666666"
 """The user endpoint that `another` starts."""

@@ -3,6 +3,8 @@
 import json
 import select
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -93,3 +95,14 @@ class ManagerSocket:
 def states(message: dict[str, Any]) -> list[str]:
     """What an audit message says happened, without the ids."""
     return [record.split("bid= ")[1] for record in message["records"]]
+
+
+def report(manager: ManagerSocket, told: Callable[[dict[str, Any], dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first report of which this is true, by its figures and the whole message; somebody looks until it comes."""
+    end = time.monotonic() + LIMIT_S
+    while time.monotonic() < end:
+        manager.send({"type": "report"})
+        message = manager.receive("figures")
+        if told(message["figures"], message):
+            return message
+    raise AssertionError(message)

@@ -3,7 +3,10 @@
 import re
 from typing import Any
 
+from twinlock_common.task_times import BOUNDS, RUN, WAIT
+
 from twinlock_broker.endpoints.endpoint import Signed
+from twinlock_broker.endpoints.task_times import Histogram
 from twinlock_broker.printable import printable
 
 MAX_RECORDS = 16
@@ -25,6 +28,25 @@ def read_figures(message: dict[str, Any]) -> dict[str, float]:
         raise ValueError("the figures aren't a short mapping")
     numbers = {name: value for name, value in found.items() if type(value) in (int, float) and abs(value) < _MOST}
     return {name: value for name, value in numbers.items() if _NAME.fullmatch(name)}
+
+
+def read_histograms(message: dict[str, Any]) -> dict[str, Histogram]:
+    """Return how long its tasks waited and ran, by the names in `task_times`; nothing from an earlier version's."""
+    found = message.get("histograms", {})
+    if not isinstance(found, dict) or len(found) > _MOST_FIGURES:
+        raise ValueError("the histograms aren't a short mapping")
+    return {name: _histogram(found[name]) for name in (WAIT, RUN) if name in found}
+
+
+def _histogram(found: Any) -> Histogram:
+    if not isinstance(found, dict):
+        raise ValueError("a histogram that isn't a mapping")
+    counts, total = found.get("counts"), found.get("sum")
+    if not isinstance(counts, list) or len(counts) != len(BOUNDS) + 1:
+        raise ValueError(f"a histogram without {len(BOUNDS) + 1} counts")
+    if (type(total) is not int and type(total) is not float) or not 0 <= total < _MOST:
+        raise ValueError("a histogram without a sum")
+    return Histogram(tuple(_count(one, "a histogram with a count that is none") for one in counts), total)
 
 
 def read_condition(message: dict[str, Any]) -> str:

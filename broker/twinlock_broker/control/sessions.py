@@ -7,8 +7,9 @@ Down: ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}
 other endpoint goes on with its tasks, ``report``, which asks for figures as of now, and for some seconds more.
 
 Up: ``figures`` {figures: name to number, condition: what is in the way of its tasks, jobs: ids of its batch jobs,
-reports: whether it understands ``report``, in verified mode signed: {key, delegation}}, ``audit`` {number, records: a
-list of texts}, ``journal`` {tasks: the number of unfinished ones}, ``stop``, if its user stops it.
+histograms: how long its tasks waited and ran, by the names and buckets of `twinlock_common.task_times`, as {counts,
+sum}, reports: whether it understands ``report``, in verified mode signed: {key, delegation}}, ``audit`` {number,
+records: a list of texts}, ``journal`` {tasks: the number of unfinished ones}, ``stop``, if its user stops it.
 
 An endpoint has one connection, and a ration of messages and of audit records. What comes faster waits unread: that
 holds up its own endpoint, and nobody else.
@@ -17,7 +18,7 @@ holds up its own endpoint, and nobody else.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twinlock_common.log_ration import LogRation
@@ -29,9 +30,11 @@ from twinlock_broker.control import messages, told
 from twinlock_broker.control.identification import Identification
 from twinlock_broker.control.listener import Caller
 from twinlock_broker.control.told import Tellers, Told
+from twinlock_broker.endpoints import task_times
 from twinlock_broker.endpoints.endpoint import Endpoint, Signed, Stopper
 from twinlock_broker.endpoints.registry import State
 from twinlock_broker.endpoints.supervisor import Supervisor
+from twinlock_broker.endpoints.task_times import Histogram
 from twinlock_broker.ration import Rations
 
 MESSAGE_RATE = 20.0
@@ -125,8 +128,9 @@ class Sessions:
 
     def _note_process(self, endpoint: Endpoint) -> None:
         """Note that this is the first connection of the endpoint's process to this broker."""
-        endpoint.connected_pid = endpoint.pid
+        endpoint.connected_pid, endpoint.task_times = endpoint.pid, None
         if endpoint.launch is not None:  # an earlier broker started it otherwise, and has had its first connection
+            endpoint.task_times = {}
             metrics.ONLINE.observe(time.monotonic() - endpoint.started)
 
     async def _listen(self, endpoint: Endpoint, caller: Caller) -> None:
@@ -152,6 +156,7 @@ class Sessions:
         self._messages.of(endpoint.id).take()
         if message.get("type") == "figures":
             self._tellers.note(endpoint.id, told.read(message))
+            self._count_task_times(endpoint, messages.read_histograms(message))
             await self._note_signed(endpoint, caller, messages.read_signed(message))
         elif message.get("type") == "journal":
             self._supervisor.note_unfinished(endpoint, messages.read_tasks(message))
@@ -162,6 +167,16 @@ class Sessions:
             caller.send({"type": "unaudited", "number": number})
         else:
             raise ValueError("a message of an unknown type")
+
+    def _count_task_times(self, endpoint: Endpoint, histograms: Mapping[str, Histogram]) -> None:
+        objection = task_times.objection(histograms, time.monotonic() - endpoint.started)
+        if objection:
+            metrics.DROPPED_TASK_TIMES.inc()
+            self._warn(
+                endpoint, "the times that it tells of its tasks can't be true, and aren't counted: %s", objection
+            )
+        else:
+            endpoint.task_times = task_times.count(histograms, endpoint.task_times)
 
     async def _stop(self, endpoint: Endpoint) -> None:
         """End it, as `twinlock my stop` does: no command that came before starts it again."""

@@ -1,6 +1,7 @@
 """One user endpoint, as the broker knows it."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,6 +9,7 @@ from twinlock_broker.config.policies import Mode
 from twinlock_broker.endpoints.output import Output
 from twinlock_broker.endpoints.pipeline import StartRequest
 from twinlock_broker.endpoints.registry import State
+from twinlock_broker.endpoints.task_times import Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Endpoint:
     """By the spawner's word; 0 while there is no process."""
     connected_pid: int = 0
     """`pid` as of its last connection to this broker; 0 before the first one."""
+    task_times: Mapping[str, Histogram] | None = None
+    """What was counted of what that process tells of its tasks; None if an earlier broker may have counted some."""
     wait_status: int | None = None
     """That of a process which ended before the spawner's answer to its start was handled."""
     ending: bool = False

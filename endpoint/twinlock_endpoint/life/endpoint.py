@@ -221,6 +221,8 @@ class _Endpoint:
         self._parts.window.end()
         self._parts.consumer.end()
         self._parts.tasks.leave()
+        if self._engine_started:
+            self._parts.heartbeats.tell_manager()
         await self._stop_engine()
         if self._engine_started:
             self._parts.tasks.abandon(self._why, self._final)

@@ -20,12 +20,16 @@ class OwnFigures:
     usage: Usage
 
     def beside(self, of_engine: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the figures as of now, and `jobs`, the ids of batch jobs; `of_engine` is what the engine said last."""
+        """Return the figures as of now, with `jobs`, the ids of batch jobs, and `histograms`, the times of tasks.
+
+        `of_engine` is what the engine said last.
+        """
         return {
             **self.ledger.figures(),
             **self._tasks(of_engine),
             "blocks": self.engine.blocks(),
             "jobs": self.engine.jobs(),
+            "histograms": self.ledger.times.told(),
             **self.usage.figures,
             **self._idleness(),
         }

@@ -2,9 +2,9 @@
 
 JSON lines with a `type` on a Unix socket. The other side knows by the kernel's word who this process is. Down:
 ``credentials`` {amqp_creds}, ``audited`` {number}, ``unaudited`` {number}, ``end`` {reason}, ``report``, which asks for
-figures as of now. Up: ``figures`` {figures, condition, jobs, reports: it understands ``report``, and in verified mode
-who has signed}, ``audit`` {number, records}, ``journal`` {tasks}, their number: while it isn't 0, another endpoint has
-to be started if this one dies, ``stop``, if its user stops it.
+figures as of now. Up: ``figures`` {figures, condition, jobs, histograms, reports: it understands ``report``, and in
+verified mode who has signed}, ``audit`` {number, records}, ``journal`` {tasks}, their number: while it isn't 0,
+another endpoint has to be started if this one dies, ``stop``, if its user stops it.
 """
 
 import asyncio

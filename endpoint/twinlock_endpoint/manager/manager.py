@@ -88,12 +88,13 @@ class Manager:
         await self._control.run()
 
     def tell(self, figures: dict[str, Any]) -> None:
-        """Tell the manager the figures, the condition that the engine is in, and its batch jobs."""
+        """Tell the manager the figures, the condition that the engine is in, its batch jobs and its tasks' times."""
         self._told = {
             "type": "figures",
             "figures": {name: value for name, value in figures.items() if type(value) in (int, float)},
             "condition": str(figures.get("condition") or "")[:_LONGEST_CONDITION],
             "jobs": [job for job in figures.get("jobs", ()) if _JOB.fullmatch(job)][:_MOST_JOBS],
+            "histograms": figures.get("histograms", {}),
             "reports": True,
             **self._signer,
         }

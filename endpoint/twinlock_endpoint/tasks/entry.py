@@ -1,6 +1,7 @@
 """A task between its delivery and the confirmation of its result."""
 
 import asyncio
+import time
 from collections.abc import Set
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ class Entry:
     __slots__ = (
         "_interruption",
         "_waits_for",
+        "arrived",
         "attempts",
         "delivery",
         "has_result",
@@ -41,6 +43,8 @@ class Entry:
     def __init__(self, id: str, delivery: Message | None, attempts: int = 0) -> None:
         self.id = id
         """The task's uuid."""
+        self.arrived = time.monotonic()
+        """When it came to this endpoint, or was found in the journal."""
         self.delivery = delivery
         """The delivery to acknowledge, while the queue holds the task; None when only the journal has it."""
         self.attempts = attempts

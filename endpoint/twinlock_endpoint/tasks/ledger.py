@@ -17,6 +17,7 @@ from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.tasks import results
 from twinlock_endpoint.tasks.entry import Entry
+from twinlock_endpoint.tasks.times import TaskTimes
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class Ledger:
         # one, so only the last so many tasks can come again.
         self._done: OrderedDict[str, None] = OrderedDict.fromkeys(journal.done[-prefetch:])
         self._remember = prefetch
+        self.times = TaskTimes()
+        """How long tasks waited and ran."""
         self.received = 0
         """Tasks that came, those of a predecessor's journal included."""
         self.settled = 0
@@ -111,6 +114,7 @@ class Ledger:
     async def settle(self, entry: Entry, result: bytes) -> None:
         """Record the result, publish it until RabbitMQ has confirmed it, and forget the task."""
         self._has_result(entry)
+        self.times.note(entry.arrived, result)
         sealed = await entry.sealed(result)
         await self._record(entry, sealed)
         await self._deliver(entry, sealed)

@@ -5,9 +5,16 @@ reads as what the classes make; the tests read it with them.
 """
 
 import json
+import re
 from typing import Any
 
 _VERSION = b"\x01"
+_LONGEST_END = 300
+_WORKED = re.compile(
+    rb'"task_statuses":\[\{"timestamp":([0-9]{1,19}),"state":"execution-start","actor":"worker"\},'
+    rb'\{"timestamp":([0-9]{1,19}),"state":"execution-end","actor":"worker"\}\]\}\}\Z'
+)
+"""The end of a result that a worker has made; the timestamps are in nanoseconds."""
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
@@ -51,6 +58,12 @@ def is_result_of(task_id: str, sent: object) -> bool:
     """Return whether a worker has sent the result of a task, as far as the beginning shows that `result` has made."""
     beginning = f'{{"message_type":"result","data":{{"task_id":"{task_id}",'
     return isinstance(sent, bytes) and sent.startswith(_VERSION + beginning.encode())
+
+
+def seconds_in_worker(result: bytes) -> float | None:
+    """Return how long a worker had the task of a packed result; None if the result's end doesn't say so."""
+    found = _WORKED.search(result[-_LONGEST_END:])
+    return max(0, int(found[2]) - int(found[1])) / 1e9 if found else None
 
 
 def transition(state: str, actor: str, timestamp_ns: int) -> dict[str, Any]:
