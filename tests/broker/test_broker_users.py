@@ -222,6 +222,7 @@ async def test_a_log_is_followed_until_ctrl_c(home: Path) -> None:
     assert await asyncio.wait_for(made.wait(), 60) == -signal.SIGINT
 
 
+@pytest.mark.parametrize("policy", [{"stop_grace": 600, "programs": {"stays": [*PYTHON, STAYS]}}])
 async def test_who_stops_an_endpoint_again_and_again_fills_no_log(
     site: Site, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -240,6 +241,7 @@ async def test_who_stops_an_endpoint_again_and_again_fills_no_log(
     ]
     assert caplog.text.count("to be stopped, by its user") == 1
     writer.close()
+    os.kill(endpoint.pid, signal.SIGKILL)
     await told.next()
 
 
