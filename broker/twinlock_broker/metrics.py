@@ -97,6 +97,14 @@ DROPPED_LOG_LINES = DROPPED.labels("log_lines")
 DROPPED_CONNECTIONS = DROPPED.labels("connections")
 DROPPED_TASK_TIMES = DROPPED.labels("task_times")
 
+# Prometheus sees no increase of a series that begins with its first event.
+for _outcome in ("carried_out", "refused", "dropped", "duplicate"):
+    COMMANDS.labels(_outcome)
+for _outcome in ("sent", "lost", "void"):
+    NOTICES.labels(_outcome)
+for _link in ("commands", "heartbeats"):
+    AMQP_CONNECTED.labels(_link)
+
 # Those below are exported only where they have a meaning: an alarm mustn't go off where there is nothing to watch.
 AUDIT_WRITABLE = Gauge(
     "twinlock_audit_writable",

@@ -96,15 +96,16 @@ class Broker:
         environment: Mapping[str, str] | None = None,
         program: str = "report",
         own: Collection[str] = (),
+        metrics: str = "",
     ) -> "AsyncIterator[Broker]":
         """It, when it says that it is ready; it ends with the block, however that ends.
 
         `program` is the spawner rig's that it starts; `report` prints its document and ends. For `own`
-        see `command`.
+        see `command`. `metrics` is their address; without one, it is a socket in the state folder.
         """
-        (place / "broker.yaml").write_text(
-            f"program: {program}\nspawner_socket: {spawner.socket}\nmetrics: {place}/state/metrics.sock"
-        )
+        address = metrics or f"{place}/state/metrics.sock"
+        lines = (f"program: {program}", f"spawner_socket: {spawner.socket}", f"metrics: {address}")
+        (place / "broker.yaml").write_text("\n".join(lines))
         log = os.open(place / "broker.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         process = await asyncio.create_subprocess_exec(
             *command(place, own),
