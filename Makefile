@@ -28,7 +28,7 @@ BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 SITE_PACKAGES := rabbitmq-server
 VERIFIED_PACKAGES := openssh-client
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge
-TEST_PACKAGES := strace iproute2 patch tmux
+TEST_PACKAGES := strace iproute2 patch tmux prometheus
 DEB_PACKAGES := build-essential debhelper dh-python dpkg-dev
 CONTAINER_PACKAGES := debootstrap systemd-container dpkg-dev
 # What a container's Debian has, and the one in which packages for another release are built.
@@ -38,9 +38,9 @@ PEER_VERSION := 4.19.0
 
 CODE := shared/twinlock_wire shared/twinlock_common shared/twinlock_signed spawner/twinlock_spawner broker/twinlock_broker \
         endpoint/twinlock_endpoint service/twinlock_service client/twinlock_client testbed/twinlock_testbed benchmarks \
-        docs/tools
+        docs/tools packaging/monitoring
 
-.PHONY: help install install-dev demo test thorough deep pythons parsl-next lock mutants lint mypy fuzz bench docs man deb lintian wheel container system-test
+.PHONY: help install install-dev demo test thorough deep pythons parsl-next lock mutants lint mypy fuzz bench docs man dashboard deb lintian wheel container system-test
 .SILENT:
 
 help:
@@ -64,6 +64,7 @@ help:
 	echo 'make fuzz      the decoders of root and of signed work, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
 	echo 'make man       the manual pages, in build/man'
+	echo 'make dashboard  packaging/monitoring/twinlock-dashboard.json, after a change of its table'
 	echo 'make bench     the spawner beside its budgets, the endpoint beside the official one and in either mode,'
 	echo '               the service under floods; as root'
 
@@ -148,6 +149,9 @@ bench: install-dev
 # Into build/man, from the environment in PREFIX: the pages are made of the programs' own parsers and tables.
 man: install-dev
 	'$(PREFIX)/bin/python' docs/tools/man.py build/man
+
+dashboard: install-dev
+	'$(PREFIX)/bin/python' packaging/monitoring/dashboard.py > packaging/monitoring/twinlock-dashboard.json
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: install-dev
