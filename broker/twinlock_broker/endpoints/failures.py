@@ -92,5 +92,7 @@ class Failures:
 
 def _shown(options: Mapping[str, Any]) -> str:
     """Return the options as JSON, or how long they are."""
-    text = json.dumps(options) if options else ""
-    return f"{len(text)} characters" if len(text) > LONGEST else json.dumps(hide(dict(options))) if text else ""
+    if not options:
+        return ""
+    length = len(json.dumps(options))
+    return f"{length} characters" if length > LONGEST else json.dumps(hide(dict(options)))
