@@ -138,7 +138,8 @@ async def _access_is_current(watcher: UsersWatcher) -> None:
 
 async def _within(awaited: Coroutine[Any, Any, None], what: str) -> None:
     try:
-        await asyncio.wait_for(awaited, CONNECT_SECONDS)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await awaited
     except TimeoutError:
         raise StartError(os.EX_UNAVAILABLE, f"{what} did not answer in {CONNECT_SECONDS:.0f} s") from None
 

@@ -5,7 +5,6 @@ Requests are JSON lines: {"request": "status"}, {"request": "stop", "endpoint": 
 caller is checked besides.
 """
 
-import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -55,7 +54,7 @@ class Admin:
             self._log.warning(caller.uid, text, caller.pid, caller.uid)
             return
         try:
-            while (request := await asyncio.wait_for(caller.receive(), SILENCE_LIMIT)) is not None:
+            while (request := await caller.receive(SILENCE_LIMIT)) is not None:
                 caller.send(await self._answer(request, caller))
         except TimeoutError:
             caller.send({"error": f"nothing was asked within {SILENCE_LIMIT:.0f} s"})

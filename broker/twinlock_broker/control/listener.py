@@ -45,9 +45,13 @@ class Caller:
         """The client's account."""
         return self.visitor.uid
 
-    async def receive(self) -> dict[str, Any] | None:
-        """Return the next message, None at the end. Raise `ValueError` for what is no JSON object in one line."""
-        line = await self.reader.readline()
+    async def receive(self, limit: float | None = None) -> dict[str, Any] | None:
+        """Return the next message, None at the end.
+
+        Raise `TimeoutError` if none comes within `limit` seconds, `ValueError` for what is no JSON object in one line.
+        """
+        async with asyncio.timeout(limit):
+            line = await self.reader.readline()
         if not line:
             return None
         try:

@@ -60,7 +60,7 @@ class Users:
     async def serve(self, caller: Caller) -> None:
         """Serve a client's connection from its start to its end."""
         try:
-            while (request := await asyncio.wait_for(caller.receive(), SILENCE_LIMIT)) is not None:
+            while (request := await caller.receive(SILENCE_LIMIT)) is not None:
                 ration = self._rations.of(caller.uid)
                 await asyncio.sleep(ration.wait())
                 ration.take()

@@ -41,7 +41,8 @@ async def _refresh_at_changes(mapper: Mapper) -> None:
         tasks.create_task(_set_at_changes(changed, mapper.path.parent))
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), LOOK_PERIOD)
+                async with asyncio.timeout(LOOK_PERIOD):
+                    await changed.wait()
             changed.clear()
             with contextlib.suppress(TimeoutError):  # the commands that need the mapping will report it
                 await offload.run(READ_LIMIT, mapper.refresh)

@@ -19,7 +19,7 @@ def running(path: Path, manager_id: str) -> list[wire.Child]:
     There are none if the spawner isn't there: they end with it. Raise `Fatal` (75, 76, 77).
     """
     try:
-        children = asyncio.run(asyncio.wait_for(_list(path), _LIMIT))
+        children = asyncio.run(_list(path))
     except (FileNotFoundError, ConnectionRefusedError):
         return []
     except (OSError, TimeoutError) as error:
@@ -33,7 +33,15 @@ def running(path: Path, manager_id: str) -> list[wire.Child]:
 
 
 async def _list(path: Path) -> list[wire.Child]:
-    """Return the spawner's table. Ends aren't acknowledged, so that the next broker hears of them."""
+    """Return the spawner's table. Ends aren't acknowledged, so that the next broker hears of them.
+
+    Raise `TimeoutError` if it takes too long.
+    """
+    async with asyncio.timeout(_LIMIT):
+        return await _listed(path)
+
+
+async def _listed(path: Path) -> list[wire.Child]:
     connection = await SpawnerSocket.connect(path)
     try:
         await connection.send(wire.List())

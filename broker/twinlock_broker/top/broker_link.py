@@ -50,7 +50,8 @@ class BrokerLink:
         while True:
             self._hurried.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._hurried.wait()
             asked = time.monotonic()
             try:
                 picture = await self.look()

@@ -65,7 +65,8 @@ class Writer:
         self._flush()
         self._queue.put(None)
         try:
-            await asyncio.wait_for(self._ended.wait(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._ended.wait()
         except TimeoutError:
             log.error("The journal could not be closed within %.0f s", limit_s)
 

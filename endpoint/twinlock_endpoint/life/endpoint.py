@@ -196,7 +196,8 @@ class _Endpoint:
         period_s = self._setup.config.heartbeat_period
         while not self._stops:
             try:
-                await asyncio.wait_for(self._wake.wait(), period_s)
+                async with asyncio.timeout(period_s):
+                    await self._wake.wait()
             except TimeoutError:
                 self._consider_idleness()
                 self._setup.output.rotate()

@@ -63,7 +63,8 @@ class Audit:
     async def drain(self, limit_s: float) -> None:
         """Wait until everything is written, at most `limit_s` seconds."""
         try:
-            await asyncio.wait_for(self._empty.wait(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._empty.wait()
         except TimeoutError:
             log.error("%d audit records were not confirmed", len(self._batches))
 

@@ -49,7 +49,8 @@ async def stop(process: ChildProcess, grace: float) -> None:
     """End a child: send SIGTERM, and SIGKILL after `grace` seconds."""
     process.signal(signal.SIGTERM)
     try:
-        await asyncio.wait_for(process.wait(), grace)
+        async with asyncio.timeout(grace):
+            await process.wait()
     except TimeoutError:
         process.signal(signal.SIGKILL)
         await process.wait()

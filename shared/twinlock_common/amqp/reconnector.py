@@ -57,7 +57,8 @@ class Reconnector:
             self._hurried.clear()
             await self._lost(error, delay)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._hurried.wait()
 
     def hurry(self) -> None:
         """Make the next attempt at once, if none is being made: the credentials have changed, for example."""
