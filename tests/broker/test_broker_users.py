@@ -24,8 +24,15 @@ from twinlock_broker.errors import Fatal
 TWINLOCK = Path(sys.executable).with_name("twinlock")
 OPTIONS = {"account_id": "physics", "worker_init": "module load a\nmodule load " + "b" * 600}
 
-# A program that ends at SIGTERM only when its stdin says so, which is never.
-STAYS = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+# An endpoint that no SIGTERM ends, once it has said that it is here.
+STAYS = """
+import json, signal, socket, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(json.load(sys.stdin)["control"])
+sock.sendall(b'{"type": "figures", "figures": {"here": 1}}\\n')
+time.sleep(600)
+"""
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another account")
 
@@ -228,6 +235,7 @@ async def test_who_stops_an_endpoint_again_and_again_fills_no_log(
 ) -> None:
     caplog.set_level(logging.INFO)
     await running(site, "stays")
+    await site.figures("here")
     (endpoint,) = site.supervisor.endpoints
     endpoint.user = pwd.getpwuid(os.getuid()).pw_name  # the account of the test, which asks by itself
     reader, writer = await asyncio.open_unix_connection(site.runtime / "users.sock")
