@@ -48,7 +48,7 @@ def is_needed(policy: Policy) -> bool:
 
 
 def start_guard(start: Start) -> None:
-    """Fork where a guard is needed. It comes first of all: a fork takes the longer the more was done before."""
+    """Fork where a guard is needed. It comes as early as it can: a fork takes the longer the more was done before."""
     if not is_needed(start.policy):
         return
     os.setsid()  # what is sent to the spawner's process group isn't for its guards

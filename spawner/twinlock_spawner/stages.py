@@ -210,8 +210,8 @@ def execute(start: Start) -> None:
 
 STAGES = (
     ("descriptors", Start.close_others, ALL),
-    ("fork", start_guard, ALL),
     ("stdio", check_stdio, ALL),
+    ("fork", start_guard, ALL),
     ("lookup", look_up_account, ALL),
     ("policy", check_account, ALL),
     ("policy", check_groups, ROOT),

@@ -303,6 +303,24 @@ def test_who_has_a_copy_of_what_lingers_waits_for_the_spawners_close(start: Star
     assert broker.children() == {}
 
 
+def test_no_guard_waits_for_the_close_of_what_lingers(start: Start, lingering: list[int]) -> None:
+    """Its close comes late here, when all others have closed the file. Who ends doesn't wait, but a guard goes on."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    quietly = ("strace", "--daemonize", "--follow-forks", "--quiet=all", "-o", "/dev/null")
+    spawner = start({}, (*quietly, "--trace=close_range", "--inject=close_range:delay_enter=1000000"))
+    broker = spawner.connect()
+    request = wire.encode(wire.Spawn(uep(1), "root", f"uep.{MANAGER}.{uep(1)}", "sleep"))
+    spawner.process.send_signal(signal.SIGSTOP)  # until only the spawner has the socket
+    document = sealed()
+    broker.send_bytes(request, [*lingering, document])
+    os.close(document)
+    os.close(lingering.pop())
+    spawner.process.send_signal(signal.SIGCONT)
+    assert broker.receive(wire.Refused).stage == "stdio"
+    assert broker.children() == {}
+
+
 def _ends(broker: Broker) -> bool:
     """Whether the connection ends, whatever is said before."""
     with suppress(ConnectionError):
