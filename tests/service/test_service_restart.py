@@ -1,12 +1,14 @@
 """What survives the service: nothing that runs, everything that was recorded."""
 
 import base64
+import json
 import os
 import pwd
 import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import wait
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +18,11 @@ from globus_compute_sdk import Executor
 from service_rig import (
     ALICE,
     PORT,
+    TOKENS,
     Manager,
     Service,
     UserEndpoint,
+    bearer,
     end_sdk,
     free_port,
     manager,
@@ -26,6 +30,7 @@ from service_rig import (
     sdk_client,
     users_file,
 )
+from service_rig import URL as SERVICE_URL
 from site_rig import eventually
 from twinlock_testbed.users import throw_away
 from yarl import URL
@@ -119,6 +124,38 @@ def test_it_connects_again_when_its_connection_breaks(running: Service) -> None:
         endpoint.run(task)
         assert reloaded(group) == [0]
         endpoint.close()
+
+
+def test_a_submission_waits_until_it_has_connected_again(running: Service) -> None:
+    """It is refused at once otherwise. The SDK would ask some more times, but doesn't do so here."""
+    admin = URL(running.urls()["management_url"])
+
+    def see(text: str, act: Callable[[], None]) -> None:
+        """Do something, and wait until the service says this once more."""
+        before = running.daemon.output().count(text)
+        act()
+        assert eventually(lambda: running.daemon.output().count(text) > before, 180)
+
+    def lose_connection() -> None:
+        see("connecting again", lambda: break_connections(admin))
+
+    with manager() as mep:
+        function = sdk_client(ALICE).register_function(give)
+        for _ in range(2):  # each time it waits longer before it connects again
+            see("connected to RabbitMQ", lose_connection)
+        lose_connection()
+        assert posted(f"/v3/endpoints/{mep.id}/submit", {"tasks": {function: ["1"]}}) == 200
+        endpoint = mep.user_endpoint()
+        endpoint.next_task()
+        endpoint.close()
+
+
+def posted(path: str, body: object) -> int:
+    """The status of the answer to a request of Alice's, which is made once."""
+    headers = {**bearer(TOKENS[ALICE]), "Content-Type": "application/json"}
+    request = urllib.request.Request(SERVICE_URL + path, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=180) as answer:
+        return int(answer.status)
 
 
 def break_connections(admin: URL) -> None:

@@ -46,9 +46,13 @@ class AmqpClient:
         finally:
             await connection.close()
 
-    async def connected(self) -> None:
-        """Wait until there is a connection."""
-        await self._up.wait()
+    async def connected(self, within_s: float | None = None) -> None:
+        """Wait until there is a connection. Raise `LinkError` if there is none after `within_s` seconds."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._up.wait()
+        except TimeoutError:
+            raise LinkError("there is no connection to RabbitMQ") from None
 
     async def publish(self, exchange: str, key: str, body: bytes, **properties: Any) -> bool:
         """Publish a persistent message, and return when RabbitMQ has it: True, or False if no queue would take it.

@@ -28,6 +28,9 @@ from twinlock_service.users.directory import Identity
 MAX_OUTSTANDING = 1_000_000
 """Tasks that may wait for one endpoint."""
 
+RECONNECTION_SECONDS = 15.0
+"""How long a submission waits for RabbitMQ when the connection was lost; it is tried again each 10 s at least."""
+
 CHUNK_TASKS, CHUNK_BYTES = 64, 4 * 1024 * 1024
 """How many tasks are recorded and queued before others get their turn."""
 
@@ -59,6 +62,7 @@ async def submit(context: Context, caller: Identity, endpoint_id: str, submissio
         await _check_there(context, target)
         tasks: dict[str, list[str]] = {function: [] for function in functions}
         try:
+            await context.amqp.connected(within_s=RECONNECTION_SECONDS)
             if target is not endpoint:
                 await _publish_command(context, caller, endpoint, target, submission)
             for chunk in chunks(_calls(submission, functions), CHUNK_TASKS, _size, CHUNK_BYTES):
