@@ -87,6 +87,25 @@ os.write(to_parent, b"!")
 os.waitpid(parent, 0)
 print(lived(stranger))
 """
+_FORKS_BEHIND_THE_LIST = """
+orders, to_child = os.pipe()
+born, to_parent = os.pipe()
+
+def chosen(pid):
+    if pid == child:
+        os.write(to_child, b"!")
+        seen.append(int(os.read(born, 20)))
+    return True
+
+child = os.fork()
+if child == 0:
+    os.read(orders, 1)
+    os.write(to_parent, str(sleeper()).encode())
+    signal.pause()
+seen = []
+tree.kill_descendants(chosen)
+print(lived(*seen))
+"""
 
 
 @pytest.mark.parametrize("replaced", [_REPLACED_BEHIND_THE_PIDFD, _REPLACED_BEFORE_THE_PIDFD], ids=["behind", "before"])
@@ -94,6 +113,13 @@ def test_a_pid_that_comes_to_mean_another_process_is_spared(replaced: str) -> No
     """A process has ended, and its pid is another's: after the pidfd was opened, or already before that."""
     done = subprocess.run([*AS_INIT, _TOOLS + replaced], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "True\n"
+
+
+def test_who_is_born_while_the_others_are_killed_dies_too() -> None:
+    """The list of all processes was read before."""
+    argv = [*AS_INIT, _TOOLS + _FORKS_BEHIND_THE_LIST]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.fixture
