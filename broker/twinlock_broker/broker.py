@@ -91,7 +91,6 @@ async def _work(settings: Settings, folder: Folder, login: Login, recent: Recent
         drain = Drain(supervisor, admission, lambda endpoint: sessions.figures(endpoint) is not None)
         async with (
             exporting(settings.metrics, UserEndpoints(supervisor, sessions.told)),
-            listening(settings.control_socket, 0o666, sessions.serve),
             listening(settings.admin_socket, 0o600, admin.serve),
             listening(settings.users_socket, 0o666, users.serve),
             _running(notices.run()),
@@ -99,18 +98,22 @@ async def _work(settings: Settings, folder: Folder, login: Login, recent: Recent
             _running(spawner.run(supervisor)) as link,
         ):
             await _unless_failed([link], spawner.ready.wait())
-            who = await _who(spawner, folder, registration, login)
-            _warn_of_variables(folder, settings.program)
-            pipeline = StartPipeline(folder, settings.program, Resolver(who, settings.allow_groups), audit)
-            port = folder.settings["amqp_port"]
+            # Not earlier: an endpoint that connects is known only by what the spawner has listed.
+            async with listening(settings.control_socket, 0o666, sessions.serve):
+                who = await _who(spawner, folder, registration, login)
+                _warn_of_variables(folder, settings.program)
+                pipeline = StartPipeline(folder, settings.program, Resolver(who, settings.allow_groups), audit)
+                port = folder.settings["amqp_port"]
 
-            async def start(request: StartRequest) -> None:
-                notices.forget(request.id)
-                await supervisor.command(request)
+                async def start(request: StartRequest) -> None:
+                    notices.forget(request.id)
+                    await supervisor.command(request)
 
-            handler = CommandHandler(registration.endpoint_id, port, pipeline, start, notices.send, supervisor.failures)
-            async with _running(watch(who) if isinstance(who, Mapper) else asyncio.sleep(0)):
-                await _serve_commands(renewal, folder, handler, supervisor, link, spawner.ready, head)
+                handler = CommandHandler(
+                    registration.endpoint_id, port, pipeline, start, notices.send, supervisor.failures
+                )
+                async with _running(watch(who) if isinstance(who, Mapper) else asyncio.sleep(0)):
+                    await _serve_commands(renewal, folder, handler, supervisor, link, spawner.ready, head)
 
 
 async def _serve_commands(

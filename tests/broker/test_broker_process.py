@@ -100,6 +100,29 @@ async def test_a_brokers_life(rabbit: Rabbit, place: Path) -> None:
                 assert secret not in log
 
 
+@pytest.mark.system
+@pytest.mark.asyncio(loop_scope="package")
+async def test_endpoints_find_nobody_before_the_spawner_has_listed_them(rabbit: Rabbit, place: Path) -> None:
+    """Or else a broker that starts would take them for strangers."""
+    policy = {"broker_user": "nobody", "deny_users": ["root"], "system_uids": []}
+    admin, control = (place / "state" / name for name in ("admin.sock", "control.sock"))
+    with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy) as spawner:
+        spawner.process.send_signal(signal.SIGSTOP)
+        async with contextlib.AsyncExitStack() as stack:
+            start = asyncio.create_task(stack.enter_async_context(Broker.running(place, spawner, service)))
+            async with asyncio.timeout(180):
+                while not admin.exists():
+                    await asyncio.sleep(0.01)
+            assert not (await ask(admin, '{"request": "status"}'))["spawner_connected"]
+            assert not control.exists()
+            spawner.process.send_signal(signal.SIGCONT)
+            broker = await start
+            assert control.exists()
+            await broker.stop()
+    for _ in range(2):
+        await rabbit.take("beats")
+
+
 # Connects without end and keeps the last thousand connections, of which it reads nothing.
 FLOOD = """
 import collections, contextlib, socket, sys

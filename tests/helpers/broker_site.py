@@ -116,12 +116,12 @@ async def serving(
     running = asyncio.create_task(client.run(supervisor))
     logging.getLogger("twinlock_broker").addHandler(recent)
     async with (
-        listening(runtime / "control.sock", 0o666, sessions.serve),
         listening(runtime / "admin.sock", 0o600, admin.serve),
         listening(runtime / "users.sock", 0o666, users.serve),
     ):
         await asyncio.wait_for(client.ready.wait(), 60)
-        yield Site(supervisor, sessions, runtime)
+        async with listening(runtime / "control.sock", 0o666, sessions.serve):
+            yield Site(supervisor, sessions, runtime)
     logging.getLogger("twinlock_broker").removeHandler(recent)
     running.cancel()
     await asyncio.wait((running,))

@@ -104,6 +104,7 @@ if child == 0:
     signal.pause()
 seen = []
 tree.kill_descendants(chosen)
+os.waitpid(child, 0)  # from then on its own child is ours
 print(lived(*seen))
 """
 
