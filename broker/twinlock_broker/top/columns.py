@@ -154,10 +154,17 @@ def fit(columns: Sequence[Column], lines: Sequence[Line], width: float) -> Fitte
             left -= needed + GAP
     lacking = {column: wanted[column.title] - widths[column.title] for column in columns if column.title in widths}
     for column, lack in sorted(lacking.items(), key=lambda item: item[1]):
-        more = int(lack if lack <= left else 0 if column.of_uuid else left)
+        more = _share(column, lack, left)
         widths[column.title] += more
         left -= more
     return [(column, widths[column.title]) for column in columns if column.title in widths]
+
+
+def _share(column: Column, lack: int, left: float) -> int:
+    """Return how many of the characters that are left a column gets; some more of a uuid would tell nobody anything."""
+    if lack <= left:
+        return lack
+    return 0 if column.of_uuid else int(left)
 
 
 def heading(fitted: Fitted, sort: str = "", ascending: bool = True) -> str:
