@@ -9,16 +9,18 @@ import json
 import sys
 import threading
 import time
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
 import soak_acts
 from globus_compute_sdk import Client, Executor
-from globus_compute_sdk.errors import TaskExecutionFailed, TaskPending
+from globus_compute_sdk.errors import TaskPending
 from globus_compute_sdk.serialize import PureSourceTextInspect
 from globus_sdk import AccessTokenAuthorizer, GlobusError
 
 _PATIENCE_S = 120.0
+"""Seconds that the SDK may take to hear of a task's end, and the service to answer."""
+
 _BURST = 16  # submissions in 16 s before the SDK waits with more; four by itself
 
 
@@ -83,6 +85,9 @@ class Script:
         return "\n".join(lines)
 
     def _outcome(self, future: Future[Any]) -> dict[str, str]:
+        task = self._unheard(future)
+        if task is not None:
+            return self._asked(task)
         try:
             return {"result": repr(future.result())[:1000]}
         except CancelledError:
@@ -94,16 +99,36 @@ class Script:
                 return self._asked(task)
             return {"error": f"{type(error).__name__}: {error}"[:5000]}
 
+    def _unheard(self, future: Future[Any]) -> str | None:
+        """Wait for the future; or return its task, which has ended, and whose result the SDK doesn't find.
+
+        A listener of the SDK's that gives up takes along what it was sent before it knew of the future.
+        """
+        while wait([future], _PATIENCE_S).not_done:
+            task = getattr(future, "task_id", None)
+            if task is not None and self._has_ended(task):
+                print(f"task {task} has ended, and the SDK doesn't know it", file=sys.stderr, flush=True)
+                return str(task)
+        return None
+
+    def _has_ended(self, task: str) -> bool:
+        try:
+            return not self._client.get_task(task)["pending"]
+        except GlobusError:  # the service is away for a moment
+            return False
+        except Exception:  # it failed, or what it returned can't be unpacked here
+            return True
+
     def _asked(self, task: str) -> dict[str, str]:
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
                 return {"result": repr(self._client.get_result(task))[:1000]}
-            except TaskExecutionFailed as error:
-                return {"error": str(error)[:5000]}
             except (TaskPending, GlobusError) as error:
                 if time.monotonic() > deadline:
                     return {"error": f"no result: {error}"}
+            except Exception as error:
+                return {"error": str(error)[:5000]}
             time.sleep(0.5)
 
 
