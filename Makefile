@@ -40,7 +40,7 @@ CODE := shared/twinlock_wire shared/twinlock_common shared/twinlock_signed spawn
         endpoint/twinlock_endpoint service/twinlock_service client/twinlock_client testbed/twinlock_testbed benchmarks \
         docs/tools packaging/monitoring
 
-.PHONY: help install install-dev demo test thorough deep pythons parsl-next lock mutants lint mypy fuzz bench docs man dashboard deb lintian wheel container system-test
+.PHONY: help install install-dev demo test thorough deep pythons parsl-next lock mutants lint mypy fuzz bench docs man dashboard pictures deb lintian wheel container system-test
 .SILENT:
 
 help:
@@ -65,6 +65,7 @@ help:
 	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
 	echo 'make man       the manual pages, in build/man'
 	echo 'make dashboard  packaging/monitoring/twinlock-dashboard.json, after a change of its table'
+	echo 'make pictures  those of twinlock top in docs/pictures, from a site that runs meanwhile; as root'
 	echo 'make bench     the spawner beside its budgets, the endpoint beside the official one and in either mode,'
 	echo '               the service under floods; as root'
 
@@ -149,6 +150,10 @@ bench: install-dev
 # Into build/man, from the environment in PREFIX: the pages are made of the programs' own parsers and tables.
 man: install-dev
 	'$(PREFIX)/bin/python' docs/tools/man.py build/man
+
+pictures: install-dev
+	packaging/debian-packages $(SITE_PACKAGES)
+	PYTHONPATH=testbed '$(PREFIX)/bin/python' docs/tools/pictures.py --prefix '$(PREFIX)'
 
 dashboard: install-dev
 	'$(PREFIX)/bin/python' packaging/monitoring/dashboard.py > packaging/monitoring/twinlock-dashboard.json

@@ -1,0 +1,23 @@
+"""The pictures in docs/pictures are of today's programs, and the manuals show them."""
+
+import re
+
+from docs_texts import ROOT
+from pictures import FOLDER, screen
+from twinlock_broker.top.columns import BY_TITLE
+from twinlock_broker.top.keys import foot
+
+
+def test_the_table_is_todays() -> None:
+    words = screen((FOLDER / "top.svg").read_text())
+    heading = re.search(r"USER\^[A-Z ]+", words)
+    assert heading is not None
+    assert set(heading[0].replace("^", "").split()) <= BY_TITLE.keys(), "take it again: make pictures"
+    assert foot() in words, "take it again: make pictures"
+
+
+def test_each_is_shown_and_loads_nothing() -> None:
+    manual = (ROOT / "docs" / "operate.md").read_text()
+    for picture in FOLDER.iterdir():
+        assert f"(pictures/{picture.name})" in manual
+        assert not re.search(r"@import|url\((?!#)|href=", picture.read_text())
