@@ -22,11 +22,11 @@ from twinlock_testbed.progress import step
 from twinlock_testbed.scripts import Script
 
 FOLDER = Path(__file__).parents[1] / "pictures"
-PEOPLE = ("ada", "grace", "alan")
+PEOPLE = ("lovelace", "hopper", "turing")
 WORK = {
-    "ada": [{"account_id": "climate"}, {"account_id": "ocean"}],
-    "grace": [{"account_id": "compilers"}],
-    "alan": [{"account": "enigma"}],  # the template wants an account_id
+    "lovelace": [{"account_id": "climate"}, {"account_id": "ocean"}],
+    "hopper": [{"account_id": "compilers"}],
+    "turing": [{"account": "enigma"}],  # the template wants an account_id
 }
 """What each of them asks for: an endpoint for each configuration."""
 
@@ -96,13 +96,13 @@ async def take(admin: Path) -> None:
     os.environ["COLUMNS"] = str(SIZE[0])  # where there is no terminal, texts are wrapped by this
     app = Top(admin, look(admin))
     async with app.run_test(size=SIZE) as pilot:
-        await seen(pilot, "grace")
+        await seen(pilot, "hopper")
         write(app, "top")
         await pilot.press("enter")
         await seen(pilot, "Tasks are consumed")
         write(app, "top-log")
         await pilot.press("escape", "f")
-        await seen(pilot, "alan")
+        await seen(pilot, "turing")
         write(app, "top-failures")
 
 
