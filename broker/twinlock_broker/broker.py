@@ -102,7 +102,8 @@ async def _work(settings: Settings, folder: Folder, login: Login, recent: Recent
             async with listening(settings.control_socket, 0o666, sessions.serve):
                 who = await _who(spawner, folder, registration, login)
                 _warn_of_variables(folder, settings.program)
-                pipeline = StartPipeline(folder, settings.program, Resolver(who, settings.allow_groups), audit)
+                resolver = Resolver(who, settings.allow_groups)
+                pipeline = StartPipeline(folder, settings.program, resolver, audit, marks_jobs=settings.mark_jobs)
                 port = folder.settings["amqp_port"]
 
                 async def start(request: StartRequest) -> None:

@@ -24,7 +24,7 @@ class Entries(TypedDict, total=False):
     config: str
     """The rendered configuration, in YAML."""
     ep_info: dict[str, Any]
-    """About the manager endpoint: its pid, and the identities that were mapped."""
+    """About the manager endpoint: its pid, the identities that were mapped, and perhaps `JOB_PERSON`."""
     allowed_functions: list[str]
     """Uuids of the only functions that may run; without the key, all may."""
     environment: dict[str, str]
@@ -40,6 +40,11 @@ class Entries(TypedDict, total=False):
 KEYS = tuple(Entries.__annotations__)
 OURS = ("environment", "restarted", "control", "audited")
 AGENT_KEYS = ("mem_fd", "enckey", "audit_fd")
+JOB_PERSON = "job_person"
+"""The entry of `ep_info` with the person whom batch jobs are to name.
+
+It isn't an entry beside `ep_info`, since endpoints of version 0.2 and before refuse those that they don't know.
+"""
 PUBLISH_KEYS = ("exchange", "routing_key", "mandatory", "properties")
 
 
@@ -73,6 +78,8 @@ class Document:
     """The rendered configuration, in YAML."""
     info: dict[str, Any]
     """About the manager endpoint, see `Entries`."""
+    job_person: str | None
+    """The person whom batch jobs are to name, as the service calls them; None if jobs name nobody."""
     allowed_functions: frozenset[str] | None
     """Uuids, in small letters, of the only functions that may run; None if all may."""
     environment: dict[str, str]
@@ -102,11 +109,13 @@ def parse(raw: bytes) -> Document:
     _only(whole, KEYS + AGENT_KEYS)
     whole = {name: value for name, value in whole.items() if name not in AGENT_KEYS or value is not None}
     creds = _get(whole, "amqp_creds", dict)
+    info = _get(whole, "ep_info", dict)
     return Document(
         endpoint_id=_get(creds, "endpoint_id", str, "amqp_creds"),
         queues=queues(creds),
         config=_get(whole, "config", str),
-        info=_get(whole, "ep_info", dict),
+        info={name: value for name, value in info.items() if name != JOB_PERSON},
+        job_person=_get(info, JOB_PERSON, str, "ep_info") if JOB_PERSON in info else None,
         allowed_functions=_strings_or_none(whole, "allowed_functions"),
         environment=_environment(whole),
         restarted=_get({"restarted": False} | whole, "restarted", bool),

@@ -36,6 +36,14 @@ def test_a_document_is_sealed_and_complete() -> None:
     }
 
 
+def test_the_person_for_batch_jobs_is_where_earlier_endpoints_accept_it() -> None:
+    fd = Document(Secret({}), "x", Match("me"), None, {}, "ada@uni.example").seal(parent=1, further={})
+    found = json.loads(os.read(fd, 1 << 20))
+    os.close(fd)
+    assert found["ep_info"] == {"posix_ppid": 1, "job_person": "ada@uni.example"}
+    assert found.keys() == {"amqp_creds", "config", "ep_info", "environment"}
+
+
 def test_a_document_without_a_mapping() -> None:
     fd = Document(Secret({}), "x", Match("me"), None, {}).seal(parent=1, further={})
     found = json.loads(os.read(fd, 1 << 20))

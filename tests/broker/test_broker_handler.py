@@ -49,9 +49,10 @@ class Site:
         mapper = Mapper(folder.path / "map.json", MANAGER)
         self.path = StartPipeline(folder, "endpoint", Resolver(mapper, ()), None)
         self.failures = Failures()
-        self.handler = CommandHandler(MANAGER, None, self.path, self._start, told.send, self.failures)
+        self.handler = CommandHandler(MANAGER, None, self.path, self.start, told.send, self.failures)
 
-    async def _start(self, request: StartRequest) -> None:
+    async def start(self, request: StartRequest) -> None:
+        """Record a start."""
         self.started.append(request)
 
     async def handle(self, found: Delivery) -> None:
@@ -97,10 +98,27 @@ async def test_a_good_command_becomes_a_start(site: Site) -> None:
     assert request.user == "nobody"
     assert yaml.safe_load(request.document.config)["engine"]["provider"]["account"] == "phys-1"
     assert request.document.match.identity == ALICE
+    assert request.document.job_person == "alice@site.example"
     assert request.document.allowed_functions == (UEP,)
     assert request.document.environment["SITE"] == "here"
     assert request.document.environment["GLOBUS_COMPUTE_ENDPOINT_NAME"] == request.name
     assert site.told.notices == []
+
+
+async def test_batch_jobs_name_the_identity_that_led_to_the_account(site: Site) -> None:
+    other = identity(sub=UEP, username="alice@home.example")
+    login = {"globus_username": "alice@home.example", "globus_identity_set": [other, identity()]}
+    await site.handle(delivery(message() | login))
+    assert [request.document.job_person for request in site.started] == ["alice@site.example"]
+
+
+async def test_batch_jobs_name_nobody_if_the_administrator_wants_it_so(site: Site) -> None:
+    mapper = Mapper(site.folder.path / "map.json", MANAGER)
+    path = StartPipeline(site.folder, "endpoint", Resolver(mapper, ()), None, marks_jobs=False)
+    handler = CommandHandler(MANAGER, None, path, site.start, site.told.send, site.failures)
+    await handler.handle(delivery(message()))
+    assert [request.document.job_person for request in site.started] == [None]
+    path.close()
 
 
 BAD_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {

@@ -32,6 +32,15 @@ def test_a_complete_document() -> None:
     assert (told.allowed_functions, told.environment, told.info) == (frozenset({"abc"}), {"A": "b"}, {"posix_ppid": 1})
 
 
+def test_the_person_whom_batch_jobs_name_is_no_part_of_what_heartbeats_repeat() -> None:
+    told = parse(json.dumps(document(ep_info={"posix_ppid": 1, "job_person": "ada@uni.example"})).encode())
+    assert (told.job_person, told.info) == ("ada@uni.example", {"posix_ppid": 1})
+
+
+def test_nobody_is_named_for_a_manager_endpoint_that_says_nothing() -> None:
+    assert parse(json.dumps(document()).encode()).job_person is None
+
+
 def test_no_repr_shows_the_password() -> None:
     assert PASSWORD not in repr(parse(json.dumps(document()).encode()))
 
@@ -49,6 +58,7 @@ def test_not_a_json_object(raw: bytes) -> None:
         ({"amqp_creds": {"endpoint_id": "x"}}, "no 'amqp_creds.task_queue_info'"),
         ({"config": {}}, "'config' is a dict, not a str"),
         ({"ep_info": []}, "'ep_info' is a list, not a dict"),
+        ({"ep_info": {"job_person": 1}}, "'ep_info.job_person' is a int, not a str"),
         ({"allowed_functions": [1]}, "'allowed_functions' is not a list of strings"),
         ({"environment": {"A": 1}}, "environment variable 'A' can't be set"),
         ({"environment": {"A=B": "x"}}, "environment variable 'A=B' can't be set"),

@@ -30,15 +30,21 @@ def double(number: int) -> int:
     return number * 2
 
 
+HOSTILE = "ada@uni.example\n#PBS -u root\n$(touch /tmp/x)"
+
+
 @pytest.mark.cases(1)
 @schedulers
 def test_tasks_run_in_the_jobs_that_the_template_asks_for(
     endpoint: Callable[..., Running], queues: Queues, batch: Path, template: str
 ) -> None:
-    running = endpoint(template, environment=environment(batch))
+    info = {"posix_ppid": os.getpid(), "job_person": HOSTILE}
+    running = endpoint(template, environment=environment(batch), ep_info=info)
     assert value(queues.result(queues.submit(double, 4))) == 8
     asked = (batch / "state" / "1.job").read_text()
     assert [words for words in ASKED[template] if words not in asked] == []
+    assert "ada_uni.example" in asked, "whoever sees the job finds the person"
+    assert "#PBS -u" not in asked
     running.signal()
     end = running.end()
     assert (end.code, end.left) == (0, [])

@@ -23,6 +23,7 @@ MAX_SKEW = 180
 """Seconds by which a command's timestamp may differ from this host's clock, either way."""
 
 _IDENTITIES = 200
+_LONGEST_NAME = 200
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
 
 
@@ -92,6 +93,11 @@ class StartCommand:
         }
         known = {key: value for key, value in versions.items() if isinstance(value, str) and _VERSION.fullmatch(value)}
         return known | {"GLOBUS_COMPUTE_ENDPOINT_NAME": self.name}
+
+    def name_of(self, identity: str | None) -> str:
+        """Return the username of the identity with this uuid; without one, that of the identity that logged in."""
+        names = [one.get("username") for one in self.identities if one["id"] == identity]
+        return str(names[0])[:_LONGEST_NAME] if names and names[0] else self.username
 
 
 def decode(delivery: Delivery) -> dict[str, Any]:
@@ -199,7 +205,7 @@ def parse(message: dict[str, Any], found: Credentials, manager_id: str, command_
         credentials=found,
         options=_mapping(kwargs, "user_opts"),
         runtime=_mapping(kwargs, "user_runtime"),
-        username=str(message.get("globus_username"))[:200],
+        username=str(message.get("globus_username"))[:_LONGEST_NAME],
         identities=_identities(message.get("globus_identity_set")),
         id=command_id,
     )

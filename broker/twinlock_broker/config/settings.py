@@ -29,6 +29,8 @@ class Settings:
     """Where metrics are served: HOST:PORT, or a socket's path; None if they aren't."""
     allow_groups: tuple[str, ...]
     """Local groups, of which an account has to be in one; empty if it needn't."""
+    mark_jobs: bool
+    """Whether batch jobs name the person, the user endpoint and the manager endpoint."""
 
     @property
     def control_socket(self) -> Path:
@@ -55,7 +57,7 @@ def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
     state = Path(values["state_dir"] or _given_by_systemd("STATE_DIRECTORY") or endpoint_dir)
     runtime = Path(values["runtime_dir"] or _given_by_systemd("RUNTIME_DIRECTORY") or state)
     socket = values["spawner_socket"]
-    rest = {name: values[name] for name in ("program", "metrics", "allow_groups")}
+    rest = {name: values[name] for name in ("program", "metrics", "allow_groups", "mark_jobs")}
     return Settings(endpoint_dir.absolute(), socket, state.absolute(), runtime.absolute(), **rest)
 
 

@@ -56,14 +56,17 @@ class StartRequest:
 class StartPipeline:
     """The steps for one manager endpoint.
 
-    With an `audit`, nothing is started while that can't be written.
+    With an `audit`, nothing is started while that can't be written. With `marks_jobs` batch jobs name their person.
     """
 
-    def __init__(self, folder: Folder, program: str, resolver: Resolver, audit: AuditLog | None) -> None:
+    def __init__(
+        self, folder: Folder, program: str, resolver: Resolver, audit: AuditLog | None, *, marks_jobs: bool = True
+    ) -> None:
         self._folder = folder
         self._program = program
         self._resolver = resolver
         self._audit = audit
+        self._marks_jobs = marks_jobs
         self._renders = Offload("render", 2)
         self._renderer = Renderer()
 
@@ -90,7 +93,8 @@ class StartPipeline:
         environment = site.environment | command.environment
         config = self._config(command, site, match, local)
         allowed = self._folder.settings["allowed_functions"]
-        document = Document(command.credentials.amqp, config, match, allowed, environment)
+        person = command.name_of(match.identity) if self._marks_jobs else None
+        document = Document(command.credentials.amqp, config, match, allowed, environment, person)
         return StartRequest(
             command.name, local.name, self._program, command.credentials, document, command.id, command.options
         )

@@ -109,6 +109,7 @@ def _dump_request(request: StartRequest) -> dict[str, Any]:
         "match": asdict(document.match),
         "allowed_functions": document.allowed_functions,
         "environment": dict(document.environment),
+        "job_person": document.job_person,
     }
 
 
@@ -121,6 +122,7 @@ def _load_request(values: Mapping[str, Any], amqp_port: int | None) -> StartRequ
         match=Match(**values["match"]),
         allowed_functions=None if allowed is None else tuple(allowed),
         environment=values["environment"],
+        job_person=values.get("job_person"),  # records of earlier versions have none
     )
     command = str(values.get("command", ""))
     options = values.get("options", {})  # records of earlier versions have none

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twinlock_common.document import Entries
+from twinlock_common.document import JOB_PERSON, Entries
 
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.secret import Secret
@@ -33,6 +33,8 @@ class Document:
     """Uuids of the only functions that may run; None if all may."""
     environment: Mapping[str, str]
     """Variables for the endpoint and its tasks."""
+    job_person: str | None = None
+    """The person whom batch jobs are to name, as the service calls them; None if jobs name nobody."""
 
     def seal(self, parent: int, further: Entries) -> int:
         """Return a file descriptor of the sealed document, at its beginning; the caller closes it.
@@ -55,6 +57,8 @@ class Document:
         if self.match.identity is not None:
             info["globus_candidate_identities"] = self.match.candidates
             info["globus_matched_identity"] = self.match.identity
+        if self.job_person is not None:
+            info[JOB_PERSON] = self.job_person
         values: Entries = {
             "amqp_creds": self.amqp.reveal(),
             "config": self.config,

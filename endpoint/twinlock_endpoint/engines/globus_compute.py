@@ -19,6 +19,7 @@ from twinlock_endpoint.htex import blocks, bundle, executor, failures, from_conf
 from twinlock_endpoint.htex.any_folder import InWorkingFolder, is_plain
 from twinlock_endpoint.htex.poller import Poller
 from twinlock_endpoint.htex.providers import forked
+from twinlock_endpoint.htex.providers.marked import MarkedJobs
 from twinlock_endpoint.htex.strategies import poller_arguments
 from twinlock_endpoint.htex.submitted import Submitted
 from twinlock_endpoint.journal import dispatched
@@ -92,6 +93,8 @@ class GlobusComputeEngine(Engine):
         else:
             launch_cmd, of_interchange = self._launch_cmd(place.folder), dispatches
         self._write_scripts_in(place.folder / "submit_scripts")
+        if isinstance(parsl.provider, MarkedJobs):
+            parsl.provider.origin = place.origin
         self._submitted = Submitted(place.folder / "blocks.json")
         self._submitted.cancel_former(parsl.provider)
         parsl.begin(

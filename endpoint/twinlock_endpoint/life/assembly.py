@@ -18,6 +18,7 @@ from twinlock_endpoint.manager.heartbeats import Heartbeats
 from twinlock_endpoint.manager.manager import Belief, Manager, Signer
 from twinlock_endpoint.manager.reports import Reports
 from twinlock_endpoint.manager.usage import Usage
+from twinlock_endpoint.origin import Origin
 from twinlock_endpoint.queues.connections import Connections
 from twinlock_endpoint.queues.consumer import TaskConsumer
 from twinlock_endpoint.tasks.intake import Intake
@@ -50,6 +51,8 @@ class Setup:
     """What of the manager endpoint is believed."""
     signer: Signer | None = None
     """In verified mode, who has signed for the options."""
+    origin: Origin | None = None
+    """What batch jobs say of where they come from; None if they say nothing."""
 
 
 class Life(Protocol):

@@ -103,9 +103,10 @@ class _Endpoint:
                 self._wake.set()
 
     async def _start_engine(self) -> None:
-        place = Place(self._setup.document.endpoint_id, self._setup.folder, self._engine_failed)
+        setup = self._setup
+        place = Place(setup.document.endpoint_id, setup.folder, self._engine_failed, setup.origin)
         try:
-            await in_thread(lambda: self._setup.engine.start(place))
+            await in_thread(lambda: setup.engine.start(place))
         except Exception as error:
             log.exception("The engine did not start")
             reason = EngineError(f"The endpoint's engine did not start: {error}")

@@ -9,7 +9,7 @@ from twinlock_common.document import Document, DocumentError
 from twinlock_endpoint.errors import UsageError
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_NAME = re.compile(rf"uep\.{_UUID}\.({_UUID})")
+_NAME = re.compile(rf"uep\.({_UUID})\.({_UUID})")
 # What the agent's manager calls, the second one for users whose SDK is older than 4.10.
 _AGENT_COMMANDS = (["_start-user-endpoint"], ["start"])
 
@@ -22,6 +22,8 @@ class Arguments:
     """The endpoint's name, `uep.MANAGER.ENDPOINT` with both uuids."""
     endpoint_id: str
     """The user endpoint's uuid."""
+    manager_id: str
+    """The manager endpoint's uuid."""
     agent: Path | None = None
     """The official agent's program, which is to be the endpoint in place of ours."""
     verified: Path | None = None
@@ -65,11 +67,11 @@ def check(given: Arguments, told: Document) -> Document:
     return told
 
 
-def _checked(name: str) -> tuple[str, str]:
+def _checked(name: str) -> tuple[str, str, str]:
     match = _NAME.fullmatch(name)
     if match is None:
         raise _usage()
-    return match[0], match[1]
+    return match[0], match[2], match[1]
 
 
 def _usage() -> UsageError:

@@ -13,6 +13,7 @@ from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError, StartError
 from twinlock_endpoint.home import folder, hooks, output, pid_file
 from twinlock_endpoint.manager.start_report import StartReport
+from twinlock_endpoint.origin import Origin
 from twinlock_endpoint.start.arguments import Arguments
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
     written = output.redirect(home, settings)
     engine.prepare()
     intake = Plain(told.endpoint_id, settings.permitted(told.allowed_functions))
-    setup = assembly.Setup(title, home, told, settings, engine, written, intake, Belief())
+    origin = _origin(arguments, told)
+    setup = assembly.Setup(title, home, told, settings, engine, written, intake, Belief(), origin=origin)
     if settings.endpoint_setup:
         hooks.run("endpoint_setup", settings.endpoint_setup)
     try:
@@ -42,6 +44,12 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
     finally:
         tear_down(settings)
         pid_file.remove(home)
+
+
+def _origin(arguments: Arguments, told: Document) -> Origin | None:
+    if told.job_person is None:
+        return None
+    return Origin("person", told.job_person, arguments.endpoint_id, arguments.manager_id)
 
 
 def enter(arguments: Arguments, told: Document) -> str:

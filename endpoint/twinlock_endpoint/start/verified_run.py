@@ -26,6 +26,7 @@ from twinlock_endpoint.life import endpoint
 from twinlock_endpoint.life.assembly import Setup
 from twinlock_endpoint.manager.manager import Belief, Signer
 from twinlock_endpoint.manager.start_report import StartReport
+from twinlock_endpoint.origin import Origin
 from twinlock_endpoint.start import run as plain
 from twinlock_endpoint.start import verified_config
 from twinlock_endpoint.start.arguments import Arguments
@@ -136,7 +137,24 @@ class _Start:
         if config.endpoint_setup:
             hooks.run("endpoint_setup", config.endpoint_setup)
         engine.prepare(self._zygote)  # nothing after it may fail: it takes the zygote
-        return Setup(self._title, self._folder, self._told, config, engine, written, self._intake, self._belief, signer)
+        return Setup(
+            self._title,
+            self._folder,
+            self._told,
+            config,
+            engine,
+            written,
+            self._intake,
+            self._belief,
+            signer,
+            self._origin(signer),
+        )
+
+    def _origin(self, signer: Signer) -> Origin | None:
+        """Return what batch jobs say. They name the key, since nobody vouches for the person whom the broker names."""
+        if self._told.job_person is None:
+            return None
+        return Origin("key", signer.key, self._given.endpoint_id, self._given.manager_id)
 
 
 def _intake(site: Site, endpoint_id: str, folder: Path) -> SignedIntake:

@@ -1,4 +1,4 @@
-"""The start document, of which only queues, and whether tasks are audited, are taken."""
+"""The start document, of which only queues are taken, and whether tasks are audited and batch jobs marked."""
 
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from twinlock_endpoint.verified.site import Site
 def believed(told: Document, site: Site, environment: dict[str, str]) -> Document:
     """Return the document with what root says in place of what the manager endpoint says.
 
-    An audit is still kept if the manager endpoint wants one: it could write none as well. Raise `DocumentError` for
-    queues that root doesn't allow.
+    An audit is still kept if the manager endpoint wants one: it could write none as well. Batch jobs are marked if it
+    wants that, with what is known here. Raise `DocumentError` for queues that root doesn't allow.
     """
     return replace(
         told,

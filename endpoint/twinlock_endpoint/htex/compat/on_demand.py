@@ -18,6 +18,20 @@ USES = (
         takes="template script_filename job_name configs",
     ),
     Use(
+        "parsl.providers.cluster_provider:ClusterProvider._write_submit_script",
+        "providers.marked",
+        "extended: a job's script gets a comment",
+        "2026.1.5",
+        takes="template script_filename job_name configs",
+    ),
+    Use(
+        "parsl.providers.base:ExecutionProvider.submit",
+        "providers.marked",
+        "extended: a job's name begins with where it comes from",
+        "2026.1.5",
+        takes="command tasks_per_node job_name",
+    ),
+    Use(
         "parsl.providers.cluster_provider:ClusterProvider.execute_wait",
         "providers.only_id",
         "runs a scheduler's command",

@@ -35,6 +35,8 @@ class CondorProvider(CarefulStatus, NamedJobs, parsl.providers.CondorProvider): 
     forgotten = "no such job"  # condor_q(1) just leaves it out
     questions = CONDOR
     ending = endings.CONDOR
+    comment_line = "description = {}"
+    comment_word = "description"
 
     def find(self, names: Sequence[str]) -> dict[str, str] | None:
         """Find jobs by their arguments, which are the name of their script."""

@@ -25,6 +25,8 @@ class LSFProvider(CarefulStatus, FoundOneByOne, AnyFolder, parsl.providers.LSFPr
     forgotten = "is not found"
     questions = LSF
     ending = endings.LSF
+    comment_line = "#BSUB -Jd {}"
+    comment_word = "-jd"
 
     def _status_command(self, jobs: list[str]) -> str:
         return f"bjobs -noheader -o 'jobid stat' {' '.join(jobs)}"

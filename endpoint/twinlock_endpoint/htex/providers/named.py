@@ -8,8 +8,10 @@ from typing import Any
 
 from parsl.jobs.states import JobState, JobStatus
 
+from twinlock_endpoint.htex.providers.marked import MarkedJobs
 
-class NamedJobs:
+
+class NamedJobs(MarkedJobs):
     """A mixin that goes in front of one of Parsl's provider classes, and makes the names of jobs known."""
 
     script_dir: str
@@ -32,7 +34,7 @@ class NamedJobs:
         self.resources[job] = {"job_id": job, "status": JobStatus(JobState.PENDING), **paths}
 
     def _write_submit_script(self, template: str, script_filename: str, job_name: str, configs: dict[str, Any]) -> None:
-        super()._write_submit_script(template, script_filename, job_name, configs)  # type: ignore[misc]
+        super()._write_submit_script(template, script_filename, job_name, configs)
         if self.submitting is not None:
             self.submitting(self, job_name)
 

@@ -50,6 +50,8 @@ class SlurmProvider(CarefulStatus, NamedJobs, AnyFolder, parsl.providers.SlurmPr
     """The provider, with the arguments of Parsl's class."""
 
     forgotten = "Invalid job id specified"
+    comment_line = "#SBATCH --comment={}"
+    comment_word = "--comment"
 
     def find(self, names: Sequence[str]) -> dict[str, str] | None:
         """Ask squeue(1) for all of the names at once."""
