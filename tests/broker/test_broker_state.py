@@ -199,6 +199,13 @@ def test_a_clock_that_was_put_back_delays_no_start(tmp_path: Path) -> None:
     assert endpoint.restart_at <= time.monotonic() + registry.restart_delay(3)
 
 
+def test_the_person_whom_batch_jobs_name_outlasts_the_broker(tmp_path: Path) -> None:
+    kept(tmp_path / "s", state=State.RUNNING)
+    [endpoint] = Store(tmp_path / "s", None).load()
+    assert endpoint.request is not None
+    assert endpoint.request.document.job_person == "ada@uni.example"
+
+
 async def test_a_start_that_the_spawner_has_made_is_not_made_again(
     spawner: Spawner, told: Told, tmp_path: Path
 ) -> None:
@@ -323,6 +330,7 @@ def test_a_record_is_written_as_the_first_version_would_read_it(tmp_path: Path) 
     for moment in ("arrived", "started", "again"):
         assert written.pop(moment) == pytest.approx(first.pop(moment), abs=2)
     assert written["request"].pop("options") == {}
+    assert written["request"].pop("job_person") is None
     assert written == first | {"mode": None, "signed": None, "stopped_by": None}
 
 

@@ -99,7 +99,7 @@ def own_credentials() -> Credentials:
 def request(user: str, program: str, config: str = "engine: {type: X}") -> StartRequest:
     """What comes out of the checks."""
     found = own_credentials()
-    document = Document(found.amqp, config, Match(user), None, {"GC_X": "1"})
+    document = Document(found.amqp, config, Match(user), None, {"GC_X": "1"}, "ada@uni.example")
     return StartRequest(f"uep.{MANAGER}.{UEP}", user, program, found, document, new_id())
 
 
