@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_rig import LSF, environment
 from endpoint_rig import Queues, Running
 from endpoint_tasks import double
 from verified_rig import LOCAL, THREADS, USER, Host, answer, refusal, submit
@@ -44,6 +45,20 @@ def test_signed_work_runs_and_its_result_is_signed(
     running.signal()
     ended = running.end()
     assert (ended.code, ended.left, ended.said) == (0, [], "")
+
+
+@pytest.mark.thorough
+def test_batch_jobs_name_the_key_that_signed_the_options_and_nobody_whom_the_broker_names(
+    verified: Callable[..., Running], home: Path, queues: Queues, host: Host, batch: Path
+) -> None:
+    host.write("endpoint/user_config_template.yaml.j2", LSF)
+    host.write("endpoint/user_environment.yaml", json.dumps(environment(batch)))
+    verified(ep_info={"posix_ppid": os.getpid(), "job_person": "mallory@site.example"})
+    envelope = host.session().task(double, 4)
+    assert answer(home, queues, submit(queues, envelope), envelope) == 8
+    asked = (batch / "state" / "1.job").read_text()
+    assert f"#BSUB -Jd key={host.fingerprint('user')},endpoint={queues.endpoint_id},manager=" in asked
+    assert "mallory" not in asked
 
 
 def test_it_is_online_before_there_is_a_task_and_says_when_it_ends(
