@@ -27,6 +27,7 @@ from twinlock_broker.config.folder import Folder
 from twinlock_broker.config.settings import Settings
 from twinlock_broker.config.state import remember
 from twinlock_broker.control.admin import Admin
+from twinlock_broker.control.canary import CanaryReports
 from twinlock_broker.control.details import Details
 from twinlock_broker.control.endpoint_metrics import UserEndpoints
 from twinlock_broker.control.exporter import exporting
@@ -86,11 +87,12 @@ async def _work(settings: Settings, folder: Folder, login: Login, recent: Recent
         sessions = Sessions(supervisor, audit)
         head = Head(registration.endpoint_id, folder.path.name, spawner, launcher)
         orders, details = Orders(admission, audit), Details(supervisor, recent)
-        admin = Admin(supervisor, sessions, head.for_administrators, orders, details)
+        canary = CanaryReports()
+        admin = Admin(supervisor, sessions, head.for_administrators, orders, details, canary)
         users = Users(supervisor, sessions, head.for_users, audit)
         drain = Drain(supervisor, admission, lambda endpoint: sessions.figures(endpoint) is not None)
         async with (
-            exporting(settings.metrics, UserEndpoints(supervisor, sessions.told)),
+            exporting(settings.metrics, UserEndpoints(supervisor, sessions.told), canary),
             listening(settings.admin_socket, 0o600, admin.serve),
             listening(settings.users_socket, 0o666, users.serve),
             _running(notices.run()),

@@ -10,7 +10,7 @@ from typing import Any
 from twinlock_broker import metrics
 from twinlock_broker.checks.finding import MEANINGS
 from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS
-from twinlock_broker.control import endpoint_metrics
+from twinlock_broker.control import canary, endpoint_metrics
 from twinlock_common.keys import Key
 from twinlock_endpoint.config.keys import KEYS
 from twinlock_endpoint.engines import ENGINES
@@ -90,7 +90,7 @@ def _verified() -> Iterable[Row]:
 def _metrics() -> Iterable[Row]:
     only_sometimes = (metrics.MAPPING_VALID, metrics.MAPPING_LOADED, metrics.AUDIT_WRITABLE)
     families = [family for metric in (metrics.REGISTRY, *only_sometimes) for family in metric.collect()]
-    for metric in [*families, *endpoint_metrics.families()]:
+    for metric in [*families, *endpoint_metrics.families(), *canary.families()]:
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         yield Row(name, metric.type, "", metric.documentation)
 

@@ -27,6 +27,13 @@ HEALTH = (
         ("draining", "orange"),
     ),
     stat("Version", "The version of the broker.", gauge("twinlock_build_info", "{{version}}")),
+    stat(
+        "Canary",
+        "Whether the last task of `twinlock canary` had its result in time.",
+        gauge("twinlock_canary_success"),
+        ("failed", "red"),
+        ("well", "green"),
+    ),
     bars("Alerts", "The alerts that fire; docs/monitoring.md says what to do.", (_ALERTS, "{{alertname}}")),
     lines("Heartbeats", "Those that RabbitMQ accepted in a minute.", per_minute("twinlock_heartbeats_total")),
     bars(
@@ -38,6 +45,19 @@ HEALTH = (
         "Age of the identity mapping",
         "The time since its files were read.",
         (f"time() - twinlock_mapping_loaded_timestamp_seconds{{{AT}}}", "{{instance}}"),
+        unit="s",
+    ),
+    lines(
+        "Duration of the canary's task",
+        "From the login to the result, or to the failure.",
+        gauge("twinlock_canary_seconds"),
+        unit="s",
+    ),
+    lines(
+        "Age of the canary's tasks",
+        "The time since its last task, and since the last that was well.",
+        (f"time() - twinlock_canary_last_run_timestamp_seconds{{{AT}}}", "last"),
+        (f"time() - twinlock_canary_last_success_timestamp_seconds{{{AT}}}", "last that was well"),
         unit="s",
     ),
     bars("Left out", "What the broker left out because of its limits.", events("twinlock_dropped_total", "what")),

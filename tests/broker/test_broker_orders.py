@@ -26,6 +26,7 @@ from spawner_rig import uep
 from twinlock_broker.audit import AuditLog
 from twinlock_broker.control import orders
 from twinlock_broker.control.admin import Admin
+from twinlock_broker.control.canary import CanaryReports
 from twinlock_broker.control.details import Details
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.orders import Orders
@@ -87,7 +88,8 @@ async def site(client: SpawnerClient, told: Told, folder: Path) -> AsyncIterator
     supervisor = Supervisor(MANAGER, 30.0, launcher, Store(folder / "endpoints", None), told.send)
     about = {"endpoint": MANAGER, "name": "ep", "started": time.time(), "spawner_connected": True}
     details = Details(supervisor, Recent())
-    admin = Admin(supervisor, Sessions(supervisor, audit), lambda: about, Orders(admission, audit), details)
+    orders = Orders(admission, audit)
+    admin = Admin(supervisor, Sessions(supervisor, audit), lambda: about, orders, details, CanaryReports())
     running = asyncio.create_task(client.run(supervisor))
     async with listening(folder / "admin.sock", 0o600, admin.serve):
         await asyncio.wait_for(client.ready.wait(), 60)

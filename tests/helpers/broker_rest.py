@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +30,8 @@ class Service:
             "heartbeat_queue_info": heartbeat,
         }
         """The body of answers."""
+        self.answers: dict[str, Callable[[Any], Any]] = {}
+        """What makes the body of an answer from that of the request, for paths with this beginning."""
         self.asked: list[tuple[str, str, Any]] = []
         """The requests so far: method, path and body."""
         self.token_status = 200
@@ -78,7 +80,9 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 self._say(service.token_status, {"active": False})
             else:
                 service.asked.append((self.command, self.path, json.loads(body or "null")))
-                self._say(service.statuses.get(self.path, service.status), service.answer)
+                made = [make for path, make in service.answers.items() if self.path.startswith(path)]
+                answer = made[0](service.asked[-1][2]) if made else service.answer
+                self._say(service.statuses.get(self.path, service.status), answer)
 
         def _say(self, status: int, answer: Any) -> None:
             data = json.dumps(answer).encode()

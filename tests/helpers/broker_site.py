@@ -15,6 +15,7 @@ from twinlock_broker.audit import AuditLog
 from twinlock_broker.compute.command import credentials
 from twinlock_broker.config.policies import Mode
 from twinlock_broker.control.admin import Admin
+from twinlock_broker.control.canary import CanaryReports
 from twinlock_broker.control.details import Details
 from twinlock_broker.control.head import Head
 from twinlock_broker.control.listener import listening
@@ -75,11 +76,13 @@ OTHER = "99999999-8888-4777-8666-666666666666"
 class Site:
     """A supervisor with its sockets."""
 
-    def __init__(self, supervisor: Supervisor, sessions: Sessions, runtime: Path) -> None:
+    def __init__(self, supervisor: Supervisor, sessions: Sessions, runtime: Path, canary: CanaryReports) -> None:
         self.supervisor = supervisor
         self.sessions = sessions
         self.runtime = runtime
         """The folder of the sockets."""
+        self.canary = canary
+        """What the canary told."""
 
     async def figures(self, name: str, endpoint: str = UEP) -> dict[str, float]:
         """The endpoint's figures, as soon as `name` is among them."""
@@ -111,7 +114,8 @@ async def serving(
     orders = Orders(Admission(state / "admission.json"), audit)
     head = Head(MANAGER, "cluster", client, launcher)
     recent = Recent()
-    admin = Admin(supervisor, sessions, head.for_administrators, orders, Details(supervisor, recent))
+    canary = CanaryReports()
+    admin = Admin(supervisor, sessions, head.for_administrators, orders, Details(supervisor, recent), canary)
     users = Users(supervisor, sessions, head.for_users, audit)
     running = asyncio.create_task(client.run(supervisor))
     logging.getLogger("twinlock_broker").addHandler(recent)
@@ -121,7 +125,7 @@ async def serving(
     ):
         await asyncio.wait_for(client.ready.wait(), 60)
         async with listening(runtime / "control.sock", 0o666, sessions.serve):
-            yield Site(supervisor, sessions, runtime)
+            yield Site(supervisor, sessions, runtime, canary)
     logging.getLogger("twinlock_broker").removeHandler(recent)
     running.cancel()
     await asyncio.wait((running,))

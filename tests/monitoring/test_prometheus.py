@@ -36,8 +36,17 @@ sock.sendall(json.dumps({WORK!r}).encode() + b"\\n")
 signal.pause()
 """
 
-EMPTY = {"Alerts", "Audit log", "Audit log over time", "Refused starts", "Starts that the spawner couldn't record"}
-"""Panels that have nothing to show at a healthy site that keeps no audit log."""
+EMPTY = {
+    "Age of the canary's tasks",
+    "Alerts",
+    "Audit log",
+    "Audit log over time",
+    "Canary",
+    "Duration of the canary's task",
+    "Refused starts",
+    "Starts that the spawner couldn't record",
+}
+"""Panels that have nothing to show at a healthy site that keeps no audit log and has no canary."""
 
 
 @pytest.fixture

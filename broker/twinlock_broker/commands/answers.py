@@ -80,6 +80,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "status": {"type": "object", "required": list(_STATUS), "properties": _STATUS | _NEW_IN_STATUS},
     "mine": {"type": "object", "required": list(_MINE), "properties": _MINE},
     "options": {"type": "object", "required": ["options"], "properties": {"options": {"type": ["object", "null"]}}},
+    "canary": {"type": "object", "required": ["noted"], "properties": {"noted": _FLAG}},
     "stop": {"type": "object", "required": ["stopped"], "properties": {"stopped": _FLAG}},
     "config": {
         "type": "object",

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import globus_sdk
+from globus_sdk.authorizers import GlobusAuthorizer
 from globus_sdk.transport import RetryConfig
 
 from twinlock_broker.compute.login import AUTH_SCOPES, COMPUTE_SCOPES, Login
@@ -139,13 +140,18 @@ def _site(folder: Folder) -> Any:
         raise Fatal(os.EX_CONFIG, error.detail) from error
 
 
-def _client(kind: type[C], folder: Folder, login: Login) -> C:
+def compute_client(kind: type[C], folder: Folder, authorizer: GlobusAuthorizer) -> C:
+    """Return a client of the service that the folder's config.yaml names."""
     return kind(
-        base_url=LOCAL_URL if _local(folder) else None,
+        base_url=LOCAL_URL if is_local(folder) else None,
         environment=environment(folder),
-        authorizer=login.authorizer(environment(folder), COMPUTE_SCOPES),
+        authorizer=authorizer,
         retry_config=RetryConfig(max_retries=2),
     )
+
+
+def _client(kind: type[C], folder: Folder, login: Login) -> C:
+    return compute_client(kind, folder, login.authorizer(environment(folder), COMPUTE_SCOPES))
 
 
 def _register(folder: Folder, endpoint_id: str | None, login: Login) -> Mapping[str, Any]:
@@ -176,7 +182,8 @@ def _userinfo(folder: Folder, login: Login) -> Mapping[str, Any]:
         return _mapping(client.userinfo().data)
 
 
-def _local(folder: Folder) -> bool:
+def is_local(folder: Folder) -> bool:
+    """Return whether the service is the local one."""
     return bool(folder.settings["local_compute_services"]) or folder.settings["environment"] == "local"
 
 

@@ -1,8 +1,8 @@
 """The administrator's socket, which `twinlock status`, `stop`, `block` and others ask. One request, one answer.
 
-Requests are JSON lines: {"request": "status"}, {"request": "stop", "endpoint": UUID}, and those of `Orders` and
-`Details`. The socket file's mode lets nobody in but root and the broker's own account; what the kernel says about the
-caller is checked besides.
+Requests are JSON lines: {"request": "status"}, {"request": "stop", "endpoint": UUID}, {"request": "canary"} with what
+`CanaryReports` takes, and those of `Orders` and `Details`. The socket file's mode lets nobody in but root and the
+broker's own account; what the kernel says about the caller is checked besides.
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import Any
 from twinlock_common.log_ration import LogRation
 
 from twinlock_broker import metrics
+from twinlock_broker.control.canary import CanaryReports
 from twinlock_broker.control.details import Details
 from twinlock_broker.control.listener import Caller
 from twinlock_broker.control.orders import Orders
@@ -39,10 +40,12 @@ class Admin:
         state: Callable[[], dict[str, Any]],
         orders: Orders,
         details: Details,
+        canary: CanaryReports,
     ) -> None:
         self._supervisor = supervisor
         self._orders = orders
         self._details = details
+        self._canary = canary
         self._sessions = sessions
         self._state = state
         self._log = LogRation(log, metrics.DROPPED_LOG_LINES.inc)
@@ -70,11 +73,14 @@ class Admin:
             return self._state() | self._orders.in_force | {"endpoints": rows}
         if name == "stop":
             return {"stopped": await self._stop(str(request.get("endpoint")), caller)}
+        if name == "canary":
+            self._canary.note(request)
+            return {"noted": True}
         if name in self._orders.known:
             return await self._orders.carry_out(name, request, caller)
         if name in self._details.known:
             return self._details.known[name](request)
-        known = ", ".join(("status", "stop", *self._orders.known, *self._details.known))
+        known = ", ".join(("status", "stop", "canary", *self._orders.known, *self._details.known))
         return {"error": f"unknown request {name[:40]!r}; known are {known}"}
 
     async def _stop(self, endpoint_id: str, caller: Caller) -> bool:

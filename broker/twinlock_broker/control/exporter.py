@@ -26,16 +26,16 @@ _HEAD = 8192
 
 
 @contextlib.asynccontextmanager
-async def exporting(address: str | None, endpoints: Collector) -> AsyncIterator[None]:
+async def exporting(address: str | None, *collectors: Collector) -> AsyncIterator[None]:
     """Serve metrics at `address`, ``HOST:PORT`` or a path, while the block runs. Raise `Fatal` (73, 78).
 
-    `endpoints` are those of the user endpoints.
+    `collectors` are those with values that are counted when they are fetched.
     """
     if address is None:
         yield
         return
     exporter = Exporter()
-    with exported(endpoints):
+    with exported(*collectors):
         if address.startswith("/"):
             serving: AbstractAsyncContextManager[Any] = listening(Path(address), 0o660, exporter.serve_caller)
         else:

@@ -1,0 +1,1 @@
+"""A task of a service account, from its submission to its result, which shows whether users' tasks would run."""
