@@ -1,6 +1,7 @@
 """Endpoints whose workers are batch jobs of a real Slurm, and what becomes of tasks when their jobs end early."""
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +38,25 @@ def test_the_administrators_template(endpoint: Callable[..., Running], queues: Q
     assert value(queues.result(queues.submit(where))) == "abc"
     assert [job.split()[1:] for job in slurm.jobs()] == [["nobody", "RUNNING"]]
     assert queues.figures()["account"] == "abc"
+    leave(running, slurm)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("options", "begins"),
+    [("", "person=ada@uni.example__SBATCH_--nice_7,endpoint="), (" --comment=ours", "ours ada_uni.example")],
+    ids=["ours", "the template's"],
+)
+def test_a_job_names_its_person(
+    endpoint: Callable[..., Running], queues: Queues, slurm: Slurm, options: str, begins: str
+) -> None:
+    """Whatever the person is called, no option of sbatch's is made of it; a comment of the template's own wins."""
+    info = {"posix_ppid": os.getpid(), "job_person": "ada@uni.example\n#SBATCH --nice=7"}
+    running = endpoint(quick(options=options), environment=slurm.environment(), ep_info=info)
+    value(queues.result(queues.submit(where)))  # so the job is there
+    said = slurm.ask("squeue", "--noheader", "--format=%k %j").strip()
+    assert said.startswith(begins)
+    assert " ada_uni.example__SBATCH_--nice_7." in said
     leave(running, slurm)
 
 
