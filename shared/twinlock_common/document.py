@@ -6,6 +6,7 @@ writes `AGENT_KEYS`: a file in memory with fresh credentials, its key, and a pip
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
@@ -14,6 +15,8 @@ from twinlock_common.keys import nearest
 from twinlock_common.queues import Destination, Source, read_destination, read_source
 
 T = TypeVar("T")
+
+_REQUEST = re.compile(r"[0-9a-f]{8}")
 
 
 class Entries(TypedDict, total=False):
@@ -24,7 +27,10 @@ class Entries(TypedDict, total=False):
     config: str
     """The rendered configuration, in YAML."""
     ep_info: dict[str, Any]
-    """About the manager endpoint: its pid, the identities that were mapped, and perhaps `JOB_PERSON`."""
+    """About the manager endpoint: its pid, the identities that were mapped, and `OURS_INSIDE`.
+
+    Endpoints of version 0.2 and before refuse an entry that they don't know, but nothing in here.
+    """
     allowed_functions: list[str]
     """Uuids of the only functions that may run; without the key, all may."""
     environment: dict[str, str]
@@ -39,12 +45,12 @@ class Entries(TypedDict, total=False):
 
 KEYS = tuple(Entries.__annotations__)
 OURS = ("environment", "restarted", "control", "audited")
-AGENT_KEYS = ("mem_fd", "enckey", "audit_fd")
+REQUEST = "twinlock_request"
+"""The entry of `ep_info` with the id of the request that the endpoint is started for."""
 JOB_PERSON = "job_person"
-"""The entry of `ep_info` with the person whom batch jobs are to name.
-
-It isn't an entry beside `ep_info`, since endpoints of version 0.2 and before refuse those that they don't know.
-"""
+"""The entry of `ep_info` with the person whom batch jobs are to name."""
+OURS_INSIDE = (REQUEST, JOB_PERSON)
+AGENT_KEYS = ("mem_fd", "enckey", "audit_fd")
 PUBLISH_KEYS = ("exchange", "routing_key", "mandatory", "properties")
 
 
@@ -80,6 +86,8 @@ class Document:
     """About the manager endpoint, see `Entries`."""
     job_person: str | None
     """The person whom batch jobs are to name, as the service calls them; None if jobs name nobody."""
+    request: str
+    """The id of the request that it is started for, eight hexadecimal digits; empty if that isn't said."""
     allowed_functions: frozenset[str] | None
     """Uuids, in small letters, of the only functions that may run; None if all may."""
     environment: dict[str, str]
@@ -114,8 +122,9 @@ def parse(raw: bytes) -> Document:
         endpoint_id=_get(creds, "endpoint_id", str, "amqp_creds"),
         queues=queues(creds),
         config=_get(whole, "config", str),
-        info={name: value for name, value in info.items() if name != JOB_PERSON},
+        info={name: value for name, value in info.items() if name not in OURS_INSIDE},
         job_person=_get(info, JOB_PERSON, str, "ep_info") if JOB_PERSON in info else None,
+        request=_request(info),
         allowed_functions=_strings_or_none(whole, "allowed_functions"),
         environment=_environment(whole),
         restarted=_get({"restarted": False} | whole, "restarted", bool),
@@ -125,6 +134,11 @@ def parse(raw: bytes) -> Document:
         shared_key=_get({"enckey": ""} | whole, "enckey", str),
         audit_fd=_get(whole, "audit_fd", int) if "audit_fd" in whole else None,
     )
+
+
+def _request(info: dict[str, Any]) -> str:
+    request = info.get(REQUEST)
+    return request if isinstance(request, str) and _REQUEST.fullmatch(request) else ""
 
 
 def without(raw: bytes, names: Sequence[str]) -> bytes:

@@ -91,7 +91,8 @@ class Launcher:
                     endpoint.output = self._output(endpoint)
                 writer = await endpoint.output.writer()
                 stack.callback(os.close, writer)
-                document = request.document.seal(self._spawner.pid(), self._told | {"restarted": endpoint.restarted})
+                told = self._told | {"restarted": endpoint.restarted}
+                document = request.document.seal(self._spawner.pid(), told, request.command)
                 stack.callback(os.close, document)
                 fds = document, writer
                 reply = await self._queue.ask(request.user, lambda: self._ask(endpoint, spawn, fds))

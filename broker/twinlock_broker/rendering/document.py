@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twinlock_common.document import JOB_PERSON, Entries
+from twinlock_common.document import JOB_PERSON, REQUEST, Entries
 
 from twinlock_broker.identity.mapping import Match
 from twinlock_broker.secret import Secret
@@ -36,15 +36,15 @@ class Document:
     job_person: str | None = None
     """The person whom batch jobs are to name, as the service calls them; None if jobs name nobody."""
 
-    def seal(self, parent: int, further: Entries) -> int:
+    def seal(self, parent: int, further: Entries, request: str = "") -> int:
         """Return a file descriptor of the sealed document, at its beginning; the caller closes it.
 
-        `parent` is the spawner's pid. `further` goes in as it is.
+        `parent` is the spawner's pid. `further` goes in as it is. `request` is the start command's id, if there is one.
         """
         fd = os.memfd_create("twinlock-document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             with open(fd, "wb", closefd=False) as file:
-                file.write(self._text(parent, further).encode())
+                file.write(self._text(parent, further, request).encode())
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
             os.lseek(fd, 0, os.SEEK_SET)
         except BaseException:
@@ -52,8 +52,8 @@ class Document:
             raise
         return fd
 
-    def _text(self, parent: int, further: Entries) -> str:
-        info: dict[str, Any] = {"posix_ppid": parent}
+    def _text(self, parent: int, further: Entries, request: str) -> str:
+        info: dict[str, Any] = {"posix_ppid": parent} | ({REQUEST: request} if request else {})
         if self.match.identity is not None:
             info["globus_candidate_identities"] = self.match.candidates
             info["globus_matched_identity"] = self.match.identity

@@ -46,14 +46,18 @@ def redirect(folder: Path, config: Config) -> Output:
     except OSError as error:
         raise FolderError(f"The endpoint's log can't be opened: {obstacles.explain(logs, error)}") from error
     level = logging.DEBUG if config.debug else logging.INFO
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=level, stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(_Short(form))
+        handler.setFormatter(Short())
     # pika's own log has every frame, and Parsl's all that the endpoint's doesn't need to have twice.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("parsl").setLevel(level if config.debug else logging.WARNING)
     return output
+
+
+def begin(request: str) -> None:
+    """Log which request this endpoint was started for, by its id; an earlier manager endpoint doesn't say."""
+    log.info("Started for the request %s, process %d", request or "(unknown)", os.getpid())
 
 
 def undo() -> None:
@@ -66,10 +70,14 @@ def undo() -> None:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
-class _Short(logging.Formatter):
-    """A formatter that limits the length of an entry, which may hold the text of a task's exception."""
+class Short(logging.Formatter):
+    """The log's formatter. It limits the length of an entry, which may hold the text of a task's exception."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the entry."""
         return texts.cut(super().format(record))
 
 

@@ -10,6 +10,7 @@ from parsl.executors.errors import ScalingFailed
 from parsl.executors.high_throughput.executor import HighThroughputExecutor
 from parsl.jobs.states import JobState, JobStatus
 
+from twinlock_endpoint.htex.block_log import BlockLog
 from twinlock_endpoint.htex.idle_blocks import idlest
 from twinlock_endpoint.htex.jobs import describe, with_details
 from twinlock_endpoint.htex.messages import RETIRE_BLOCK
@@ -39,6 +40,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
     def start(self) -> None:
         """Start as Parsl does, and keep what the scheduler's commands print."""
         self._asking = threading.Lock()
+        self._block_log = BlockLog()
         self._doubtful_blocks: dict[str, str] = {}  # by the name of the job
         self._search_due = float("-inf")
         self._scheduler = LastWords(self.provider.script_dir)
@@ -49,6 +51,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
         """Return the state of each block's job, of which no two threads may ask at once."""
         with self._asking:
             statuses = super(HighThroughputExecutor, self).status()
+            self._block_log.end(self, statuses)
         connected = set(self.connected_blocks())
         return {block: _seen_by_parsl(status, block in connected) for block, status in statuses.items()}
 
@@ -154,6 +157,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
             if job_id is None:
                 raise self._not_launched(block_id, error, said) from error
         self._launched(job_id)
+        self._block_log.begin(self.provider, block_id, job_id)
         return job_id
 
     def _taken_all_the_same(self) -> str | None:
@@ -188,7 +192,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
 
     def _adopt(self, job_id: str, name: str) -> None:
         block_id = self._doubtful_blocks.pop(name)
-        log.info("Block %s was submitted after all, as job %s", block_id, job_id)
+        self._block_log.begin(self.provider, block_id, job_id)
         self.provider.adopt(job_id, name)
         self.blocks_to_job_id[block_id], self.job_ids_to_block[job_id] = job_id, block_id
         self._status[block_id] = JobStatus(JobState.PENDING)

@@ -33,6 +33,7 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
 
     home = folder.prepare(arguments.name, arguments.endpoint_id, settings, journal.has_unfinished)
     written = output.redirect(home, settings)
+    output.begin(told.request)
     engine.prepare()
     intake = Plain(told.endpoint_id, settings.permitted(told.allowed_functions))
     origin = _origin(arguments, told)

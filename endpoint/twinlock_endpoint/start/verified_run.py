@@ -52,6 +52,7 @@ def run(given: Arguments, site: Site, told: Document, report: StartReport) -> in
     title = plain.enter(given, told)
     home = folder.prepare(given.name, given.endpoint_id, configuration.defaults(), journal.has_unfinished)
     output.redirect(home, configuration.defaults()).rotate()  # one that gets no task has no other time for it
+    output.begin(told.request)
     log.info("In verified mode, for %s", site.host.user)
     start = _Start(given, site, told, title, home)
     try:
