@@ -122,6 +122,7 @@ policy or version is wrong, nothing changes, and the audit log says why.
         "FILES": """\
 `~/.globus_compute/uep.MANAGER.ENDPOINT/`: the endpoint's folder, closed to others
 `endpoint.log`: its log; rotated at 10 MiB
+`tasks.log`: a line for each task that has ended; rotated at 10 MiB
 `tasks_working_dir`: where tasks run
 """,
         "EXIT STATUS": """\

@@ -24,6 +24,7 @@ from twinlock_endpoint.queues.consumer import TaskConsumer
 from twinlock_endpoint.tasks.intake import Intake
 from twinlock_endpoint.tasks.ledger import Events, Ledger
 from twinlock_endpoint.tasks.life import Tasks
+from twinlock_endpoint.tasks.task_log import TaskLog
 from twinlock_endpoint.tasks.window import Window, window_size
 from twinlock_endpoint.worker.python_versions import mismatch
 
@@ -79,6 +80,7 @@ class Parts:
     connections: Connections
     manager: Manager
     ledger: Ledger
+    task_log: TaskLog
     tasks: Tasks
     window: Window
     heartbeats: Heartbeats
@@ -94,7 +96,13 @@ def assemble(setup: Setup, journal: Journal, life: Life) -> Parts:
     consumer = TaskConsumer(document.queues.tasks.queue, prefetch, life.deliver, life.consuming, lambda: window.lost())
     connections = Connections(document.queues, config, consumer, life.link_down)
     manager = Manager(document, connections, life.end_for_all, lambda: reports.ask(), setup.belief, setup.signer)
-    events = Events(lambda: window.pump(), manager.backlog.changed, lambda: heartbeats.tell_manager())
+    task_log = TaskLog(setup.folder / "tasks.log")
+    events = Events(
+        room=lambda: window.pump(),
+        kept=manager.backlog.changed,
+        answered=task_log.note,
+        refused=lambda: heartbeats.tell_manager(),
+    )
     ledger = Ledger(journal, connections.results.publish, prefetch, events)
     idle = IdleClock(
         config.idle_heartbeats_soft, config.idle_heartbeats_hard, config.heartbeat_period, document.restarted
@@ -112,4 +120,4 @@ def assemble(setup: Setup, journal: Journal, life: Life) -> Parts:
         manager.audit,
     )
     window = Window(consumer, ledger, size, tasks.take)
-    return Parts(consumer, connections, manager, ledger, tasks, window, heartbeats, reports, idle)
+    return Parts(consumer, connections, manager, ledger, task_log, tasks, window, heartbeats, reports, idle)

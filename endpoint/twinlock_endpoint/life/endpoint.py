@@ -231,6 +231,7 @@ class _Endpoint:
         else:
             self._parts.tasks.keep_all()
         await self._parts.tasks.drain(_FLUSH_S)
+        await self._parts.task_log.close(_FLUSH_S)
         await self._journal.close(_FLUSH_S)
         self._parts.manager.backlog.say()
         await self._parts.manager.drain(_FLUSH_S)

@@ -32,6 +32,7 @@ class Entry:
         "arrived",
         "attempts",
         "delivery",
+        "function_id",
         "has_result",
         "id",
         "is_in_engine",
@@ -43,6 +44,8 @@ class Entry:
     def __init__(self, id: str, delivery: Message | None, attempts: int = 0) -> None:
         self.id = id
         """The task's uuid."""
+        self.function_id = Origin().function_id
+        """Its function's uuid, once that is known."""
         self.arrived = time.monotonic()
         """When it came to this endpoint, or was found in the journal."""
         self.delivery = delivery
@@ -78,10 +81,11 @@ class Entry:
             self._waits_for.set_exception(self._interruption)
 
     def know(self, origin: Origin, audit: Audit | None, *, is_received: bool = False) -> None:
-        """Leave a trail in the audit log, if there is one; `origin` is where the task comes from.
+        """Note where the task comes from, its `origin`, and leave a trail in the audit log, if there is one.
 
         With `is_received` an endpoint before this one has begun the trail.
         """
+        self.function_id = origin.function_id
         if audit is not None:
             self.trail = Trail(audit, self.id, origin.function_id, origin.signed, is_received=is_received)
 

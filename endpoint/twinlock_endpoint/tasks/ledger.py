@@ -32,6 +32,9 @@ class Events:
     kept: Callable[[int], None] = lambda tasks: None
     """Called with the number of tasks that only the journal has."""
 
+    answered: Callable[[Entry, bytes], None] = lambda entry, result: None
+    """Called with a task that has ended, and its packed result."""
+
     refused: Callable[[], None] = lambda: None
     """Called when RabbitMQ has refused a result."""
 
@@ -115,6 +118,7 @@ class Ledger:
         """Record the result, publish it until RabbitMQ has confirmed it, and forget the task."""
         self._has_result(entry)
         self.times.note(entry.arrived, result)
+        self._events.answered(entry, result)
         sealed = await entry.sealed(result)
         await self._record(entry, sealed)
         await self._deliver(entry, sealed)

@@ -5,6 +5,7 @@ The environment variables and the form of the result are the agent's, on which f
 
 import functools
 import os
+import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,7 +52,8 @@ def execute_task(
     if os.getpid() != process:  # a copy that the function forked and that came back: it would be a second worker
         os._exit(0)
     states = [started, _transition("execution-end")]
-    return result(task_id, data, states, error=error, details={**details(), "endpoint_id": endpoint_id})
+    where = {"worker": f"{platform.node()}:{process}", "endpoint_id": endpoint_id}
+    return result(task_id, data, states, error=error, details={**details(), **where})
 
 
 def _transition(state: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ reads as what the classes make; the tests read it with them.
 
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 _VERSION = b"\x01"
 _LONGEST_END = 300
@@ -16,6 +16,22 @@ _WORKED = re.compile(
 )
 """The end of a result that a worker has made; the timestamps are in nanoseconds."""
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+
+_LONGEST_REST = 2500  # a text of at most 1,000 characters may come before the end
+_WORKER = re.compile(rb'"worker":"([\w.:-]{1,100})","endpoint_id":"[0-9a-f-]{36}"\},"error_details":')
+_ERROR = re.compile(rb',"error_details":\{"code":"([^"\\]{1,64})"')
+
+
+class Worked(NamedTuple):
+    """How a result was made. Times are in seconds since 1970, 0 if no worker has made it."""
+
+    start: float
+    end: float
+    worker: str
+    """The worker's host and process; empty if it doesn't say."""
+    error: str
+    """The error's code; empty if the task has succeeded."""
 
 
 class NotAMessageError(ValueError):
@@ -64,6 +80,19 @@ def seconds_in_worker(result: bytes) -> float | None:
     """Return how long a worker had the task of a packed result; None if the result's end doesn't say so."""
     found = _WORKED.search(result[-_LONGEST_END:])
     return max(0, int(found[2]) - int(found[1])) / 1e9 if found else None
+
+
+def end_of(result: bytes) -> bytes:
+    """Return the part of a packed result that `worked` reads."""
+    return result[-_LONGEST_REST:]
+
+
+def worked(end: bytes) -> Worked:
+    """Return what the end of a packed result says about its making."""
+    made = _WORKED.search(end)
+    start, ended = (int(made[1]) / 1e9, int(made[2]) / 1e9) if made else (0.0, 0.0)
+    worker, error = _WORKER.search(end), _ERROR.search(end)
+    return Worked(start, ended, worker[1].decode() if worker else "", error[1].decode() if error else "")
 
 
 def transition(state: str, actor: str, timestamp_ns: int) -> dict[str, Any]:
