@@ -15,6 +15,7 @@ import pytest
 from broker_rig import MANAGER, UEP, Told, endpoint_user, request
 from broker_site import Site, ask
 from top_rig import answer, keys, row, until
+from twinlock_broker import account_files
 from twinlock_broker.errors import Fatal
 from twinlock_broker.top import broker_link, log
 from twinlock_broker.top.app import Top
@@ -109,7 +110,7 @@ async def test_a_link_shows_nothing_that_the_account_cannot_read(followed: Follo
 
 
 async def test_a_file_without_end_costs_little(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "_SECONDS", 1)
+    monkeypatch.setattr(account_files, "_SECONDS", 1)
     followed.path.symlink_to("/dev/zero")
     await followed.open()
     await followed.until("nobody reads the log any more")

@@ -33,6 +33,8 @@ BROKER = (
     "twinlock_broker.identity.resolver.LOOK_UP_LIMIT",
     "twinlock_broker.identity.resolver.MAP_LIMIT",
     "twinlock_broker.identity.watch.READ_LIMIT",
+    "twinlock_broker.trace.endpoint_log.LIMIT",
+    "twinlock_broker.trace.live.LIMIT",
     "twinlock_common.rendering.template.MAX_SECONDS",
 )
 """The broker's, as modules with the name of a number of seconds."""

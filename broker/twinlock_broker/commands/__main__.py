@@ -15,7 +15,7 @@ from twinlock_broker.errors import CommandError, Fatal
 from twinlock_broker.printable import printable_lines
 
 _SETTING_UP = ("configure", "check", "render", "map", "login", "logout", "whoami", "list", "delete", "verified")
-_RUNNING = ("status", "top", "stop", "block", "unblock", "drain", "resume", "my", "canary")
+_RUNNING = ("status", "top", "trace", "stop", "block", "unblock", "drain", "resume", "my", "canary")
 COMMANDS = (*_SETTING_UP, *_RUNNING)
 
 _MODULES = {"map": "map_identity", "list": "list_folders"}

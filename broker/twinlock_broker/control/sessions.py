@@ -155,7 +155,7 @@ class Sessions:
     async def _note(self, endpoint: Endpoint, caller: Caller, message: dict[str, Any]) -> None:
         self._messages.of(endpoint.id).take()
         if message.get("type") == "figures":
-            self._tellers.note(endpoint.id, told.read(message))
+            self._note_told(endpoint, told.read(message))
             self._count_task_times(endpoint, messages.read_histograms(message))
             await self._note_signed(endpoint, caller, messages.read_signed(message))
         elif message.get("type") == "journal":
@@ -167,6 +167,16 @@ class Sessions:
             caller.send({"type": "unaudited", "number": number})
         else:
             raise ValueError("a message of an unknown type")
+
+    def _note_told(self, endpoint: Endpoint, said: Told) -> None:
+        """Note what an endpoint says of itself, and log which batch jobs are new: somebody may ask whose they were."""
+        before = self._tellers.of(endpoint.id).jobs
+        self._tellers.note(endpoint.id, said)
+        jobs = [job for job in said.jobs if job not in before]
+        if jobs:
+            about = {"endpoint": endpoint.id, "user": endpoint.user}
+            about |= {"command": endpoint.command} if endpoint.command else {}
+            log.info("says that it has batch jobs: %s", ", ".join(jobs), extra=about)
 
     def _count_task_times(self, endpoint: Endpoint, histograms: Mapping[str, Histogram]) -> None:
         objection = task_times.objection(histograms, time.monotonic() - endpoint.started)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from twinlock_broker import metrics
 from twinlock_broker.compute import command, salvage
 from twinlock_broker.compute.command import Credentials, Delivery
+from twinlock_broker.control.options_text import shorten
 from twinlock_broker.endpoints.failures import Failures
 from twinlock_broker.endpoints.fair_queue import FairQueue
 from twinlock_broker.endpoints.lifecycle import Tell
@@ -46,6 +47,7 @@ class CommandHandler:
             return
         try:
             request = await self._prepare(delivery, message, credentials)
+            log.info("%s", _mapped(request), extra=_about(delivery, credentials) | {"user": request.user})
             await self._start(request)
         except CommandError as error:
             await self._refuse(delivery, credentials, error)
@@ -87,3 +89,10 @@ class CommandHandler:
 
 def _about(delivery: Delivery, credentials: Credentials) -> dict[str, str]:
     return {"endpoint": credentials.endpoint_id, "command": delivery.id}
+
+
+def _mapped(request: StartRequest) -> str:
+    """Return for whom an endpoint is started, and with which options; what looks secret in them isn't in it."""
+    options = shorten(request.options)
+    by = f" by the identity {request.document.match.identity}" if request.document.match.identity else ""
+    return f"mapped to the account {request.user}{by}" + (f"; options {options}" if options else "")

@@ -1,0 +1,102 @@
+"""What a word may mean, and which requests, endpoints and accounts it leads to."""
+
+import re
+
+from twinlock_broker.trace.event import Event
+
+SHORTEST = 4
+"""Characters of a uuid's beginning, as in `twinlock stop`."""
+
+_LONGEST_NUMBER = 18
+_BEGINNING = re.compile(r"[0-9a-f-]{4,36}")
+_TAKEN_OVER = "a start command; "
+"""How the broker's line begins when a running endpoint has a newer command; it is about the one that it runs for."""
+
+
+class Search:
+    """The search for all that the word may mean. Each of its meanings is looked for, whatever else it means."""
+
+    def __init__(self, word: str, owner: str = "") -> None:
+        """Prepare to look. `owner` is the account whose batch job the word is by the scheduler's word, if it is one."""
+        self.word = word
+        self._owner = owner
+        self.lowered = word.lower()
+        self.requests: set[str] = set()
+        """Ids of start commands."""
+        self.endpoints: set[str] = set()
+        """Endpoints of which everything is wanted."""
+        self.accounts: set[str] = set()
+        """Accounts of which everything is wanted."""
+        self.linked: set[str] = set()
+        """Endpoints that served these requests."""
+        self.meanings: dict[str, None] = {}
+        """What the word was found to be, in words, in this order."""
+        self._waiting: dict[str, str] = {}  # by endpoint, a request for one that may be running
+        self.number = int(word) if word.isascii() and word.isdigit() and len(word) <= _LONGEST_NUMBER else 0
+        """The word as a number, 0 if it is none."""
+        self._begins = self.lowered if _BEGINNING.fullmatch(self.lowered) else ""
+
+    @property
+    def has_found(self) -> bool:
+        """Whether the word leads to anything."""
+        return bool(self.requests or self.endpoints or self.accounts)
+
+    def look(self, event: Event) -> None:
+        """Look whether the word means something in this event; to be called with all events of a log, in order."""
+        if event.user == self.word:
+            self.add_account(event.user)
+            self._add(event)
+        if event.person and self._names(event.person):
+            self._mean(f"the person {event.person}", event)
+        if event.identity and event.identity == self.lowered:
+            self._mean(f"the identity {event.identity}", event)
+        if event.request and event.request == self.lowered:
+            self._mean(f"the request (error id) {event.request}", event)
+        if self._begins and event.endpoint.startswith(self._begins):
+            self.add_endpoint(event.endpoint)
+            self._add(event)
+        if self.number and event.pid == self.number:
+            self._mean(f"the process {event.pid} of the endpoint {event.endpoint}", event)
+        if self.word in event.jobs:
+            self._look_at_job(event)
+        self._follow(event)
+
+    def add_account(self, user: str) -> None:
+        """Want everything of an account."""
+        self.accounts.add(user)
+        self.meanings[f"the account {user}"] = None
+
+    def add_endpoint(self, endpoint: str) -> None:
+        """Want everything of an endpoint."""
+        self.endpoints.add(endpoint)
+        self.meanings[f"the user endpoint {endpoint}"] = None
+
+    def _look_at_job(self, event: Event) -> None:
+        """Believe the endpoint that names the job, unless the scheduler knows better."""
+        if self._owner in ("", event.user):
+            self._mean(f"the batch job {self.word}, by the word of an endpoint of {event.user}", event)
+        else:
+            self.meanings[f"no batch job of {event.user}, though an endpoint of {event.user} names it"] = None
+
+    def _names(self, person: str) -> bool:
+        """Return whether the word is the person's name, or what it has before the @."""
+        return self.lowered in (person.lower(), person.lower().partition("@")[0])
+
+    def _mean(self, meaning: str, event: Event) -> None:
+        self.meanings[meaning] = None
+        self._add(event)
+
+    def _add(self, event: Event) -> None:
+        """Want what belongs to the event's request; where that has no id, to its endpoint."""
+        if event.request:
+            self.requests.add(event.request)
+            self.linked.add(event.endpoint)
+            self._waiting[event.endpoint] = event.request
+        elif event.endpoint:
+            self.endpoints.add(event.endpoint)
+
+    def _follow(self, event: Event) -> None:
+        """Add the request that an endpoint was started for which serves a later one, which is found."""
+        if event.endpoint in self._waiting and event.text.startswith(_TAKEN_OVER) and event.request:
+            del self._waiting[event.endpoint]
+            self.requests.add(event.request)
