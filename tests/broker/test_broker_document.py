@@ -13,7 +13,7 @@ from twinlock_broker.secret import Secret
 def test_a_document_is_sealed_and_complete() -> None:
     match = Match("ada", "some-uuid", [[{"some-uuid": ["ada"]}]])
     fd = Document(Secret(amqp_creds()), "engine: {}", match, ("f",), {"A": "b"}).seal(
-        parent=42, further={"restarted": True}
+        parent=42, further={"restarted": True}, request="3f9a1c07"
     )
     try:
         for write in (lambda: os.pwrite(fd, b"x", 0), lambda: os.ftruncate(fd, 0)):
@@ -27,6 +27,7 @@ def test_a_document_is_sealed_and_complete() -> None:
         "config": "engine: {}",
         "ep_info": {
             "posix_ppid": 42,
+            "twinlock_request": "3f9a1c07",
             "globus_candidate_identities": [[{"some-uuid": ["ada"]}]],
             "globus_matched_identity": "some-uuid",
         },

@@ -1,6 +1,7 @@
 """Figures as of now for somebody who looks: the broker asks for them, and nobody has to wait for a hung endpoint."""
 
 import json
+import logging
 import os
 import pwd
 from dataclasses import replace
@@ -43,6 +44,9 @@ time.sleep(600)
 """
 
 REPORTS = says({"type": "figures", "figures": {"here": 1}, "reports": True})
+
+JOBS = {"first": ["77", "78"], "second": ["77", "78"], "third": ["78", "79"], "here": []}
+"""The batch jobs that an endpoint tells of, one message after the other, each with a figure of its own."""
 
 
 @pytest.fixture
@@ -129,6 +133,22 @@ async def test_nobody_waits_for_an_endpoint_that_hangs_up(site: Site) -> None:
     await site.supervisor.command(request(endpoint_user(), "silent", "hang up"))
     await site.figures("here")
     assert (await row(site))["figures"] is None
+
+
+async def test_the_log_names_each_batch_job_once(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "twinlock_broker.control.sessions")
+    told = [{"type": "figures", "figures": {name: 1}, "jobs": jobs} for name, jobs in JOBS.items()]
+    made = request(endpoint_user(), "counter", says(*told))
+    await site.supervisor.command(made)
+    await site.figures(list(JOBS)[-1])
+    assert [
+        (record.getMessage(), record.__dict__["command"], record.__dict__["user"])
+        for record in caplog.records
+        if "batch" in record.getMessage()
+    ] == [
+        ("says that it has batch jobs: 77, 78", made.command, endpoint_user()),
+        ("says that it has batch jobs: 79", made.command, endpoint_user()),
+    ]
 
 
 async def test_the_administrator_sees_batch_jobs_and_options(site: Site) -> None:

@@ -15,7 +15,8 @@ import pytest
 from broker_rig import ALICE, MANAGER, UEP, Told, delivery, endpoint_user, make_folder, message
 from broker_site import Site
 from spawner_rig import Spawner, uep
-from trace_rig import Host, broker_log, texts
+from trace_rig import NOWHERE, Host, broker_log, texts
+from twinlock_broker.audit import AuditLog
 from twinlock_broker.endpoints.failures import Failures
 from twinlock_broker.endpoints.handler import CommandHandler
 from twinlock_broker.endpoints.pipeline import StartPipeline
@@ -91,6 +92,22 @@ async def test_one_life_by_each_word_that_leads_to_it(
     (run,) = found[0].runs
     assert (run.person, run.user, run.pid) == ("alice@site.example", endpoint_user(), pid)
     assert "hush" not in str(found)
+
+
+def test_task_events_of_high_assurance(host: Host, tmp_path: Path) -> None:
+    path, task, function = tmp_path / "tasks-audit.log", uep(71), uep(72)
+    written = AuditLog(path, MANAGER)
+    records = [f"fid={function} tid={task} bid= {state}" for state in ("RECEIVED", "EXEC_START", "EXEC_END")]
+    lost = f"fid={function} tid={uep(73)} bid= FAILED - It was lost"
+    path.write_bytes(path.read_bytes() + written.lines(1003, 4003, uep(3), [*records, lost]))
+    logs = host.logs()
+    logs.logs.append(sources.of_tasks(str(path), log_files.of_file(path, 0)))
+    found = gather.trace(THIRD, logs, NOWHERE, with_tasks=False)
+    (told,) = [event for event in found.events if event.source is Source.AUDIT]
+    assert (told.text, told.request) == ("2 tasks of 1 functions ended, 1 of them failed, the last now", THIRD)
+    found = gather.trace(task, logs, NOWHERE, with_tasks=True)
+    assert f"task {task} of function {function}: EXEC_END" in texts(found)
+    assert [run.request for run in found.runs] == [THIRD]
 
 
 def trace(folder: Path, spawner: Spawner, site: Site, word: str) -> Trace:

@@ -41,6 +41,17 @@ def test_nobody_is_named_for_a_manager_endpoint_that_says_nothing() -> None:
     assert parse(json.dumps(document()).encode()).job_person is None
 
 
+def test_the_request_that_it_is_for() -> None:
+    """It is in an entry that endpoints of earlier versions accept, with whatever it has."""
+    told = parse(json.dumps(document(ep_info={"posix_ppid": 1, "twinlock_request": "3f9a1c07"})).encode())
+    assert (told.request, told.info) == ("3f9a1c07", {"posix_ppid": 1})
+
+
+@pytest.mark.parametrize("info", [{}, {"twinlock_request": 7}, {"twinlock_request": "3f9a1c07\n"}])
+def test_a_document_without_a_usable_request(info: dict[str, Any]) -> None:
+    assert parse(json.dumps(document(ep_info=info)).encode()).request == ""
+
+
 def test_no_repr_shows_the_password() -> None:
     assert PASSWORD not in repr(parse(json.dumps(document()).encode()))
 

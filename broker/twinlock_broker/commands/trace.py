@@ -19,6 +19,7 @@ _NOTHING = 1
 """The exit code if nothing was found."""
 
 _AUDIT_LOG = Path("/var/log/twinlock/audit.log")
+_TASK_LOGS = (Path("/var/log"), ("twinlock-broker/*.log", "twinlock-instances/*/*.log"))
 _SINCE = "7d"
 _WIDTH = 120
 """Characters of a line where the output isn't a terminal."""
@@ -62,6 +63,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"the spawner's audit log; rotated ones beside it are read as well (default {_AUDIT_LOG})",
     )
+    made.add_argument(
+        "--task-audit-log",
+        type=Path,
+        metavar="FILE",
+        help="a high assurance endpoint's audit_log_path (default: the files where the packages have them)",
+    )
     add_socket(made)
     return made
 
@@ -98,7 +105,13 @@ def _logs(given: argparse.Namespace, since: float) -> sources.Logs:
     except OSError as error:
         raise Fatal(os.EX_IOERR, f"standard input: can't be kept in a temporary file: {error.strerror}") from error
     spawner = sources.of_spawner(str(given.audit_log), log_files.of_file(given.audit_log, since))
-    return sources.Logs([broker, spawner], since)
+    tasks = [sources.of_tasks(str(path), log_files.of_file(path, since)) for path in _task_logs(given.task_audit_log)]
+    return sources.Logs([broker, spawner, *tasks], since)
+
+
+def _task_logs(named: Path | None) -> list[Path]:
+    folder, forms = _TASK_LOGS
+    return [named] if named is not None else sorted(path for form in forms for path in folder.glob(form))
 
 
 def _nothing(given: argparse.Namespace, logs: sources.Logs) -> str:

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from twinlock_broker.errors import Fatal
-from twinlock_broker.trace import processes, scheduler
+from twinlock_broker.trace import processes, scheduler, task_audit
 from twinlock_broker.trace.event import Event, Step
 from twinlock_broker.trace.live import Broker
 from twinlock_broker.trace.order import in_order
@@ -47,7 +47,7 @@ def trace(word: str, logs: Logs, socket: Path, with_tasks: bool) -> Trace:
         selection.take(event)
     for event in now:
         selection.take(event)
-    events = [*selection.events(), *beside]
+    events = [*(selection.events() if with_tasks else task_audit.summary(selection.events())), *beside]
     runs = sorted(selection.runs.values(), key=lambda run: run.begin)
     events += _processes(events)
     events += UserLogs(broker, logs.problems, with_tasks).events(runs, events)

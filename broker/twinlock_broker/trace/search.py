@@ -57,6 +57,8 @@ class Search:
             self._add(event)
         if self.number and event.pid == self.number:
             self._mean(f"the process {event.pid} of the endpoint {event.endpoint}", event)
+        if self.lowered in event.tasks:
+            self._mean(f"a task or function, by the word of the endpoint {event.endpoint}", event)
         if self.word in event.jobs:
             self._look_at_job(event)
         self._follow(event)

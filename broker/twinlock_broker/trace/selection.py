@@ -3,12 +3,13 @@
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from twinlock_broker.trace.event import Event, Source, Step
 from twinlock_broker.trace.search import Search
 
 MOST = 20_000
-"""Events that are kept, the newest ones."""
+"""Events of a source that are kept, the newest ones."""
 
 SLACK = 5.0
 """Seconds for which events without a request's id belong to the one whose end was just recorded."""
@@ -53,8 +54,8 @@ class Selection:
 
     def __init__(self, search: Search) -> None:
         self._search = search
-        self._kept: deque[Event] = deque(maxlen=MOST)
-        self._loose: deque[Event] = deque(maxlen=MOST)
+        self._kept: dict[Source, deque[Event]] = defaultdict(lambda: deque(maxlen=MOST))
+        self._loose: dict[Source, deque[Event]] = defaultdict(lambda: deque(maxlen=MOST))
         self.left_out = 0
         """How many older events there are."""
         self.runs: dict[tuple[str, str], Run] = {}
@@ -66,11 +67,12 @@ class Selection:
         if event.request in wanted.requests or event.endpoint in wanted.endpoints or event.user in wanted.accounts:
             self._keep(event)
         elif not event.request and event.endpoint in wanted.linked:
-            self._loose.append(event)
+            self._loose[event.source].append(event)
 
     def _keep(self, event: Event) -> None:
-        self.left_out += len(self._kept) == MOST
-        self._kept.append(event)
+        kept = self._kept[event.source]
+        self.left_out += len(kept) == MOST
+        kept.append(event)
         if event.endpoint and (event.request or event.source is Source.SPAWNER):
             key = event.endpoint, event.request
             self.runs.setdefault(key, Run(event.request, event.endpoint)).note(event)
@@ -80,9 +82,9 @@ class Selection:
         by_endpoint = defaultdict(list)
         for run in self.runs.values():
             by_endpoint[run.endpoint].append(run)
-        for event in self._kept:
+        for event in chain.from_iterable(self._kept.values()):
             yield event if event.request else _belonging(event, by_endpoint[event.endpoint]) or event
-        for event in self._loose:
+        for event in chain.from_iterable(self._loose.values()):
             found = _belonging(event, by_endpoint[event.endpoint])
             if found is not None:
                 yield found

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from twinlock_broker.trace import broker_log, spawner_log
+from twinlock_broker.trace import broker_log, spawner_log, task_audit
 from twinlock_broker.trace.event import Event
 from twinlock_broker.trace.log_files import Lines
 
@@ -75,3 +75,9 @@ def of_spawner(name: str, lines: Lines) -> Log:
     """Return the spawner's audit log."""
     advice = "run this as root, or name the spawner's audit_log with --audit-log FILE"
     return Log(name, lines, spawner_log.events, advice)
+
+
+def of_tasks(name: str, lines: Lines) -> Log:
+    """Return the audit log of task events at high assurance endpoints."""
+    advice = "run this as root, or name the audit_log_path of config.yaml with --task-audit-log FILE"
+    return Log(name, lines, task_audit.events, advice)
