@@ -12,7 +12,7 @@ from twinlock_broker.endpoints.registry import Action, Event
 from twinlock_broker.logs import KeyValue
 from twinlock_broker.trace import gather, log_files, sources
 from twinlock_broker.trace.gather import Trace
-from twinlock_endpoint.home.output import Short
+from twinlock_endpoint.home.output import FORM, Short
 from twinlock_spawner.audit import Audit
 from twinlock_wire import wire
 
@@ -95,4 +95,4 @@ def log_line(text: str, moment: float | None = None) -> str:
     """A line of an endpoint's log."""
     record = logging.makeLogRecord({"levelname": "INFO", "name": "twinlock_endpoint.htex.block_log", "msg": text})
     record.created = time.time() if moment is None else moment
-    return Short().format(record) + "\n"
+    return Short(FORM).format(record) + "\n"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twinlock_broker.command_line import USAGE_ERROR, add_command
+from twinlock_broker.command_line import add_command
 from twinlock_broker.commands.ask import add_socket, complete_endpoint, complete_user
 from twinlock_broker.errors import Fatal
 from twinlock_broker.printable import printable
@@ -75,10 +75,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(given: argparse.Namespace) -> int:
     """Print the trace and return the exit code."""
-    try:
-        since = since_of(given.since)
-    except ValueError as error:
-        raise Fatal(USAGE_ERROR, f"--since: {error}") from None
+    since = since_of(given.since)
     logs = _logs(given, since)
     found = gather.trace(given.word, logs, given.socket, given.tasks)
     for problem in logs.problems:

@@ -3,6 +3,9 @@
 import time
 from datetime import datetime
 
+from twinlock_broker.command_line import USAGE_ERROR
+from twinlock_broker.errors import Fatal
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -12,7 +15,7 @@ def since_of(text: str) -> float:
     A time is as in ISO 8601, such as 2026-11-30 or 2026-11-30T18:00, in this host's time zone if it names none.
 
     Raises:
-        ValueError: it is neither.
+        Fatal: 100, it is neither.
     """
     number, unit = text[:-1], text[-1:]
     if number.isascii() and number.isdecimal() and len(number) < 10 and unit in _UNITS:
@@ -20,6 +23,5 @@ def since_of(text: str) -> float:
     try:
         return max(0.0, datetime.fromisoformat(text).timestamp())
     except (ValueError, OverflowError):
-        raise ValueError(
-            f"{text!r} is neither a duration such as 12h or 7d nor a time such as 2026-11-30T18:00"
-        ) from None
+        wanted = "neither a duration such as 12h or 7d nor a time such as 2026-11-30T18:00"
+        raise Fatal(USAGE_ERROR, f"--since: {text!r} is {wanted}") from None

@@ -13,6 +13,9 @@ from twinlock_endpoint.worker import texts
 MAX_LOG = 10 << 20
 """Bytes after which a log is moved aside. Only the last one moved is kept, so there are at most two files."""
 
+FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+"""The form of an entry in the log."""
+
 log = logging.getLogger(__name__)
 
 
@@ -48,7 +51,7 @@ def redirect(folder: Path, config: Config) -> Output:
     level = logging.DEBUG if config.debug else logging.INFO
     logging.basicConfig(level=level, stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(Short())
+        handler.setFormatter(Short(FORM))
     # pika's own log has every frame, and Parsl's all that the endpoint's doesn't need to have twice.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("parsl").setLevel(level if config.debug else logging.WARNING)
@@ -72,9 +75,6 @@ def undo() -> None:
 
 class Short(logging.Formatter):
     """The log's formatter. It limits the length of an entry, which may hold the text of a task's exception."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the entry."""
