@@ -105,7 +105,7 @@ def test_task_events_of_high_assurance(host: Host, tmp_path: Path) -> None:
     logs.logs.append(sources.of_tasks(str(path), log_files.of_file(path, 0)))
     found = gather.trace(THIRD, logs, NOWHERE, with_tasks=False)
     (told,) = [event for event in found.events if event.source is Source.AUDIT]
-    assert (told.text, told.request) == ("2 tasks of 1 functions ended, 1 of them failed, the last now", THIRD)
+    assert (told.text, told.request) == ("tasks that ended: 2, functions: 1, failures: 1", THIRD)
     found = gather.trace(task, logs, NOWHERE, with_tasks=True)
     assert f"task {task} of function {function}: EXEC_END" in texts(found)
     assert [run.request for run in found.runs] == [THIRD]
@@ -124,7 +124,7 @@ def test_everything_of_an_account_and_of_a_person(host: Host) -> None:
     by_account, by_person = host.trace("ada"), host.trace("ada@uni.example")
     assert texts(by_account) == texts(by_person)
     assert [run.request for run in by_account.runs] == [FIRST, SECOND]
-    assert by_account.meanings == ["the person ada@uni.example", "the account ada"]
+    assert sorted(by_account.meanings) == ["the account ada", "the person ada@uni.example"]
     assert by_person.meanings == ["the person ada@uni.example"]
     assert [run.outcome for run in by_account.runs] == [
         "process 4001 ended with exit code 0",
@@ -175,6 +175,7 @@ def test_a_process_of_an_endpoint_leads_to_it(tmp_path: Path) -> None:
         finally:
             subprocess.run(["kill", child, str(shell.pid)], check=True)
     assert [run.request for run in found.runs] == [FIRST]
+    assert found.meanings == [f"the process {child}, which belongs to the user endpoint {uep(1)}"]
     assert any(f"process {child} exists: uid {os.getuid()}" in text for text in texts(found))
 
 
@@ -238,7 +239,7 @@ def test_the_command(host: Host) -> None:
     lines = done.stdout.decode().splitlines()
     assert done.returncode == 0
     assert lines[0] == "ada: the person ada@uni.example; the account ada"
-    assert f"request {FIRST}, person ada@uni.example, account ada, endpoint {uep(1)}, process 4001" in lines[1]
+    assert f"request {FIRST}, person ada@uni.example, account ada, endpoint {uep(1)}" in lines[1]
     assert any(FIRST in line and line.endswith("started, process 4001") for line in lines)
     assert b"/no-such-folder/admin.sock: no broker there" in done.stderr
     done = run("ada", "--json", "--broker-log", host.broker_log, "--audit-log", host.audit_log)

@@ -121,15 +121,15 @@ async def test_the_endpoints_own_files_in_a_trace(
         assert {task for event in own for task in event.tasks} == {uep(1), uep(2), uep(3), FUNCTION, "unknown"}
         assert "ran 2.0 s on node7:4242, RemoteExecutionError" in said
     else:
-        assert "3 tasks ended, 2 of them failed, the first at " in said
-        assert f"functions: {FUNCTION} (2), unknown (1)" in said
+        assert "3 tasks ended from " in said
+        assert f"2 of them failed; functions: {FUNCTION} (2), unknown (1)" in said
 
 
 def test_lines_of_a_log_count_only_in_the_time_of_the_run() -> None:
     lines = [log_line(text, moment).strip() for text, moment in (("before", NOW - 100), ("then", NOW - 30))]
     run = run_of(outcome="process 4001 ended with exit code 0", end=NOW - 20)
     late = log_line("after", NOW).strip()
-    assert [event.text.rpartition(": ")[2] for event in endpoint_log.events([*lines, late], run)] == ["then"]
+    assert [event.text for event in endpoint_log.events([*lines, late], run)] == ["then"]
 
 
 HOSTILE = (
@@ -148,7 +148,7 @@ def test_a_hostile_log_makes_no_line_of_another_source() -> None:
     assert all(line.isascii() and line.isprintable() and len(line) <= 80 for line in lines)
     rows = [line for line in lines if not line.startswith(" ")]
     assert len(rows) == len(HOSTILE) + 2
-    assert all("user's log  3f9a1c07  INFO" in row for row in rows[2:])
+    assert all(row[21:41] == "user's log  3f9a1c07" for row in rows[2:])
 
 
 def test_a_log_of_any_length_is_bounded() -> None:

@@ -28,7 +28,7 @@ LONGEST = 300
 LIMIT = 10.0
 """Seconds in which the account's files have to be read."""
 
-_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) ([A-Z]{1,10} .*)")
+_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) ([A-Z]{1,10}) \S{1,100}: (.*)")
 _JOB = re.compile(r"Block \S{1,20} is the batch job ([\w.\[\]-]{1,64})")
 
 
@@ -76,7 +76,7 @@ def _events(lines: list[str], run: Run) -> Iterator[Event]:
             continue
         moment = _seconds(found[1], found[2])
         if run.has(moment):
-            text = printable(found[3], LONGEST)
+            text = printable(found[4] if found[3] == "INFO" else f"{found[3]}: {found[4]}", LONGEST)
             job = _JOB.search(text)
             jobs = (job[1],) if job else ()
             yield Event(moment, Source.USER, text, run.request, run.endpoint, run.user, jobs=jobs)

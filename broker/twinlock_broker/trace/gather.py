@@ -1,7 +1,7 @@
 """The trace: from a word to the events of all sources."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -41,13 +41,13 @@ def trace(word: str, logs: Logs, socket: Path, with_tasks: bool) -> Trace:
     search = Search(word, job.user if job else "")
     if job is not None:
         search.meanings[f"the batch job {word} of {job.user}, by the scheduler"] = None
-    beside = _find(search, logs, now)
+    now += _find(search, logs, now)
     selection = Selection(search)
     for event in logs.events():
         selection.take(event)
     for event in now:
         selection.take(event)
-    events = [*(selection.events() if with_tasks else task_audit.summary(selection.events())), *beside]
+    events = list(selection.events() if with_tasks else task_audit.summary(selection.events()))
     runs = sorted(selection.runs.values(), key=lambda run: run.begin)
     events += _processes(events)
     events += UserLogs(broker, logs.problems, with_tasks).events(runs, events)
@@ -71,10 +71,10 @@ def _find(search: Search, logs: Logs, now: Iterable[Event]) -> list[Event]:
         search.look(event)
         _note_process(running, event)
     endpoint = processes.endpoint_of(search.number, running) if search.number else ""
-    if not endpoint:
+    if not endpoint or search.number in running:
         return []
-    search.add_endpoint(endpoint)
-    search.meanings[f"the process {search.number}, which belongs to that endpoint"] = None
+    requests = [event.request for pid, event in running.items() if event.endpoint == endpoint]
+    search.add_process(endpoint, max(requests, default="", key=bool))
     found = processes.describe(search.number, endpoint)
     return [found] if found else []
 
@@ -93,7 +93,8 @@ def _processes(events: Iterable[Event]) -> list[Event]:
 
 
 def _note_process(running: dict[int, Event], event: Event) -> None:
-    if event.pid and event.step is Step.END:
-        running.pop(event.pid, None)
-    elif event.pid:
-        running[event.pid] = event
+    """Note whose a process is, by the last event about it; what the broker says now has no request's id."""
+    before = running.pop(event.pid, None)
+    if event.pid and event.step is not Step.END:
+        request = before.request if before is not None and before.endpoint == event.endpoint else ""
+        running[event.pid] = replace(event, request=event.request or request)

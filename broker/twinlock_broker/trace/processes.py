@@ -53,7 +53,7 @@ def describe(pid: int, endpoint: str = "", request: str = "", user: str = "") ->
     began = _began(pid)
     since = f", started {_clock(began)}" if began is not None else ""
     text = f"process {pid} exists: uid {uid[1]}, {by_login}, called {name!r}{since}"
-    return Event(time.time(), Source.NOW, text, request, endpoint, user)
+    return Event(time.time(), Source.NOW, text, request, endpoint, user, pid=pid)
 
 
 def _read(pid: int, name: str) -> str:

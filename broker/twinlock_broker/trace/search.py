@@ -36,16 +36,12 @@ class Search:
         """The word as a number, 0 if it is none."""
         self._begins = self.lowered if _BEGINNING.fullmatch(self.lowered) else ""
 
-    @property
-    def has_found(self) -> bool:
-        """Whether the word leads to anything."""
-        return bool(self.requests or self.endpoints or self.accounts)
-
     def look(self, event: Event) -> None:
         """Look whether the word means something in this event; to be called with all events of a log, in order."""
         if event.user == self.word:
-            self.add_account(event.user)
-            self._add(event)
+            self.accounts.add(event.user)
+            self.linked.add(event.endpoint)
+            self._mean_request(f"the account {event.user}", event)
         if event.person and self._names(event.person):
             self._mean(f"the person {event.person}", event)
         if event.identity and event.identity == self.lowered:
@@ -54,7 +50,7 @@ class Search:
             self._mean(f"the request (error id) {event.request}", event)
         if self._begins and event.endpoint.startswith(self._begins):
             self.add_endpoint(event.endpoint)
-            self._add(event)
+            self._mean_request(f"the user endpoint {event.endpoint}", event)
         if self.number and event.pid == self.number:
             self._mean(f"the process {event.pid} of the endpoint {event.endpoint}", event)
         if self.lowered in event.tasks:
@@ -63,15 +59,18 @@ class Search:
             self._look_at_job(event)
         self._follow(event)
 
-    def add_account(self, user: str) -> None:
-        """Want everything of an account."""
-        self.accounts.add(user)
-        self.meanings[f"the account {user}"] = None
-
     def add_endpoint(self, endpoint: str) -> None:
         """Want everything of an endpoint."""
         self.endpoints.add(endpoint)
-        self.meanings[f"the user endpoint {endpoint}"] = None
+
+    def add_process(self, endpoint: str, request: str) -> None:
+        """Want the request's run of an endpoint, to which the process with this number belongs."""
+        self.meanings[f"the process {self.word}, which belongs to the user endpoint {endpoint}"] = None
+        if request:
+            self.requests.add(request)
+            self.linked.add(endpoint)
+        else:
+            self.add_endpoint(endpoint)
 
     def _look_at_job(self, event: Event) -> None:
         """Believe the endpoint that names the job, unless the scheduler knows better."""
@@ -85,17 +84,17 @@ class Search:
         return self.lowered in (person.lower(), person.lower().partition("@")[0])
 
     def _mean(self, meaning: str, event: Event) -> None:
-        self.meanings[meaning] = None
-        self._add(event)
+        """Want what belongs to the event's request; where that has no id, everything of its endpoint."""
+        self._mean_request(meaning, event)
+        if not event.request and event.endpoint:
+            self.add_endpoint(event.endpoint)
 
-    def _add(self, event: Event) -> None:
-        """Want what belongs to the event's request; where that has no id, to its endpoint."""
+    def _mean_request(self, meaning: str, event: Event) -> None:
+        self.meanings[meaning] = None
         if event.request:
             self.requests.add(event.request)
             self.linked.add(event.endpoint)
             self._waiting[event.endpoint] = event.request
-        elif event.endpoint:
-            self.endpoints.add(event.endpoint)
 
     def _follow(self, event: Event) -> None:
         """Add the request that an endpoint was started for which serves a later one, which is found."""

@@ -73,7 +73,7 @@ class Selection:
         kept = self._kept[event.source]
         self.left_out += len(kept) == MOST
         kept.append(event)
-        if event.endpoint and (event.request or event.source is Source.SPAWNER):
+        if event.endpoint and (event.request or event.step in (Step.START, Step.END)):
             key = event.endpoint, event.request
             self.runs.setdefault(key, Run(event.request, event.endpoint)).note(event)
 

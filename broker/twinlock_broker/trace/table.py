@@ -32,8 +32,9 @@ COLUMNS = f"""\
 def lines(trace: Trace, word: str, width: int) -> Iterator[str]:
     """Yield the lines of the table, with what was found above it."""
     yield f"{plain(word)}: {'; '.join(map(plain, trace.meanings))}"
+    running = {event.pid for event in trace.events if event.source is Source.NOW}
     for run in trace.runs:
-        yield from _wrapped(_about(run), "  ", width)
+        yield from _wrapped(_about(run, is_running=run.pid in running), "  ", width)
     if trace.left_out:
         yield f"{trace.left_out} older events are left out; a shorter --since or another word shows them"
     yield _HEADING
@@ -67,11 +68,12 @@ def _object(event: Event) -> dict[str, Any]:
     return values | {"text": event.text}
 
 
-def _about(run: Run) -> str:
+def _about(run: Run, *, is_running: bool) -> str:
     """Return who a run was for, where it ran, and how it ended."""
     about = [f"request {run.request or '(none)'}", f"person {run.person}" if run.person else ""]
     about += [f"account {run.user}" if run.user else "", f"endpoint {run.endpoint}"]
-    about += [f"process {run.pid}" if run.pid else "", run.outcome or "no end is known"]
+    about += [f"process {run.pid}" if run.pid and not run.outcome else ""]
+    about += [run.outcome or ("is running" if is_running else "no end is known")]
     return plain(", ".join(filter(None, about)))
 
 

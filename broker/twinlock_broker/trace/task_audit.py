@@ -57,5 +57,5 @@ def summary(events: Iterable[Event]) -> Iterator[Event]:
     for (endpoint, request), ended in by_run.items():
         failed = sum(not event.text.endswith(f": {_SUCCESS}") for event in ended)
         functions = len({event.tasks[1] for event in ended})
-        text = f"{len(ended)} tasks of {functions} functions ended, {failed} of them failed, the last now"
+        text = f"tasks that ended: {len(ended)}, functions: {functions}, failures: {failed}"
         yield Event(ended[-1].time, Source.AUDIT, text, request, endpoint)

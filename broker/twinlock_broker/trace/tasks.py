@@ -76,7 +76,7 @@ def summary(tasks: Iterable[Task], run: Run) -> Iterator[Event]:
     named = ", ".join(f"{name} ({count})" for name, count in functions.most_common(_FUNCTIONS))
     further = f" and {len(functions) - _FUNCTIONS} further functions" if len(functions) > _FUNCTIONS else ""
     text = (
-        f"{len(ends)} tasks ended, {failed} of them failed, the first at {_clock(min(ends))}, the last now; "
+        f"{len(ends)} tasks ended from {_clock(min(ends))} to {_clock(max(ends))}, {failed} of them failed; "
         f"functions: {named}{further}"
     )
     yield _event(max(ends), text, run, tasks=())
