@@ -256,6 +256,11 @@ def test_nothing_found_says_where_it_was_looked_for(host: Host) -> None:
     assert str(host.audit_log).encode() in done.stderr
 
 
+def test_an_empty_word_is_no_word(host: Host) -> None:
+    done = run("", "--broker-log", host.broker_log, "--audit-log", host.audit_log)
+    assert (done.returncode, done.stdout) == (os.EX_USAGE, b"")
+
+
 @pytest.mark.parametrize("text", ["", "d", "7", "yesterday", "7x", "-1d"])
 def test_a_time_that_is_none(text: str) -> None:
     with pytest.raises(Fatal, match="is neither a duration"):

@@ -37,7 +37,7 @@ several of these is looked for as each, and the first line of the output says wh
 columns:
 {table.COLUMNS}
 What can't be read is named on standard error, and the rest is printed. --json prints an object for each event.
-exit codes: 0 done; 1 nothing was found; 100 usage
+exit codes: 0 done; 1 nothing was found; 64 the word is empty; 74 standard input can't be kept; 100 usage
 """
 
 
@@ -75,6 +75,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(given: argparse.Namespace) -> int:
     """Print the trace and return the exit code."""
+    if not given.word:
+        raise Fatal(os.EX_USAGE, "what is to be traced? The word that was given is empty")
     since = since_of(given.since)
     logs = _logs(given, since)
     found = gather.trace(given.word, logs, given.socket, given.tasks)

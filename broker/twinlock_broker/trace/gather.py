@@ -73,8 +73,8 @@ def _find(search: Search, logs: Logs, now: Iterable[Event]) -> list[Event]:
     endpoint = processes.endpoint_of(search.number, running) if search.number else ""
     if not endpoint or search.number in running:
         return []
-    requests = [event.request for pid, event in running.items() if event.endpoint == endpoint]
-    search.add_process(endpoint, max(requests, default="", key=bool))
+    own = [event for pid, event in running.items() if event.endpoint == endpoint and processes.is_it(pid, event)]
+    search.add_process(endpoint, own[-1].request if own else "")
     found = processes.describe(search.number, endpoint)
     return [found] if found else []
 
@@ -84,12 +84,12 @@ def _processes(events: Iterable[Event]) -> list[Event]:
     running: dict[int, Event] = {}
     for event in events:
         _note_process(running, event)
-    found = [
-        processes.describe(pid, event.endpoint, event.request, event.user)
-        for pid, event in running.items()
-        if processes.is_it(pid, event)
-    ]
-    return [event for event in found if event is not None]
+    described = []
+    for pid, event in running.items():
+        found = processes.describe(pid, event.endpoint, event.request, event.user)
+        if found is not None and processes.is_it(pid, event):
+            described.append(replace(found, pid=pid))
+    return described
 
 
 def _note_process(running: dict[int, Event], event: Event) -> None:

@@ -16,8 +16,8 @@ _NOBODY = 4294967295
 """The login uid of processes that no login has started."""
 
 
-_CLOSE = 10.0
-"""Seconds between a process's start and the line about it; a later process may have the same number."""
+_CLOSE = 60.0
+"""Seconds between a process's start and the line about it, at most; a later process may have the same number."""
 
 
 def endpoint_of(pid: int, running: Mapping[int, Event]) -> str:
@@ -53,7 +53,7 @@ def describe(pid: int, endpoint: str = "", request: str = "", user: str = "") ->
     began = _began(pid)
     since = f", started {_clock(began)}" if began is not None else ""
     text = f"process {pid} exists: uid {uid[1]}, {by_login}, called {name!r}{since}"
-    return Event(time.time(), Source.NOW, text, request, endpoint, user, pid=pid)
+    return Event(time.time(), Source.NOW, text, request, endpoint, user)
 
 
 def _read(pid: int, name: str) -> str:

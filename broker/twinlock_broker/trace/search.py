@@ -4,11 +4,9 @@ import re
 
 from twinlock_broker.trace.event import Event
 
-SHORTEST = 4
-"""Characters of a uuid's beginning, as in `twinlock stop`."""
-
 _LONGEST_NUMBER = 18
 _BEGINNING = re.compile(r"[0-9a-f-]{4,36}")
+"""A uuid or its beginning, as long as `twinlock stop` wants it."""
 _TAKEN_OVER = "a start command; "
 """How the broker's line begins when a running endpoint has a newer command; it is about the one that it runs for."""
 
@@ -49,7 +47,7 @@ class Search:
         if event.request and event.request == self.lowered:
             self._mean(f"the request (error id) {event.request}", event)
         if self._begins and event.endpoint.startswith(self._begins):
-            self.add_endpoint(event.endpoint)
+            self.endpoints.add(event.endpoint)
             self._mean_request(f"the user endpoint {event.endpoint}", event)
         if self.number and event.pid == self.number:
             self._mean(f"the process {event.pid} of the endpoint {event.endpoint}", event)
@@ -59,10 +57,6 @@ class Search:
             self._look_at_job(event)
         self._follow(event)
 
-    def add_endpoint(self, endpoint: str) -> None:
-        """Want everything of an endpoint."""
-        self.endpoints.add(endpoint)
-
     def add_process(self, endpoint: str, request: str) -> None:
         """Want the request's run of an endpoint, to which the process with this number belongs."""
         self.meanings[f"the process {self.word}, which belongs to the user endpoint {endpoint}"] = None
@@ -70,7 +64,7 @@ class Search:
             self.requests.add(request)
             self.linked.add(endpoint)
         else:
-            self.add_endpoint(endpoint)
+            self.endpoints.add(endpoint)
 
     def _look_at_job(self, event: Event) -> None:
         """Believe the endpoint that names the job, unless the scheduler knows better."""
@@ -86,8 +80,8 @@ class Search:
     def _mean(self, meaning: str, event: Event) -> None:
         """Want what belongs to the event's request; where that has no id, everything of its endpoint."""
         self._mean_request(meaning, event)
-        if not event.request and event.endpoint:
-            self.add_endpoint(event.endpoint)
+        if not event.request and event.endpoint and event.endpoint not in self.linked:
+            self.endpoints.add(event.endpoint)
 
     def _mean_request(self, meaning: str, event: Event) -> None:
         self.meanings[meaning] = None

@@ -40,7 +40,7 @@ class UserLogs:
         for run in runs:
             if run.user and (run.name or self._broker):
                 by_endpoint[run.endpoint].append(run)
-        chosen = list(by_endpoint.values())[-MOST:]
+        chosen = sorted(by_endpoint.values(), key=lambda each: max(run.end for run in each))[-MOST:]
         if len(by_endpoint) > MOST:
             left_out = len(by_endpoint) - MOST
             self._problems.append(f"the users' logs of {left_out} older endpoints aren't read; trace one by its uuid")
