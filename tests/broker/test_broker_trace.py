@@ -256,6 +256,19 @@ def test_nothing_found_says_where_it_was_looked_for(host: Host) -> None:
     assert str(host.audit_log).encode() in done.stderr
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_long_reading_shows_on_a_terminal_how_far_it_is(
+    host: Host, is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sources, "QUIET", 0.0)
+    monkeypatch.setattr(sources, "_STEP", 1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    assert host.trace(FIRST).runs
+    shown = capsys.readouterr().err
+    assert (f"\rreading {host.broker_log}: 1 events" in shown) is is_terminal
+    assert shown.endswith("\r\x1b[K") is is_terminal
+
+
 def test_an_empty_word_is_no_word(host: Host) -> None:
     done = run("", "--broker-log", host.broker_log, "--audit-log", host.audit_log)
     assert (done.returncode, done.stdout) == (os.EX_USAGE, b"")

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -44,21 +45,17 @@ class Job:
     ended: float
 
     def events(self, request: str, endpoint: str) -> Iterator[Event]:
-        """Yield what has happened to it."""
+        """Yield what has happened to it; a start or an end that the scheduler expects hasn't."""
         code = f", exit code {self.code}" if self.code else ""
-        state = self.state.partition(" ")[0]
         happened = (
             (self.submitted, f"batch job {self.id} of {self.user} was submitted; now {self.state}"),
             (self.started, f"batch job {self.id} started on {self.nodes or 'unknown nodes'}"),
-            (self.ended if self.ended and state not in ("RUNNING", "PENDING") else 0.0, self._end(code)),
+            (self.ended, f"batch job {self.id} ended as {self.state}{code}"),
         )
         for moment, text in happened:
-            if moment:
+            if 0 < moment <= time.time():
                 shown = printable(text, _LONGEST)
                 yield Event(moment, Source.SCHEDULER, shown, request, endpoint, self.user, jobs=(self.id,))
-
-    def _end(self, code: str) -> str:
-        return f"batch job {self.id} ended as {self.state}{code}"
 
 
 def ask(ids: Sequence[str]) -> dict[str, Job]:

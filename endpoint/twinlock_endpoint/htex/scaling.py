@@ -192,6 +192,7 @@ class ScalingExecutor(HighThroughputExecutor):  # type: ignore[misc]  # Parsl sh
 
     def _adopt(self, job_id: str, name: str) -> None:
         block_id = self._doubtful_blocks.pop(name)
+        log.info("Block %s was submitted after all, as job %s", block_id, job_id)
         self._block_log.begin(self.provider, block_id, job_id)
         self.provider.adopt(job_id, name)
         self.blocks_to_job_id[block_id], self.job_ids_to_block[job_id] = job_id, block_id
