@@ -256,6 +256,31 @@ def test_nothing_found_says_where_it_was_looked_for(host: Host) -> None:
     assert str(host.audit_log).encode() in done.stderr
 
 
+JOURNALCTL = """#!/bin/sh
+case " $* " in
+    *" --unit=twinlock-broker "*" --output=cat "*" --since=@"*) cat {log};;
+esac
+echo "{words}" >&2
+exit {code}
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_journal_is_read_where_no_file_is_named(
+    host: Host, tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin/journalctl"
+    program.parent.mkdir()
+    program.write_text(JOURNALCTL.format(log=host.broker_log, words="No journal files were opened", code=code))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    logs = sources.Logs([sources.of_broker("the journal", log_files.of_journal(0.0))], 0.0)
+    found = gather.trace(FIRST, logs, NOWHERE, with_tasks=False)
+    assert "start command of ada@uni.example" in texts(found)
+    said = [problem for problem in logs.problems if "No journal files were opened" in problem]
+    assert len(said) == code
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_long_reading_shows_on_a_terminal_how_far_it_is(
     host: Host, is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

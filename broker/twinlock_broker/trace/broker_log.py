@@ -1,17 +1,17 @@
 """The broker's log as events; `logs.KeyValue` writes it."""
 
-import calendar
 import json
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 
 from twinlock_broker.trace.event import Event, Source
 from twinlock_broker.trace.log_files import Lines
 
-_PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^\s"]+)(?: |\n?$)')
-_TIME = re.compile(r"time=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{3})Z ")
+_PAIR = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^\s"]+)')
+_TIME = re.compile(r"time=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ")
 
 _COMMAND = re.compile(r"start command of (.*)", re.DOTALL)
 _MAPPED = re.compile(r"mapped to the account \S+ by the identity (\S+)(;.*)?", re.DOTALL)
@@ -38,11 +38,10 @@ def read(line: str) -> Event | None:
     pairs = _pairs(line)
     if moment is None or "event" not in pairs:
         return None
-    text = pairs["event"]
     event = Event(
-        calendar.timegm(time.strptime(moment[1], "%Y-%m-%dT%H:%M:%S")) + int(moment[2]) / 1000,
+        datetime.fromisoformat(moment[1]).timestamp(),
         Source.BROKER,
-        text,
+        pairs["event"],
         request=pairs.get("command") or pairs.get("error_id", ""),
         endpoint=pairs.get("endpoint", ""),
         user=pairs.get("user", ""),
@@ -52,19 +51,13 @@ def read(line: str) -> Event | None:
 
 def _pairs(line: str) -> dict[str, str]:
     """Return the pairs of the line; none if it consists of anything else."""
-    found: dict[str, str] = {}
-    place = 0
-    while place < len(line):
-        pair = _PAIR.match(line, place)
-        if pair is None:
-            return {}
-        value = pair[2]
-        try:
-            found[pair[1]] = json.loads(value) if value.startswith('"') else value
-        except ValueError:
-            return {}
-        place = pair.end()
-    return found
+    found = _PAIR.findall(line)
+    if " ".join(f"{name}={value}" for name, value in found) != line.rstrip("\n"):
+        return {}
+    try:
+        return {name: json.loads(value) if value.startswith('"') else value for name, value in found}
+    except ValueError:
+        return {}
 
 
 def _with_words(event: Event, logger: str) -> Event:

@@ -1,11 +1,10 @@
 """The spawner's audit log as events: one JSON object a line, see `twinlock_spawner.audit`."""
 
-import calendar
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 from twinlock_broker.trace.event import Event, Source, Step
@@ -56,7 +55,7 @@ def how_ended(status: int) -> str:
 
 def _event(found: dict[str, Any]) -> Event:
     return Event(
-        calendar.timegm(time.strptime(found["time"], "%Y-%m-%dT%H:%M:%SZ")),
+        datetime.fromisoformat(found["time"]).timestamp(),
         Source.SPAWNER,
         _TEXTS[found["event"]](found),
         request=str(found.get("command", "")),

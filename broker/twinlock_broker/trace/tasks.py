@@ -1,11 +1,11 @@
 """Tasks that ended, as an endpoint lists them in the file `tasks.log` of its folder."""
 
-import calendar
 import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Self
 
 from twinlock_broker.trace.event import Event, Source
@@ -89,7 +89,7 @@ def _event(moment: float, text: str, run: Run, tasks: tuple[str, ...]) -> Event:
 def _seconds(text: str) -> float:
     """Return the seconds since 1970 of a time of a line; 0 for none, or if there is no such time."""
     try:
-        return calendar.timegm(time.strptime(text[:-5], "%Y-%m-%dT%H:%M:%S")) + int(text[-4:-1]) / 1000
+        return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return 0.0
 
