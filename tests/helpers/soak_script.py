@@ -51,7 +51,7 @@ class Script:
         self._under_way[order["id"]] = future
         threading.Thread(target=self._tell, args=(order["id"], future)).start()
         if order["cancel"]:
-            future.cancel()
+            threading.Thread(target=_cancel, args=(future,)).start()
 
     def _executor(self, config: dict[str, Any], anew: bool = False) -> Executor:
         name = json.dumps(config)
@@ -130,6 +130,13 @@ class Script:
             except Exception as error:
                 return {"error": str(error)[:5000]}
             time.sleep(0.5)
+
+
+def _cancel(future: Future[Any]) -> None:
+    """Cancel it once it was submitted: if one is refused that was cancelled before, the SDK submits nothing any more."""
+    while not future.done() and getattr(future, "task_id", None) is None:
+        time.sleep(0.05)
+    future.cancel()
 
 
 def main() -> None:
