@@ -12,7 +12,7 @@ from broker_rig import endpoint_user, request
 from broker_site import OTHER, Site, another, ask, says
 from spawner_rig import PYTHON
 from twinlock_broker.control import messages, told
-from twinlock_broker.control.options_text import LONGEST, shorten
+from twinlock_broker.options_text import LONGEST, names, shorten
 
 # An endpoint that says what its configuration holds, and then, for each message, how many of each type it has got.
 COUNTER = """
@@ -195,6 +195,11 @@ def test_an_endpoint_without_jobs_may_say_nothing_of_them() -> None:
 )
 def test_options_in_one_line(options: dict[str, Any], text: str) -> None:
     assert shorten(options) == text
+
+
+def test_names_of_options_have_no_values_and_an_end() -> None:
+    assert names({"account_id": "physics", "nodes": {"count": 2}}) == "account_id, nodes"
+    assert len(names(f"option{number}" for number in range(1_000_000))) <= LONGEST
 
 
 def test_long_options_are_cut_off() -> None:

@@ -133,7 +133,7 @@ class Script:
 
 
 def _cancel(future: Future[Any]) -> None:
-    """Cancel it once it was submitted: if one is refused that was cancelled before, the SDK submits nothing any more."""
+    """Cancel it once it was submitted: after the refusal of one that was cancelled before, the SDK submits no more."""
     while not future.done() and getattr(future, "task_id", None) is None:
         time.sleep(0.05)
     future.cancel()

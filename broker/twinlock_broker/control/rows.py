@@ -4,9 +4,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from twinlock_broker.control.options_text import shorten
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.endpoints.endpoint import Endpoint
+from twinlock_broker.options_text import shorten
 
 
 def row(endpoint: Endpoint, sessions: Sessions) -> dict[str, Any]:

@@ -4,10 +4,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from twinlock_broker import metrics
+from twinlock_broker import metrics, options_text
 from twinlock_broker.compute import command, salvage
 from twinlock_broker.compute.command import Credentials, Delivery
-from twinlock_broker.control.options_text import shorten
 from twinlock_broker.endpoints.failures import Failures
 from twinlock_broker.endpoints.fair_queue import FairQueue
 from twinlock_broker.endpoints.lifecycle import Tell
@@ -92,7 +91,7 @@ def _about(delivery: Delivery, credentials: Credentials) -> dict[str, str]:
 
 
 def _mapped(request: StartRequest) -> str:
-    """Return for whom an endpoint is started, and with which options; what looks secret in them isn't in it."""
-    options = shorten(request.options)
+    """Return for whom an endpoint is started, and which options are given."""
     by = f" by the identity {request.document.match.identity}" if request.document.match.identity else ""
-    return f"mapped to the account {request.user}{by}" + (f"; options {options}" if options else "")
+    given = f"; options given: {options_text.names(request.options)}" if request.options else ""
+    return f"mapped to the account {request.user}{by}{given}"

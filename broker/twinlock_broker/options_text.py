@@ -1,7 +1,7 @@
 """A user's options as one short line, for a table of endpoints that differ in them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -18,6 +18,16 @@ def shorten(options: Any) -> str:
     for piece in _pieces(options) if options else ():
         text += piece
         if len(text) > LONGEST:  # options may have half a megabyte, and this is for a glance
+            break
+    return printable(text, LONGEST)
+
+
+def names(options: Iterable[str]) -> str:
+    """Return the names of the options in one line, for a log: their values may be secret, whatever the names say."""
+    text = ""
+    for name in options:
+        text += f", {name[:LONGEST]}" if text else name[:LONGEST]
+        if len(text) > LONGEST:
             break
     return printable(text, LONGEST)
 
