@@ -160,7 +160,9 @@ def test_a_later_request_is_served_by_the_endpoint_that_runs(host: Host) -> None
     host.say("endpoints.handler", "start command of bob@uni.example", endpoint=uep(3), command=later)
     taken = "a start command; give it the fresh credentials, and keep the command, should it end soon"
     host.say("endpoints.lifecycle", taken, endpoint=uep(3), user="bob", command=THIRD)
-    assert {event.request for event in host.trace(later).events} == {later, THIRD}
+    found = host.trace(later)
+    assert {event.request for event in found.events} == {later, THIRD}
+    assert "no process was started for it" in " ".join(" ".join(table.lines(found, later, 200)).split())
 
 
 def test_a_process_of_an_endpoint_leads_to_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import logging
 import os
 import pwd
 import tempfile
@@ -99,6 +100,8 @@ async def test_the_endpoints_own_files_in_a_trace(
             log_line("of an earlier request", time.time() - 1000) + log_line("Block 0 is the batch job 77")
         )
         await list_tasks(folder)
+        later = {"endpoint": UEP, "command": "feedbeef", "user": endpoint_user()}  # one that finds it running
+        logging.getLogger("twinlock_broker.endpoints.handler").info("start command of ada@uni.example", extra=later)
         if os.geteuid() == 0:
             for path in folder.iterdir():
                 os.chown(path, pwd.getpwnam(endpoint_user()).pw_uid, -1)
@@ -110,7 +113,8 @@ async def test_the_endpoints_own_files_in_a_trace(
             0.0,
         )
         socket = site.runtime / "admin.sock"
-        found = await asyncio.to_thread(gather.trace, made.command, logs, socket, each_task)
+        found = await asyncio.to_thread(gather.trace, UEP, logs, socket, each_task)
+    assert "feedbeef" in {event.request for event in found.events}
     assert logs.problems == []
     own = [event for event in found.events if event.source is Source.USER]
     said = "\n".join(event.text for event in own)

@@ -72,9 +72,16 @@ def _about(run: Run, *, is_running: bool) -> str:
     """Return who a run was for, where it ran, and how it ended."""
     about = [f"request {run.request or '(none)'}", f"person {run.person}" if run.person else ""]
     about += [f"account {run.user}" if run.user else "", f"endpoint {run.endpoint}"]
-    about += [f"process {run.pid}" if run.pid and not run.outcome else ""]
-    about += [run.outcome or ("is running" if is_running else "no end is known")]
+    about += [f"process {run.pid}" if run.pid and not run.outcome else "", _end(run, is_running=is_running)]
     return plain(", ".join(filter(None, about)))
+
+
+def _end(run: Run, *, is_running: bool) -> str:
+    if run.outcome:
+        return run.outcome
+    if not run.pid:
+        return "no process was started for it"
+    return "is running" if is_running else "no end is known"
 
 
 def _wrapped(text: str, indent: str, width: int) -> Iterator[str]:

@@ -53,7 +53,7 @@ class UserLogs:
         lines = self._read(runs[-1], endpoint_log.read, "endpoint.log")
         ended = self._read(runs[-1], endpoint_log.read_tasks, "tasks.log")
         shown = tasks.one_by_one if self._with_tasks else tasks.summary
-        for run in runs:
+        for run in [run for run in runs if run.pid] or runs:  # a later request may have found the process running
             yield from endpoint_log.events(lines, run)
             yield from shown(endpoint_log.tasks(ended, run), run)
 
