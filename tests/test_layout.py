@@ -21,7 +21,7 @@ MAY_IMPORT = {
 }
 """By package: the others that it may import. Root runs the spawner, and so nothing of twinlock_common."""
 
-_DATA = {"errors", "exits", "origin", "task"}
+_DATA = {"errors", "exits", "job_origin", "task"}
 ROOMS = {
     **{name: set[str]() for name in sorted(_DATA)},
     "zygote": set[str](),

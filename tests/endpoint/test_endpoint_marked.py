@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from twinlock_endpoint.htex import parsl_types
-from twinlock_endpoint.origin import Origin
+from twinlock_endpoint.job_origin import JobOrigin
 
 ENDPOINT = "9f0b1c2d-0000-4000-8000-000000000001"
 MANAGER = "4b116d3c-0000-4000-8000-000000000002"
@@ -55,7 +55,7 @@ def submitted(
     provider: Any = parsl_types.provider({"type": kind, "scheduler_options": options})
     provider.script_dir = str(tmp_path / "scripts")
     if who is not None:
-        provider.origin = Origin("person", who, ENDPOINT, MANAGER)
+        provider.origin = JobOrigin("person", who, ENDPOINT, MANAGER)
     provider.submit("true", 1, "parsl.label.block-0")
     (script,) = (path for path in (tmp_path / "scripts").iterdir() if path.suffix != ".script")
     text = script.read_text()

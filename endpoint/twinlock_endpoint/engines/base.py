@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from twinlock_endpoint.errors import ConfigError
-from twinlock_endpoint.origin import Origin
+from twinlock_endpoint.job_origin import JobOrigin
 from twinlock_endpoint.task import Task
 from twinlock_endpoint.worker import python_versions
 from twinlock_endpoint.zygote.client import Zygote
@@ -25,7 +25,7 @@ class Place:
     """The endpoint's folder."""
     on_failure: Callable[[Exception], None]
     """Called, from any thread, with what keeps the engine from running tasks any more."""
-    origin: Origin | None = None
+    origin: JobOrigin | None = None
     """What batch jobs say of where they come from; None if they say nothing."""
 
 

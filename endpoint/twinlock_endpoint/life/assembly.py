@@ -11,6 +11,7 @@ from twinlock_common.document import Document
 from twinlock_endpoint.config.configuration import Config
 from twinlock_endpoint.engines.base import Engine
 from twinlock_endpoint.home.output import Output
+from twinlock_endpoint.job_origin import JobOrigin
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.life.figures import OwnFigures
 from twinlock_endpoint.life.idle import IdleClock
@@ -18,7 +19,6 @@ from twinlock_endpoint.manager.heartbeats import Heartbeats
 from twinlock_endpoint.manager.manager import Belief, Manager, Signer
 from twinlock_endpoint.manager.reports import Reports
 from twinlock_endpoint.manager.usage import Usage
-from twinlock_endpoint.origin import Origin
 from twinlock_endpoint.queues.connections import Connections
 from twinlock_endpoint.queues.consumer import TaskConsumer
 from twinlock_endpoint.tasks.intake import Intake
@@ -52,7 +52,7 @@ class Setup:
     """What of the manager endpoint is believed."""
     signer: Signer | None = None
     """In verified mode, who has signed for the options."""
-    origin: Origin | None = None
+    origin: JobOrigin | None = None
     """What batch jobs say of where they come from; None if they say nothing."""
 
 

@@ -12,8 +12,8 @@ from twinlock_common.document import Document
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError, StartError
 from twinlock_endpoint.home import folder, hooks, output, pid_file
+from twinlock_endpoint.job_origin import JobOrigin
 from twinlock_endpoint.manager.start_report import StartReport
-from twinlock_endpoint.origin import Origin
 from twinlock_endpoint.start.arguments import Arguments
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def run(arguments: Arguments, told: Document, report: StartReport) -> int:
         pid_file.remove(home)
 
 
-def _origin(arguments: Arguments, told: Document) -> Origin | None:
+def _origin(arguments: Arguments, told: Document) -> JobOrigin | None:
     if told.job_person is None:
         return None
-    return Origin("person", told.job_person, arguments.endpoint_id, arguments.manager_id)
+    return JobOrigin("person", told.job_person, arguments.endpoint_id, arguments.manager_id)
 
 
 def enter(arguments: Arguments, told: Document) -> str:

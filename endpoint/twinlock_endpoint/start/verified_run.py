@@ -20,13 +20,13 @@ from twinlock_endpoint import engines
 from twinlock_endpoint.config import configuration
 from twinlock_endpoint.errors import ConfigError, FolderError, StartError
 from twinlock_endpoint.home import folder, hooks, obstacles, output, pid_file
+from twinlock_endpoint.job_origin import JobOrigin
 from twinlock_endpoint.journal import journal
 from twinlock_endpoint.journal.journal import Journal
 from twinlock_endpoint.life import endpoint
 from twinlock_endpoint.life.assembly import Setup
 from twinlock_endpoint.manager.manager import Belief, Signer
 from twinlock_endpoint.manager.start_report import StartReport
-from twinlock_endpoint.origin import Origin
 from twinlock_endpoint.start import run as plain
 from twinlock_endpoint.start import verified_config
 from twinlock_endpoint.start.arguments import Arguments
@@ -151,11 +151,11 @@ class _Start:
             self._origin(signer),
         )
 
-    def _origin(self, signer: Signer) -> Origin | None:
+    def _origin(self, signer: Signer) -> JobOrigin | None:
         """Return what batch jobs say. They name the key, since nobody vouches for the person whom the broker names."""
         if self._told.job_person is None:
             return None
-        return Origin("key", signer.key, self._given.endpoint_id, self._given.manager_id)
+        return JobOrigin("key", signer.key, self._given.endpoint_id, self._given.manager_id)
 
 
 def _intake(site: Site, endpoint_id: str, folder: Path) -> SignedIntake:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twinlock_endpoint.origin import Origin
+from twinlock_endpoint.job_origin import JobOrigin
 
 _LONGEST_NAME = 200  # PBS takes 230 characters, and Parsl adds a time and a word to what it is given
 
@@ -10,7 +10,7 @@ _LONGEST_NAME = 200  # PBS takes 230 characters, and Parsl adds a time and a wor
 class MarkedJobs:
     """A mixin that goes in front of one of Parsl's provider classes, and marks its jobs with their origin."""
 
-    origin: Origin | None = None
+    origin: JobOrigin | None = None
     """Where jobs come from; None if they don't say it."""
     comment_line = ""
     """The line of a job's script with a comment, with a field for it; empty if the scheduler has none."""

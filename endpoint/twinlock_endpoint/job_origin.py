@@ -15,7 +15,7 @@ _LONGEST_IN_NAMES = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class JobOrigin:
     """For whom and by which endpoint a job was submitted."""
 
     kind: Literal["person", "key"]
