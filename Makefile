@@ -72,6 +72,7 @@ help:
 install:
 	packaging/debian-packages $(BUILD_PACKAGES)
 	packaging/install '$(PREFIX)' all
+	packaging/console-assets '$(PREFIX)/share/twinlock-console'
 	'$(PREFIX)/bin/python' docs/tools/man.py '$(PREFIX)/share/man'
 	packaging/completion '$(PREFIX)'
 
@@ -119,6 +120,7 @@ mutants: install-dev
 install-dev:
 	packaging/debian-packages $(BUILD_PACKAGES)
 	packaging/install '$(PREFIX)' all,testbed,dev
+	packaging/console-assets '$(PREFIX)/share/twinlock-console'
 
 lock:
 	packaging/debian-packages python3-venv
@@ -173,6 +175,7 @@ ifdef OTHER_DEBIAN
 else
 	packaging/debian-packages $(BUILD_PACKAGES) $(DEB_PACKAGES)
 	packaging/install '$(PREFIX)' all
+	packaging/console-assets '$(PREFIX)/cache/console-assets'
 	'$(PREFIX)/bin/python' docs/tools/man.py build/man
 	packaging/deb '$(PREFIX)/cache' build/man build/deb
 endif

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from twinlock_broker.control.exporter import exporting
 from twinlock_broker.control.head import Head
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.orders import Orders
+from twinlock_broker.control.readers import Readers
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.control.users import Users
 from twinlock_broker.endpoints.admission import FILE, Admission
@@ -90,11 +92,13 @@ async def _work(settings: Settings, folder: Folder, login: Login, recent: Recent
         canary = CanaryReports()
         admin = Admin(supervisor, sessions, head.for_administrators, orders, details, canary)
         users = Users(supervisor, sessions, head.for_users, audit)
+        readers = Readers(settings.readers, admin.status, supervisor.failures)
         drain = Drain(supervisor, admission, lambda endpoint: sessions.figures(endpoint) is not None)
         async with (
             exporting(settings.metrics, UserEndpoints(supervisor, sessions.told), canary),
             listening(settings.admin_socket, 0o600, admin.serve),
             listening(settings.users_socket, 0o666, users.serve),
+            _serving_readers(settings, readers),
             _running(notices.run()),
             _running(drain.run()),
             _running(spawner.run(supervisor)) as link,
@@ -143,6 +147,13 @@ async def _serve_commands(
         handler.close()
         await supervisor.settle()
         await heartbeat.say_goodbye()
+
+
+def _serving_readers(settings: Settings, readers: Readers) -> AbstractAsyncContextManager[None]:
+    """Return a block with the readers' socket, if the administrator has named any readers."""
+    if not settings.readers:
+        return contextlib.nullcontext()
+    return listening(settings.readers_socket, 0o666, readers.serve)
 
 
 def _launcher(settings: Settings, folder: Folder, spawner: SpawnerClient, admission: Admission) -> Launcher:

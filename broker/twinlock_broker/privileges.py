@@ -10,12 +10,15 @@ from twinlock_broker.errors import Fatal
 _SETS = ("CapPrm", "CapEff", "CapAmb")
 
 
-def refuse_privileges(uid: int, status: str) -> None:
-    """Raise `Fatal` (77) for uid 0 or for any capability in `status`, the text of /proc/self/status (proc(5))."""
+def refuse_privileges(uid: int, status: str, program: str = "broker", account: str = "twinlock") -> None:
+    """Raise `Fatal` (77) for uid 0 or for any capability in `status`, the text of /proc/self/status (proc(5)).
+
+    `program` is said to need none, and to run as the system user `account`.
+    """
     if uid == 0:
         raise Fatal(
             os.EX_NOPERM,
-            "the broker must not run as root: start it as the system user 'twinlock' (User= in its unit). "
+            f"the {program} must not run as root: start it as the system user '{account}' (User= in its unit). "
             "Only twinlock-spawner runs as root",
         )
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
@@ -23,14 +26,14 @@ def refuse_privileges(uid: int, status: str) -> None:
     if held:
         raise Fatal(
             os.EX_NOPERM,
-            f"the broker must not hold capabilities, but {', '.join(held)} is not empty: "
+            f"the {program} must not hold capabilities, but {', '.join(held)} is not empty: "
             "remove AmbientCapabilities= or the file capabilities of its interpreter",
         )
 
 
-def refuse_own_privileges() -> None:
+def refuse_own_privileges(program: str = "broker", account: str = "twinlock") -> None:
     """Do `refuse_privileges` for this process."""
-    refuse_privileges(os.geteuid(), Path("/proc/self/status").read_text())
+    refuse_privileges(os.geteuid(), Path("/proc/self/status").read_text(), program, account)
 
 
 @contextlib.contextmanager

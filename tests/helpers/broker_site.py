@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import pwd
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from twinlock_broker.control.details import Details
 from twinlock_broker.control.head import Head
 from twinlock_broker.control.listener import listening
 from twinlock_broker.control.orders import Orders
+from twinlock_broker.control.readers import Readers
 from twinlock_broker.control.sessions import Sessions
 from twinlock_broker.control.users import Users
 from twinlock_broker.endpoints.admission import Admission
@@ -73,12 +76,19 @@ OTHER = "99999999-8888-4777-8666-666666666666"
 """The user endpoint that `another` starts."""
 
 
+READERS = (pwd.getpwuid(os.getuid()).pw_name, "daemon")
+"""The accounts that may read there: the test's own, and one that owns nothing there."""
+
+
 class Site:
     """A supervisor with its sockets."""
 
-    def __init__(self, supervisor: Supervisor, sessions: Sessions, runtime: Path, canary: CanaryReports) -> None:
+    def __init__(
+        self, supervisor: Supervisor, sessions: Sessions, runtime: Path, canary: CanaryReports, readers: Readers
+    ) -> None:
         self.supervisor = supervisor
         self.sessions = sessions
+        self.readers = readers
         self.runtime = runtime
         """The folder of the sockets."""
         self.canary = canary
@@ -117,15 +127,17 @@ async def serving(
     canary = CanaryReports()
     admin = Admin(supervisor, sessions, head.for_administrators, orders, Details(supervisor, recent), canary)
     users = Users(supervisor, sessions, head.for_users, audit)
+    readers = Readers(READERS, admin.status, supervisor.failures)
     running = asyncio.create_task(client.run(supervisor))
     logging.getLogger("twinlock_broker").addHandler(recent)
     async with (
         listening(runtime / "admin.sock", 0o600, admin.serve),
         listening(runtime / "users.sock", 0o666, users.serve),
+        listening(runtime / "readers.sock", 0o666, readers.serve),
     ):
         await asyncio.wait_for(client.ready.wait(), 60)
         async with listening(runtime / "control.sock", 0o666, sessions.serve):
-            yield Site(supervisor, sessions, runtime, canary)
+            yield Site(supervisor, sessions, runtime, canary, readers)
     logging.getLogger("twinlock_broker").removeHandler(recent)
     running.cancel()
     await asyncio.wait((running,))

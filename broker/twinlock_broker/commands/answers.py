@@ -76,6 +76,15 @@ _FAILURE_FIELDS = dict.fromkeys(_FAILURE_TEXTS, _TEXT) | {
     "commanded": {"anyOf": [_NUMBER, {"type": "null"}]},
 }
 _FAILURE = {"type": "object", "required": list(_FAILURE_FIELDS), "properties": _FAILURE_FIELDS}
+_COUNTS = {"type": "object", "additionalProperties": _NUMBER}
+_TIMES_FIELDS = {"bounds": {"type": "array", "items": _NUMBER}, "counts": {"type": "array", "items": _NUMBER}}
+_TIMES = {"type": "object", "required": list(_TIMES_FIELDS), "properties": _TIMES_FIELDS}
+_STARTS = {
+    "commands": _COUNTS,
+    "starts": _COUNTS,
+    "seconds": _TIMES,
+    "stages": {"type": "object", "additionalProperties": _TIMES},
+}
 SHAPES: dict[str, dict[str, Any]] = {
     "status": {"type": "object", "required": list(_STATUS), "properties": _STATUS | _NEW_IN_STATUS},
     "mine": {"type": "object", "required": list(_MINE), "properties": _MINE},
@@ -97,6 +106,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "required": ["failures"],
         "properties": {"failures": {"type": "array", "items": _FAILURE}},
     },
+    "starts": {"type": "object", "required": list(_STARTS), "properties": _STARTS},
     **dict.fromkeys(("block", "unblock", "drain", "resume"), _CHANGE),
 }
 """JSON schemas of the answers, by the request. `seconds` is an endpoint's age, and `started` is in seconds since 1970.
@@ -104,7 +114,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 spawner's policy; `signed` is an endpoint's own word, and null in plain mode, or before its first signed task.
 The answers `options` and `config`, which is YAML, are null if there is no such endpoint, or the broker found it
 running; a row's options are then empty. `user_dir` is the endpoint's GLOBUS_COMPUTE_USER_DIR, or empty. `failures` are
-those of `endpoints.failures`.
+those of `endpoints.failures`, and `starts` those of `control.start_figures`.
 """
 
 

@@ -152,6 +152,9 @@ BROKER_KEYS = (
     Key("runtime_dir", PATH, None, "", "where the broker's sockets are; default $RUNTIME_DIRECTORY, else state_dir"),
     Key("allow_groups", TEXTS, (), "", "local groups that may use it; a person's first account in one of them is used"),
     Key("metrics", ADDRESS, None, "", "where Prometheus fetches metrics: HOST:PORT on loopback, or a socket's path"),
+    Key(
+        "readers", TEXTS, (), "", "local accounts that may read the state of all endpoints, such as twinlock-console's"
+    ),
     Key("mark_jobs", FLAG, True, "", "whether batch jobs name the person, the user endpoint and the manager endpoint"),
     Key("program", TEXT, "endpoint", "", "name of the user endpoint's program in the spawner's policy"),
 )

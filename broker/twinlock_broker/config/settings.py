@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twinlock_common.site_files import load_yaml, read_file
-
 from twinlock_broker.config.keys import BROKER_KEYS, read_keys
+from twinlock_broker.config.yaml_file import read_mapping
 from twinlock_broker.errors import Fatal
 
 
@@ -29,6 +28,8 @@ class Settings:
     """Where metrics are served: HOST:PORT, or a socket's path; None if they aren't."""
     allow_groups: tuple[str, ...]
     """Local groups, of which an account has to be in one; empty if it needn't."""
+    readers: tuple[str, ...]
+    """Local accounts that may read everything on the readers' socket; without any there is no such socket."""
     mark_jobs: bool
     """Whether batch jobs name the person, the user endpoint and the manager endpoint."""
 
@@ -47,6 +48,11 @@ class Settings:
         """The socket that `twinlock my` connects to."""
         return self.runtime / "users.sock"
 
+    @property
+    def readers_socket(self) -> Path:
+        """The socket that `twinlock-console` connects to."""
+        return self.runtime / "readers.sock"
+
 
 def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
     """Return the settings. `chosen` are the command line's, None if not given. Raise `Fatal` (64, 66, 78)."""
@@ -57,7 +63,7 @@ def settle(config: Path | None, chosen: dict[str, Any]) -> Settings:
     state = Path(values["state_dir"] or _given_by_systemd("STATE_DIRECTORY") or endpoint_dir)
     runtime = Path(values["runtime_dir"] or _given_by_systemd("RUNTIME_DIRECTORY") or state)
     socket = values["spawner_socket"]
-    rest = {name: values[name] for name in ("program", "metrics", "allow_groups", "mark_jobs")}
+    rest = {name: values[name] for name in ("program", "metrics", "allow_groups", "readers", "mark_jobs")}
     return Settings(endpoint_dir.absolute(), socket, state.absolute(), runtime.absolute(), **rest)
 
 
@@ -69,12 +75,4 @@ def _given_by_systemd(name: str) -> str:
 def _read(config: Path | None) -> dict[str, Any]:
     if config is None:
         return read_keys(BROKER_KEYS, {}, "")
-    try:
-        found = load_yaml(read_file(config)) or {}
-    except OSError as error:
-        raise Fatal(os.EX_NOINPUT, f"{config}: {error.strerror}") from error
-    except ValueError as error:
-        raise Fatal(os.EX_CONFIG, f"{config}: not valid YAML: {error}") from error
-    if not isinstance(found, dict):
-        raise Fatal(os.EX_CONFIG, f"{config}: has to be a YAML mapping of keys to values")
-    return read_keys(BROKER_KEYS, found, str(config))
+    return read_keys(BROKER_KEYS, read_mapping(config), str(config))

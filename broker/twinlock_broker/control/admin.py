@@ -64,13 +64,17 @@ class Admin:
         except ValueError as error:
             caller.send({"error": f"not a request: {error}"})
 
+    async def status(self) -> dict[str, Any]:
+        """Return what is known of the manager endpoint and of all user endpoints, with figures as of now."""
+        await self._sessions.refresh_figures(self._supervisor.endpoints)
+        endpoints = sorted(self._supervisor.endpoints, key=lambda endpoint: (endpoint.user, endpoint.id))
+        rows = [row(endpoint, self._sessions) for endpoint in endpoints]
+        return self._state() | self._orders.in_force | {"endpoints": rows}
+
     async def _answer(self, request: dict[str, Any], caller: Caller) -> dict[str, Any]:
         name = str(request.get("request"))
         if name == "status":
-            await self._sessions.refresh_figures(self._supervisor.endpoints)
-            endpoints = sorted(self._supervisor.endpoints, key=lambda endpoint: (endpoint.user, endpoint.id))
-            rows = [row(endpoint, self._sessions) for endpoint in endpoints]
-            return self._state() | self._orders.in_force | {"endpoints": rows}
+            return await self.status()
         if name == "stop":
             return {"stopped": await self._stop(str(request.get("endpoint")), caller)}
         if name == "canary":

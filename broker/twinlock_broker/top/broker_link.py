@@ -1,4 +1,7 @@
-"""The connection of `top` to the broker: it is asked in threads, again and again, even if it is away for a while."""
+"""The connection of `top` and of the console to the broker.
+
+It is asked in threads, again and again, even if it is away for a while.
+"""
 
 import asyncio
 import contextlib
@@ -24,15 +27,28 @@ _REST = 4
 _LONGEST = 10.0
 """Seconds between two questions while there is no answer."""
 
-_LIMIT = 10.0
+LIMIT = 10.0
 """Seconds for an answer to `status`, for which the broker has nothing to wait for."""
 
 
-class BrokerLink:
-    """The questions to the broker whose admin socket is at `path`."""
+def look(path: Path) -> Picture:
+    """Ask the broker and return the picture. Raise `Fatal`. Blocks."""
+    answer = ask(path, {"request": "status"}, limit=LIMIT)
+    return Picture(answer, time.monotonic())
 
-    def __init__(self, path: Path) -> None:
+
+class BrokerLink:
+    """The questions to the broker whose socket is at `path`.
+
+    `look` makes a picture, and `period` returns the seconds between two of them.
+    """
+
+    def __init__(
+        self, path: Path, look: Callable[[Path], Picture] = look, period: Callable[[], float] = lambda: PERIOD
+    ) -> None:
         self._path = path
+        self._look = look
+        self._period = period
         self._hurried = asyncio.Event()
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +62,7 @@ class BrokerLink:
     async def watch(self, picture: Picture, show: Callable[[Picture], None]) -> None:
         """Have `show` called with each new picture, the first of which comes after `picture`, without end."""
         waits = delays(most=_LONGEST)
-        pause = PERIOD
+        pause = self._period()
         while True:
             self._hurried.clear()
             with contextlib.suppress(TimeoutError):
@@ -55,17 +71,11 @@ class BrokerLink:
             asked = time.monotonic()
             try:
                 picture = await self.look()
-                waits, pause = delays(most=_LONGEST), max(PERIOD, _REST * (picture.taken - asked))
+                waits, pause = delays(most=_LONGEST), max(self._period(), _REST * (picture.taken - asked))
             except Fatal as error:
                 picture, pause = replace(picture, trouble=str(error)), next(waits)
             show(picture)
 
     async def look(self) -> Picture:
         """Return a new picture. Raise `Fatal`."""
-        return await in_thread(lambda: look(self._path))
-
-
-def look(path: Path) -> Picture:
-    """Ask the broker and return the picture. Raise `Fatal`. Blocks."""
-    answer = ask(path, {"request": "status"}, limit=_LIMIT)
-    return Picture(answer, time.monotonic())
+        return await in_thread(lambda: self._look(self._path))

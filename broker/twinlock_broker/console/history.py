@@ -1,0 +1,102 @@
+"""What the console remembers since it was started: series for plots, and what became of endpoints; in memory only."""
+
+import time
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any
+
+from twinlock_broker.console.increases import Increases
+from twinlock_broker.console.lifelines import Lifelines, Row
+from twinlock_broker.console.series import POINTS
+from twinlock_broker.console.start_tracks import StartTracks
+from twinlock_broker.console.tracks import Track, Tracks
+from twinlock_broker.top.figures import of_row, total
+
+_RUNNING = "running"
+
+
+class History:
+    """The past `hours`. `clock` returns seconds since 1970, and never goes back."""
+
+    def __init__(self, hours: float, clock: "Clock") -> None:
+        self._length = hours * 3600 / POINTS
+        self._clock = clock
+        self._done = Increases()
+        self._noted: float | None = None
+        self._all = Track()
+        self._starts = StartTracks()
+        self._users = Tracks()
+        self._endpoints = Tracks()
+        self._rates: dict[str, float] = {}
+        self.lifelines = Lifelines()
+        """What became of endpoints."""
+
+    def note(self, answer: Mapping[str, Any]) -> None:
+        """Note a broker's answer to `status`, with the one to `starts` as `start_figures`."""
+        now = self._clock()
+        step, since = self._step(now), now - (self._noted or now)
+        self._noted = now
+        rows = answer["endpoints"]
+        ended = {row["id"]: self._ended(row) for row in rows}
+        self._rates = {name: tasks / since for name, tasks in ended.items()} if since else {}
+        self._done.keep(ended.keys())
+        for row in rows:
+            self._endpoints.note(row["id"], step, *_summed([row], ended))
+        for user, own in groupby(sorted(rows, key=_user), key=_user):
+            self._users.note(user, step, *_summed(list(own), ended))
+        self._all.note(step, *_summed(rows, ended))
+        self._starts.note(step, answer["started"], answer["start_figures"])
+        self.lifelines.note(rows, now)
+
+    def rate(self, endpoint_id: str) -> float | None:
+        """Return the tasks a second of an endpoint at the moment; None if it isn't known."""
+        return self._rates.get(endpoint_id)
+
+    def of_all(self) -> dict[str, Any]:
+        """Return the series of all endpoints, and of starts."""
+        return self._shown(self._all) | self._starts.until(self._step(self._clock()))
+
+    def of_user(self, user: str) -> dict[str, Any]:
+        """Return the series of a person's endpoints."""
+        return self._shown(self._users.known.get(user, Track()))
+
+    def of_endpoint(self, endpoint_id: str) -> dict[str, Any]:
+        """Return the series of an endpoint."""
+        return self._shown(self._endpoints.known.get(endpoint_id, Track()))
+
+    def _shown(self, track: Track) -> dict[str, Any]:
+        now = self._clock()
+        step = self._step(now)
+        times = [one * self._length for one in range(step - POINTS + 1, step + 1)]
+        lengths = [self._length] * (POINTS - 1) + [max(1.0, now - step * self._length)]
+        return {"time": times} | track.until(step, lengths)
+
+    def _step(self, now: float) -> int:
+        return int(now / self._length)
+
+    def _ended(self, row: Row) -> float:
+        """Return how many tasks of an endpoint have ended since the last picture; what was before the first isn't."""
+        done = (row["figures"] or {}).get("done_tasks")
+        return 0.0 if done is None else self._done.of(row["id"], done, unseen=done)
+
+
+class Clock:
+    """The time of day as it was at the beginning, and what has passed since: nobody sets it back."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        """Return the time in seconds since 1970."""
+        return time.monotonic() + self._offset
+
+
+def _summed(rows: Iterable[Row], ended: Mapping[str, float]) -> tuple[float, int, Any]:
+    """Return what a track notes of these endpoints."""
+    each = list(rows)
+    running = sum(row["state"] == _RUNNING for row in each)
+    return sum(ended[row["id"]] for row in each), running, total(of_row(row) for row in each)
+
+
+def _user(row: Row) -> str:
+    return str(row["user"])

@@ -1,0 +1,62 @@
+"""Where the console listens: a Unix socket of the web server's group, or a port on loopback."""
+
+import asyncio
+import grp
+import os
+import socket
+from pathlib import Path
+
+from aiohttp import web
+
+from twinlock_broker.console.keys import Settings
+from twinlock_broker.errors import Fatal
+
+_BACKLOG = 128
+_MODE = 0o660
+
+
+async def listen(runner: web.AppRunner, settings: Settings) -> None:
+    """Begin to serve. Raise `Fatal` (67, 73) if that can't be."""
+    await runner.setup()
+    if settings.on_tcp:
+        await _listen_on_port(runner, settings.listen)
+    else:
+        sock = await asyncio.to_thread(_bind, Path(settings.listen), settings.socket_group)
+        await web.SockSite(runner, sock, backlog=_BACKLOG).start()
+
+
+async def _listen_on_port(runner: web.AppRunner, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        await web.TCPSite(runner, host.strip("[]"), int(port), backlog=_BACKLOG).start()
+    except OSError as error:
+        raise Fatal(os.EX_CANTCREAT, f"listen: {address}: {error.strerror or error}; choose another port") from error
+
+
+def _bind(path: Path, group: str | None) -> socket.socket:
+    """Return a socket that nobody can connect to before it has its group and mode."""
+    gid = _gid(group)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    before = os.umask(0o777)
+    try:
+        path.unlink(missing_ok=True)  # left by a console that was killed
+        sock.bind(os.fspath(path))
+        os.chown(path, -1, gid)
+        path.chmod(_MODE)
+    except OSError as error:
+        sock.close()
+        advice = "its folder has to be the console's, and socket_group one of the groups that it is in"
+        raise Fatal(os.EX_CANTCREAT, f"listen: {path}: {error.strerror or error}; {advice}") from error
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _gid(group: str | None) -> int:
+    """Return the group's number, -1 for none, which leaves the socket to the console's own group."""
+    if group is None:
+        return -1
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise Fatal(os.EX_NOUSER, f"socket_group: there is no group {group!r}; name the web server's") from error
