@@ -28,7 +28,7 @@ BUILD_PACKAGES := python3-venv python3-dev gcc libcap-dev
 SITE_PACKAGES := rabbitmq-server
 VERIFIED_PACKAGES := openssh-client
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge
-TEST_PACKAGES := strace iproute2 patch tmux prometheus
+TEST_PACKAGES := strace iproute2 patch tmux prometheus chromium nginx apache2
 DEB_PACKAGES := build-essential debhelper dh-python dpkg-dev
 CONTAINER_PACKAGES := debootstrap systemd-container dpkg-dev
 # What a container's Debian has, and the one in which packages for another release are built.

@@ -16,6 +16,7 @@ VERSION = importlib.metadata.version("twinlock")
 _TABLES = {
     "twinlock-spawner.toml": {"KEYS": "policy"},
     "twinlock-broker.yaml": {"KEYS OF BROKER.YAML": "broker", "KEYS OF CONFIG.YAML": "manager"},
+    "twinlock-console": {"KEYS OF CONSOLE.YAML": "console"},
     "twinlock-service": {"SETTINGS": "service"},
     "twinlock-endpoint": {"CONFIGURATION": "endpoint", "ARGUMENTS OF GLOBUSCOMPUTEENGINE": "engine"},
 }

@@ -4,6 +4,7 @@ import argparse
 
 from twinlock_broker import __main__ as broker
 from twinlock_broker.commands import __main__ as commands
+from twinlock_broker.console import __main__ as console
 from twinlock_service import __main__ as service
 from twinlock_spawner import __main__ as spawner
 
@@ -13,6 +14,7 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
     return {
         "twinlock": commands.parser(),
         "twinlock-broker": broker.parser(),
+        "twinlock-console": console.parser(),
         "twinlock-spawner": spawner.parser(),
         "twinlock-service": service.parser(),
     }

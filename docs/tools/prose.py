@@ -7,6 +7,7 @@ ONE_LINE = {
     "twinlock": "set up, check and inspect a Twinlock manager endpoint",
     "twinlock-spawner": "start user endpoints as their users",
     "twinlock-broker": "serve a manager endpoint of Globus Compute without privileges",
+    "twinlock-console": "web page with the state of a manager endpoint",
     "twinlock-endpoint": "run a user's tasks",
     "twinlock-service": "local Compute service",
     "twinlock-client": "sign work for Globus Compute, and verify its results",
@@ -18,6 +19,7 @@ SEE_ALSO = {
     "twinlock": ["twinlock-broker(8)", "twinlock-spawner(8)", "twinlock-broker.yaml(5)", "twinlock-spawner.toml(5)"],
     "twinlock-spawner": ["twinlock-spawner.toml(5)", "twinlock-broker(8)", "twinlock-endpoint(8)", "pam(8)"],
     "twinlock-broker": ["twinlock(8)", "twinlock-broker.yaml(5)", "twinlock-spawner(8)", "systemd.exec(5)"],
+    "twinlock-console": ["twinlock-broker(8)", "twinlock-broker.yaml(5)", "twinlock-top(8)", "apache2(8)", "nginx(8)"],
     "twinlock-endpoint": ["twinlock-spawner(8)", "twinlock-broker(8)"],
     "twinlock-service": ["twinlock-broker(8)", "rabbitmq-server(8)"],
     "twinlock-client": ["ssh-keygen(1)", "ssh-agent(1)", "ssh(1)"],
@@ -47,6 +49,18 @@ When a user endpoint ends, nothing that it started on this host stays alive. Whe
 endpoints end too.
 
 Without root it serves only its own account.
+""",
+    "twinlock-console": """\
+A web page with endpoints, starts and failures of a manager endpoint, live: administrators see everybody's, all others
+the own ones. It only reads: nobody can stop or block anything by it.
+
+It stands behind the site's own web server, which has people log in and names their account on this host in a header,
+whatever the browser has sent under that name. The manual, docs/console.md, has the configurations of Apache and nginx.
+
+The broker answers the accounts that its key `readers` names, on the socket readers.sock. It is asked every two seconds
+while anybody looks, and otherwise every ten. What the page remembers for its plots is in memory only.
+
+When it listens, it says so in one line on standard output, and tells systemd. Its log goes to standard error.
 """,
     "twinlock-endpoint": """\
 A user endpoint: it takes one user's tasks from the Compute service, runs them on Parsl, and sends the
@@ -116,6 +130,13 @@ policy or version is wrong, nothing changes, and the audit log says why.
 `/var/lib/twinlock`: its state: the endpoint's uuid, a login's tokens, blocked accounts, user endpoints
 `/var/lib/twinlock/broker.lock`: locked while a broker runs, so there is one broker for each state folder
 `/run/twinlock-broker/admin.sock`: where twinlock(8) connects
+""",
+    },
+    "twinlock-console": {
+        "FILES": """\
+`/etc/twinlock/console.yaml`: its settings
+`/run/twinlock-console/console.sock`: where the web server connects
+`/run/twinlock-broker/readers.sock`: where the broker answers
 """,
     },
     "twinlock-endpoint": {

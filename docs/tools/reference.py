@@ -10,6 +10,7 @@ from typing import Any
 from twinlock_broker import metrics
 from twinlock_broker.checks.finding import MEANINGS
 from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS
+from twinlock_broker.console.keys import CONSOLE_KEYS
 from twinlock_broker.control import canary, endpoint_metrics
 from twinlock_common.keys import Key
 from twinlock_endpoint.config.keys import KEYS
@@ -50,6 +51,10 @@ def _manager() -> Iterable[Row]:
 
 def _broker() -> Iterable[Row]:
     return map(_row, BROKER_KEYS)
+
+
+def _console() -> Iterable[Row]:
+    return map(_row, CONSOLE_KEYS)
 
 
 def _row(key: Key) -> Row:
@@ -118,6 +123,7 @@ def _checks() -> Iterable[Row]:
 _TABLES: dict[str, Callable[[], Iterable[Row]]] = {
     "manager": _manager,
     "broker": _broker,
+    "console": _console,
     "policy": _policy,
     "endpoint": _endpoint,
     "engine": _engine,

@@ -12,11 +12,19 @@ from docs_texts import ROOT
 from parsers import all_parsers, subcommands
 from twinlock_broker.commands.__main__ import COMMANDS
 from twinlock_broker.config.keys import BROKER_KEYS, MANAGER_KEYS
+from twinlock_broker.console.keys import CONSOLE_KEYS
 from twinlock_client.__main__ import parser as client_parser
 from twinlock_endpoint.config.keys import KEYS
 from twinlock_spawner.policy import Policy
 
-PROGRAMS = ("twinlock", "twinlock-broker", "twinlock-spawner", "twinlock-service", "twinlock-endpoint")
+PROGRAMS = (
+    "twinlock",
+    "twinlock-broker",
+    "twinlock-console",
+    "twinlock-spawner",
+    "twinlock-service",
+    "twinlock-endpoint",
+)
 COMMAND_PAGES = [f"man8/twinlock-{name}.8" for name in subcommands(all_parsers()["twinlock"])]
 PAGES = [
     *(f"man8/{name}.8" for name in PROGRAMS),
@@ -97,6 +105,8 @@ def test_every_option_and_key_has_its_entry(pages: Path) -> None:
         assert [option for option in told if option.strip(",") not in text] == []
     broker = words(pages / "man5/twinlock-broker.yaml.5")
     assert [key.name for key in (*BROKER_KEYS, *MANAGER_KEYS) if key.name not in broker] == []
+    console = words(pages / "man8/twinlock-console.8")
+    assert [key.name for key in CONSOLE_KEYS if key.name not in console] == []
     policy = words(pages / "man5/twinlock-spawner.toml.5")
     assert [key for key in Policy.__annotations__ if key not in policy] == []
     endpoint = words(pages / "man8/twinlock-endpoint.8")

@@ -1,6 +1,7 @@
 """The page: who gets in, and what each sees there."""
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -121,6 +122,16 @@ async def test_pages_are_neither_kept_nor_framed(rest: Rest) -> None:
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
+async def test_the_style_comes_from_the_service_and_nothing_is_inline(rest: Rest, context: Context) -> None:
+    style = await rest.get("/style.css")
+    assert (style.status, style.content_type) == (200, "text/css")
+    form = await (await rest.get("/")).text()
+    for text in (form, await page(rest, TOKENS[ALICE])):
+        assert '<link rel="stylesheet" href="/style.css">' in text
+        assert not re.search(r"<style|<script| style=", text)
+    assert "unsafe-inline" not in (await rest.get("/")).headers["Content-Security-Policy"]
+
+
 async def test_a_token_that_is_no_good_is_told_what_to_do(rest: Rest, context: Context, tmp_path: Path) -> None:
     wrong = await log_in(rest, "<b>wrong</b>")
     assert wrong.status == 401
@@ -193,7 +204,7 @@ async def test_the_page_of_one_with_large_endpoints_holds_up_nobody(
         assert (await rest.get("/v2/version")).status == 200
     assert not all(each.done() for each in pages)
     for each in pages:
-        assert (await (await each).text()).count("<td>single</td>") == 101
+        assert (await (await each).text()).count(">single</td>") == 101
 
 
 async def test_tasks_are_counted_up_to_a_number(rest: Rest, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from twinlock_common.stylesheet import NAME, stylesheet
 
 PLOTS = ("uPlot.esm.js", "uPlot.min.css")
 """The files of the plotting library that the page loads."""
@@ -29,6 +30,7 @@ def has_plots() -> bool:
 def add_routes(router: web.UrlDispatcher) -> None:
     """Serve the files, by their names; index.html has the folder's name, too. They are read once."""
     found = {each.name: (each.read_bytes(), _type(each.name)) for each in (files(__package__) / "page").iterdir()}
+    found[NAME] = stylesheet(), _type(NAME)
     if has_plots():
         found |= {name: ((plots_folder() / name).read_bytes(), _type(name)) for name in PLOTS}
     for name, content in found.items():

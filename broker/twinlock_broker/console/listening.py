@@ -45,8 +45,11 @@ def _bind(path: Path, group: str | None) -> socket.socket:
         path.chmod(_MODE)
     except OSError as error:
         sock.close()
-        advice = "its folder has to be the console's, and socket_group one of the groups that it is in"
-        raise Fatal(os.EX_CANTCREAT, f"listen: {path}: {error.strerror or error}; {advice}") from error
+        raise Fatal(
+            os.EX_CANTCREAT,
+            f"listen: {path}: {error.strerror or error}; its folder has to be the console's, and socket_group one of "
+            "the groups that it is in",
+        ) from error
     finally:
         os.umask(before)
     return sock

@@ -36,6 +36,7 @@ def make_app(context: Context, host: str = "localhost") -> web.Application:
     app.add_routes(
         [
             web.get("/", status_page.show),
+            web.get("/style.css", login.show_style),
             web.post("/login", login.log_in),
             web.post("/logout", login.log_out),
             web.get("/v2/version", _version),

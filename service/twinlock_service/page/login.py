@@ -12,6 +12,7 @@ import string
 from importlib.resources import files
 
 from aiohttp import web
+from twinlock_common.stylesheet import stylesheet
 
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.page.sessions import LIFETIME, SESSIONS
@@ -25,7 +26,7 @@ COOKIE = "twinlock-session"
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -60,6 +61,12 @@ async def log_out(request: web.Request) -> web.Response:
     answer = _to_page()
     answer.del_cookie(_cookie_name(request), httponly=True, samesite="Strict", secure=request.secure)
     return answer
+
+
+async def show_style(_request: web.Request) -> web.Response:
+    """Serve GET /style.css to anybody: it is the same for all."""
+    headers = {**HEADERS, "Cache-Control": "no-cache"}
+    return web.Response(body=stylesheet(), content_type="text/css", charset="utf-8", headers=headers)
 
 
 def visitor(request: web.Request) -> Login | None:

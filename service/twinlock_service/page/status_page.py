@@ -92,6 +92,14 @@ def _age(moment: float | None) -> str:
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>\n" for row in rows)
-    return f"<table><tr>{head}</tr>\n{body}</table>"
+    head = "".join(f'<th scope="col" role="columnheader">{html.escape(heading)}</th>' for heading in headings)
+    body = "".join(f'<tr role="row">{_cells(headings, row)}</tr>\n' for row in rows)
+    return f'<table class="list" role="table"><thead><tr role="row">{head}</tr></thead>\n<tbody>{body}</tbody></table>'
+
+
+def _cells(headings: Sequence[str], row: Sequence[object]) -> str:
+    """Return a row's cells. On a phone each is shown with its heading, which is why it names it."""
+    titled = zip(headings, map(str, row), strict=True)
+    return "".join(
+        f'<td role="cell" data-title="{html.escape(title)}">{html.escape(text)}</td>' for title, text in titled
+    )
