@@ -65,7 +65,7 @@ help:
 	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
 	echo 'make man       the manual pages, in build/man'
 	echo 'make dashboard  packaging/monitoring/twinlock-dashboard.json, after a change of its table'
-	echo 'make pictures  those of twinlock top in docs/pictures, from a site that runs meanwhile; as root'
+	echo 'make pictures  those of twinlock top and the console in docs/pictures, from a site that runs meanwhile; as root'
 	echo 'make bench     the spawner beside its budgets, the endpoint beside the official one and in either mode,'
 	echo '               the service under floods; as root'
 
@@ -154,7 +154,7 @@ man: install-dev
 	'$(PREFIX)/bin/python' docs/tools/man.py build/man
 
 pictures: install-dev
-	packaging/debian-packages $(SITE_PACKAGES)
+	packaging/debian-packages $(SITE_PACKAGES) chromium
 	PYTHONPATH=testbed '$(PREFIX)/bin/python' docs/tools/pictures.py --prefix '$(PREFIX)'
 
 dashboard: install-dev

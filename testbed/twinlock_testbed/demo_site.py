@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twinlock_testbed import templates
@@ -61,12 +61,17 @@ def run_folder() -> Iterator[Path]:
 
 @contextmanager
 def shared_site(
-    prefix: Path, *, slurm: bool = False, users: Sequence[str] = USERS, verified: Path | None = None
+    prefix: Path,
+    *,
+    slurm: bool = False,
+    users: Sequence[str] = USERS,
+    verified: Path | None = None,
+    readers: tuple[str, ...] = (),
 ) -> Iterator[Site]:
     """Start a site as root.
 
     It has throw-away users, service and broker under accounts of their own, and Slurm if asked for. With the file
-    `verified` its endpoints are in verified mode, and the policy admits no others.
+    `verified` its endpoints are in verified mode, and the policy admits no others. The broker lets `readers` read.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(run_folder())
@@ -79,9 +84,8 @@ def shared_site(
         step("starting RabbitMQ and twinlock-service (about ten seconds)")
         compute = stack.enter_context(service(prefix, folder, people, Login(), service_user))
         step(f"starting twinlock-spawner as root and twinlock-broker as {broker_user}")
-        endpoint = stack.enter_context(
-            manager(prefix, folder / _MANAGER, compute, _setup(prefix, cluster, verified), broker_user)
-        )
+        setup = replace(_setup(prefix, cluster, verified), readers=readers)
+        endpoint = stack.enter_context(manager(prefix, folder / _MANAGER, compute, setup, broker_user))
         yield Site(prefix, folder, people, accounts, compute, endpoint, cluster, "nobody")
 
 

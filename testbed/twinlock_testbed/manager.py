@@ -39,6 +39,8 @@ class Setup:
     """Further keys of the policy."""
     program: tuple[str, ...] = ()
     """The command in place of twinlock-endpoint."""
+    readers: tuple[str, ...] = ()
+    """Accounts that may read at the broker's socket for readers."""
 
 
 def endpoint_folder(folder: Path, setup: Setup, mapping: bool = True) -> Path:
@@ -93,6 +95,8 @@ class Manager:
         private_file(self._credentials / "client_id", self.service.login.client_id, self.broker_user)
         private_file(self._credentials / "client_secret", self.service.login.secret, self.broker_user)
         self.cgroup = cgroup_folder(self.folder)
+        self._config = self.folder / "broker.yaml"
+        self._config.write_text(yaml.safe_dump({"readers": list(self.setup.readers)}))
         self._policy = self.folder / "spawner.toml"
         self._policy.write_text(self._policy_text())
 
@@ -106,7 +110,7 @@ class Manager:
     def start_broker(self) -> None:
         """Start the broker and wait until it takes commands. Raise `DaemonError` on failure."""
         argv: list[str | Path] = [self.prefix / "bin/twinlock-broker", "--endpoint-dir", self.endpoint_dir]
-        argv += ["--spawner-socket", self.socket, "--state", self._state]
+        argv += ["--spawner-socket", self.socket, "--state", self._state, "--config", self._config]
         environment = {
             "HOME": str(self._state),
             "CREDENTIALS_DIRECTORY": str(self._credentials),

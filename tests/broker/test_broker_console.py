@@ -214,6 +214,15 @@ async def test_there_is_a_limit_of_viewers(page: Page, monkeypatch: pytest.Monke
             pass
 
 
+async def test_who_asks_without_end_is_refused_and_nobody_else(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinlock_broker.console.app.RATE", 0.001)  # a busy machine isn't faster than that
+    monkeypatch.setattr("twinlock_broker.console.app.AT_ONCE", 3.0)
+    async with console(site.runtime, site.runtime / "readers.sock") as page:
+        assert [(await page.get("/api/viewer", "ada"))[0] for _ in range(6)][-1] == 429
+        assert (await page.get("/api/events", "ada"))[0] == 429
+        assert (await page.get("/api/viewer", "bob"))[0] == 200
+
+
 async def test_a_connection_ends_so_that_rights_are_looked_up_again(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,8 @@ def test_tasks_per_second_are_of_what_ended_meanwhile(history: History, watch: W
     assert history.of_user("ada")["rate"][-3:] == [0.0, 2.0, 0.0]
     assert history.of_user("nobody")["rate"] == [None] * POINTS
     assert history.rate(row(2)["id"]) == 1.0
+    history.note(said(busy(1120), busy(95, 2, "bob")))
+    assert history.rate(row(2)["id"]) == 1.0, "90 in the last one and a half minutes"
 
 
 def test_a_total_that_begins_anew(history: History, watch: Watch) -> None:

@@ -71,7 +71,7 @@ async def looking(devtools: str, user: str = "root") -> AsyncIterator[Tab]:
 async def keep(tab: Tab, name: str) -> None:
     """Keep a screenshot, if somebody wants to look at it."""
     if PICTURES:
-        await tab.picture(Path(PICTURES) / f"{name}.png")
+        (Path(PICTURES) / f"{name}.png").write_bytes(await tab.picture())
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

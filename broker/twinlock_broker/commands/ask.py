@@ -69,7 +69,7 @@ def _exchange(path: Path, line: bytes, who: str, limit: float) -> bytes:
     except TimeoutError as error:
         raise Fatal(os.EX_TEMPFAIL, f"{path}: the broker didn't answer within {limit:.0f} s; see its log") from error
     except OSError as error:
-        text = f"{path}: no broker there ({error.strerror or error}); is it running, and is --socket right?"
+        text = f"{path}: no broker there ({error.strerror or error}); is it running, and is this its socket?"
         raise Fatal(os.EX_UNAVAILABLE, text) from error
 
 

@@ -70,6 +70,9 @@ def main() -> int:
     except Fatal as error:
         print(f"twinlock-console: {printable_lines(str(error))}", file=sys.stderr)
         return error.status
+    except Exception:
+        logging.getLogger("twinlock_broker").exception("internal error; please report it")
+        return os.EX_SOFTWARE
     return os.EX_OK
 
 

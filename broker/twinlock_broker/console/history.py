@@ -1,6 +1,7 @@
 """What the console remembers since it was started: series for plots, and what became of endpoints; in memory only."""
 
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
@@ -14,6 +15,9 @@ from twinlock_broker.top.figures import of_row, total
 
 _RUNNING = "running"
 
+_LOOKS = 15
+"""The last looks at an endpoint by which its pace is known: half a minute while somebody looks at the page."""
+
 
 class History:
     """The past `hours`. `clock` returns seconds since 1970, and never goes back."""
@@ -22,23 +26,22 @@ class History:
         self._length = hours * 3600 / POINTS
         self._clock = clock
         self._done = Increases()
-        self._noted: float | None = None
         self._all = Track()
         self._starts = StartTracks()
         self._users = Tracks()
         self._endpoints = Tracks()
-        self._rates: dict[str, float] = {}
+        self._paces: dict[str, Pace] = {}
         self.lifelines = Lifelines()
         """What became of endpoints."""
 
     def note(self, answer: Mapping[str, Any]) -> None:
         """Note a broker's answer to `status`, with the one to `starts` as `start_figures`."""
         now = self._clock()
-        step, since = self._step(now), now - (self._noted or now)
-        self._noted = now
-        rows = answer["endpoints"]
+        step, rows = self._step(now), answer["endpoints"]
         ended = {row["id"]: self._ended(row) for row in rows}
-        self._rates = {name: tasks / since for name, tasks in ended.items()} if since else {}
+        self._paces = {name: self._paces.get(name, Pace()) for name in ended}
+        for name, tasks in ended.items():
+            self._paces[name].note(now, tasks)
         self._done.keep(ended.keys())
         for row in rows:
             self._endpoints.note(row["id"], step, *_summed([row], ended))
@@ -49,8 +52,8 @@ class History:
         self.lifelines.note(rows, now)
 
     def rate(self, endpoint_id: str) -> float | None:
-        """Return the tasks a second of an endpoint at the moment; None if it isn't known."""
-        return self._rates.get(endpoint_id)
+        """Return the tasks a second of an endpoint of late; None if it isn't known."""
+        return self._paces[endpoint_id].rate() if endpoint_id in self._paces else None
 
     def of_all(self) -> dict[str, Any]:
         """Return the series of all endpoints, and of starts."""
@@ -78,6 +81,22 @@ class History:
         """Return how many tasks of an endpoint have ended since the last picture; what was before the first isn't."""
         done = (row["figures"] or {}).get("done_tasks")
         return 0.0 if done is None else self._done.of(row["id"], done, unseen=done)
+
+
+class Pace:
+    """How many tasks an endpoint has ended of late: those of one look at it say little where tasks take seconds."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, float]] = deque(maxlen=_LOOKS)
+
+    def note(self, now: float, tasks: float) -> None:
+        """Note that so many have ended since the last look."""
+        self._looks.append((now, tasks))
+
+    def rate(self) -> float | None:
+        """Return the tasks a second; None after one look only."""
+        (first, _), *others = self._looks
+        return sum(tasks for _, tasks in others) / (others[-1][0] - first) if others else None
 
 
 class Clock:

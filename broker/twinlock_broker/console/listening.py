@@ -1,6 +1,5 @@
 """Where the console listens: a Unix socket of the web server's group, or a port on loopback."""
 
-import asyncio
 import grp
 import os
 import socket
@@ -21,7 +20,7 @@ async def listen(runner: web.AppRunner, settings: Settings) -> None:
     if settings.on_tcp:
         await _listen_on_port(runner, settings.listen)
     else:
-        sock = await asyncio.to_thread(_bind, Path(settings.listen), settings.socket_group)
+        sock = _bind(Path(settings.listen), settings.socket_group)
         await web.SockSite(runner, sock, backlog=_BACKLOG).start()
 
 
@@ -39,7 +38,8 @@ def _bind(path: Path, group: str | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     before = os.umask(0o777)
     try:
-        path.unlink(missing_ok=True)  # left by a console that was killed
+        if path.is_socket():
+            path.unlink()  # left by a console that was killed
         sock.bind(os.fspath(path))
         os.chown(path, -1, gid)
         path.chmod(_MODE)

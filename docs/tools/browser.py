@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -40,13 +39,13 @@ _ARGV = (
 
 
 def chromium() -> str | None:
-    """The path of the program, if the machine has it."""
+    """Return the path of the program, if the machine has it."""
     return shutil.which("chromium")
 
 
 @contextlib.contextmanager
 def running() -> Iterator[str]:
-    """The address of a browser's DevTools, while it runs."""
+    """Run a browser while the block runs, and yield the address of its DevTools."""
     program = chromium()
     assert program is not None
     with tempfile.TemporaryDirectory(prefix="twl-", ignore_cleanup_errors=True) as folder:
@@ -91,13 +90,13 @@ class Tab:
         await self._do("Page.navigate", url=address)
 
     async def value(self, script: str) -> Any:
-        """The value of an expression in the page."""
+        """Return the value of an expression in the page."""
         done = await self._evaluate(script)
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
     async def until(self, script: str) -> Any:
-        """The value of an expression, as soon as it is true; it may fail while the page is loaded."""
+        """Return the value of an expression, as soon as it is true; it may fail while the page is loaded."""
         end = asyncio.get_running_loop().time() + LIMIT
         while not (found := (await self._evaluate(script))["result"].get("value")):
             if asyncio.get_running_loop().time() > end:
@@ -106,7 +105,7 @@ class Tab:
         return found
 
     async def text(self, selector: str = "body") -> str:
-        """The words in an element, as they are shown."""
+        """Return the words in an element, as they are shown."""
         return str(await self.value(f"document.querySelector({selector!r}).innerText"))
 
     async def press(self, *keys: str) -> None:
@@ -117,10 +116,10 @@ class Tab:
             await self._do("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
             await self._do("Input.dispatchKeyEvent", type="keyUp", **about)
 
-    async def picture(self, path: Path) -> None:
-        """Write what the page shows, from top to bottom, to a PNG file."""
+    async def picture(self) -> bytes:
+        """Return what the page shows, from top to bottom, as PNG."""
         shot = await self._do("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
+        return base64.b64decode(shot["data"])
 
     async def listen(self) -> None:
         """Take what the browser says, without end."""
@@ -155,7 +154,7 @@ class Tab:
 
 @contextlib.asynccontextmanager
 async def tab(devtools: str, headers: Mapping[str, str]) -> AsyncIterator[Tab]:
-    """A tab of the browser, while the block runs."""
+    """Yield a tab of the browser while the block runs."""
     # The browser's own messages, pictures among them, may be large.
     async with aiohttp.ClientSession() as session, session.ws_connect(devtools, max_msg_size=1 << 26) as socket:
         made = Tab(socket)
