@@ -74,6 +74,7 @@ async def keep(tab: Tab, name: str) -> None:
         (Path(PICTURES) / f"{name}.png").write_bytes(await tab.picture())
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
 async def test_all_is_shown_and_nothing_scrolls_sideways(devtools: str, page: Page, width: int, dark: bool) -> None:
@@ -95,6 +96,16 @@ async def test_all_is_shown_and_nothing_scrolls_sideways(devtools: str, page: Pa
                 await tab.until(f"document.querySelectorAll('.plot canvas').length == {plots}")
             assert await tab.value(FITS), part
             await keep(tab, f"{part.partition('/')[0]}-{name}")
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("width", [320, 1190, 1210])
+async def test_it_fits_also_where_the_layout_changes(devtools: str, page: Page, width: int) -> None:
+    async with looking(devtools) as tab:
+        await tab.go(f"http://{page.address}/", width)
+        await tab.until(f"{LIVE} && {ENDPOINTS} == 2")
+        assert await tab.value(FITS)
+        await keep(tab, f"endpoints-{width}")
 
 
 async def test_texts_of_others_are_texts(devtools: str, page: Page) -> None:
@@ -213,6 +224,7 @@ CONTRAST = """
 """
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 async def test_texts_stand_out_from_their_ground(devtools: str, page: Page, dark: bool) -> None:
     """By 4.5 to 1, the level AA of WCAG 2 for texts of this size."""
