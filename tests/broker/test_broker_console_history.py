@@ -111,12 +111,24 @@ def test_what_was_while_the_broker_was_away_is_not_known(history: History, watch
 def test_memory_is_bounded(history: History, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracks, "MOST", 3)
     for number in range(20):
-        watch.now += STEP
+        watch.now += 2 * STEP
         history.note(said(*(busy(1, 10 * number + one, f"user-{number}") for one in range(10))))
     assert len(history.of_all()["time"]) == POINTS
     kept = [number for number in range(20) if history.of_user(f"user-{number}")["running"] != [None] * POINTS]
     assert kept == [17, 18, 19]
     assert len(history.lifelines.ended()) <= MOST_ENDED
+
+
+def test_those_that_have_a_track_keep_it_while_they_are_there(
+    history: History, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many others there are, or else nobody would have more than the last point."""
+    monkeypatch.setattr(tracks, "MOST", 3)
+    for _ in range(5):
+        watch.now += STEP
+        history.note(said(*(busy(1, number, f"user-{number}") for number in range(10))))
+    lengths = [POINTS - history.of_user(f"user-{number}")["running"].count(None) for number in range(10)]
+    assert sorted(lengths) == [0] * 7 + [5] * 3
 
 
 def test_nobodys_endpoints_push_out_all_others_that_have_ended() -> None:

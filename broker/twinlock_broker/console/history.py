@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -11,12 +12,26 @@ from twinlock_broker.console.lifelines import Lifelines, Row
 from twinlock_broker.console.series import POINTS
 from twinlock_broker.console.start_tracks import StartTracks
 from twinlock_broker.console.tracks import Track, Tracks
-from twinlock_broker.top.figures import of_row, total
+from twinlock_broker.top.figures import Figures, of_row, total
 
 _RUNNING = "running"
 
 _LOOKS = 15
 """The last looks at an endpoint by which its pace is known: half a minute while somebody looks at the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An endpoint in a picture."""
+
+    user: str
+    """The account."""
+    ended: float
+    """Tasks that have ended since the last picture."""
+    running: int
+    """1 if it runs, else 0."""
+    figures: Figures
+    """What it told."""
 
 
 class History:
@@ -43,11 +58,12 @@ class History:
         for name, tasks in ended.items():
             self._paces[name].note(now, tasks)
         self._done.keep(ended.keys())
-        for row in rows:
-            self._endpoints.note(row["id"], step, *_summed([row], ended))
-        for user, own in groupby(sorted(rows, key=_user), key=_user):
-            self._users.note(user, step, *_summed(list(own), ended))
-        self._all.note(step, *_summed(rows, ended))
+        seen = [_Seen(row["user"], ended[row["id"]], int(row["state"] == _RUNNING), of_row(row)) for row in rows]
+        for row, one in zip(rows, seen, strict=True):
+            self._endpoints.note(row["id"], step, one.ended, one.running, one.figures)
+        for user, own in groupby(sorted(seen, key=_user), key=_user):
+            self._users.note(user, step, *_summed(list(own)))
+        self._all.note(step, *_summed(seen))
         self._starts.note(step, answer["started"], answer["start_figures"])
         self.lifelines.note(rows, now)
 
@@ -110,12 +126,11 @@ class Clock:
         return time.monotonic() + self._offset
 
 
-def _summed(rows: Iterable[Row], ended: Mapping[str, float]) -> tuple[float, int, Any]:
-    """Return what a track notes of these endpoints."""
-    each = list(rows)
-    running = sum(row["state"] == _RUNNING for row in each)
-    return sum(ended[row["id"]] for row in each), running, total(of_row(row) for row in each)
+def _summed(several: Sequence[_Seen]) -> tuple[float, int, Figures]:
+    """Return what a track notes of these endpoints together."""
+    figures = total(one.figures for one in several)
+    return sum(one.ended for one in several), sum(one.running for one in several), figures
 
 
-def _user(row: Row) -> str:
-    return str(row["user"])
+def _user(one: _Seen) -> str:
+    return one.user

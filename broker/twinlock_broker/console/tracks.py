@@ -7,19 +7,25 @@ from typing import Any
 from twinlock_broker.console.series import Series
 from twinlock_broker.top.figures import Figures
 
-MOST = 500
-"""Tracks of endpoints, and as many of people; beyond that, those that were noted longest ago are forgotten."""
+MOST = 2000
+"""Tracks of endpoints, and as many of people, of 8 KB each.
+
+One more takes the place of the one that was noted longest ago, unless that is still there: it then has none.
+"""
 
 
 class Track:
     """Series of what one or several endpoints did."""
 
     def __init__(self) -> None:
+        self.noted = -1
+        """The step of the last note."""
         self._tasks = Series()
         self._of_now = {name: Series() for name in ("endpoints", "running", "queued", "memory")}
 
     def note(self, step: int, ended: float, endpoints: int, figures: Figures) -> None:
         """Note that so many tasks have ended since the last time, that so many endpoints run, and their figures."""
+        self.noted = step
         self._tasks.add(step, ended)
         now = {"running": figures.running, "queued": figures.queued, "memory": figures.memory}
         for name, value in {"endpoints": float(endpoints), **now}.items():
@@ -39,12 +45,23 @@ class Tracks:
     def __init__(self) -> None:
         self._tracks: OrderedDict[str, Track] = OrderedDict()
 
-    def note(self, name: str, *noted: Any) -> None:
-        """Note it in the track of this name; the arguments are those of `Track.note`."""
-        self._tracks.setdefault(name, Track()).note(*noted)
+    def note(self, name: str, step: int, *noted: Any) -> None:
+        """Note it in the track of this name, if there is room for one; the arguments are those of `Track.note`."""
+        if name not in self._tracks:
+            if not self._has_room(step):
+                return
+            self._tracks[name] = Track()
+        self._tracks[name].note(step, *noted)
         self._tracks.move_to_end(name)
-        if len(self._tracks) > MOST:
-            self._tracks.popitem(last=False)
+
+    def _has_room(self, step: int) -> bool:
+        if len(self._tracks) < MOST:
+            return True
+        oldest, track = next(iter(self._tracks.items()))
+        if track.noted >= step - 1:  # it may just not have had its turn yet in this step
+            return False
+        del self._tracks[oldest]
+        return True
 
     @property
     def known(self) -> Mapping[str, Track]:
