@@ -107,6 +107,11 @@ async def test_a_header_that_names_no_account(page: Page, headers: list[tuple[st
             assert "name one account in the header X-Remote-User" in await answer.text()
 
 
+async def test_a_header_without_end(page: Page) -> None:
+    async with page.asked("/api/viewer", {"X-Remote-User": "a" * (1 << 20)}) as answer:
+        assert answer.status == 400
+
+
 async def test_on_a_port_only_who_knows_the_secret_is_heard(site: Site, unused_tcp_port: int) -> None:
     address = f"127.0.0.1:{unused_tcp_port}"
     own = {"listen": address, "hosts": ("127.0.0.1",)}

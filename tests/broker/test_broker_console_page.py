@@ -1,9 +1,11 @@
 """The console's page in a Chromium: what it shows at which size, by keyboard alone, and whatever the texts are."""
 
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import browser
 import pytest
@@ -119,6 +121,30 @@ async def test_texts_of_others_are_texts(devtools: str, page: Page) -> None:
         await tab.go(f"http://{page.address}/#/", 390)
         await tab.until("document.body.innerText.includes('<img src=x')")
         assert await tab.value(FITS)
+
+
+async def test_a_name_without_end_widens_nothing(devtools: str, page: Page, site: Site) -> None:
+    next(one for one in site.supervisor.endpoints if one.id == OTHER).user = "x" * 500
+    async with looking(devtools) as tab:
+        for width in (390, 1400):
+            await tab.go(f"http://{page.address}/", width)
+            await tab.until(f"{LIVE} && document.body.innerText.includes('xxxxxxxx')")
+            assert await tab.value(FITS)
+
+
+async def test_the_page_says_that_the_console_is_away_and_goes_on(devtools: str, site: Site, page: Page) -> None:
+    own: dict[str, Any] = {"listen": "", "hosts": ("127.0.0.1",)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        own["listen"] = f"127.0.0.1:{free.getsockname()[1]}"
+    async with looking(devtools) as tab:
+        for _ in range(2):
+            async with console(site.runtime, site.runtime / "readers.sock", SECRET, **own) as another_page:
+                if await tab.value("location.href") == "about:blank":
+                    await tab.go(f"http://{another_page.address}/", 390)
+                await tab.until(f"{LIVE} && {ENDPOINTS} == 2")
+            await tab.until("document.getElementById('connection').innerText.startsWith('console away')")
+        tab.problems.clear()  # the browser says that nobody answered
 
 
 async def test_somebody_else_sees_the_own_endpoints(devtools: str, page: Page) -> None:
