@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from broker_process import NOBODY
@@ -32,10 +33,12 @@ def written(folder: Path, *lines: str) -> Path:
 
 
 @asynccontextmanager
-async def running(config: Path, *account: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The program, when it says that it is ready."""
+async def running(config: Path, *account: str, log: IO[str] | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The program, when it says that it is ready; it logs to `log`."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*account, *CONSOLE, "--config", config, stdout=pipe, cwd="/")
+    process = await asyncio.create_subprocess_exec(
+        *account, *CONSOLE, "--config", config, stdout=pipe, stderr=log, cwd="/"
+    )
     assert process.stdout is not None
     try:
         line = await asyncio.wait_for(process.stdout.readline(), 60)
@@ -69,6 +72,22 @@ async def test_it_runs_under_an_account_of_its_own_and_ends_when_it_is_told(site
                 pass
             process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(process.wait(), 60) == os.EX_OK
+
+
+async def test_requests_that_are_none_fill_no_log(runtime: Path) -> None:
+    account = NOBODY if os.geteuid() == 0 else ()
+    place = runtime / "place"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    config = written(runtime, f"listen: {place}/console.sock", f"broker_socket: {place}/none.sock")
+    with (runtime / "log").open("w") as log:
+        async with running(config, *account, log=log):
+            for request in (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000, b"nonsense", b"\x16\x03\x01"):
+                reader, writer = await asyncio.open_unix_connection(place / "console.sock")
+                writer.write(request + b"\r\n\r\n")
+                assert b" 400 " in await asyncio.wait_for(reader.readline(), 60)
+                writer.close()
+    assert (runtime / "log").read_text() == ""
 
 
 @needs_root

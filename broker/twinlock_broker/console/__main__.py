@@ -63,6 +63,8 @@ def main() -> int:
     given = parser().parse_args()
     os.umask(0o077)
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    # It has a traceback for each request that isn't HTTP, so anybody could fill the log. We log our own errors.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     try:
         refuse_own_privileges("console", "twinlock-console")
         settings = read_settings(given.config)

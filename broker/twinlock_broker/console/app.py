@@ -15,7 +15,6 @@ from twinlock_broker.ration import Rations
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-
 RATE = 5.0
 """Requests for data a second that an account may make on average; a page makes one every ten seconds."""
 

@@ -42,7 +42,7 @@ class Stream:
         self.snapshot = snapshot
         """The newest one."""
         self.arrived: Callable[[], None] = lambda: None
-        """Called when somebody begins to look."""
+        """Called when somebody begins to look and nobody else does: what there is to show may be old."""
         self._changed = asyncio.Event()
         self._open: Counter[str] = Counter()
 
@@ -64,8 +64,9 @@ class Stream:
             raise Crowded(f"{MOST} people look at this page already; it will connect when somebody leaves")
         if self._open[viewer.user] >= MOST_OF_USER:
             raise Crowded(f"you have this page open {MOST_OF_USER} times already; close one of them")
+        if not self.viewers:
+            self.arrived()
         self._open[viewer.user] += 1
-        self.arrived()
         try:
             yield
         finally:
