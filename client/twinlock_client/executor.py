@@ -19,7 +19,7 @@ from twinlock_client.envelope import Envelopes, Way
 from twinlock_client.functions import Code, Functions
 from twinlock_client.records import enrolled, submitted
 from twinlock_client.results import Expected, ResultRefused, read
-from twinlock_client.sdk import check_release, watcher
+from twinlock_client.sdk import check_release, endings, watcher
 from twinlock_client.sdk.client import TextClient, user_runtime
 from twinlock_client.session import SavedSession, Session, SigningSession
 from twinlock_client.user import User
@@ -152,10 +152,10 @@ class SignedExecutor(Executor):  # type: ignore[misc]  # the SDK has no types
         try:
             super()._submit_tasks(*arguments)
         except Exception as error:
-            watcher.fail(futures, error)  # the SDK leaves them to wait if it can't read the service's answer
+            endings.fail(futures, error)  # the SDK leaves them to wait if it can't read the service's answer
             self._submitter_thread_exception_captured = True  # so that it doesn't print the traceback as well
             raise
-        watcher.fail([future for future in futures if not _has_uuid(future)], watcher.no_uuid())
+        endings.fail([future for future in futures if not _has_uuid(future)], endings.no_uuid())
         SignedExecutor._signed_group = self._task_group_id
         accepted = [(future, task) for future, task in zip(futures, tasks, strict=True) if _has_uuid(future)]
         submitted.add(str(self.task_group_id), {future.task_id: task.args.expected for future, task in accepted})
@@ -165,7 +165,7 @@ class SignedExecutor(Executor):  # type: ignore[misc]  # the SDK has no types
             key = enrolled.key(expected.user, expected.manager)
             return read(expected, key, text, self._serializer.deserialize, is_failure=is_failure)
 
-        watcher.expect(future, check)
+        endings.expect(future, check)
 
     def _get_result_watcher(self) -> watcher.SignedWatcher:
         assert self._task_group_id, "the service has said one"

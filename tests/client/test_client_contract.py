@@ -79,6 +79,7 @@ def test_what_is_overridden_is_called_so() -> None:
     for name in ("_connect", "_start_consuming", "_match_results_to_futures"):
         assert parameters(getattr(_ResultWatcher, name)) == ["self"]
     assert len(parameters(getattr(_ResultWatcher, "_on_message"))) == 5  # noqa: B009 - it is private
+    assert parameters(getattr(_ResultWatcher, "_on_channel_closed")) == ["self", "channel", "exc"]  # noqa: B009
     assert parameters(getattr(sdk_client.Client, "_update_task_table")) == ["self", "return_msg", "task_id"]  # noqa: B009
     for name in ("_log_version_mismatch", "_raise_ha_warning"):
         assert len(parameters(getattr(sdk_client.Client, name))) == 2

@@ -22,6 +22,7 @@ from globus_compute_sdk.errors import TaskExecutionFailed
 from globus_compute_sdk.sdk.shell_function import ShellResult
 from globus_compute_sdk.serialize import ComputeSerializer, JSONData
 from nacl.signing import SigningKey
+from rabbit_control import cut_user
 from service_rig import (
     ALICE,
     IDENTITIES,
@@ -35,7 +36,9 @@ from service_rig import (
     without_heartbeats,
 )
 from twinlock_client import ResultRefused, SignedExecutor, UnsignedFailure
+from twinlock_client.sdk import watcher
 from twinlock_signed.statement import digest
+from yarl import URL
 
 pytestmark = pytest.mark.system
 
@@ -325,6 +328,28 @@ def test_a_queue_of_results_that_is_not_protected(site: Site, url: str) -> None:
     future = executor.submit(double, 1)
     with pytest.raises(ValueError, match=r"queue of results: the service says .* only amqps protects"):
         future.result(RESULT)
+
+
+def test_a_connection_that_ends_before_a_result_is_acknowledged(site: Site, service: Service) -> None:
+    """RabbitMQ sends the result again, and it is matched."""
+    executor = site.executor()
+    first = executor.submit(double, 1)
+    endpoint = site.endpoint()
+    site.serve(endpoint)
+    assert first.result(RESULT) == 2
+    assert executor.task_group_id is not None
+    receiver = watcher.of_group(executor.task_group_id, executor.client, None)
+    receiver.poll_period_s = RESULT  # until it looks at what has come a third time
+    second = executor.submit(double, 2)
+    site.serve(endpoint)
+    assert second.result(RESULT) == 4
+    third = executor.submit(double, 3)
+    site.serve(endpoint)
+    eventually(lambda: "res=1" in repr(receiver))
+    receiver.poll_period_s = 0.5
+    login = URL(executor.client.get_result_amqp_url()["connection_url"])
+    cut_user(service.urls()["management_url"], str(login.user))
+    assert third.result(RESULT) == 6
 
 
 def test_messages_that_are_no_results(site: Site, service: Service, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import pytest
 from globus_compute_sdk import Client
 from globus_compute_sdk.sdk.asynchronous.compute_future import ComputeFuture
 from globus_sdk import AccessTokenAuthorizer
-from twinlock_client.sdk import watcher
+from twinlock_client.sdk import endings, watcher
 from twinlock_client.sdk.client import TextClient
 from twinlock_client.sdk.watcher import SignedWatcher
 
@@ -92,7 +92,7 @@ def test_a_cancelled_future_leaves_no_other_to_wait(client: TextClient) -> None:
 def test_who_waits_for_a_cancelled_future_is_told(client: TextClient) -> None:
     """At the latest when its result comes."""
     came = future()
-    watcher.expect(came, lambda text, is_failure: text)
+    endings.expect(came, lambda text, is_failure: text)
     receiver = StillSignedWatcher(uuid.uuid4(), client, None)
     receiver.watch_for_task_results(None, [came])
     assert came.cancel()
@@ -131,7 +131,7 @@ def test_results_that_are_announced_and_not_given(client: TextClient, answer: Ca
     """Where the queue has only the names of tasks that have ended, as it is with high assurance."""
     client._compute_web_client.v2.get_task_batch = answer  # noqa: SLF001 - what comes from the network
     announced = future()
-    watcher.expect(announced, lambda text, is_failure: text)
+    endings.expect(announced, lambda text, is_failure: text)
     receiver = StillSignedWatcher(uuid.uuid4(), client, None)
     receiver.watch_for_task_results(None, [announced])
     receiver.gets(announced.task_id, {"high_assurance": True})
@@ -141,7 +141,7 @@ def test_results_that_are_announced_and_not_given(client: TextClient, answer: Ca
 def test_other_versions_cost_no_result(client: TextClient) -> None:
     """Where warnings are errors, too."""
     came = future()
-    watcher.expect(came, lambda text, is_failure: text)
+    endings.expect(came, lambda text, is_failure: text)
     receiver = StillSignedWatcher(uuid.uuid4(), client, None)
     receiver.watch_for_task_results(None, [came])
     with warnings.catch_warnings():

@@ -10,8 +10,6 @@ import shutil
 import signal
 import threading
 import time
-import urllib.parse
-import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import soak_acts
+from rabbit_control import cut_all
 from twinlock_testbed import scripts
 from twinlock_testbed.daemons import as_user
 from twinlock_testbed.manager import Manager
@@ -74,6 +73,8 @@ class Hand:
 
     def __init__(self, prefix: Path, folder: Path, endpoint: str, token: str) -> None:
         """`folder` has the script, where everybody may read it (`lay_out`)."""
+        self.faults_of_sdk: Counter[str] = Counter()
+        """How often a future had no outcome because of a fault of the SDK's, and the service was asked instead."""
         self._orders: dict[int, Future[Outcome]] = {}
         self._lock = threading.Lock()
         self._errors = (folder / "script.log").open("ab")
@@ -106,6 +107,9 @@ class Hand:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             outcome = json.loads(line)
+            fault = outcome.pop("fault_of_sdk", None)
+            if fault is not None:
+                self.faults_of_sdk[fault] += 1
             self._orders[outcome.pop("id")].set_result(outcome)
         for future in self._orders.values():
             if not future.done():
@@ -223,16 +227,4 @@ class Administrator:
 
     def cut(self) -> None:
         """All connections to RabbitMQ, as a firewall does."""
-        url = urllib.parse.urlsplit(self.service.amqp()["management_url"])
-        passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-        address = f"{url.scheme}://{url.hostname}:{url.port}{url.path.rstrip('/')}/api/connections"
-        passwords.add_password(None, address, url.username or "", url.password or "")
-        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
-        for connection in json.load(opener.open(address, timeout=QUIET_LIMIT_S)):
-            name = urllib.parse.quote(connection["name"])
-            request = urllib.request.Request(f"{address}/{name}", method="DELETE")
-            try:
-                opener.open(request, timeout=QUIET_LIMIT_S).close()
-            except urllib.error.HTTPError as error:
-                if error.code != 404:  # it has ended by itself
-                    raise
+        cut_all(self.service.amqp()["management_url"])

@@ -3,23 +3,36 @@
 The first line of stdin is {endpoint, token}, each further one an order {id, config, act, args}; for each order a line
 {id, result} or {id, error} is printed, in which `result` is the value's `repr`. The act "explain" isn't submitted: its
 result is what the service knows of the tasks that haven't ended. Nothing of Twinlock is imported.
+
+The SDK's listener has two faults (in 4.19; `_ResultWatcher`), for which the service is asked instead; the line then has
+`fault_of_sdk` too. A future that was cancelled, and whose task fails, raises InvalidStateError in it: it connects
+anew, and the futures whose results came together with that one never get them. And a result that isn't acknowledged
+when its connection ends is acknowledged by its former channel, again and again, until the listener gives up.
 """
 
 import json
+import logging
 import sys
 import threading
 import time
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import soak_acts
 from globus_compute_sdk import Client, Executor
 from globus_compute_sdk.errors import TaskPending
+from globus_compute_sdk.sdk.executor import _RESULT_WATCHERS
 from globus_compute_sdk.serialize import PureSourceTextInspect
 from globus_sdk import AccessTokenAuthorizer, GlobusError
 
-_PATIENCE_S = 120.0
-"""Seconds that the SDK may take to hear of a task's end, and the service to answer."""
+_LOOK_S = 30.0
+"""Seconds between two looks at what the SDK has received."""
+
+_ANSWER_S = 120.0
+"""Seconds for the service to have a task's result."""
+
+_KNOWN_ACCIDENTS = {"InvalidStateError", "ChannelWrongStateError"}
+"""What the SDK's listener raises by its own faults, and nothing that comes from a service or RabbitMQ."""
 
 _BURST = 16  # submissions in 16 s before the SDK waits with more; four by itself
 
@@ -37,6 +50,8 @@ class Script:
         self._executors: dict[str, Executor] = {}
         self._under_way: dict[int, Future[Any]] = {}
         self._print = threading.Lock()
+        self._accidents = Accidents()
+        logging.getLogger("globus_compute_sdk.sdk.executor").addHandler(self._accidents)
 
     def carry_out(self, order: dict[str, Any]) -> None:
         """Submit; the outcome is printed when it is there."""
@@ -85,42 +100,22 @@ class Script:
         return "\n".join(lines)
 
     def _outcome(self, future: Future[Any]) -> dict[str, str]:
-        task = self._unheard(future)
-        if task is not None:
-            return self._asked(task)
+        while not _ends_within(future, _LOOK_S):
+            task = getattr(future, "task_id", None)
+            if task is not None and _has_lost(task):
+                return self._asked(task) | {"fault_of_sdk": "a result was received, and its future didn't get it"}
         try:
             return {"result": repr(future.result())[:1000]}
         except CancelledError:
             return {"error": "cancelled"}
         except BaseException as error:
-            # The SDK listens no more after five attempts to connect; the task goes on, and can be asked for.
             task = getattr(future, "task_id", None)
-            if task is not None and "SDK thread quit" in str(error):
-                return self._asked(task)
+            if task is not None and "SDK thread quit" in str(error) and self._accidents.kinds <= _KNOWN_ACCIDENTS:
+                return self._asked(task) | {"fault_of_sdk": "the listener gave up"}
             return {"error": f"{type(error).__name__}: {error}"[:5000]}
 
-    def _unheard(self, future: Future[Any]) -> str | None:
-        """Wait for the future; or return its task, which has ended, and whose result the SDK doesn't find.
-
-        A listener of the SDK's that gives up takes along what it was sent before it knew of the future.
-        """
-        while wait([future], _PATIENCE_S).not_done:
-            task = getattr(future, "task_id", None)
-            if task is not None and self._has_ended(task):
-                print(f"task {task} has ended, and the SDK doesn't know it", file=sys.stderr, flush=True)
-                return str(task)
-        return None
-
-    def _has_ended(self, task: str) -> bool:
-        try:
-            return not self._client.get_task(task)["pending"]
-        except GlobusError:  # the service is away for a moment
-            return False
-        except Exception:  # it failed, or what it returned can't be unpacked here
-            return True
-
     def _asked(self, task: str) -> dict[str, str]:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _ANSWER_S
         while True:
             try:
                 return {"result": repr(self._client.get_result(task))[:1000]}
@@ -130,6 +125,40 @@ class Script:
             except Exception as error:
                 return {"error": str(error)[:5000]}
             time.sleep(0.5)
+
+
+class Accidents(logging.Handler):
+    """The kinds of exceptions that ended the SDK's listeners."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.kinds: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note it; what is printed goes to the script's log as well."""
+        print(self.format(record), file=sys.stderr, flush=True)
+        if record.exc_info and record.exc_info[0]:
+            self.kinds.add(record.exc_info[0].__name__)
+
+
+def _ends_within(future: Future[Any], seconds: float) -> bool:
+    """Whether a future ends in that time. One that was cancelled has ended, which `wait` doesn't see."""
+    try:
+        future.exception(seconds)
+    except TimeoutError:
+        return False
+    except CancelledError:
+        return True
+    return True
+
+
+def _has_lost(task: str) -> bool:
+    """Whether the SDK has a task's result, and no longer the future that waits for it."""
+    for each in list(_RESULT_WATCHERS.values()):
+        received, waiting = each._received_results, each._open_futures  # noqa: SLF001 - nothing else tells it
+        if task in received and task not in waiting:
+            return True
+    return False
 
 
 def _cancel(future: Future[Any]) -> None:

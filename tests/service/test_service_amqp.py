@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pika
@@ -17,6 +18,7 @@ from globus_compute_common.messagepack.message_types import Result
 from patience import SERVICE, patient
 from rabbit_control import evaluate
 from service_rig import ALICE, users_file
+from twinlock_common.amqp.consumer import Acks, Message
 from twinlock_common.amqp.errors import LinkError, RefusedMessageError
 from twinlock_service.context import Context
 from twinlock_service.rabbitmq.client import AmqpClient
@@ -25,13 +27,17 @@ from twinlock_service.rabbitmq.private_node import private_node
 from twinlock_service.rabbitmq.topology import Topology, result_prefix
 from twinlock_service.state.database import open_database
 from twinlock_service.tasks import forwarding
+from twinlock_service.tasks.failures import fail_outstanding
 from twinlock_service.tasks.forwarding import forward
+from twinlock_service.tasks.message_quota import MessageQuota
+from twinlock_service.tasks.results import take_results
 from twinlock_service.users.directory import load_users
 from yarl import URL
 
 pytestmark = [pytest.mark.system, pytest.mark.asyncio(loop_scope="module")]
 
 LIMIT = 20_000
+ENDPOINT = str(uuid.uuid4())
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,30 @@ def finished(context: Context, url: str, bodies: list[str]) -> tuple[str, list[s
     for task, body in zip(tasks, bodies, strict=True):
         context.tasks.finish(task, "success", pack(Result(task_id=task, data=body)))
     return group, tasks
+
+
+@asynccontextmanager
+async def forwarded(context: Context, url: str) -> AsyncIterator[None]:
+    """The service's work in the background, which has come to rest."""
+    finished(context, url, ["one"])
+    offering = asyncio.create_task(forwarding.forward_backlog(context))
+    await until_all_are_offered(context)
+    async with context.forwarding:
+        yield
+    await until_all_are_offered(context)
+    offering.cancel()
+    await asyncio.wait([offering])
+
+
+async def until_all_are_offered(context: Context) -> None:
+    """Wait until no result waits."""
+    while context.tasks.unforwarded(9):
+        await asyncio.sleep(0.01)
+
+
+def result_of(task: str) -> Message:
+    """The message of the endpoint `ENDPOINT` with a task's result."""
+    return Message(Acks(SimpleNamespace()), 1, pack(Result(task_id=task, data="x")), exchange=f"ep.{ENDPOINT}")
 
 
 def declare(url: str, queue: str) -> None:
@@ -139,11 +169,29 @@ async def test_results_are_offered_after_a_disk_took_nothing_for_a_while(
         while "results could not be offered" not in caplog.text:
             await asyncio.sleep(0.01)
         context.db.execute("PRAGMA query_only = OFF")
-        while context.tasks.unforwarded(9):
-            await asyncio.sleep(0.01)
+        await until_all_are_offered(context)
         offering.cancel()
         await asyncio.wait([offering])
     assert {str(unpack(body).task_id) for body in received(url, result_prefix(ALICE) + group)} == {task}
+
+
+async def test_a_result_whose_offer_is_broken_off_is_offered_later(url: str, tmp_path: Path) -> None:
+    """As when the connection ends meanwhile: the message comes again, and its result is no new one."""
+    async with context_at(url, tmp_path) as context, asyncio.timeout(180):
+        task = context.tasks.add(context.tasks.new_group(ALICE), ALICE, ENDPOINT, str(uuid.uuid4()))
+        async with forwarded(context, url):
+            taking = asyncio.create_task(take_results(context, MessageQuota(), [result_of(task)]))
+            while context.tasks.unforwarded(9) != [task]:
+                await asyncio.sleep(0.01)
+            taking.cancel()
+            await asyncio.wait([taking])
+
+
+async def test_failures_are_offered_even_if_what_caused_them_is_broken_off(url: str, tmp_path: Path) -> None:
+    async with context_at(url, tmp_path) as context, asyncio.timeout(180):
+        context.tasks.add(context.tasks.new_group(ALICE), ALICE, ENDPOINT, str(uuid.uuid4()))
+        async with forwarded(context, url):
+            assert await fail_outstanding(context, ENDPOINT, "it was deleted") == 1
 
 
 async def test_a_message_that_cant_be_encoded_leaves_the_others_their_confirms(url: str) -> None:

@@ -1,6 +1,5 @@
 """What survives the service: nothing that runs, everything that was recorded."""
 
-import base64
 import json
 import os
 import pwd
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from globus_compute_sdk import Executor
+from rabbit_control import cut_user
 from service_rig import (
     ALICE,
     PORT,
@@ -118,8 +118,7 @@ def test_it_ends_when_its_rabbitmq_does(running: Service) -> None:
 def test_it_connects_again_when_its_connection_breaks(running: Service) -> None:
     with manager() as mep:
         group, endpoint = submit(mep, 1)
-        admin = URL(running.urls()["management_url"])
-        break_connections(admin)
+        break_connections(running)
         _, task = endpoint.next_task()
         endpoint.run(task)
         assert reloaded(group) == [0]
@@ -128,7 +127,6 @@ def test_it_connects_again_when_its_connection_breaks(running: Service) -> None:
 
 def test_a_submission_waits_until_it_has_connected_again(running: Service) -> None:
     """It is refused at once otherwise. The SDK would ask some more times, but doesn't do so here."""
-    admin = URL(running.urls()["management_url"])
 
     def see(text: str, act: Callable[[], None]) -> None:
         """Do something, and wait until the service says this once more."""
@@ -137,7 +135,7 @@ def test_a_submission_waits_until_it_has_connected_again(running: Service) -> No
         assert eventually(lambda: running.daemon.output().count(text) > before, 180)
 
     def lose_connection() -> None:
-        see("connecting again", lambda: break_connections(admin))
+        see("connecting again", lambda: break_connections(running))
 
     with manager() as mep:
         function = sdk_client(ALICE).register_function(give)
@@ -158,14 +156,10 @@ def posted(path: str, body: object) -> int:
         return int(answer.status)
 
 
-def break_connections(admin: URL) -> None:
+def break_connections(running: Service) -> None:
     """Closes what connections the administrator has: the service's."""
-    where = admin.with_user(None).with_password(None).with_path(f"/api/connections/username/{admin.user}")
-    request = urllib.request.Request(str(where), method="DELETE")
-    login = base64.b64encode(f"{admin.user}:{admin.password}".encode()).decode()
-    request.add_header("Authorization", f"Basic {login}")
-    with urllib.request.urlopen(request, timeout=180) as answer:
-        assert answer.status == 204
+    url = running.urls()["management_url"]
+    cut_user(url, str(URL(url).user))
 
 
 def test_a_second_service_on_the_same_state_is_refused(running: Service) -> None:

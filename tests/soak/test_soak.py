@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -111,6 +112,10 @@ def report(quiet: list[Quiet], wild: list[Wild], administrator: Administrator) -
     for one in quiet:
         longest = max(one.round_trips, default=0)
         print(f"quiet, {one.engine}: {len(one.round_trips)} round trips, the longest took {longest:.1f} s")
+    for kind, users in (("quiet", quiet), ("wild", wild)):
+        faults = sum((user.hand.faults_of_sdk for user in users), Counter())
+        for fault, count in faults.items():
+            print(f"{count:5} times in a {kind} user's SDK: {fault}")
     ends = sum((one.ends for one in wild), administrator.done)
     for what, count in sorted(ends.items()):
         print(f"{count:5} {what}")

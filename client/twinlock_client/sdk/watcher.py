@@ -5,7 +5,6 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
 from concurrent.futures import InvalidStateError
 from typing import Any
 
@@ -19,13 +18,9 @@ from twinlock_signed.errors import Refused
 
 from twinlock_client import printable
 from twinlock_client.sdk import amqp
+from twinlock_client.sdk.endings import fail, finish, no_uuid, settle
 
 log = logging.getLogger(__name__)
-
-Check = Callable[[str, bool], Any]
-"""Returns the value in a result's text; the flag says whether it came as a failure. Raises what the task failed by."""
-
-_CHECK = "twinlock_check"
 
 _MINUTE = 60.0
 """Seconds between two lines about messages that were dropped; the service may send as many as it likes."""
@@ -33,48 +28,6 @@ _MINUTE = 60.0
 _NO_MORE = "The connection to the queue of results has ended, and the task may have run; use reload_tasks later"
 
 _NOT_GIVEN = "The service says that the task has ended, and doesn't give its result; use reload_tasks later"
-
-
-def expect(future: ComputeFuture, check: Check) -> None:
-    """Have the future's result checked so."""
-    future._metadata[_CHECK] = check  # noqa: SLF001 - the SDK's own place for such things
-
-
-def settle(future: ComputeFuture, text: object, *, is_failure: bool) -> None:
-    """Give a future its value or its exception, whatever came."""
-    try:
-        value = future._metadata[_CHECK](str(text), is_failure)  # noqa: SLF001 - see `expect`
-    except Exception as error:
-        _finish(future, error=error)
-    else:
-        _finish(future, value=value)
-
-
-def _finish(future: ComputeFuture, value: Any = None, error: Exception | None = None) -> None:
-    try:
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
-    except InvalidStateError:
-        log.info("task %s: its result came after it was cancelled", future.task_id)
-        with contextlib.suppress(RuntimeError):  # who waits for it knows already
-            future.set_running_or_notify_cancel()
-
-
-def fail(futures: Iterable[ComputeFuture], error: Exception) -> None:
-    """Give an exception to those futures that have nothing yet."""
-    for future in futures:
-        if not future.done():
-            _finish(future, error=error)
-
-
-def no_uuid() -> RuntimeError:
-    """Return what futures fail by whose results couldn't be told from others'."""
-    return RuntimeError(
-        "The service gave the task no uuid of its own, so its result can't be waited for, and the task may have run; "
-        "look for what it does before you submit it again, and report it"
-    )
 
 
 class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no types
@@ -122,7 +75,7 @@ class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no typ
             self._open_futures.clear()
             self._open_futures_empty.set()
         for future in left:
-            _finish(future, error=self._cancellation_reason or RuntimeError(_NO_MORE))
+            finish(future, error=self._cancellation_reason or RuntimeError(_NO_MORE))
 
     def _connect(self) -> pika.SelectConnection:
         try:
@@ -138,6 +91,11 @@ class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no typ
             on_open_error_callback=self._on_open_failed,
             on_open_callback=self._on_connection_open,
         )
+
+    def _on_channel_closed(self, channel: Any, exc: Exception) -> None:
+        """Forget what isn't acknowledged, which RabbitMQ sends again; the SDK would try it on the closed channel."""
+        self._to_ack.clear()
+        super()._on_channel_closed(channel, exc)
 
     def _start_consuming(self) -> None:
         queue = f"{self._queue_prefix}{self._group}"
@@ -200,7 +158,7 @@ class SignedWatcher(_ResultWatcher):  # type: ignore[misc]  # the SDK has no typ
         for future in missing:
             failure = RuntimeError(_NOT_GIVEN)
             failure.__cause__ = reason
-            _finish(future, error=failure)
+            finish(future, error=failure)
 
 
 def load(client: Any, futures: dict[str, ComputeFuture], batch_size: int = 128) -> list[ComputeFuture]:

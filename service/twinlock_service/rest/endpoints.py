@@ -111,7 +111,6 @@ async def delete(request: web.Request) -> web.Response:
         for each in children:
             await _remove(context, each, text)
     context.endpoints.delete(endpoint.id)
-    context.backlog.set()
     return web.json_response({"result": 200})
 
 

@@ -25,15 +25,13 @@ def failed_result(task_id: str, text: str) -> Result:
 
 
 async def fail_outstanding(context: Context, endpoint: str, text: str) -> int:
-    """End the tasks of an endpoint that have no result yet with this text, and return their number.
-
-    The caller has to call `backlog.set()` afterwards.
-    """
+    """End the tasks of an endpoint that have no result yet with this text, and return their number."""
     count = 0
     while tasks := context.tasks.outstanding(endpoint, CHUNK):
         with transaction(context.db):
             for task in tasks:
                 context.tasks.finish(task, "failed", messagepack.pack(failed_result(task, text)))
+        context.backlog.set()
         count += len(tasks)
         await asyncio.sleep(0)
     return count

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from twinlock_common.amqp.consumer import Message
-from twinlock_common.amqp.errors import LinkError
 
 from twinlock_service.context import Context
 from twinlock_service.limits.chunks import TimeSlice
@@ -28,13 +27,13 @@ async def take_results(context: Context, quota: MessageQuota, batch: list[Messag
                 new.append(end[0])
             elif end is None or quota.repeated(end[0]):
                 useless.append(delivery)
-    for delivery in useless:
-        await charge(context, quota, delivery)
     try:
         await offer(context, new)
-    except LinkError:
+    except BaseException:  # also what cancels this: the end of the connection
         context.backlog.set()
         raise
+    for delivery in useless:
+        await charge(context, quota, delivery)
 
 
 async def _ended(context: Context, delivery: Message) -> tuple[str, Status, bytes] | None:

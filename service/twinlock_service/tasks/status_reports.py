@@ -58,7 +58,6 @@ async def _take_notice(context: Context, origin: str, error: str, report: EPStat
         context.endpoints.reported(origin, 0.0, json.dumps(report.global_state))
         count = await fail_outstanding(context, origin, text)
         await _discard_tasks(context, origin)
-    context.backlog.set()
     log.warning("endpoint %s failed to start; %d tasks ended", origin, count)
 
 
