@@ -41,6 +41,8 @@ class Setup:
     """The command in place of twinlock-endpoint."""
     readers: tuple[str, ...] = ()
     """Accounts that may read at the broker's socket for readers."""
+    broker: tuple[str, ...] = ()
+    """The command in place of twinlock-broker."""
 
 
 def endpoint_folder(folder: Path, setup: Setup, mapping: bool = True) -> Path:
@@ -109,7 +111,8 @@ class Manager:
 
     def start_broker(self) -> None:
         """Start the broker and wait until it takes commands. Raise `DaemonError` on failure."""
-        argv: list[str | Path] = [self.prefix / "bin/twinlock-broker", "--endpoint-dir", self.endpoint_dir]
+        program = self.setup.broker or (self.prefix / "bin/twinlock-broker",)
+        argv: list[str | Path] = [*program, "--endpoint-dir", self.endpoint_dir]
         argv += ["--spawner-socket", self.socket, "--state", self._state, "--config", self._config]
         environment = {
             "HOME": str(self._state),

@@ -286,7 +286,7 @@ def test_the_journal_is_read_where_no_file_is_named(
 def test_a_long_reading_shows_on_a_terminal_how_far_it_is(
     host: Host, is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sources, "QUIET", 0.0)
+    monkeypatch.setattr(sources, "PROGRESS_AFTER", 0.0)
     monkeypatch.setattr(sources, "_STEP", 1)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
     assert host.trace(FIRST).runs

@@ -6,9 +6,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import BROKER, patient_program
 from site_rig import PEOPLE, USERS, Launch, World
 from twinlock_testbed.manager import Manager, Setup, manager
 from twinlock_testbed.service import Login, Person, service
@@ -49,6 +51,7 @@ def launch(world: World) -> Iterator[Launch]:
 
         def start(name: str, setup: Setup) -> Manager:
             path = world.folder / name
+            setup = replace(setup, broker=tuple(patient_program("twinlock_broker", BROKER)))
             return stack.enter_context(manager(world.prefix, path, world.service, setup, world.broker_user))
 
         yield start

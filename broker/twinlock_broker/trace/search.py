@@ -2,13 +2,14 @@
 
 import re
 
+from twinlock_broker.endpoints.registry import Event as Happened
 from twinlock_broker.trace.event import Event
 
 _LONGEST_NUMBER = 18
 _BEGINNING = re.compile(r"[0-9a-f-]{4,36}")
 """A uuid or its beginning, as long as `twinlock stop` wants it."""
-_TAKEN_OVER = "a start command; "
-"""How the broker's line begins when a running endpoint has a newer command; it is about the one that it runs for."""
+_COMMAND = f"{Happened.COMMAND.value}; "
+"""How the broker's line about a start command begins; its id is that of the request that the endpoint began with."""
 
 
 class Search:
@@ -29,7 +30,7 @@ class Search:
         """Endpoints that served these requests."""
         self.meanings: dict[str, None] = {}
         """What the word was found to be, in words, in this order."""
-        self._waiting: dict[str, str] = {}  # by endpoint, a request for one that may be running
+        self._waiting: dict[str, str] = {}  # by endpoint, a wanted request, until it is known which run serves it
         self.number = int(word) if word.isascii() and word.isdigit() and len(word) <= _LONGEST_NUMBER else 0
         """The word as a number, 0 if it is none."""
         self._begins = self.lowered if _BEGINNING.fullmatch(self.lowered) else ""
@@ -91,7 +92,7 @@ class Search:
             self._waiting[event.endpoint] = event.request
 
     def _follow(self, event: Event) -> None:
-        """Add the request that an endpoint was started for which serves a later one, which is found."""
-        if event.endpoint in self._waiting and event.text.startswith(_TAKEN_OVER) and event.request:
+        """Want the request that an endpoint was started for, where that endpoint serves a request which is wanted."""
+        if event.endpoint in self._waiting and event.text.startswith(_COMMAND) and event.request:
             del self._waiting[event.endpoint]
             self.requests.add(event.request)

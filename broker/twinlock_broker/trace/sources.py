@@ -9,7 +9,7 @@ from twinlock_broker.trace import broker_log, spawner_log, task_audit
 from twinlock_broker.trace.event import Event
 from twinlock_broker.trace.log_files import Lines
 
-QUIET = 1.0
+PROGRESS_AFTER = 1.0
 """Seconds after which it is said how far the reading has come."""
 
 _STEP = 1000
@@ -57,7 +57,7 @@ class Logs:
         wants_progress = sys.stderr.isatty()
         shown = False
         for number, event in enumerate(log.read(log.lines, self.since), 1):
-            if wants_progress and number % _STEP == 0 and time.monotonic() - self._began > QUIET:
+            if wants_progress and number % _STEP == 0 and time.monotonic() - self._began > PROGRESS_AFTER:
                 print(f"\rreading {log.name}: {number:,} events", end="", file=sys.stderr, flush=True)
                 shown = True
             yield event

@@ -139,16 +139,16 @@ class _Start:
             hooks.run("endpoint_setup", config.endpoint_setup)
         engine.prepare(self._zygote)  # nothing after it may fail: it takes the zygote
         return Setup(
-            self._title,
-            self._folder,
-            self._told,
-            config,
-            engine,
-            written,
-            self._intake,
-            self._belief,
-            signer,
-            self._origin(signer),
+            title=self._title,
+            folder=self._folder,
+            document=self._told,
+            config=config,
+            engine=engine,
+            output=written,
+            intake=self._intake,
+            belief=self._belief,
+            signer=signer,
+            origin=self._origin(signer),
         )
 
     def _origin(self, signer: Signer) -> JobOrigin | None:
