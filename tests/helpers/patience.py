@@ -39,6 +39,12 @@ BROKER = (
 )
 """The broker's, as modules with the name of a number of seconds."""
 
+RENDERING = (
+    "twinlock_broker.endpoints.pipeline.RENDER_LIMIT",
+    "twinlock_common.rendering.template.MAX_SECONDS",
+)
+"""Those of rendering alone, in the same form: a whole site's other limits are among what is tested."""
+
 CHECK = (
     "twinlock_broker.checks.loader.LIMIT",
     "twinlock_broker.commands.policy._LIMIT",

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from patience import BROKER, patient_program
+from patience import RENDERING, patient_program
 from site_rig import PEOPLE, USERS, Launch, World
 from twinlock_testbed.manager import Manager, Setup, manager
 from twinlock_testbed.service import Login, Person, service
@@ -51,7 +51,7 @@ def launch(world: World) -> Iterator[Launch]:
 
         def start(name: str, setup: Setup) -> Manager:
             path = world.folder / name
-            setup = replace(setup, broker=tuple(patient_program("twinlock_broker", BROKER)))
+            setup = replace(setup, broker=tuple(patient_program("twinlock_broker", RENDERING)))
             return stack.enter_context(manager(world.prefix, path, world.service, setup, world.broker_user))
 
         yield start
