@@ -65,7 +65,8 @@ help:
 	echo 'make docs      the manuals as a site, in build/site; fails on a link that leads nowhere'
 	echo 'make man       the manual pages, in build/man'
 	echo 'make dashboard  packaging/monitoring/twinlock-dashboard.json, after a change of its table'
-	echo 'make pictures  those of twinlock top and the console in docs/pictures, from a site that runs meanwhile; as root'
+	echo 'make pictures  those of twinlock top, the console and the dashboard in docs/pictures, from a site that runs'
+	echo '               meanwhile; as root'
 	echo 'make bench     the spawner beside its budgets, the endpoint beside the official one and in either mode,'
 	echo '               the service under floods; as root'
 
@@ -154,7 +155,7 @@ man: install-dev
 	'$(PREFIX)/bin/python' docs/tools/man.py build/man
 
 pictures: install-dev
-	packaging/debian-packages $(SITE_PACKAGES) chromium
+	packaging/debian-packages $(SITE_PACKAGES) chromium prometheus
 	PYTHONPATH=testbed '$(PREFIX)/bin/python' docs/tools/pictures.py --prefix '$(PREFIX)'
 
 dashboard: install-dev

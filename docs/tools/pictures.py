@@ -1,31 +1,29 @@
 """pictures.py --prefix DIR: take the pictures in docs/pictures, from a site that runs meanwhile.
 
-They are of `twinlock top` and, in a Chromium, of the console's page. As root, on a machine with RabbitMQ. The site is
-the demonstration's, with three people: two have work, and what the third one asks for can't be started.
+They are of `twinlock top`, of the console's page in a Chromium, and of the dashboard's panels with what a Prometheus
+has of the site. As root, on a machine with RabbitMQ, Chromium and Prometheus. The site is the demonstration's, with
+three people: two have work, and what the third one asks for can't be started.
 """
 
 import argparse
 import asyncio
 import os
 import re
-import secrets
-import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import browser
-import yaml
+from console_pictures import READER, console, take_pages
+from drawn_dashboard import draw
 from textual.pilot import Pilot
 from twinlock_broker.commands.ask import ask
 from twinlock_broker.top.app import Top
 from twinlock_broker.top.broker_link import look
-from twinlock_testbed.daemons import Daemon
 from twinlock_testbed.demo_site import Site, shared_site
 from twinlock_testbed.progress import step
 from twinlock_testbed.scripts import Script
+from watching import free_port, watching
 
 FOLDER = Path(__file__).parents[1] / "pictures"
 PEOPLE = ("lovelace", "hopper", "turing")
@@ -42,18 +40,15 @@ ENDPOINTS = 3
 TASKS, SECONDS = 40, 5.0
 """Of each configuration, and how long each takes."""
 
-READER = "nobody"
-"""The account of the console."""
-
-PAGES = {"console": ("/", 1400, False), "console-phone": ("/#/failures", 390, True)}
-"""The pictures of the console's page: its address, the screen's width in pixels, and whether it is dark."""
-
 SIZE = 130, 22
 LIMIT = 120.0
 """Seconds for what a picture is to show."""
 
-PLOTTED = 60.0
-"""Seconds until the plots have something to show."""
+ROWS = {"Starts": "dashboard-starts.svg", "Tasks and workers": "dashboard-tasks.svg"}
+"""The dashboard's rows of which there are pictures. The others of a site that is well show little."""
+
+WATCHED = 90.0
+"""Seconds of work that plots show."""
 
 _FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 
@@ -64,12 +59,21 @@ def main() -> None:
     parser.add_argument("--prefix", type=Path, required=True, metavar="DIR", help="where Twinlock is installed")
     prefix = parser.parse_args().prefix
     FOLDER.mkdir(exist_ok=True)
-    with shared_site(prefix, users=PEOPLE, readers=(READER,)) as site, working(site), console(site) as tab:
+    port, target = free_port(), f"127.0.0.1:{free_port()}"
+    with ExitStack() as stack:
+        site = stack.enter_context(shared_site(prefix, users=PEOPLE, settings={"readers": [READER], "metrics": target}))
+        prometheus = stack.enter_context(watching(site.folder, port, target))
+        stack.enter_context(working(site))
+        address, headers = stack.enter_context(console(site, PEOPLE[0]))
         admin = site.manager.runtime / "admin.sock"
         step("waiting for endpoints that are at work")
         wait_for(lambda: at_work(admin))
         asyncio.run(take(admin))
-        asyncio.run(take_pages(*tab))
+        step(f"watching for {WATCHED:.0f} s")
+        time.sleep(WATCHED)
+        asyncio.run(take_pages(address, headers, FOLDER))
+        draw(prometheus.ask, {title: FOLDER / name for title, name in ROWS.items()})
+        step(f"docs/pictures: {', '.join(ROWS.values())}")
 
 
 @contextmanager
@@ -89,36 +93,6 @@ def working(site: Site) -> Iterator[None]:
             )
             stack.callback(script.stop)
         yield
-
-
-@contextmanager
-def console(site: Site) -> Iterator[tuple[str, dict[str, str]]]:
-    """Run a console while the block runs; yield its address, and the headers of an administrator's requests."""
-    folder = site.folder / "console"
-    folder.mkdir()
-    secret = folder / "secret"
-    secret.touch(0o600)
-    secret.write_text(secrets.token_hex())
-    shutil.chown(secret, READER)
-    address = f"127.0.0.1:{_free_port()}"
-    settings = {"listen": address, "proxy_secret_file": str(secret), "hosts": ["127.0.0.1"], "history": 1}
-    settings |= {"broker_socket": str(site.manager.runtime / "readers.sock"), "administrators": [PEOPLE[0]]}
-    config = folder / "console.yaml"
-    config.write_text(yaml.safe_dump(settings))
-    argv: list[str | Path] = [site.prefix / "bin/twinlock-console", "--config", config]
-    daemon = Daemon("twinlock-console", argv, folder / "log", user=READER)
-    try:
-        daemon.wait_for_line("ready", LIMIT)
-        yield address, {"X-Remote-User": PEOPLE[0], "X-Twinlock-Secret": secret.read_text()}
-    finally:
-        daemon.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def at_work(admin: Path) -> bool:
@@ -152,20 +126,6 @@ async def take(admin: Path) -> None:
         write(app, "top-failures")
 
 
-async def take_pages(address: str, headers: dict[str, str]) -> None:
-    """Take the pictures of the console's page, when it has been there for long enough for its plots."""
-    points = "document.querySelectorAll('.plot canvas').length == 4"
-    with browser.running() as devtools:
-        async with browser.tab(devtools, headers) as tab:
-            await asyncio.sleep(PLOTTED)
-            for name, (page, width, dark) in PAGES.items():
-                await tab.go("about:blank", width)
-                await tab.go(f"http://{address}{page}", width, dark=dark)
-                await tab.until("document.body.innerText.includes('turing')" if "failures" in page else points)
-                await asyncio.sleep(SECONDS)
-                write_page(await tab.picture(), name)
-
-
 async def seen(pilot: Pilot[int], words: str) -> None:
     """Wait until the words are on the screen. Raise `TimeoutError`, with what is there in their place."""
     end = time.monotonic() + LIMIT
@@ -173,12 +133,6 @@ async def seen(pilot: Pilot[int], words: str) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"{words!r} doesn't come; the screen has: {shown}")
         await pilot.pause(0.2)
-
-
-def write_page(picture: bytes, name: str) -> None:
-    """Write a picture of the console's page."""
-    (FOLDER / f"{name}.png").write_bytes(picture)
-    step(f"docs/pictures/{name}.png")
 
 
 def screen(picture: str) -> str:

@@ -5,10 +5,11 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from twinlock_testbed import templates
 from twinlock_testbed.cgroup import remove_cgroup
@@ -66,12 +67,12 @@ def shared_site(
     slurm: bool = False,
     users: Sequence[str] = USERS,
     verified: Path | None = None,
-    readers: tuple[str, ...] = (),
+    settings: Mapping[str, object] = MappingProxyType({}),
 ) -> Iterator[Site]:
     """Start a site as root.
 
     It has throw-away users, service and broker under accounts of their own, and Slurm if asked for. With the file
-    `verified` its endpoints are in verified mode, and the policy admits no others. The broker lets `readers` read.
+    `verified` its endpoints are in verified mode, and the policy admits no others. `settings` are keys of broker.yaml.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(run_folder())
@@ -84,7 +85,7 @@ def shared_site(
         step("starting RabbitMQ and twinlock-service (about ten seconds)")
         compute = stack.enter_context(service(prefix, folder, people, Login(), service_user))
         step(f"starting twinlock-spawner as root and twinlock-broker as {broker_user}")
-        setup = replace(_setup(prefix, cluster, verified), readers=readers)
+        setup = replace(_setup(prefix, cluster, verified), settings=settings)
         endpoint = stack.enter_context(manager(prefix, folder / _MANAGER, compute, setup, broker_user))
         yield Site(prefix, folder, people, accounts, compute, endpoint, cluster, "nobody")
 

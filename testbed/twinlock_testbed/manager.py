@@ -39,8 +39,8 @@ class Setup:
     """Further keys of the policy."""
     program: tuple[str, ...] = ()
     """The command in place of twinlock-endpoint."""
-    readers: tuple[str, ...] = ()
-    """Accounts that may read at the broker's socket for readers."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Keys of broker.yaml."""
     broker: tuple[str, ...] = ()
     """The command in place of twinlock-broker."""
 
@@ -98,7 +98,7 @@ class Manager:
         private_file(self._credentials / "client_secret", self.service.login.secret, self.broker_user)
         self.cgroup = cgroup_folder(self.folder)
         self._config = self.folder / "broker.yaml"
-        self._config.write_text(yaml.safe_dump({"readers": list(self.setup.readers)}))
+        self._config.write_text(yaml.safe_dump(dict(self.setup.settings)))
         self._policy = self.folder / "spawner.toml"
         self._policy.write_text(self._policy_text())
 

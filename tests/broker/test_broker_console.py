@@ -50,7 +50,7 @@ async def test_an_administrator_sees_all_endpoints_as_they_are(site: Site, page:
     assert {stage["stage"] for stage in state["starts"]["stages"]} >= {"start", "spawn"}
 
 
-async def test_everybody_else_sees_the_own_ones_in_every_answer(site: Site, page: Page) -> None:
+async def test_users_see_only_their_own_in_every_answer(site: Site, page: Page) -> None:
     await two_endpoints(site)
     refused = CommandError("it doesn't fit", "a detail for administrators")
     for user, endpoint in ((endpoint_user(), UEP), ("games", OTHER)):

@@ -27,7 +27,7 @@ from twinlock_broker.printable import printable_lines
 from twinlock_broker.privileges import refuse_own_privileges
 
 _HELP = """\
-A web page with endpoints, starts and failures, live: an administrator sees everybody's, everybody else the own ones.
+A web page with endpoints, starts and failures, live: administrators see everybody's, users their own.
 It stands behind the site's own web server, which has people log in and names their accounts in a header. It only reads:
 nobody can stop an endpoint or change anything by it.
 """
