@@ -277,6 +277,51 @@ def test_an_instance_with_the_cgroup_of_another_is_refused(site: Site) -> None:
     assert site.endpoints() == before
 
 
+def test_the_web_page_is_for_the_web_server_alone_and_for_its_people(site: Site) -> None:
+    """Switched on by the manual: what the package brings is enough, and a restart of the broker is not the page's."""
+    etc = site.box.root / "etc/twinlock"
+    assert not site.active("twinlock-console"), "it is off until it is switched on"
+    _add(etc / "broker.yaml", "readers: [twinlock-console]\n")
+    _add(etc / "console.yaml", f"administrators: [{ADA}]\n")
+    commands = re.findall(r"^ +(usermod .*|systemctl .*)$", (ROOT / "docs/console.md").read_text(), re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        site.box.run("sh", "-euc", command, timeout=150)
+    _good(site, BOB, site.run(BOB, "shown"), 1)
+    page = site.main_pid("twinlock-console")
+    assert site.box.attempt(*_asking("daemon", ADA)).stdout == "[Errno 13] Permission denied\n"
+    for _ in range(2):
+        assert eventually(lambda: f'"user": "{BOB}"' in site.box.attempt(*_asking("www-data", ADA)).stdout, 120)
+        assert f'"user": "{ADA}"' not in site.box.run(*_asking("www-data", BOB))
+        site.box.run("systemctl", "restart", "twinlock-broker", timeout=150)
+    assert site.main_pid("twinlock-console") == page
+
+
+def _add(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(line)
+
+
+def _asking(account: str, person: str) -> list[str]:
+    """A command: ask the page as the web server's account does, and print the first event for that person."""
+    code = (
+        "import socket\n"
+        "asks = socket.socket(socket.AF_UNIX)\n"
+        "try:\n"
+        "    asks.connect('/run/twinlock-console/console.sock')\n"
+        "except OSError as error:\n"
+        "    print(error)\n"
+        "else:\n"
+        f"    asks.sendall(b'GET /api/events HTTP/1.1\\r\\nHost: localhost\\r\\nX-Remote-User: {person}\\r\\n\\r\\n')\n"
+        "    asks.settimeout(60)\n"
+        "    answer = b''\n"
+        "    while b'event: failures' not in answer and (part := asks.recv(65536)):\n"
+        "        answer += part\n"
+        "    print(answer.decode())\n"
+    )
+    return ["runuser", "--user", account, "--", "/usr/bin/python3", "-c", code]
+
+
 def _login(site: Site) -> list[str]:
     return [(site.box.root / "etc/twinlock/client" / name).read_text() for name in ("id", "secret")]
 
