@@ -52,7 +52,7 @@ Without root it serves only its own account.
 """,
     "twinlock-console": """\
 A web page with endpoints, starts and failures of a manager endpoint, live: administrators see everybody's, users
-their own. It only reads: nobody can stop or block anything by it.
+their own. It is read-only: nobody can stop or block anything with it.
 
 It stands behind the site's own web server, which has people log in and names their account on this host in a header,
 whatever the browser has sent under that name. The manual, docs/console.md, has the configurations of Apache and nginx.

@@ -29,7 +29,7 @@ from twinlock_broker.privileges import refuse_own_privileges
 _HELP = """\
 A web page with endpoints, starts and failures, live: administrators see everybody's, users their own.
 It stands behind the site's own web server, which has people log in and names their accounts in a header. It only reads:
-nobody can stop an endpoint or change anything by it.
+nobody can stop an endpoint or change anything with it.
 """
 _EPILOG = f"""\
 keys of --config FILE:

@@ -1,10 +1,10 @@
 """What every request has to pass, and what every answer says to the browser."""
 
 import logging
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from twinlock_common.host_header import host_name
 
 from twinlock_broker.console.keys import Settings
 from twinlock_broker.console.viewer import Viewers
@@ -70,23 +70,11 @@ def _check_host(request: web.Request, settings: Settings) -> None:
     a part of that one.
     """
     given = request.headers.getall("Host", [])
-    name = _host(given[0]) if len(given) == 1 else None
+    name = host_name(given)
     if name is None or name not in {host.lower() for host in settings.hosts}:
         shown = printable(", ".join(given), _SHOWN) or "(none)"
         reason = f"this page doesn't answer to the host name {shown}; add it to `hosts` in console.yaml"
         raise web.HTTPMisdirectedRequest(text=reason)
-
-
-def _host(header: str) -> str | None:
-    """Return the host of a Host header, without the port and as names are compared, or None if it isn't valid."""
-    try:
-        parts = urlsplit(f"//{header}")
-        parts.port  # noqa: B018  # raises where it is no port
-    except ValueError:
-        return None
-    if parts.netloc != header or parts.username is not None or not parts.hostname:
-        return None
-    return parts.hostname.rstrip(".")
 
 
 def _check_site(request: web.Request) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from twinlock_common.host_header import host_name
 
 from twinlock_service.errors import ApiError, Code
 from twinlock_service.request.keys import CONTEXT
@@ -24,7 +24,7 @@ LISTENING_HOST = web.AppKey("listening_host", str)
 async def check_host(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Raise `ApiError` 421 if the request is for a host name that isn't one of this service's."""
     given = request.headers.getall("Host", [])
-    name = _name(given[0]) if len(given) == 1 else None
+    name = host_name(given)
     if name is None or not (_is_known(request, name) or _is_address_of(request, name)):
         shown = ", ".join(given)[:128] or "(none)"
         text = (
@@ -33,18 +33,6 @@ async def check_host(request: web.Request, handler: Handler) -> web.StreamRespon
         )
         raise ApiError(421, Code.REQUEST_MALFORMED, text)
     return await handler(request)
-
-
-def _name(header: str) -> str | None:
-    """Return the host of a Host header, without the port and as names are compared, or None if it isn't valid."""
-    try:
-        parts = urlsplit(f"//{header}")
-        parts.port  # noqa: B018  # raises where it is no port
-    except ValueError:
-        return None
-    if parts.netloc != header or parts.username is not None or not parts.hostname:
-        return None
-    return parts.hostname.rstrip(".")
 
 
 def _is_known(request: web.Request, name: str) -> bool:
