@@ -5,16 +5,16 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import setproctitle
 from twinlock_common.document import Entries
 from twinlock_common.notify import notify, tell_systemd
 
 from twinlock_broker.audit import auditing
+from twinlock_broker.beside import all_set, running, unless_failed
 from twinlock_broker.compute.command_queue import CommandQueue
 from twinlock_broker.compute.heartbeat import Heartbeat
 from twinlock_broker.compute.login import Login
@@ -99,11 +99,11 @@ async def _work(settings: Settings, folder: Folder, login: Login, recent: Recent
             listening(settings.admin_socket, 0o600, admin.serve),
             listening(settings.users_socket, 0o666, users.serve),
             _serving_readers(settings, readers),
-            _running(notices.run()),
-            _running(drain.run()),
-            _running(spawner.run(supervisor)) as link,
+            running(notices.run()),
+            running(drain.run()),
+            running(spawner.run(supervisor)) as link,
         ):
-            await _unless_failed([link], spawner.ready.wait())
+            await unless_failed([link], spawner.ready.wait())
             # Not earlier: an endpoint that connects is known only by what the spawner has listed.
             async with listening(settings.control_socket, 0o666, sessions.serve):
                 who = await _who(spawner, folder, registration, login)
@@ -119,7 +119,7 @@ async def _work(settings: Settings, folder: Folder, login: Login, recent: Recent
                 handler = CommandHandler(
                     registration.endpoint_id, port, pipeline, start, notices.send, supervisor.failures
                 )
-                async with _running(watch(who) if isinstance(who, Mapper) else asyncio.sleep(0)):
+                async with running(watch(who) if isinstance(who, Mapper) else asyncio.sleep(0)):
                     await _serve_commands(renewal, folder, handler, supervisor, link, spawner.ready, head)
 
 
@@ -136,11 +136,11 @@ async def _serve_commands(
     heartbeat = Heartbeat(renewal, folder.settings["heartbeat_period"])
     head.links = {"commands": lambda: commands.connected, "heartbeats": lambda: heartbeat.connected}
     try:
-        async with _running(commands.run()) as consumer, _running(heartbeat.run()) as heart:
+        async with running(commands.run()) as consumer, running(heartbeat.run()) as heart:
             parts = [link, consumer, heart]
-            await _unless_failed(parts, _all_set(spawner_ready, commands.ready, heartbeat.first))
+            await unless_failed(parts, all_set(spawner_ready, commands.ready, heartbeat.first))
             _announce(renewal.current)
-            await _unless_failed(parts, tell_systemd(supervisor.summary))
+            await unless_failed(parts, tell_systemd(supervisor.summary))
     finally:
         notify("STOPPING=1")
         await commands.stop()
@@ -222,38 +222,3 @@ async def _who(
 def _announce(registration: Registration) -> None:
     print(f"twinlock-broker ready, endpoint {registration.endpoint_id}", flush=True)
     notify("READY=1")
-
-
-async def _all_set(*events: asyncio.Event) -> None:
-    for event in events:
-        await event.wait()
-
-
-@contextlib.asynccontextmanager
-async def _running(part: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
-    """Run a part of the broker beside the block, and cancel it at the block's end."""
-    task = asyncio.create_task(part)
-    task.add_done_callback(_log_failure)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait((task,))
-
-
-def _log_failure(part: asyncio.Task[None]) -> None:
-    """Log at once that a part of the broker ended by an unexpected error: not everybody who starts one waits for it."""
-    if part.cancelled() or part.exception() is None or isinstance(part.exception(), Fatal):
-        return
-    log.error("a part of the broker ended unexpectedly", exc_info=part.exception())
-
-
-async def _unless_failed(parts: Sequence[asyncio.Task[None]], wait: Coroutine[Any, Any, Any]) -> None:
-    """Wait for `wait`, and raise the exception of one of `parts` if that ends sooner. They end in no other way."""
-    waiting = asyncio.create_task(wait)
-    try:
-        done, _ = await asyncio.wait((*parts, waiting), return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        waiting.cancel()
