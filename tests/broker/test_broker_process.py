@@ -109,6 +109,7 @@ async def test_endpoints_find_nobody_before_the_spawner_has_listed_them(rabbit: 
     with rest_service(rabbit.url, MANAGER) as service, running_spawner(place, policy) as spawner:
         spawner.process.send_signal(signal.SIGSTOP)
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(spawner.process.send_signal, signal.SIGCONT)  # a stopped one couldn't end
             start = asyncio.create_task(stack.enter_async_context(Broker.running(place, spawner, service)))
             async with asyncio.timeout(180):
                 while not admin.exists():

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from twinlock_broker.console.keys import Settings
 from twinlock_broker.errors import Fatal
+from twinlock_broker.unix_socket import listening_socket
 
 _BACKLOG = 128
 _MODE = 0o660
@@ -33,26 +34,14 @@ async def _listen_on_port(runner: web.AppRunner, address: str) -> None:
 
 
 def _bind(path: Path, group: str | None) -> socket.socket:
-    """Return a socket that nobody can connect to before it has its group and mode."""
-    gid = _gid(group)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    before = os.umask(0o777)
     try:
-        if path.is_socket():
-            path.unlink()  # left by a console that was killed
-        sock.bind(os.fspath(path))
-        os.chown(path, -1, gid)
-        path.chmod(_MODE)
+        return listening_socket(path, _MODE, _BACKLOG, _gid(group))
     except OSError as error:
-        sock.close()
         raise Fatal(
             os.EX_CANTCREAT,
             f"listen: {path}: {error.strerror or error}; its folder has to be the console's, and socket_group one of "
             "the groups that it is in",
         ) from error
-    finally:
-        os.umask(before)
-    return sock
 
 
 def _gid(group: str | None) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from twinlock_broker.control.door import Door, Visitor
 from twinlock_broker.errors import Fatal
+from twinlock_broker.unix_socket import listening_socket
 
 MAX_LINE = 1 << 16
 """Bytes of a line; a client that sends a longer one is disconnected."""
@@ -111,18 +112,12 @@ async def listening(path: Path, mode: int, serve: Callable[[Caller], Awaitable[N
 def _bind(path: Path, mode: int) -> socket.socket:
     if len(os.fsencode(path)) > _MAX_PATH:
         raise Fatal(os.EX_CONFIG, f"{path}: too long for a socket (at most {_MAX_PATH} bytes); set runtime_dir")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
-        _remove(path)  # left by a broker that was killed; only the broker writes into the folder
-        sock.bind(os.fspath(path))
-        path.chmod(mode)
-        sock.listen(_BACKLOG)
+        return listening_socket(path, mode, _BACKLOG)
     except OSError as error:
-        sock.close()
         raise Fatal(
-            os.EX_CANTCREAT, f"{path}: {error.strerror}; set runtime_dir to a folder of the broker's"
+            os.EX_CANTCREAT, f"{path}: {error.strerror or error}; set runtime_dir to a folder of the broker's"
         ) from error
-    return sock
 
 
 def _remove(path: Path) -> None:
