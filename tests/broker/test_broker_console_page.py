@@ -110,6 +110,16 @@ async def test_it_fits_also_where_the_layout_changes(devtools: str, page: Page, 
         await keep(tab, f"endpoints-{width}")
 
 
+async def test_neighbours_on_the_axis_of_times_have_names_of_their_own(devtools: str, page: Page) -> None:
+    async with looking(devtools) as tab:
+        await tab.go(f"http://{page.address}/", 390)
+        await tab.until(LIVE)
+        for step, shown in ((15, ["07:45:00", "07:45:15"]), (60, ["07:45", "07:46"])):
+            times = f"new Date(2026, 0, 31, 7, 45).getTime() / 1000 + {step} * place"
+            ticks = f"[0, 1].map((place) => {times})"
+            assert await tab.value(f"import('./format.js').then((its) => its.clocks({ticks}, {step}))") == shown
+
+
 async def test_texts_of_others_are_texts(devtools: str, page: Page) -> None:
     async with looking(devtools) as tab:
         await tab.go(f"http://{page.address}/#/failures", 390)

@@ -181,3 +181,23 @@ def test_the_broker_does_not_load_the_consoles_web_server() -> None:
     code = "import json, sys, twinlock_broker.__main__; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert not {"aiohttp", "twinlock_broker.console"} & set(json.loads(done.stdout))
+
+
+async def test_a_second_one_does_not_take_the_place_of_the_first(runtime: Path) -> None:
+    account = NOBODY if os.geteuid() == 0 else ()
+    place = runtime / "place"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    config = written(runtime, f"listen: {place}/console.sock", f"broker_socket: {place}/none.sock")
+    async with running(config, *account) as first:
+        argv = [*account, *CONSOLE, "--config", config]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, "another console is running there" in done.stderr) == (os.EX_CANTCREAT, True)
+        reader, writer = await asyncio.open_unix_connection(place / "console.sock")
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Remote-User: root\r\n\r\n")
+        assert await asyncio.wait_for(reader.readline(), 60) == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+        first.kill()
+        await first.wait()
+    async with running(config, *account):
+        """Of one that was killed, the socket is there, and nobody answers."""

@@ -34,14 +34,28 @@ async def _listen_on_port(runner: web.AppRunner, address: str) -> None:
 
 
 def _bind(path: Path, group: str | None) -> socket.socket:
+    gid = _gid(group)
+    if _answers(path):
+        raise Fatal(os.EX_CANTCREAT, f"listen: {path}: another console is running there; stop it, or set another path")
     try:
-        return listening_socket(path, _MODE, _BACKLOG, _gid(group))
+        return listening_socket(path, _MODE, _BACKLOG, gid)
     except OSError as error:
         raise Fatal(
             os.EX_CANTCREAT,
             f"listen: {path}: {error.strerror or error}; its folder has to be the console's, and socket_group one of "
             "the groups that it is in",
         ) from error
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as visitor:
+        try:
+            visitor.connect(os.fspath(path))
+        except BlockingIOError:  # so many are waiting that it can't be another's
+            return True
+        except OSError:
+            return False
+        return True
 
 
 def _gid(group: str | None) -> int:

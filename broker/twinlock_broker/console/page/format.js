@@ -27,9 +27,10 @@ export function duration(seconds) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-// The time of day of a time in seconds since 1970.
-export function clock(seconds) {
-  return new Date(seconds * 1000).toLocaleTimeString("sv", { hour: "2-digit", minute: "2-digit" });
+// The times of day of times in seconds since 1970, which are `step` seconds apart.
+export function clocks(times, step) {
+  const parts = { hour: "2-digit", minute: "2-digit", ...(step < 60 && { second: "2-digit" }) };
+  return times.map((seconds) => new Date(seconds * 1000).toLocaleTimeString("sv", parts));
 }
 
 // Date and time of a time in seconds since 1970.

@@ -1,7 +1,7 @@
 // Plots, if the library was installed at build time; without it, the page has its tables.
 
 import { make } from "./dom.js";
-import { clock, duration, number, size } from "./format.js";
+import { clocks, duration, number, size } from "./format.js";
 
 const HEIGHT = 150;
 const COLOURS = ["--plot-1", "--plot-2", "--good", "--bad", "--warn", "--quiet"];
@@ -69,7 +69,7 @@ export class Figure {
       value: (plot, value) => this.unit(value),
     }));
     const values = (plot, ticks) => ticks.map((tick) => this.unit(tick));
-    const times = (plot, ticks) => ticks.map(clock);
+    const times = (plot, ticks, axis, room, step) => clocks(ticks, step);
     return {
       width: this.area.clientWidth,
       height: HEIGHT,
