@@ -122,17 +122,24 @@ def started(program: Program, queues: Waiting) -> Iterator[tuple[Running, Waitin
 
 def memory() -> float:
     """Return the memory of all endpoints (PSS), in MB."""
-    return float(sum(process.memory_full_info().pss for process in _processes()) / 1e6)
+    return _sum(lambda process: process.memory_full_info().pss) / 1e6
 
 
 def processor_seconds() -> float:
     """Return the processor time that all endpoints have taken."""
-    used = [process.cpu_times() for process in _processes()]
-    return sum(one.user + one.system + one.children_user + one.children_system for one in used)
+    return _sum(lambda process: sum(process.cpu_times()[:4]))  # user and system, its own and its ended children's
 
 
-def _processes() -> list[psutil.Process]:
-    """Return all processes of the user, but the one that keeps them together for the measurement."""
+def _sum(figure: Callable[[psutil.Process], float]) -> float:
+    """Return the sum of a figure of all processes of the user, but the one that keeps them together.
+
+    Processes that end meanwhile count for nothing: those of others that run beside the measurement, too.
+    """
     found = [one for one in psutil.process_iter(["uids", "status"]) if one.info["uids"].real == NOBODY]
-    found = [one for one in found if one.info["status"] != psutil.STATUS_ZOMBIE]
-    return [process for process in found if not any("set_child_subreaper" in word for word in process.cmdline())]
+    total = 0.0
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            is_keeper = any("set_child_subreaper" in word for word in process.cmdline())
+            if not is_keeper and process.info["status"] != psutil.STATUS_ZOMBIE:
+                total += figure(process)
+    return total
