@@ -6,10 +6,10 @@ import socket
 from pathlib import Path
 
 
-def listening_socket(path: Path, mode: int, backlog: int, gid: int = -1) -> socket.socket:
+def listening_socket(path: Path, mode: int, backlog: int, gid: int | None = None) -> socket.socket:
     """Return a stream socket that listens at `path`, in place of one that a killed process left there.
 
-    `gid` is its group, -1 for the process's own. Raise `OSError` if it can't be made.
+    `gid` is its group, if it isn't the process's own. Raise `OSError` if it can't be made.
 
     It is made under another name, `bind` being what makes the file and `listen` what lets anybody connect:
     who sees the file between the two is refused, and takes it for one that nobody serves.
@@ -22,7 +22,8 @@ def listening_socket(path: Path, mode: int, backlog: int, gid: int = -1) -> sock
         if unfinished.is_socket():
             unfinished.unlink()
         sock.bind(os.fspath(unfinished))
-        os.chown(unfinished, -1, gid)
+        if gid is not None:  # the broker's unit lets it call no chown
+            os.chown(unfinished, -1, gid)
         unfinished.chmod(mode)
         sock.listen(backlog)
         unfinished.rename(path)

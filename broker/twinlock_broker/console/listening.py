@@ -58,10 +58,10 @@ def _answers(path: Path) -> bool:
         return True
 
 
-def _gid(group: str | None) -> int:
-    """Return the group's number, -1 for none, which leaves the socket to the console's own group."""
+def _gid(group: str | None) -> int | None:
+    """Return the group's number; None for none, which leaves the socket to the console's own group."""
     if group is None:
-        return -1
+        return None
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError as error:
