@@ -40,7 +40,7 @@ CODE := shared/twinlock_wire shared/twinlock_common shared/twinlock_signed spawn
         endpoint/twinlock_endpoint service/twinlock_service client/twinlock_client testbed/twinlock_testbed benchmarks \
         docs/tools packaging/monitoring
 
-.PHONY: help install install-dev demo test thorough deep pythons parsl-next lock mutants lint mypy fuzz bench docs man dashboard pictures deb lintian wheel container system-test
+.PHONY: help install install-dev demo test thorough deep pythons parsl-next lock mutants lint mypy fuzz bench docs man dashboard pictures deb same-packages lintian wheel container system-test
 .SILENT:
 
 help:
@@ -49,8 +49,8 @@ help:
 	echo '               VERIFIED=1: signed tasks only, and a hostile broker that tries to run others'
 	echo 'make test      run the tests; ARGS="-k NAME" chooses some'
 	echo 'make thorough  those too that take long, the packages in a container, and whether every line of root'"'"'s code is tested'
-	echo 'make deep      that, and what takes longer: mutants, pythons, system-test on the other supported Debian,'
-	echo '               and a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
+	echo 'make deep      that, and what takes longer: mutants, pythons, same-packages, system-test on the other'
+	echo '               supported Debian, and a site with wild users for SOAK_MINUTES=$(SOAK_MINUTES), at random (SOAK_SEED)'
 	echo 'make pythons   lint, and the tests that need no RabbitMQ or Slurm, with each Python of $(PYTHONS)'
 	echo '               that this machine has; PYTHONS="3.13 3.14" names others, and fails if one is missing'
 	echo 'make parsl-next  the tests of what is used of Parsl, with the newest release at the registry'
@@ -59,6 +59,7 @@ help:
 	echo 'make lint      ruff, mypy --strict, and the size of what root runs beside its bounds'
 	echo 'make deb       the Debian packages, in $(DEBS); make wheel: for pip, in build/wheel, with the users'"'"' client'
 	echo '               DEBIAN=trixie builds those for Debian 13, in a Debian 13; as root'
+	echo 'make same-packages  builds them once more, elsewhere and on another day, and compares the bytes; as root'
 	echo 'make system-test  those packages in a container with systemd: restarts, reload, upgrade, watchdog, purge; as root'
 	echo '               DEBIAN=trixie tests those for Debian 13, in a Debian 13'
 	echo 'make fuzz      the decoders of root and of signed work, fed by a fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -99,6 +100,7 @@ deep: install-dev
 	$(MAKE) --no-print-directory thorough ARGS=
 	$(MAKE) --no-print-directory mutants ARGS=
 	$(MAKE) --no-print-directory pythons
+	$(MAKE) --no-print-directory same-packages
 	set -e; for debian in $(filter-out $(THIS_DEBIAN),$(SUPPORTED_DEBIANS)); do \
 	    $(MAKE) --no-print-directory system-test DEBIAN=$$debian ARGS=; \
 	done
@@ -188,6 +190,11 @@ container: deb
 
 system-test: install-dev container
 	TWINLOCK_PREFIX='$(PREFIX)' tests/run tests/system/test_systemd.py $(ARGS)
+
+# The packages come from these sources and the locked ones alone.
+same-packages: deb
+	packaging/debian-packages faketime git
+	tests/same-packages $(DEBS)
 
 lintian: deb
 	packaging/debian-packages lintian
