@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pwd
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from hanging_home import answer_init, home_that_hangs, take_request
+from proc_rig import PATIENCE
 from process_trees import children, eventually, guards, keeper_of, lives
 from spawner_rig import PYTHON, Broker, Spawner, Start, gone, remove_cgroups, uep, write_policy
 from spawner_versions import Version
@@ -311,16 +313,15 @@ def test_a_spawner_that_stops_leaves_the_cgroup_as_it_was(start: Start, folder: 
     broker.spawn(1, alice.pw_name, "sleep").line()
     broker.receive(wire.Spawned)
     assert (folder / "cgroup.subtree_control").read_text().split() == ["hugetlb"]
-    keeper = keeper_of(spawner.process.pid)
-    os.kill(keeper, signal.SIGSTOP)
-    try:
-        spawner.process.terminate()
-        assert spawner.process.wait(60) == 0
-        assert (folder / "cgroup.subtree_control").read_text().split() == []
-        assert [place.name for place in folder.glob("*/")] == ["spawner"]
-        subprocess.run([*inside(folder), "true"], check=True, timeout=60)
-    finally:
-        os.kill(keeper, signal.SIGKILL)
+    keeper = os.pidfd_open(keeper_of(spawner.process.pid))
+    signal.pidfd_send_signal(keeper, signal.SIGKILL)
+    assert select.select([keeper], [], [], PATIENCE)[0]
+    os.close(keeper)
+    spawner.process.terminate()
+    assert spawner.process.wait(60) == 0
+    assert (folder / "cgroup.subtree_control").read_text().split() == []
+    assert [place.name for place in folder.glob("*/")] == ["spawner"]
+    subprocess.run([*inside(folder), "true"], check=True, timeout=60)
 
 
 @pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="needs /dev/fuse, for a file system that hangs")
