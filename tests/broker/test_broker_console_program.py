@@ -22,6 +22,7 @@ from twinlock_broker.console.secret_file import read_secret
 from twinlock_broker.errors import Fatal
 
 CONSOLE = (sys.executable, "-m", "twinlock_broker.console")
+UNPRIVILEGED = NOBODY if os.geteuid() == 0 else ()
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another account")
 
 
@@ -74,14 +75,18 @@ async def test_it_runs_under_an_account_of_its_own_and_ends_when_it_is_told(site
             assert await asyncio.wait_for(process.wait(), 60) == os.EX_OK
 
 
-async def test_requests_that_are_none_fill_no_log(runtime: Path) -> None:
-    account = NOBODY if os.geteuid() == 0 else ()
+def alone(runtime: Path) -> tuple[Path, Path]:
+    """The folder of a console's socket, which every account may write to, and its configuration; there is no broker."""
     place = runtime / "place"
     place.mkdir(mode=0o777)
     place.chmod(0o777)
-    config = written(runtime, f"listen: {place}/console.sock", f"broker_socket: {place}/none.sock")
+    return place, written(runtime, f"listen: {place}/console.sock", f"broker_socket: {place}/none.sock")
+
+
+async def test_requests_that_are_none_fill_no_log(runtime: Path) -> None:
+    place, config = alone(runtime)
     with (runtime / "log").open("w") as log:
-        async with running(config, *account, log=log):
+        async with running(config, *UNPRIVILEGED, log=log):
             for request in (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000, b"nonsense", b"\x16\x03\x01"):
                 reader, writer = await asyncio.open_unix_connection(place / "console.sock")
                 writer.write(request + b"\r\n\r\n")
@@ -163,8 +168,7 @@ def test_a_secret(tmp_path: Path) -> None:
     ],
 )
 def test_where_it_can_not_listen(runtime: Path, lines: list[str], status: int, reason: str) -> None:
-    account = NOBODY if os.geteuid() == 0 else ()
-    argv = [*account, *CONSOLE, "--config", written(runtime, *lines)]
+    argv = [*UNPRIVILEGED, *CONSOLE, "--config", written(runtime, *lines)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, reason in done.stderr) == (status, True), done.stderr
 
@@ -184,13 +188,9 @@ def test_the_broker_does_not_load_the_consoles_web_server() -> None:
 
 
 async def test_a_second_one_does_not_take_the_place_of_the_first(runtime: Path) -> None:
-    account = NOBODY if os.geteuid() == 0 else ()
-    place = runtime / "place"
-    place.mkdir(mode=0o777)
-    place.chmod(0o777)
-    config = written(runtime, f"listen: {place}/console.sock", f"broker_socket: {place}/none.sock")
-    async with running(config, *account) as first:
-        argv = [*account, *CONSOLE, "--config", config]
+    place, config = alone(runtime)
+    async with running(config, *UNPRIVILEGED) as first:
+        argv = [*UNPRIVILEGED, *CONSOLE, "--config", config]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, "another console is running there" in done.stderr) == (os.EX_CANTCREAT, True)
         reader, writer = await asyncio.open_unix_connection(place / "console.sock")
@@ -199,5 +199,5 @@ async def test_a_second_one_does_not_take_the_place_of_the_first(runtime: Path) 
         writer.close()
         first.kill()
         await first.wait()
-    async with running(config, *account):
+    async with running(config, *UNPRIVILEGED):
         """Of one that was killed, the socket is there, and nobody answers."""
