@@ -38,7 +38,7 @@ PEER_VERSION := 4.19.0
 
 CODE := shared/twinlock_wire shared/twinlock_common shared/twinlock_signed spawner/twinlock_spawner broker/twinlock_broker \
         endpoint/twinlock_endpoint service/twinlock_service client/twinlock_client testbed/twinlock_testbed benchmarks \
-        docs/tools packaging/monitoring
+        docs/tools packaging/monitoring packaging/bill_of_materials.py
 
 .PHONY: help install install-dev demo test thorough deep pythons parsl-next lock mutants lint mypy fuzz bench docs man dashboard pictures deb same-packages lintian wheel container system-test
 .SILENT:
