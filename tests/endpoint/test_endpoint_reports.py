@@ -1,12 +1,13 @@
 """The reports of an endpoint to a manager endpoint at which somebody looks; its place the test takes."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from batch_rig import PBS, environment
-from endpoint_rig import Queues, Running, until, value
+from endpoint_rig import Queues, Running, value
 from endpoint_tasks import double
 from manager_socket import ManagerSocket, report
 from twinlock_endpoint.manager import reports
@@ -102,18 +103,20 @@ def test_a_report_has_the_batch_jobs(
 
 @system
 def test_an_engine_that_starts_is_asked_for_nothing(
-    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket
+    endpoint: Callable[..., Running], queues: Queues, manager: ManagerSocket, home: Path
 ) -> None:
     """What the interchange answers then is meant for the engine. It is slow to start here."""
-    running = endpoint(LOCAL, control=str(manager.path))
-    until(lambda: running.parts("zygote"))
-    (zygote,) = running.parts("zygote")
-    zygote.suspend()
+    go, slow = home / "go", home / "interchange"
+    interchange = Path(sys.executable).with_name("interchange.py")
+    slow.write_text(f"#!/bin/sh\nuntil [ -e {go} ]; do sleep 0.02; done\nexec {interchange}\n")
+    slow.chmod(0o755)
+    config = LOCAL.replace("{type: Globus", f"{{interchange_launch_cmd: [{slow}], type: Globus")
+    endpoint(config, control=str(manager.path))
     manager.accept()
     assert manager.receive("journal")["tasks"] == 0
     manager.send({"type": "report"})
     assert not manager.says_something(2.0)
-    zygote.resume()
+    go.touch()
     assert "total_workers" in manager.receive("figures")["figures"]
     assert value(queues.result(queues.submit(double, 4))) == 8
 
