@@ -191,3 +191,4 @@ def test_an_engine_that_does_not_start_is_told_to_the_tasks(
     with pytest.raises(RuntimeError, match="The endpoint's engine did not start"):
         answer(home, queues, submit(queues, envelope), envelope)
     assert running.end().code == os.EX_UNAVAILABLE
+    assert "did not stop" not in running.log()

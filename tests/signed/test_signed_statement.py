@@ -63,7 +63,7 @@ def test_nothing_but_a_refusal_comes_of_other_bytes(data: bytes) -> None:
         ("[" * 50_000 + "]" * 50_000, "recursion|too deep"),
         ('"\\ud800"', "surrogates not allowed"),
         ('"\\uDCFF"', "surrogates not allowed"),
-        ("{},", "Expecting property name"),
+        ("{},", "property name|trailing comma"),  # the second from Python 3.13 on
         ('"\u00e9"', "printable ASCII"),
         ('"\t"', "printable ASCII"),
         ('"a"\n', "printable ASCII"),

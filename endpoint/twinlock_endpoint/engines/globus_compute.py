@@ -46,6 +46,9 @@ class GlobusComputeEngine(Engine):
         self._poller: Poller | None = None
         self._zygote: Zygote | None = None
         self._submitted: Submitted | None = None
+        self._failure: Exception | None = None
+        """Why it didn't start. Its traceback has what Parsl made until then, with a socket of ZeroMQ that is open. If
+        Python came to collect that, it would wait for the socket's end for ever, in whichever thread it does so."""
         self._place: Place
         self.encrypted = executor.encrypted
         failures.FailureRule(executor.submissions).use_in(executor)
@@ -97,16 +100,19 @@ class GlobusComputeEngine(Engine):
             parsl.provider.origin = place.origin
         self._submitted = Submitted(place.folder / "blocks.json")
         self._submitted.cancel_former(parsl.provider)
-        parsl.begin(
-            executor.Surroundings(
-                folder=place.folder,
-                launch_cmd=launch_cmd,
-                on_failure=place.on_failure,
-                submitted=self._submitted,
-                zygote=zygote,
-                dispatched=of_interchange,
-            )
+        surroundings = executor.Surroundings(
+            folder=place.folder,
+            launch_cmd=launch_cmd,
+            on_failure=place.on_failure,
+            submitted=self._submitted,
+            zygote=zygote,
+            dispatched=of_interchange,
         )
+        try:
+            parsl.begin(surroundings)
+        except Exception as error:
+            self._failure = error
+            raise
         self._poller = Poller(parsl, self._scaling)
 
     def _launch_cmd(self, folder: Path) -> str:
