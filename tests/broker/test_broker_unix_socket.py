@@ -12,30 +12,27 @@ import pytest
 from twinlock_broker.unix_socket import listening_socket
 
 
-def appear_often(path: Path, done: Event) -> None:
-    """Listen at the path, which nothing is at before, many times; nobody stops listening while others may come."""
-    kept = []
-    for _ in range(300):
-        kept.append(listening_socket(path, 0o600, 8))
-        path.unlink()
+def replace_often(path: Path, done: Event, visited: Event) -> None:
+    """Put another socket in the place of the one at the path, many times; all listen until the visitors have gone."""
+    kept = [listening_socket(path, 0o600, 8) for _ in range(300)]
     done.set()
+    visited.wait(60)
+    kept.clear()
 
 
 def test_nobody_who_sees_a_socket_is_refused(tmp_path: Path) -> None:
     path, fork = tmp_path / "a.sock", multiprocessing.get_context("fork")
-    done = fork.Event()
-    listener = fork.Process(target=appear_often, args=(path, done))
-    listener.start()
-    seen = 0
-    while not done.is_set():
-        with socket(AF_UNIX) as visitor, contextlib.suppress(FileNotFoundError):
-            visitor.setblocking(False)
-            with contextlib.suppress(BlockingIOError):  # others wait already
+    done, visited = fork.Event(), fork.Event()
+    with listening_socket(path, 0o600, 8):
+        listener = fork.Process(target=replace_often, args=(path, done, visited))
+        listener.start()
+        while not done.is_set():
+            with socket(AF_UNIX) as visitor, contextlib.suppress(BlockingIOError):  # others wait already
+                visitor.setblocking(False)
                 visitor.connect(os.fspath(path))
-            seen += 1
-    listener.join()
+        visited.set()
+        listener.join()
     assert listener.exitcode == 0
-    assert seen
 
 
 def test_it_takes_the_place_of_one_that_a_killed_process_left(tmp_path: Path) -> None:
